@@ -1,0 +1,58 @@
+"""Every error pqjax raises on purpose: one small tree, so that a caller can catch what it can mend.
+
+A message names what was expected, what came, where, and what to do. No message carries a secret.
+"""
+
+from __future__ import annotations
+
+
+class PqjaxError(Exception):
+    """The root of all errors that pqjax raises on purpose."""
+
+
+class InputError(PqjaxError, ValueError):
+    """A value handed to a public function has the wrong shape, dtype, width or range."""
+
+
+class GraphError(PqjaxError, ValueError):
+    """A graph is malformed, or a width in it cannot hold the values that reach it."""
+
+
+class PlanError(PqjaxError, ValueError):
+    """A plan cannot be made, or a preset, variant or layer name is unknown."""
+
+
+class CheckpointError(PqjaxError):
+    """A stored graph, weight file or training checkpoint is missing, truncated or altered."""
+
+
+class DataError(PqjaxError):
+    """A data set or picture is missing or unreadable."""
+
+
+class OutOfCorrelations(PqjaxError):
+    """A store of correlations was asked for more than it holds: a planning bug, never refilled."""
+
+
+class WireError(PqjaxError):
+    """The connection to the other party can no longer carry this session."""
+
+
+class PeerGone(WireError):
+    """The other party closed the connection, was killed, or could not be reached."""
+
+
+class DeadlineExceeded(WireError):
+    """The other party did not send or accept bytes within the deadline."""
+
+
+class Drift(WireError):
+    """A frame arrived whose step or length is not the one the plan prescribes here."""
+
+
+class HandshakeError(WireError):
+    """The two parties do not share a protocol version, plan or complementary roles."""
+
+
+class AddressError(WireError):
+    """An address cannot be parsed, bound or used without TLS."""

@@ -1,0 +1,257 @@
+"""The integer network: what is computed, node by node, with the width and scale of every tensor.
+
+A graph is public (architecture, shapes, widths, scales); weights and biases are not part of it and
+live in a separate mapping from parameter name to integer array. Tensors have no batch axis: images
+are (H, W, C), vectors (C,). A tensor of scale s stands for the real values integer / 2^s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from pqjax.errors import GraphError
+
+Weights = Mapping[str, np.ndarray]
+Rule = typing.Literal["wrap", "saturate"]
+Widths = typing.Literal["worst", "weights", "empirical"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorType:
+    """Shape and number format of one tensor.
+
+    `nonnegative` on a signed tensor is the *fact* that its most significant bit is 0; values are
+    then in [0, 2^(bits-1)). Unsigned tensors hold [0, 2^bits).
+    """
+
+    shape: tuple[int, ...]
+    bits: int
+    scale: int
+    signed: bool = True
+    nonnegative: bool = False
+
+    @property
+    def n(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64)) if self.shape else 1
+
+    @property
+    def low(self) -> int:
+        """Smallest value the format can hold."""
+        return -(1 << (self.bits - 1)) if self.signed and not self.nonnegative else 0
+
+    @property
+    def high(self) -> int:
+        """Largest value the format can hold."""
+        return (1 << (self.bits - 1 if self.signed else self.bits)) - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One step of the network. `sources` name earlier nodes; `out` is the tensor it makes."""
+
+    name: str
+    sources: tuple[str, ...]
+    out: TensorType
+
+    @property
+    def kind(self) -> str:
+        """The node's kind as written in JSON."""
+        return type(self).__name__
+
+
+@dataclasses.dataclass(frozen=True)
+class Input(Node):
+    """The client's private input."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Conv(Node):
+    """Cross-correlation of an (H, W, C) tensor with the server's (h, w, C / groups, K) kernel.
+
+    Parameters `<name>/weight` (h, w, C / groups, K), signed `weight_bits`, and `<name>/bias` (K,) at
+    the accumulator's scale. `widths` says how `out.bits` was found: from the widths alone, from the
+    actual weights (still overflow-free; the width is public), or measured (may overflow).
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    weight_bits: int
+    weight_scale: int
+    groups: int = 1
+    widths: Widths = "weights"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense(Node):
+    """Matrix product of a (C,) vector with the server's (C, K) matrix, plus bias (K,).
+
+    Parameters `<name>/weight` and `<name>/bias`; `widths` as for `Conv`.
+    """
+
+    weight_bits: int
+    weight_scale: int
+    widths: Widths = "weights"
+
+
+@dataclasses.dataclass(frozen=True)
+class Relu(Node):
+    """max(x, 0), same bits and scale; its output is nonnegative."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Requantize(Node):
+    """Shift right by `source.scale - out.scale` with rounding, then fit into `out`.
+
+    Rounding adds half a unit of the result and floors. `wrap` keeps the low `out.bits` bits (the
+    rule of PrivQuant's protocol), `saturate` clamps to [out.low, out.high]. A negative shift is an
+    exact multiplication by a power of two.
+    """
+
+    rule: Rule = "saturate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Add(Node):
+    """Sum of two tensors of the same bits, scale and shape."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MaxPool(Node):
+    """Largest value of each window (no padding)."""
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class AvgPool(Node):
+    """`multiplier` times the sum of each window, exact: no rounding happens here.
+
+    The average is sum * round(2^t / area) / 2^t, so the output's scale is the source's plus t:
+    t = log2(area) and multiplier 1 where the area is a power of two.
+    """
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    multiplier: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Flatten(Node):
+    """(H, W, C) to (H * W * C,), in that order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ArgMax(Node):
+    """Index of the largest element of a vector, the first one if several are equal."""
+
+
+KINDS: dict[str, type[Node]] = {
+    kind.__name__: kind
+    for kind in (
+        Input, Conv, Dense, Relu, Requantize, Add, MaxPool, AvgPool, Flatten, ArgMax
+    )
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """Nodes in execution order. The first is the `Input`, the last one's tensor is the output.
+
+    Construction checks names and order; `pqjax.graph.validate` checks shapes, widths and values.
+    """
+
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        if not self.nodes or not isinstance(self.nodes[0], Input):
+            raise GraphError("a graph starts with an Input node; this one does not")
+        seen: set[str] = set()
+        for node in self.nodes:
+            if not node.name or node.name in seen:
+                raise GraphError(f"node names must be unique and not empty, got {node.name!r} twice")
+            for source in node.sources:
+                if source not in seen:
+                    raise GraphError(
+                        f"{node.name}: source {source!r} is not an earlier node: the graph is cyclic, "
+                        "out of order, or the name is misspelt"
+                    )
+            if isinstance(node, Input) and seen:
+                raise GraphError(f"{node.name}: only the first node may be an Input")
+            seen.add(node.name)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __getitem__(self, name: str) -> Node:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise GraphError(f"no node named {name!r}; the graph has {[n.name for n in self.nodes]}")
+
+    @property
+    def input(self) -> Input:
+        """The input node."""
+        return typing.cast(Input, self.nodes[0])
+
+    @property
+    def output(self) -> Node:
+        """The node whose tensor is the network's answer."""
+        return self.nodes[-1]
+
+    def source(self, node: Node, index: int = 0) -> TensorType:
+        """The type of the tensor that `node` reads as its `index`-th source."""
+        return self[node.sources[index]].out
+
+    def parameters(self) -> dict[str, tuple[tuple[int, ...], int]]:
+        """Shape and signed bit width of every parameter the server must supply."""
+        found: dict[str, tuple[tuple[int, ...], int]] = {}
+        for node in self.nodes:
+            if isinstance(node, Conv):
+                c = self.source(node).shape[-1] // node.groups
+                found[f"{node.name}/weight"] = ((*node.kernel, c, node.out.shape[-1]), node.weight_bits)
+                found[f"{node.name}/bias"] = ((node.out.shape[-1],), node.out.bits)
+            elif isinstance(node, Dense):
+                shape = (self.source(node).shape[0], node.out.shape[0])
+                found[f"{node.name}/weight"] = (shape, node.weight_bits)
+                found[f"{node.name}/bias"] = ((node.out.shape[0],), node.out.bits)
+        return found
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces; equal graphs give equal text."""
+        nodes = [{"kind": node.kind, **dataclasses.asdict(node)} for node in self.nodes]
+        return json.dumps({"format": 1, "nodes": nodes}, sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Graph:
+        """Reads `to_json`'s text; a `GraphError` says what is wrong with anything else."""
+        try:
+            tree = json.loads(text)
+            if tree["format"] != 1:
+                raise GraphError(f"graph format 1 expected, got {tree['format']!r}")
+            return Graph(tuple(_node_from(entry) for entry in tree["nodes"]))
+        except GraphError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GraphError(f"not a graph: {type(error).__name__}: {error}") from error
+
+
+def _node_from(entry: dict) -> Node:
+    entry = dict(entry)
+    kind = KINDS.get(entry.pop("kind"))
+    if kind is None:
+        raise GraphError(f"unknown node kind in {entry.get('name')!r}; known: {sorted(KINDS)}")
+    out = dict(entry.pop("out"))
+    out["shape"] = tuple(int(d) for d in out["shape"])
+    return kind(out=TensorType(**out), **{key: _tupled(value) for key, value in entry.items()})
+
+
+def _tupled(value):
+    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,284 @@
+"""Comparison of private values, and the bits that follow from it: wrap, sign, AND.
+
+Bits are XOR shares: uint8 arrays of 0 and 1. Rank 0 is the OT sender throughout.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pqjax.ot.correlations import cot_cost, cot_receive, cot_send, pick_cost, pick_receive, pick_send
+from pqjax.ot.endpoint import Scheme
+from pqjax.ot.triples import (
+    chosen_triples,
+    offered_triples,
+    stored_triples,
+    taken_triples,
+    triple_ots,
+    triples_cost,
+)
+from pqjax.protocols.party import Party
+from pqjax.ring import Ring, digits
+from pqjax.wire.cost import NOTHING, Cost, crossing
+
+BIT = Ring(1)
+_EVEN = np.uint64(0x5555555555555555)
+
+
+def _leaf_tables(width: int) -> np.ndarray:
+    """Entry v of table a: [a < v] in bit 0 and [a == v] in bit 1, for width-bit digits."""
+    tables = np.zeros(1 << width, np.uint64)
+    for a in range(1 << width):
+        for v in range(1 << width):
+            tables[a] |= np.uint64(((a < v) | (a == v) << 1) << (2 * v))
+    return tables
+
+
+def _less_tables(width: int) -> np.ndarray:
+    """Entry v of table a: [a < v], one bit."""
+    tables = np.zeros(1 << width, np.uint64)
+    for a in range(1 << width):
+        for v in range(a + 1, 1 << width):
+            tables[a] |= np.uint64(1 << v)
+    return tables
+
+
+_LEAVES = {width: _leaf_tables(width) for width in (1, 2, 3, 4)}
+_LESS = {width: _less_tables(width) for width in (1, 2, 3, 4)}
+
+
+def _shape(scheme: Scheme, bits: int) -> tuple[int, int]:
+    """Digits and bits per digit: radix 16 inline, as even as possible from a store."""
+    q = -(-bits // 4)
+    return q, (-(-bits // q) if scheme.stocked or q == 1 else 4)
+
+
+def _ands(q: int) -> int:
+    """ANDs of the merge tree: the lowest branch of each of its levels needs no equality."""
+    return 2 * (q - 1) - (q - 1).bit_length()
+
+
+def and_bits(party: Party, x: np.ndarray, y: np.ndarray, triples: np.ndarray) -> np.ndarray:
+    """AND of XOR-shared bits:  [x y].
+
+    With a triple (a, b, c): x y = (x^a)(y^b) ^ (x^a) b ^ (y^b) a ^ c, and x^a, y^b are opened.
+
+      1. both at once   own shares of x^a and y^b.   2 n bits each way
+
+    Args:
+      party: this party.
+      x: (n,) uint8 bits.
+      y: (n,) uint8 bits.
+      triples: (3, n) unused triples.
+
+    Cost: `and_cost` without the triples. Reference: Beaver 1991.
+    """
+    n = x.size
+    a, b, c = triples
+    masked = np.concatenate([x ^ a, y ^ b])
+    opened = masked ^ party.messenger.exchange_elements(masked, BIT)
+    e, f = opened[:n], opened[n:]
+    own = (e & b) ^ (f & a) ^ c
+    return own ^ (e & f) if party.rank == 0 else own
+
+
+def draw_triples(party: Party, n: int) -> np.ndarray:
+    """Makes n bit triples, (3, n). Cost: `triples_cost` with rank 0 as sender."""
+    if party.scheme.stocked:
+        return stored_triples(party, 0, n)
+    if party.rank == 0:
+        shares, tables = offered_triples(party.randomness, n)
+        pick_send(party, tables, 4, 2)
+        return shares
+    own, choices = chosen_triples(party.randomness, n)
+    return taken_triples(own, pick_receive(party, choices, 4, 2), n)
+
+
+def and_cost(scheme: Scheme, n: int) -> Cost:
+    """148 bits inline with its triple; 4 bits and two random OTs from a store."""
+    return triples_cost(scheme, 0, n) + crossing(2 * n)
+
+
+def less_than(party: Party, own: np.ndarray, bits: int) -> np.ndarray:
+    """Millionaires:  [a < b]^B  of rank 0's a and rank 1's b, both `bits` wide.
+
+    Digit by digit a < b is decided by the highest digit in which they differ; pairs of digits merge
+    as  lt = lt_high ^ eq_high lt_low,  eq = eq_high eq_low  in a tree of logarithmic depth.
+
+      1. rank 1 -> rank 0   its digits, as 1-of-2^m choices (and those of the triples).
+      2. rank 0 -> rank 1   [a < v] and [a == v] for every digit value v, masked by its share.
+      3. both, per level    the openings of that level's ANDs.
+
+    Args:
+      party: this party.
+      own: (n,) ring elements: a at rank 0, b at rank 1.
+      bits: their width.
+
+    Returns:
+      (n,) uint8 share.
+
+    Cost: `less_than_cost`. Reference: CrypTFlow2, eprint 2020/1002, algorithm 1.
+    """
+    n = own.size
+    q, width = _shape(party.scheme, bits)
+    values = np.asarray(digits(own, bits, width))
+    with party.messenger.step("compare"):
+        if q == 1:
+            return _less_digit(party, values[0], bits)
+        ands = _ands(q) * n
+        flat = values.reshape(-1)
+        stocked = party.scheme.stocked
+        if party.rank == 0:
+            lt = party.randomness.bits(q * n)
+            eq = party.randomness.bits(q * n)
+            mask = lt.astype(np.uint64) * _EVEN + eq * (_EVEN << np.uint64(1))
+            mask &= np.uint64((1 << (2 << width)) - 1)
+            tables = _LEAVES[width][flat] ^ mask
+            if stocked:
+                pick_send(party, tables, width, 2)
+                triples = stored_triples(party, 0, ands)
+            else:
+                triples, products = offered_triples(party.randomness, ands)
+                pick_send(party, np.concatenate([tables, products]), 4, 2)
+        else:
+            if stocked:
+                got = pick_receive(party, flat, width, 2)
+                triples = stored_triples(party, 0, ands)
+            else:
+                mine, choices = chosen_triples(party.randomness, ands)
+                got = pick_receive(party, np.concatenate([flat, choices]), 4, 2)
+                triples = taken_triples(mine, got[q * n :], ands)
+            lt, eq = got[: q * n] & 1, got[: q * n] >> 1
+        return _merge(party, lt.reshape(q, n), eq.reshape(q, n), triples)
+
+
+def _less_digit(party: Party, digit: np.ndarray, bits: int) -> np.ndarray:
+    """`less_than` of one digit of up to 4 bits: a single 1-of-2^bits OT of one-bit messages."""
+    if party.rank == 1:
+        return pick_receive(party, digit, bits, 1)
+    share = party.randomness.bits(digit.size)
+    tables = _LESS[bits][digit] ^ (np.uint64(0) - share.astype(np.uint64))
+    pick_send(party, tables & np.uint64((1 << (1 << bits)) - 1), bits, 1)
+    return share
+
+
+def _merge(party: Party, lt: np.ndarray, eq: np.ndarray, triples: np.ndarray) -> np.ndarray:
+    """Folds digit results (q, n), lowest first, to one (n,)."""
+    n = lt.shape[1]
+    used = 0
+    while len(lt) > 1:
+        pairs, odd = divmod(len(lt), 2)
+        high_eq, low_lt, low_eq = eq[1 : 2 * pairs : 2], lt[0 : 2 * pairs : 2], eq[2 : 2 * pairs : 2]
+        left = np.concatenate([high_eq, high_eq[1:]]).reshape(-1)
+        right = np.concatenate([low_lt, low_eq]).reshape(-1)
+        product = and_bits(party, left, right, triples[:, used : used + left.size])
+        used += left.size
+        both = product.reshape(-1, n)
+        new_lt = lt[1 : 2 * pairs : 2] ^ both[:pairs]
+        new_eq = np.concatenate([np.zeros((1, n), np.uint8), both[pairs:]])
+        if odd:
+            new_lt, new_eq = np.concatenate([new_lt, lt[-1:]]), np.concatenate([new_eq, eq[-1:]])
+        lt, eq = new_lt, new_eq
+    return lt[0]
+
+
+def less_than_cost(scheme: Scheme, n: int, bits: int) -> Cost:
+    """Inline 256 + 2^bits up to 4 bits (130 for one), else 288 q + 148 T; see DESIGN section 4."""
+    if not n:
+        return NOTHING
+    q, width = _shape(scheme, bits)
+    if q == 1:
+        return pick_cost(scheme, 0, n, bits, 1)
+    ands = _ands(q) * n
+    if scheme.stocked:
+        cost = pick_cost(scheme, 0, q * n, width, 2) + triples_cost(scheme, 0, ands)
+    else:
+        cost = pick_cost(scheme, 0, q * n + triple_ots(ands), 4, 2)
+    while q > 1:
+        pairs = q // 2
+        cost += crossing(2 * (2 * pairs - 1) * n)
+        q -= pairs
+    return cost
+
+
+def wrap_bit(party: Party, x: np.ndarray, bits: int) -> np.ndarray:
+    """[x0 + x1 >= 2^bits]^B: whether the shares of x wrap around.
+
+    They do where 2^bits - 1 - x0 < x1: one comparison. Cost: `less_than_cost`.
+    """
+    ring = Ring(bits)
+    return less_than(party, (ring.mask - x).astype(ring.dtype) if party.rank == 0 else x, bits)
+
+
+def negative(party: Party, x: np.ndarray, bits: int) -> np.ndarray:
+    """[x < 0]^B for x in two's complement: its most significant bit.
+
+    The top bits of the two shares plus the carry out of the bits below. Cost: `negative_cost`.
+    """
+    own = (x >> x.dtype.type(bits - 1)).astype(np.uint8)
+    if bits == 1:
+        return own
+    low = Ring(bits - 1).reduce(x)
+    return own ^ wrap_bit(party, low, bits - 1)
+
+
+def negative_cost(scheme: Scheme, n: int, bits: int) -> Cost:
+    """A comparison of the bits below the top one."""
+    return less_than_cost(scheme, n, bits - 1) if bits > 1 else NOTHING
+
+
+def known_wrap_bit(party: Party, x: np.ndarray, bits: int, by_table: bool = False) -> np.ndarray:
+    """`wrap_bit` of an x whose most significant bit is known to be 0.
+
+    Then the shares wrap exactly where one of their top bits is set: w = m0 OR m1.
+
+      1. rank 1 -> rank 0   its top bit, as a choice.
+      2. rank 0 -> rank 1   the two possible results, masked.
+
+    Args:
+      party: this party.
+      x: (n,) shares.
+      bits: their width.
+      by_table: as one 1-of-4 OT (260 bits), SiRNN's form, instead of one 1-of-2 OT (130 bits).
+
+    Cost: `known_wrap_cost`. Reference: SiRNN, eprint 2021/459, section III.
+    """
+    top = (x >> x.dtype.type(bits - 1)).astype(np.uint8)
+    m = 2 if by_table else 1
+    with party.messenger.step("known wrap"):
+        if party.rank == 1:
+            return pick_receive(party, top, m, 1)
+        share = party.randomness.bits(top.size)
+        # Entry v is m0 OR (v's low bit), whatever a 1-of-4 table's unused high bit says.
+        every = np.uint64((1 << (1 << m)) - 1)
+        set_entries = np.where(top != 0, every, np.uint64(0b1010) & every)
+        pick_send(party, set_entries ^ ((np.uint64(0) - share.astype(np.uint64)) & every), m, 1)
+        return share
+
+
+def known_wrap_cost(scheme: Scheme, n: int, by_table: bool = False) -> Cost:
+    """130 bits inline, 260 by a table."""
+    return pick_cost(scheme, 0, n, 2 if by_table else 1, 1)
+
+
+def known_wrap_element(party: Party, x: np.ndarray, bits: int, ring: Ring) -> np.ndarray:
+    """The wrap of an x whose top bit is 0, straight as an additive share in `ring`.
+
+    m0 OR m1 = m0 + m1 - m0 m1: one correlated OT of m0 for choice m1, no XOR share in between.
+
+      1. rank 1 -> rank 0   its top bit, as a choice.
+      2. rank 0 -> rank 1   m0's correlation.           ring.bits each
+
+    Cost: `known_wrap_element_cost`.
+    """
+    top = (x >> x.dtype.type(bits - 1)).astype(np.uint8)
+    own = top.astype(ring.dtype)
+    with party.messenger.step("known wrap"):
+        if party.rank == 0:
+            return ring.sub(own, cot_send(party, own, ring))
+        return ring.sub(own, cot_receive(party, top, ring))
+
+
+def known_wrap_element_cost(scheme: Scheme, n: int, ring: Ring) -> Cost:
+    """One correlated OT."""
+    return cot_cost(scheme, 0, n, ring)

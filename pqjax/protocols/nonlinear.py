@@ -1,0 +1,159 @@
+"""ReLU, max pooling, arg max; average pooling, which is local."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pqjax.ot.endpoint import Scheme
+from pqjax.protocols.compare import negative, negative_cost
+from pqjax.protocols.party import Party
+from pqjax.protocols.resize import Forms, extend, extend_cost, select, select_cost
+from pqjax.ring import Ring
+from pqjax.wire.cost import NOTHING, Cost
+
+
+def relu(party: Party, x: np.ndarray, bits: int, forms: Forms) -> np.ndarray:
+    """[max(x, 0)]^bits  of a two's complement x.
+
+    x times NOT [x < 0].
+
+      1. as the comparison of the bits below the sign.
+      2. as one MUX.
+
+    Cost: `relu_cost`. Reference: CrypTFlow2, eprint 2020/1002, algorithm 3.
+    """
+    with party.messenger.step("relu"):
+        positive = negative(party, x, bits) ^ np.uint8(1 - party.rank)
+        return select(party, x, positive, Ring(bits), forms.relu_chosen)
+
+
+def relu_cost(scheme: Scheme, n: int, bits: int, forms: Forms) -> Cost:
+    """Mill(bits - 1) + 2 (128 + 2 bits) with chosen messages, 2 (128 + bits) with correlations."""
+    return negative_cost(scheme, n, bits) + select_cost(scheme, n, Ring(bits), forms.relu_chosen)
+
+
+def window_view(x: np.ndarray, window: tuple[int, int], stride: tuple[int, int]) -> np.ndarray:
+    """All windows of an (H, W, C) image: (window elements, H', W', C). No padding."""
+    height = (x.shape[0] - window[0]) // stride[0] + 1
+    width = (x.shape[1] - window[1]) // stride[1] + 1
+    return np.stack(
+        [
+            x[i : i + stride[0] * height : stride[0], j : j + stride[1] * width : stride[1]][
+                :height, :width
+            ]
+            for i in range(window[0])
+            for j in range(window[1])
+        ]
+    )
+
+
+def average_pool(
+    x: np.ndarray, ring: Ring, window: tuple[int, int], stride: tuple[int, int], multiplier: int = 1
+) -> np.ndarray:
+    """`multiplier` times the sum of every window, on shares: (H, W, C) -> (H', W', C). Local."""
+    total = np.add.reduce(window_view(x, window, stride), axis=0, dtype=ring.dtype)
+    return ring.mul(ring.reduce(total), ring.reduce(multiplier))
+
+
+def _spare(headroom: bool) -> int:
+    return 0 if headroom else 1
+
+
+def _larger(party: Party, x: np.ndarray, y: np.ndarray, bits: int, headroom: bool, forms: Forms):
+    """[y > x]^B and y - x, widened by a bit where the difference may not fit."""
+    wide = bits + _spare(headroom)
+    if not headroom:
+        both = extend(party, np.concatenate([x, y]), bits, wide, forms=forms)
+        x, y = both[: x.size], both[x.size :]
+    return negative(party, Ring(wide).sub(x, y), wide)
+
+
+def _larger_cost(scheme: Scheme, n: int, bits: int, headroom: bool, forms: Forms) -> Cost:
+    wide = bits + _spare(headroom)
+    cost = NOTHING if headroom else extend_cost(scheme, 2 * n, bits, wide, forms=forms)
+    return cost + negative_cost(scheme, n, wide)
+
+
+def max_tree(
+    party: Party, x: np.ndarray, bits: int, headroom: bool, forms: Forms
+) -> np.ndarray:
+    """[max over the first axis]^bits  of two's complement values (k, n).
+
+    Pairs meet in a tree: max(x, y) = x + [y > x] (y - x).
+
+      1. per level   a comparison and a MUX of all pairs.
+
+    Args:
+      party: this party.
+      x: (k, n) shares.
+      bits: their width.
+      headroom: whether every difference fits `bits` bits (nonnegative values do); if not, each
+        comparison extends its operands by a bit.
+      forms: forms of the small protocols.
+
+    Cost: `max_tree_cost`. Reference: CrypTFlow2, section 5.
+    """
+    ring = Ring(bits)
+    with party.messenger.step("max"):
+        while len(x) > 1:
+            pairs, odd = divmod(len(x), 2)
+            left, right = x[0 : 2 * pairs : 2].reshape(-1), x[1 : 2 * pairs : 2].reshape(-1)
+            later = _larger(party, left, right, bits, headroom, forms)
+            best = ring.add(left, select(party, ring.sub(right, left), later, ring, forms.relu_chosen))
+            x = np.concatenate([best.reshape(pairs, -1), x[len(x) - odd :]])
+    return x[0]
+
+
+def max_tree_cost(scheme: Scheme, k: int, n: int, bits: int, headroom: bool, forms: Forms) -> Cost:
+    """(k - 1) n comparisons and MUX in ceil(log2 k) levels."""
+    cost = NOTHING
+    while k > 1:
+        pairs = k // 2
+        cost += _larger_cost(scheme, pairs * n, bits, headroom, forms)
+        cost += select_cost(scheme, pairs * n, Ring(bits), forms.relu_chosen)
+        k -= pairs
+    return cost
+
+
+def arg_max(
+    party: Party, x: np.ndarray, bits: int, index_bits: int, headroom: bool, forms: Forms
+) -> np.ndarray:
+    """[index of the largest]^index_bits  of two's complement values (n,), the first if equal.
+
+    `max_tree` with an index that moves along with its value; a later element must be strictly
+    larger to win.
+
+      1. per level   a comparison, a MUX of the values and one of the indices.
+
+    Returns:
+      (1,) share of the index. Cost: `arg_max_cost`.
+    """
+    ring, places = Ring(bits), Ring(index_bits)
+    index = places.reduce(np.arange(x.size) if party.rank == 0 else np.zeros(x.size, np.int64))
+    with party.messenger.step("argmax"):
+        while len(x) > 1:
+            pairs, odd = divmod(len(x), 2)
+            left, right = x[0 : 2 * pairs : 2], x[1 : 2 * pairs : 2]
+            first, second = index[0 : 2 * pairs : 2], index[1 : 2 * pairs : 2]
+            later = _larger(party, left, right, bits, headroom, forms)
+            best = ring.add(left, select(party, ring.sub(right, left), later, ring, forms.relu_chosen))
+            where = places.add(
+                first, select(party, places.sub(second, first), later, places, forms.relu_chosen)
+            )
+            x = np.concatenate([best, x[len(x) - odd :]])
+            index = np.concatenate([where, index[len(index) - odd :]])
+    return index
+
+
+def arg_max_cost(
+    scheme: Scheme, n: int, bits: int, index_bits: int, headroom: bool, forms: Forms
+) -> Cost:
+    """n - 1 times a comparison, a MUX of `bits` and a MUX of `index_bits`."""
+    cost = NOTHING
+    while n > 1:
+        pairs = n // 2
+        cost += _larger_cost(scheme, pairs, bits, headroom, forms)
+        cost += select_cost(scheme, pairs, Ring(bits), forms.relu_chosen)
+        cost += select_cost(scheme, pairs, Ring(index_bits), forms.relu_chosen)
+        n -= pairs
+    return cost

@@ -1,0 +1,247 @@
+"""Changing the width and scale of shared values: B2A, MUX, extension, truncation.
+
+Every function is exact. `ring` arrays are additive shares mod 2^bits, bits are XOR shares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from pqjax.ot.correlations import (
+    chosen_both,
+    chosen_both_cost,
+    cot_both,
+    cot_both_cost,
+    cot_cost,
+    cot_receive,
+    cot_send,
+)
+from pqjax.ot.endpoint import Scheme
+from pqjax.protocols.compare import (
+    known_wrap_bit,
+    known_wrap_cost,
+    known_wrap_element,
+    known_wrap_element_cost,
+    less_than_cost,
+    wrap_bit,
+)
+from pqjax.protocols.party import Party
+from pqjax.ring import Ring, blockwise
+from pqjax.wire.cost import NOTHING, Cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Forms:
+    """Which of several equivalent forms of the small protocols to use; part of a preset.
+
+    Attributes:
+      known_wrap: how a wrap with known sign bit is computed: `table` (one 1-of-4 OT, 260 bits, then
+        B2A), `choice` (one 1-of-2 OT, 130 bits, then B2A) or `element` (one COT, no B2A).
+      relu_chosen: multiplexers of ReLU send two chosen messages, 2(128 + 2 l) bits, as the papers'
+        code does, instead of one correlation, 2(128 + l).
+      cut_first: drop bits that the result does not keep before truncating.
+    """
+
+    known_wrap: str = "element"
+    relu_chosen: bool = False
+    cut_first: bool = True
+
+
+def _masked_product(x, b, bits):
+    """Correlation x (1 - 2b) and own product x b of the multiplexer."""
+    ring = Ring(bits)
+    sign = ring.dtype.type(1) - ring.dtype.type(2) * b.astype(ring.dtype)
+    return ring.reduce(x * sign), ring.reduce(x * b.astype(ring.dtype))
+
+
+_masked_product_rows = blockwise(_masked_product, static=("bits",))
+
+
+def bit_to_ring(party: Party, b: np.ndarray, ring: Ring) -> np.ndarray:
+    """B2A:  [b]^B -> [b]^ring.
+
+    Over the integers b0 ^ b1 = b0 + b1 - 2 b0 b1, so only b0 b1 needs the wire.
+
+      1. rank 1 -> rank 0   its bit, as a choice.
+      2. rank 0 -> rank 1   b0's correlation.       ring.bits each
+
+    Free in a ring of one bit. Cost: `bit_to_ring_cost`. Reference: CrypTFlow2, eprint 2020/1002.
+    """
+    own = b.astype(ring.dtype)
+    if ring.bits == 1:
+        return own
+    with party.messenger.step("b2a"):
+        both = cot_send(party, own, ring) if party.rank == 0 else cot_receive(party, b, ring)
+    return ring.sub(own, ring.add(both, both))
+
+
+def bit_to_ring_cost(scheme: Scheme, n: int, ring: Ring) -> Cost:
+    """One correlated OT of `ring.bits` bits: 128 + l inline; nothing for one bit."""
+    return cot_cost(scheme, 0, n, ring) if ring.bits > 1 else NOTHING
+
+
+def select(party: Party, x: np.ndarray, b: np.ndarray, ring: Ring, chosen: bool = False):
+    """MUX:  [x b]^ring  of a shared x and an XOR-shared bit b.
+
+    x_i (b_i ^ b_j) = x_i b_i + b_j x_i (1 - 2 b_i), so each party's x is the correlation of an OT in
+    which the other party's bit is the choice.
+
+      1. both at once   own bit, as a choice.
+      2. both at once   the correlation (ring.bits) or, `chosen`, both messages (2 ring.bits).
+
+    Cost: `select_cost`. Reference: CrypTFlow2; with correlations SiRNN, eprint 2021/459.
+    """
+    correlation, own = _masked_product_rows(x, b, bits=ring.bits)
+    with party.messenger.step("mux"):
+        if not chosen:
+            return ring.add(own, cot_both(party, correlation, b, ring))
+        mask = party.randomness.elements(x.size, ring)
+        first = ring.sub(own, mask)
+        got = chosen_both(party, first, ring.add(first, correlation), b, ring)
+        return ring.add(mask, got)
+
+
+def select_cost(scheme: Scheme, n: int, ring: Ring, chosen: bool = False) -> Cost:
+    """2 (128 + l) inline, 2 (128 + 2 l) with chosen messages."""
+    return (chosen_both_cost if chosen else cot_both_cost)(scheme, n, ring)
+
+
+def _zero_extend(party: Party, x, bits: int, to: int, known: bool, forms: Forms) -> np.ndarray:
+    """x0 + x1 - 2^bits w in the wider ring; w is needed modulo 2^(to - bits) only."""
+    high, wide = Ring(to - bits), Ring(to)
+    if known and forms.known_wrap == "element":
+        wrap = known_wrap_element(party, x, bits, high)
+    elif known:
+        wrap = bit_to_ring(party, known_wrap_bit(party, x, bits, forms.known_wrap == "table"), high)
+    else:
+        wrap = bit_to_ring(party, wrap_bit(party, x, bits), high)
+    return wide.sub(x.astype(wide.dtype), wide.shift_left(wrap.astype(wide.dtype), bits))
+
+
+def extend(
+    party: Party,
+    x: np.ndarray,
+    bits: int,
+    to: int,
+    signed: bool = True,
+    nonnegative: bool = False,
+    forms: Forms = Forms(),  # noqa: B008 (frozen)
+) -> np.ndarray:
+    """Ext:  [x]^bits -> [x]^to, x read as two's complement or as unsigned.
+
+    x = x0 + x1 - 2^bits w with w the wrap of the shares. A signed x is moved to the unsigned range
+    by adding 2^(bits - 1) first and back afterwards; if its sign bit is known to be 0 it need not be
+    moved and w is cheap.
+
+      1. as the wrap (see `compare`).
+      2. as B2A of the wrap into the to - bits high bits.
+
+    Args:
+      party: this party.
+      x: (n,) shares mod 2^bits.
+      bits: their width.
+      to: the new width, at least `bits`.
+      signed: how x is read.
+      nonnegative: the fact that a signed x's top bit is 0.
+      forms: form of the wrap with known sign.
+
+    Cost: `extend_cost`. Reference: SiRNN, eprint 2021/459, algorithm 1.
+    """
+    if to <= bits:
+        return Ring(to).reduce(x)
+    with party.messenger.step("extend"):
+        if not signed or nonnegative:
+            return _zero_extend(party, x, bits, to, signed and nonnegative, forms)
+        offset = 1 << (bits - 1)
+        narrow, wide = Ring(bits), Ring(to)
+        if party.rank == 0:
+            x = narrow.add(x, narrow.dtype.type(offset))
+        y = _zero_extend(party, x, bits, to, False, forms)
+        return wide.sub(y, wide.dtype.type(offset)) if party.rank == 0 else y
+
+
+def extend_cost(
+    scheme: Scheme,
+    n: int,
+    bits: int,
+    to: int,
+    signed: bool = True,
+    nonnegative: bool = False,
+    forms: Forms = Forms(),  # noqa: B008 (frozen)
+) -> Cost:
+    """Wrap(bits) + 128 + (to - bits) inline; the cheap wrap where the sign is known."""
+    if to <= bits:
+        return NOTHING
+    high = Ring(to - bits)
+    if signed and nonnegative:
+        if forms.known_wrap == "element":
+            return known_wrap_element_cost(scheme, n, high)
+        wrap = known_wrap_cost(scheme, n, forms.known_wrap == "table")
+    else:
+        wrap = less_than_cost(scheme, n, bits)
+    return wrap + bit_to_ring_cost(scheme, n, high)
+
+
+def truncate_reduce(party: Party, x: np.ndarray, bits: int, shift: int) -> np.ndarray:
+    """TR:  [x]^bits -> [floor(x / 2^shift)]^(bits - shift).
+
+    The shares' high parts add up but for the carry out of the low parts, which is a wrap.
+
+      1. as the wrap of the low `shift` bits.
+      2. as B2A of it into the bits - shift bits that stay.
+
+    Args:
+      party: this party.
+      x: (n,) shares mod 2^bits.
+      bits: their width.
+      shift: 0 <= shift < bits.
+
+    Cost: `truncate_reduce_cost`. Reference: SiRNN, eprint 2021/459, section III.
+    """
+    if shift == 0:
+        return x
+    ring, low, high = Ring(bits), Ring(shift), Ring(bits - shift)
+    with party.messenger.step("truncate"):
+        carry = bit_to_ring(party, wrap_bit(party, low.reduce(x), shift), high)
+    return high.add(high.reduce(x >> ring.dtype.type(shift)), carry)
+
+
+def truncate_reduce_cost(scheme: Scheme, n: int, bits: int, shift: int) -> Cost:
+    """Wrap(shift) + 128 + (bits - shift) inline."""
+    if shift == 0:
+        return NOTHING
+    return less_than_cost(scheme, n, shift) + bit_to_ring_cost(scheme, n, Ring(bits - shift))
+
+
+def truncate(
+    party: Party,
+    x: np.ndarray,
+    bits: int,
+    shift: int,
+    signed: bool = True,
+    nonnegative: bool = False,
+    forms: Forms = Forms(),  # noqa: B008 (frozen)
+) -> np.ndarray:
+    """Trunc:  [x]^bits -> [floor(x / 2^shift)]^bits, as TR then Ext (PrivQuant, proposition 4.1).
+
+    Cost: `truncate_cost`.
+    """
+    short = truncate_reduce(party, x, bits, shift)
+    return extend(party, short, bits - shift, bits, signed, nonnegative, forms)
+
+
+def truncate_cost(
+    scheme: Scheme,
+    n: int,
+    bits: int,
+    shift: int,
+    signed: bool = True,
+    nonnegative: bool = False,
+    forms: Forms = Forms(),  # noqa: B008 (frozen)
+) -> Cost:
+    """TR(bits, shift) + Ext(bits - shift -> bits)."""
+    return truncate_reduce_cost(scheme, n, bits, shift) + extend_cost(
+        scheme, n, bits - shift, bits, signed, nonnegative, forms
+    )

@@ -1,0 +1,229 @@
+"""Bits of ring elements: exact-width packing to bytes, planes, digits, and bit transposition.
+
+The packed form is ours (both parties run this file), only its length is a promise: ceil(n*bits/8)
+bytes for every n. Three layouts, chosen by (n, bits) alone:
+
+  * 8, 16, 32, 64 bits: the little-endian bytes of the elements.
+  * planar, for blocks of many elements: with w the width of the dtype and g = gcd(w, bits), a block
+    is w/g contiguous segments of m elements, and becomes bits/g contiguous planes of m w-bit words.
+    Lane i of the planes is the little-endian bit string of lane i of all segments. So every
+    operation is one shift or OR over contiguous lanes of one dtype, and nothing is shuffled.
+  * sequential, for short messages, ends of messages and 1-bit elements: one little-endian bit string.
+
+Packing is numpy, not XLA: on blocks that stay in the L2 cache, ufuncs with out= reach the same rate
+as a fused kernel, need no compilation for a new length, and cost no dispatch on short messages.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import numpy as np
+
+from pqjax.errors import InputError
+from pqjax.ring.ring import Ring
+
+_BLOCK = 1 << 15  # elements; a multiple of 64, and in uint64 still 256 KiB: a share of the L2 cache
+_PLANAR_LANES = 32  # planar from this many lanes on; below, call overhead outweighs the bit string
+
+
+def packed_bytes(n: int, bits: int) -> int:
+    """How many bytes n packed ring elements take: ceil(n * bits / 8)."""
+    return (n * bits + 7) // 8
+
+
+def pack(x: np.ndarray | jax.Array, bits: int) -> np.ndarray:
+    """Packs ring elements to exactly ceil(n*bits/8) bytes; the pad bits at the end are zero.
+
+    Args:
+      x: shape (n,), reduced elements of Ring(bits), in its dtype (bool too when bits is 1).
+      bits: ring width, 1..64.
+
+    Returns:
+      uint8, shape (packed_bytes(n, bits),). May share memory with x when bits fills the dtype.
+    """
+    dtype = Ring(bits).dtype
+    x = np.asarray(x)
+    if x.ndim != 1:
+        raise InputError(f"pack expects a flat array, got shape {x.shape}")
+    if x.dtype != dtype and not (bits == 1 and x.dtype == bool):
+        raise InputError(f"pack of {bits}-bit elements expects dtype {dtype}, got {x.dtype}")
+    x = np.ascontiguousarray(x)
+    if bits == 1:
+        return np.packbits(x, bitorder="little")
+    if bits == 8 * dtype.itemsize:
+        return x.view(np.uint8)
+    out = np.empty(packed_bytes(len(x), bits), np.uint8)
+    segments, scratch = _segments(bits), None
+    done, at = 0, 0
+    while (lanes := min(_BLOCK, len(x) - done) // segments) >= _PLANAR_LANES:
+        if scratch is None:
+            scratch = np.empty(lanes, dtype)
+        count, size = lanes * segments, lanes * segments * bits // 8
+        planes = out[at : at + size].view(dtype).reshape(-1, lanes)
+        _pack_planes(x[done : done + count].reshape(segments, lanes), planes, scratch[:lanes], bits)
+        done, at = done + count, at + size
+    if done < len(x):
+        string = np.unpackbits(
+            x[done:].view(np.uint8).reshape(-1, dtype.itemsize), axis=1, bitorder="little"
+        )
+        out[at:] = np.packbits(string[:, :bits], bitorder="little")
+    return out
+
+
+def unpack(buffer: bytes | memoryview | np.ndarray, n: int, bits: int) -> np.ndarray:
+    """Inverts `pack`.
+
+    Args:
+      buffer: packed_bytes(n, bits) bytes. Pad bits are ignored.
+      n: number of elements.
+      bits: ring width, 1..64.
+
+    Returns:
+      Shape (n,), reduced, in the dtype of Ring(bits). May be a read-only view of the buffer when
+      bits fills the dtype.
+    """
+    dtype = Ring(bits).dtype
+    raw = np.frombuffer(buffer, np.uint8)
+    if n < 0 or len(raw) != packed_bytes(n, bits):
+        raise InputError(
+            f"{n} elements of {bits} bits take {packed_bytes(n, bits)} bytes, got {len(raw)}"
+        )
+    if bits == 1:
+        return np.unpackbits(raw, count=n, bitorder="little")
+    if raw.ctypes.data % dtype.itemsize:
+        raw = raw.copy()  # numpy is slow on unaligned words
+    if bits == 8 * dtype.itemsize:
+        return raw.view(dtype)
+    out = np.empty(n, dtype)
+    segments, scratch = _segments(bits), None
+    done, at = 0, 0
+    while (lanes := min(_BLOCK, n - done) // segments) >= _PLANAR_LANES:
+        if scratch is None:
+            scratch = np.empty(lanes, dtype)
+        count, size = lanes * segments, lanes * segments * bits // 8
+        planes = raw[at : at + size].view(dtype).reshape(-1, lanes)
+        rows = out[done : done + count].reshape(segments, lanes)
+        _unpack_planes(planes, rows, scratch[:lanes], bits)
+        done, at = done + count, at + size
+    if done < n:
+        string = np.unpackbits(raw[at:], count=(n - done) * bits, bitorder="little")
+        padded = np.zeros((n - done, 8 * dtype.itemsize), np.uint8)
+        padded[:, :bits] = string.reshape(-1, bits)
+        out[done:] = np.packbits(padded, axis=1, bitorder="little").view(dtype)[:, 0]
+    return out
+
+
+def _segments(bits: int) -> int:
+    word = 8 * Ring(bits).dtype.itemsize
+    return word // math.gcd(word, bits)
+
+
+def _pack_planes(rows: np.ndarray, planes: np.ndarray, scratch: np.ndarray, bits: int) -> None:
+    """(segments, m) elements to (segments*bits/word, m) words, lane by lane."""
+    scalar = rows.dtype.type
+    word = 8 * rows.dtype.itemsize
+    for k, row in enumerate(rows):
+        plane, offset = divmod(k * bits, word)
+        if offset == 0:
+            planes[plane] = row
+            continue
+        np.left_shift(row, scalar(offset), out=scratch)
+        np.bitwise_or(planes[plane], scratch, out=planes[plane])
+        if offset + bits > word:
+            np.right_shift(row, scalar(word - offset), out=planes[plane + 1])
+
+
+def _unpack_planes(planes: np.ndarray, rows: np.ndarray, scratch: np.ndarray, bits: int) -> None:
+    scalar, mask = rows.dtype.type, Ring(bits).mask
+    word = 8 * rows.dtype.itemsize
+    for k, row in enumerate(rows):
+        plane, offset = divmod(k * bits, word)
+        if offset == 0:
+            np.bitwise_and(planes[plane], mask, out=row)
+            continue
+        np.right_shift(planes[plane], scalar(offset), out=row)
+        if offset + bits > word:
+            np.left_shift(planes[plane + 1], scalar(word - offset), out=scratch)
+            np.bitwise_or(row, scratch, out=row)
+        if offset + bits != word:
+            np.bitwise_and(row, mask, out=row)
+
+
+def bits_of(x: np.ndarray | jax.Array, bits: int) -> np.ndarray:
+    """The bit planes of ring elements.
+
+    Args:
+      x: shape (n,), reduced elements in the dtype of Ring(bits).
+      bits: ring width, 1..64.
+
+    Returns:
+      uint8 0/1, shape (bits, n), least significant first.
+    """
+    return digits(x, bits, 1)
+
+
+def from_bits(planes: np.ndarray | jax.Array) -> np.ndarray:
+    """Inverts `bits_of`: shape (bits, n) of 0/1 to (n,) in the dtype of Ring(bits)."""
+    planes = np.asarray(planes)
+    if planes.ndim != 2:
+        raise InputError(f"from_bits expects shape (bits, n), got {planes.shape}")
+    dtype = Ring(len(planes)).dtype
+    out = np.zeros(planes.shape[1], dtype)
+    for plane in planes[::-1]:
+        np.left_shift(out, dtype.type(1), out=out)
+        np.bitwise_or(out, plane.astype(dtype), out=out)
+    return out
+
+
+def digits(x: np.ndarray | jax.Array, bits: int, width: int) -> np.ndarray:
+    """The base-2^width digits of ring elements, least significant first.
+
+    Args:
+      x: shape (n,), reduced elements in the dtype of Ring(bits).
+      bits: ring width, 1..64.
+      width: bits per digit, 1..8. The last digit may be shorter.
+
+    Returns:
+      uint8, shape (ceil(bits/width), n).
+    """
+    dtype = Ring(bits).dtype
+    x = np.asarray(x)
+    if x.ndim != 1:
+        raise InputError(f"digits expects a flat array, got shape {x.shape}")
+    if x.dtype != dtype:
+        raise InputError(f"digits of {bits}-bit elements expects dtype {dtype}, got {x.dtype}")
+    if not 1 <= width <= 8:
+        raise InputError(f"digit width must be in 1..8, got {width}")
+    count = -(-bits // width)
+    out = np.empty((count, len(x)), np.uint8)
+    for i in range(count):
+        np.right_shift(x, dtype.type(i * width), out=out[i], casting="unsafe")
+    if width < 8:
+        np.bitwise_and(out, np.uint8((1 << width) - 1), out=out)
+    return out
+
+
+def transpose_bits(columns: np.ndarray | jax.Array) -> np.ndarray:
+    """Transposes a bit matrix of 128 or 256 long rows, as OT extension needs it.
+
+    Args:
+      columns: uint8, shape (c, n/8), c in {128, 256}, n a multiple of 8. Bit j of a row is bit j%8
+        (little-endian) of byte j//8.
+
+    Returns:
+      uint8, shape (n, c/8): bit i (little-endian) of row j is bit j of row i.
+    """
+    columns = np.asarray(columns)
+    if columns.ndim != 2 or columns.shape[0] not in (128, 256) or columns.dtype != np.uint8:
+        raise InputError(
+            "transpose_bits expects uint8 of shape (128 or 256, n/8), got "
+            f"{columns.dtype} {columns.shape}"
+        )
+    c, row_bytes = columns.shape
+    out = np.empty((8 * row_bytes, c // 8), np.uint8)
+    for at in range(0, row_bytes, 512):
+        string = np.unpackbits(columns[:, at : at + 512], axis=1, bitorder="little")
+        out[8 * at : 8 * (at + 512)] = np.packbits(string.T, axis=1, bitorder="little")
+    return out

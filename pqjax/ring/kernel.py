@@ -1,0 +1,80 @@
+"""How a kernel is compiled: jit, with 64-bit types on, and nothing changed for the caller."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+import jax
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def kernel(function: Callable[P, R], static: Sequence[str] = ()) -> Callable[P, R]:
+    """Compiles a pure function of arrays; 64-bit types are on inside, in the calling thread only.
+
+    Args:
+      function: pure, jit-compatible; arrays in, arrays out.
+      static: names of arguments that are compile-time constants (widths, shapes).
+    """
+    compiled = jax.jit(function, static_argnames=tuple(static))
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.enable_x64(True):
+            return compiled(*args, **kwargs)
+
+    return call
+
+
+_BLOCKS = (256, 1024, 4096, 16384, 65536)
+
+
+def blockwise(function: Callable, static: Sequence[str] = ()) -> Callable:
+    """A kernel over the leading axis, compiled for a handful of lengths only.
+
+    All positional arguments are arrays of one leading length n, all results too; rows are
+    independent of each other. Long arrays run in blocks of 65,536 rows, which also keeps them in
+    the cache; short ones are padded to the next of five lengths. A new n compiles nothing.
+
+    Args:
+      function: pure; (n, ...) arrays in, a (n, ...) array or a tuple of them out.
+      static: names of keyword arguments that are compile-time constants.
+    """
+    compiled = jax.jit(function, static_argnames=tuple(static))
+
+    @functools.wraps(function)
+    def call(*arrays: np.ndarray, **constants):
+        n = arrays[0].shape[0]
+        outs: list[np.ndarray] = []
+        single = False
+        with jax.enable_x64(True):
+            for at in range(0, max(n, 1), _BLOCKS[-1]):
+                m = min(_BLOCKS[-1], n - at)
+                length = next(b for b in _BLOCKS if m <= b)
+                parts = [_padded(array[at : at + m], length) for array in arrays]
+                got = compiled(*parts, **constants)
+                single = not isinstance(got, tuple)
+                results = [np.asarray(r) for r in ((got,) if single else got)]
+                if n <= _BLOCKS[-1]:
+                    outs = [r[:m] for r in results]
+                    break
+                if not outs:
+                    outs = [np.empty((n, *r.shape[1:]), r.dtype) for r in results]
+                for out, r in zip(outs, results, strict=True):
+                    out[at : at + m] = r[:m]
+        return outs[0] if single else tuple(outs)
+
+    return call
+
+
+def _padded(x: np.ndarray, length: int) -> np.ndarray:
+    x = np.asarray(x)
+    if x.shape[0] == length:
+        return x
+    out = np.zeros((length, *x.shape[1:]), x.dtype)
+    out[: x.shape[0]] = x
+    return out

@@ -1,0 +1,56 @@
+"""Addresses: "host:port" text to what a socket takes, and which of them are loopback."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from pqjax.errors import AddressError
+
+_SYNTAX = 'expected "host:port", for example 127.0.0.1:7700 or [::1]:7700'
+
+Place = tuple[socket.AddressFamily, tuple]
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Splits "host:port" or "[v6]:port"; the host comes without brackets."""
+    host, _, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise AddressError(f"the address {address!r} lacks brackets: {_SYNTAX}")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise AddressError(f"cannot read the address {address!r}: {_SYNTAX}")
+    return host, int(port)
+
+
+def format_address(host: str, port: int) -> str:
+    """The inverse of `parse_address`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def resolve(address: str) -> list[Place]:
+    """Every socket address the text stands for, in the system's order of preference."""
+    host, port = parse_address(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise AddressError(f"cannot resolve the host of {address!r}: {error}") from error
+    return [(family, place) for family, _, _, _, place in found]
+
+
+def is_loopback(places: list[Place]) -> bool:
+    """True if none of the places is reachable from another machine."""
+    hosts = [str(place[0]).split("%")[0] for _, place in places]
+    return all(ipaddress.ip_address(host).is_loopback for host in hosts)
+
+
+def resolve_guarded(address: str, *, guarded: bool) -> list[Place]:
+    """`resolve`, but refuses any address off loopback unless the traffic is `guarded`."""
+    places = resolve(address)
+    if not guarded and not is_loopback(places):
+        raise AddressError(
+            f"{address} is not a loopback address: give certificates for mutual TLS (make them "
+            "with pqjax certs), or pass --insecure-plaintext to send everything unencrypted"
+        )
+    return places

@@ -1,0 +1,117 @@
+"""What a message schedule costs: payload bits in each direction and flows, as exact algebra.
+
+A *flow* is one link of the longest chain of messages that had to wait for each other; two messages
+that cross are one flow. Flows of two schedules run one after the other are not simply the sum (the
+last message of the first and the first of the second may travel together), so a cost carries how it
+moves the two parties' logical clocks, a 2x2 matrix over (max, +). Composition is then exact.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+_NEVER = -(10**12)
+
+# Row r, column c: how much later than party c's clock before is party r's clock after, at least.
+Delays = tuple[tuple[int, int], tuple[int, int]]
+
+_STILL: Delays = ((0, _NEVER), (_NEVER, 0))
+_FROM: tuple[Delays, Delays] = (((0, _NEVER), (1, 0)), ((0, 1), (_NEVER, 0)))
+_CROSS: Delays = ((0, 1), (1, 0))
+
+
+def _after(later: Delays, earlier: Delays) -> Delays:
+    """Composes two clock maps in the (max, +) semiring: first `earlier`, then `later`."""
+    return tuple(  # type: ignore[return-value]
+        tuple(
+            max(_NEVER, max(later[row][mid] + earlier[mid][col] for mid in (0, 1)))
+            for col in (0, 1)
+        )
+        for row in (0, 1)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Payload bits sent by each party and the order of the messages that carry them.
+
+    Attributes:
+      sent: payload bits sent by (rank 0, rank 1). Framing and padding to bytes are not payload.
+      delays: how the schedule moves the two logical clocks.
+      rots: random OTs drawn from the store that the offline phase filled, by the rank that is
+        their sender. OTs extended on the spot are in `sent` instead.
+
+    `a + b` is "a, then b". `cost * n` scales the payload, not the messages: n elements at once.
+    """
+
+    sent: tuple[int, int] = (0, 0)
+    delays: Delays = _STILL
+    rots: tuple[int, int] = (0, 0)
+
+    @property
+    def bits(self) -> int:
+        """Payload bits in both directions together."""
+        return self.sent[0] + self.sent[1]
+
+    @property
+    def flows(self) -> int:
+        """One-way bursts on the longest chain of dependent messages."""
+        return max(max(row) for row in self.delays)
+
+    def clocks(self, start: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+        """The two parties' logical clocks after this schedule, from those before it."""
+        row0, row1 = self.delays
+        return (
+            max(row0[0] + start[0], row0[1] + start[1]),
+            max(row1[0] + start[0], row1[1] + start[1]),
+        )
+
+    def __add__(self, later: Cost) -> Cost:
+        return Cost(
+            (self.sent[0] + later.sent[0], self.sent[1] + later.sent[1]),
+            _after(later.delays, self.delays),
+            (self.rots[0] + later.rots[0], self.rots[1] + later.rots[1]),
+        )
+
+    def __radd__(self, zero: int) -> Cost:
+        if zero != 0:
+            return NotImplemented
+        return self
+
+    def __mul__(self, n: int) -> Cost:
+        return Cost(
+            (self.sent[0] * n, self.sent[1] * n),
+            self.delays,
+            (self.rots[0] * n, self.rots[1] * n),
+        )
+
+    __rmul__ = __mul__
+
+    def mirrored(self) -> Cost:
+        """The same schedule with the two ranks exchanged."""
+        (a, b), (c, d) = self.delays
+        return Cost((self.sent[1], self.sent[0]), ((d, c), (b, a)), self.rots[::-1])
+
+
+NOTHING = Cost()
+
+
+def message(sender: int, bits: int) -> Cost:
+    """One message of `bits` payload bits from `sender` to the other party."""
+    return Cost((bits, 0) if sender == 0 else (0, bits), _FROM[sender])
+
+
+def crossing(bits0: int, bits1: int | None = None) -> Cost:
+    """Two messages sent at the same time, of `bits0` and `bits1` (default: as many) bits."""
+    return Cost((bits0, bits0 if bits1 is None else bits1), _CROSS)
+
+
+def draw(sender: int, n: int) -> Cost:
+    """`n` stored random OTs with that sender; nothing is sent."""
+    return Cost(rots=(n, 0) if sender == 0 else (0, n))
+
+
+def total(costs: list[Cost]) -> Cost:
+    """All of `costs`, one after the other."""
+    return functools.reduce(lambda a, b: a + b, costs, NOTHING)

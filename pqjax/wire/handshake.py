@@ -1,0 +1,129 @@
+"""The first words on a wire: who speaks which version, in which role, of which plan.
+
+  1. both -> other    hello: magic, protocol version, role, plan digest             48 bytes each
+  2. both -> other    verdict: fine, or what does not match                          8 bytes each
+  3. server -> client the length of the plan document, then the document, if the client's digest
+                      was all zero ("send me the plan")
+
+Both sides judge the same two hellos, so both raise the same HandshakeError. The sizes of hello and
+verdict never change between versions. These frames carry clock 0 and belong to no plan.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import struct
+
+from pqjax.errors import Drift, HandshakeError, InputError
+from pqjax.wire.channel import Wire
+
+PROTOCOL_VERSION = 1
+DOCUMENT_LIMIT_BYTES = 64 << 20
+
+_MAGIC = b"pqjax\r\n\0"
+_HELLO = struct.Struct("<8sHBx32s4x")
+_VERDICT = struct.Struct("<B7x")
+_LENGTH = struct.Struct("<Q")
+_DIGEST_BYTES = 32
+_NO_DIGEST = bytes(_DIGEST_BYTES)
+_SERVER, _CLIENT = 0, 1
+_WHERE = "handshake"
+
+
+class _Verdict(enum.IntEnum):
+    FINE = 0
+    VERSIONS_DIFFER = 1
+    SAME_ROLE = 2
+    PLANS_DIFFER = 3
+    BUSY = 4
+
+
+def plan_digest(document: bytes) -> bytes:
+    """What identifies a plan: the SHA-256 of its public document."""
+    return hashlib.sha256(document).digest()
+
+
+def greet_client(wire: Wire, document: bytes) -> None:
+    """The server's side: agrees on everything, and sends the plan document if asked to."""
+    if len(document) > DOCUMENT_LIMIT_BYTES:
+        raise InputError(
+            f"a plan document has at most {DOCUMENT_LIMIT_BYTES} bytes, got {len(document)}"
+        )
+    asked = _meet(wire, _SERVER, plan_digest(document), busy=False)
+    if asked == _NO_DIGEST:
+        wire.send(_LENGTH.pack(len(document)), 0, _WHERE)
+        wire.send(document, 0, _WHERE)
+
+
+def greet_server(wire: Wire, digest: bytes | None) -> bytes | None:
+    """The client's side; without a `digest` it asks for the plan document and returns it."""
+    if digest is not None and (len(digest) != _DIGEST_BYTES or digest == _NO_DIGEST):
+        raise InputError(f"a plan digest is a SHA-256, 32 bytes, got {digest!r}")
+    promised = _meet(wire, _CLIENT, digest or _NO_DIGEST, busy=False)
+    if digest is not None:
+        return None
+    (nbytes,) = _LENGTH.unpack(_receive(wire, _LENGTH.size))
+    if nbytes > DOCUMENT_LIMIT_BYTES:
+        raise HandshakeError(
+            f"{_WHERE}: the server's plan document has {nbytes} bytes, more than the "
+            f"{DOCUMENT_LIMIT_BYTES} allowed"
+        )
+    document = _receive(wire, nbytes)
+    if plan_digest(document) != promised:
+        raise HandshakeError(
+            f"{_WHERE}: the plan document has SHA-256 {plan_digest(document).hex()}, "
+            f"the server promised {promised.hex()}"
+        )
+    return document
+
+
+def turn_away(wire: Wire) -> None:
+    """The server's side while it serves another: says so, and the client's greeting fails."""
+    _meet(wire, _SERVER, _NO_DIGEST, busy=True)
+
+
+def _receive(wire: Wire, nbytes: int) -> bytes:
+    try:
+        return wire.recv(nbytes, _WHERE)[0].tobytes()
+    except Drift as error:
+        raise HandshakeError(f"not a pqjax peer: {error}") from error
+
+
+def _meet(wire: Wire, role: int, digest: bytes, *, busy: bool) -> bytes:
+    """Exchanges hellos and verdicts; returns the other party's digest if all is well."""
+    wire.send(_HELLO.pack(_MAGIC, PROTOCOL_VERSION, role, digest), 0, _WHERE)
+    magic, version, other_role, other_digest = _HELLO.unpack(_receive(wire, _HELLO.size))
+    if magic != _MAGIC:
+        raise HandshakeError(f"{_WHERE}: not a pqjax peer: its hello begins with {magic!r}")
+    mine, theirs = (PROTOCOL_VERSION, digest), (version, other_digest)
+    server, client = (mine, theirs) if role == _SERVER else (theirs, mine)
+
+    own = _Verdict.FINE
+    if version != PROTOCOL_VERSION:
+        own = _Verdict.VERSIONS_DIFFER
+    elif other_role == role:
+        own = _Verdict.SAME_ROLE
+    elif busy:
+        own = _Verdict.BUSY
+    elif client[1] not in (_NO_DIGEST, server[1]) and server[1] != _NO_DIGEST:
+        own = _Verdict.PLANS_DIFFER
+    wire.send(_VERDICT.pack(own), 0, _WHERE)
+    (said,) = _VERDICT.unpack(_receive(wire, _VERDICT.size))
+
+    final = own or said
+    if busy and final == _Verdict.BUSY:
+        return other_digest
+    if final == _Verdict.VERSIONS_DIFFER:
+        text = f"the server speaks protocol version {server[0]}, the client {client[0]}"
+    elif final == _Verdict.SAME_ROLE:
+        text = f"both parties are {'servers' if role == _SERVER else 'clients'}"
+    elif final == _Verdict.PLANS_DIFFER:
+        text = f"the server's plan is {server[1].hex()}, the client's {client[1].hex()}"
+    elif final == _Verdict.BUSY:
+        text = "the server is busy with another client; try again later"
+    elif final != _Verdict.FINE:
+        text = f"the other party objects for an unknown reason ({final})"
+    else:
+        return other_digest
+    raise HandshakeError(f"{_WHERE}: {text}")

@@ -1,0 +1,123 @@
+"""One party's end of the conversation: exact accounting, logical clock, and where we are.
+
+Protocol code talks to a `Messenger`, never to a wire: it sends ring elements packed to exactly their
+width, and every message is entered in the trace under the phase and layer that is running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pqjax.ring import Ring, pack, unpack
+from pqjax.wire.channel import Ticket, Wire
+from pqjax.wire.trace import Trace
+
+
+class Pending:
+    """A message that was asked for and may still be on its way."""
+
+    def __init__(self, messenger: Messenger, ticket: Ticket, bits: int):
+        self._messenger, self._ticket, self._bits = messenger, ticket, bits
+
+    def wait(self) -> np.ndarray:
+        """The message's bytes, uint8; the party's clock moves to the message's."""
+        return self.wait_clocked()[0]
+
+    def wait_clocked(self) -> tuple[np.ndarray, int]:
+        """The message's bytes and its clock."""
+        begin = time.perf_counter()
+        payload, clock = self._ticket.wait()
+        me = self._messenger
+        me.trace.received(self._bits, payload.nbytes, clock, time.perf_counter() - begin)
+        me.clock = max(me.clock, clock)
+        return payload, clock
+
+
+class Messenger:
+    """Sends and receives for one party and keeps the books.
+
+    Attributes:
+      rank: 0 for the server (it holds the model), 1 for the client (it holds the input).
+      clock: length of the longest chain of messages that this party's state depends on.
+      trace: what was sent, received and waited for, per phase and layer.
+    """
+
+    def __init__(self, wire: Wire, rank: int, trace: Trace | None = None):
+        self.rank = rank
+        self.wire = wire
+        self.clock = 0
+        self.trace = Trace() if trace is None else trace
+        self._path: list[str] = []
+
+    @property
+    def where(self) -> str:
+        """The running layer and step, as errors name it."""
+        return "/".join(self._path) or "session"
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Names the protocol step that the messages inside belong to."""
+        self._path.append(name)
+        try:
+            yield
+        finally:
+            self._path.pop()
+
+    @contextlib.contextmanager
+    def layer(self, phase: str, name: str) -> Iterator[None]:
+        """Enters everything inside in the trace under this phase and layer."""
+        with self.step(name), self.trace.section(phase, name):
+            yield
+
+    def send(self, payload: np.ndarray, bits: int, after: int | None = None) -> None:
+        """Sends bytes that carry exactly `bits` bits of payload.
+
+        Args:
+          payload: uint8, not modified afterwards.
+          bits: payload bits; the rest of the last byte is padding.
+          after: the clock this message depends on; default: everything received so far.
+        """
+        clock = (self.clock if after is None else after) + 1
+        begin = time.perf_counter()
+        self.wire.send(payload, clock, self.where)
+        self.trace.sent(bits, payload.nbytes, clock, time.perf_counter() - begin)
+
+    def expect(self, bits: int) -> Pending:
+        """Asks for the next message, which carries exactly `bits` bits of payload."""
+        return Pending(self, self.wire.expect(-(-bits // 8), self.where), bits)
+
+    def receive(self, bits: int) -> np.ndarray:
+        """Waits for the next message of exactly `bits` bits; its bytes."""
+        return self.expect(bits).wait()
+
+    def receive_each(self, sizes: Sequence[int], ahead: int = 3) -> Iterator[np.ndarray]:
+        """The next messages in order, of these bit counts, `ahead` of them read in advance."""
+        waiting: deque[Pending] = deque()
+        for size in sizes:
+            waiting.append(self.expect(size))
+            if len(waiting) > ahead:
+                yield waiting.popleft().wait()
+        while waiting:
+            yield waiting.popleft().wait()
+
+    def send_elements(self, x: np.ndarray, ring: Ring, after: int | None = None) -> None:
+        """Sends ring elements, packed to `ring.bits` bits each."""
+        x = np.asarray(x).reshape(-1)
+        self.send(pack(x, ring.bits), x.size * ring.bits, after)
+
+    def receive_elements(self, n: int, ring: Ring) -> np.ndarray:
+        """Receives `n` packed ring elements, (n,) of the ring's dtype."""
+        return unpack(self.receive(n * ring.bits), n, ring.bits)
+
+    def exchange_elements(self, x: np.ndarray, ring: Ring) -> np.ndarray:
+        """Both parties send equally many ring elements at the same time; returns the other's."""
+        x = np.asarray(x).reshape(-1)
+        bits = x.size * ring.bits
+        pending = self.expect(bits)
+        self.send(pack(x, ring.bits), bits)
+        return unpack(pending.wait(), x.size, ring.bits)

@@ -360,3 +360,30 @@ def pick_cost(scheme: Scheme, sender: int, n: int, m: int, t: int) -> Cost:
     if not n:
         return NOTHING
     return scheme.request_pick(sender, n, m) + message(sender, n * t << m)
+
+
+def rows_send(party: HasOt, n: int) -> np.ndarray:
+    """Sender's rows q (n, 2) uint64 of n OTs whose messages follow later, in any number.
+
+      1. receiver -> sender   the request, in chunks.   128 n bits inline, n stocked
+
+    Keys come from `party.sender.pads(rows, ...)`, at the other end from `party.receiver.pads`.
+    """
+    rows = np.empty((n, 2), np.uint64)
+    chunks = spans(n)
+    requests = party.messenger.receive_each(
+        [party.sender.request_bits(_count(chunk)) for chunk in chunks]
+    )
+    for chunk, raw in zip(chunks, requests, strict=True):
+        rows[chunk] = party.sender.accept(raw, _count(chunk))
+    return rows
+
+
+def rows_receive(party: HasOt, choices: np.ndarray) -> np.ndarray:
+    """Receiver's rows t (n, 2) uint64 for its choices (n,) uint8, see `rows_send`."""
+    rows = np.empty((choices.size, 2), np.uint64)
+    mark = party.messenger.clock
+    for chunk in spans(choices.size):
+        rows[chunk], raw = party.receiver.offer(choices[chunk])
+        party.messenger.send(raw, party.receiver.request_bits(_count(chunk)), after=mark)
+    return rows

@@ -6,11 +6,11 @@ from pqjax.ring.bits import (
     from_bits,
     pack,
     packed_bytes,
-    transpose_bits,
     unpack,
 )
 from pqjax.ring.kernel import blockwise, kernel
 from pqjax.ring.ring import Ring
+from pqjax.ring.transpose import transpose_bits
 
 __all__ = [
     "Ring",

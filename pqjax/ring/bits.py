@@ -203,27 +203,3 @@ def digits(x: np.ndarray | jax.Array, bits: int, width: int) -> np.ndarray:
     if width < 8:
         np.bitwise_and(out, np.uint8((1 << width) - 1), out=out)
     return out
-
-
-def transpose_bits(columns: np.ndarray | jax.Array) -> np.ndarray:
-    """Transposes a bit matrix of 128 or 256 long rows, as OT extension needs it.
-
-    Args:
-      columns: uint8, shape (c, n/8), c in {128, 256}, n a multiple of 8. Bit j of a row is bit j%8
-        (little-endian) of byte j//8.
-
-    Returns:
-      uint8, shape (n, c/8): bit i (little-endian) of row j is bit j of row i.
-    """
-    columns = np.asarray(columns)
-    if columns.ndim != 2 or columns.shape[0] not in (128, 256) or columns.dtype != np.uint8:
-        raise InputError(
-            "transpose_bits expects uint8 of shape (128 or 256, n/8), got "
-            f"{columns.dtype} {columns.shape}"
-        )
-    c, row_bytes = columns.shape
-    out = np.empty((8 * row_bytes, c // 8), np.uint8)
-    for at in range(0, row_bytes, 512):
-        string = np.unpackbits(columns[:, at : at + 512], axis=1, bitorder="little")
-        out[8 * at : 8 * (at + 512)] = np.packbits(string.T, axis=1, bitorder="little")
-    return out

@@ -1,0 +1,182 @@
+"""The plaintext meaning of a graph: exact integers, node by node, jittable.
+
+This is the yardstick of every private run: `reconstruct(execute(plan, x)) == reference(graph, x)`.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pqjax.errors import GraphError, InputError
+from pqjax.graph.ir import (
+    Add,
+    ArgMax,
+    AvgPool,
+    Conv,
+    Dense,
+    Flatten,
+    Graph,
+
+    MaxPool,
+    Node,
+    Relu,
+    Requantize,
+    TensorType,
+    Weights,
+)
+
+
+def _dtype(out: TensorType) -> np.dtype:
+    return np.dtype(np.int32 if out.bits + (not out.signed) <= 32 else np.int64)
+
+
+def _wrapped(x: jax.Array, out: TensorType) -> jax.Array:
+    """Reduces to the format's ring and reads it back as the format says."""
+    spare = 8 * x.dtype.itemsize - out.bits
+    if spare <= 0:
+        return x
+    if out.signed:
+        return (x << spare) >> spare
+    return x & x.dtype.type((1 << out.bits) - 1)
+
+
+def _product_dtype(node: Conv | Dense, source: TensorType, terms: int) -> np.dtype:
+    """The cheapest type in which every partial sum is exact."""
+    need = source.bits + (not source.signed) + node.weight_bits + max(1, terms - 1).bit_length()
+    if need <= 24:
+        return np.dtype(np.float32)
+    return np.dtype(np.float64 if need <= 53 else np.int64)
+
+
+def _conv(node: Conv, source: TensorType, x, weights):
+    weight, bias = weights[f"{node.name}/weight"], weights[f"{node.name}/bias"]
+    dtype = _product_dtype(node, source, int(np.prod(weight.shape[:3])))
+    y = lax.conv_general_dilated(
+        x.astype(dtype), weight.astype(dtype), node.stride, node.padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=node.groups,
+        precision=lax.Precision.HIGHEST,
+    )  # fmt: skip
+    wide = _wider(node.out)
+    return _wrapped(y.astype(wide) + bias.astype(wide), node.out)
+
+
+def _dense(node: Dense, source: TensorType, x, weights):
+    weight, bias = weights[f"{node.name}/weight"], weights[f"{node.name}/bias"]
+    dtype = _product_dtype(node, source, weight.shape[0])
+    y = jnp.dot(x.astype(dtype), weight.astype(dtype), precision=lax.Precision.HIGHEST)
+    wide = _wider(node.out)
+    return _wrapped(y.astype(wide) + bias.astype(wide), node.out)
+
+
+def _wider(out: TensorType) -> np.dtype:
+    """A type in which one addition to a value of this format cannot overflow."""
+    return np.dtype(np.int32 if out.bits < 31 else np.int64)
+
+
+def _requantize(node: Requantize, source: TensorType, x):
+    shift = source.scale - node.out.scale
+    wide = np.dtype(np.int64 if max(source.bits, source.bits - shift, node.out.bits) >= 31 else np.int32)
+    x = x.astype(wide)
+    x = x << -shift if shift < 0 else (x + ((1 << shift) >> 1)) >> shift
+    if node.rule == "saturate":
+        return jnp.clip(x, node.out.low, node.out.high)
+    return _wrapped(x, node.out)
+
+
+def _windows(node: MaxPool | AvgPool, x, start, reducer):
+    window, stride = (1, *node.window, 1), (1, *node.stride, 1)
+    return lax.reduce_window(x, x.dtype.type(start), reducer, window, stride, "VALID")
+
+
+def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> jax.Array:
+    x = values[node.sources[0]]
+    source = graph.source(node)
+    if isinstance(node, Conv):
+        return _conv(node, source, x, weights)
+    if isinstance(node, Dense):
+        return _dense(node, source, x, weights)
+    if isinstance(node, Relu):
+        return jnp.maximum(x, 0)
+    if isinstance(node, Requantize):
+        return _requantize(node, source, x)
+    if isinstance(node, Add):
+        wide = _wider(node.out)
+        return _wrapped(x.astype(wide) + values[node.sources[1]].astype(wide), node.out)
+    if isinstance(node, MaxPool):
+        return _windows(node, x, np.iinfo(x.dtype).min, lax.max)
+    if isinstance(node, AvgPool):
+        total = _windows(node, x.astype(np.int64), 0, lax.add)
+        return _wrapped(total * node.multiplier, node.out)
+    if isinstance(node, Flatten):
+        return x.reshape(x.shape[0], -1)
+    if isinstance(node, ArgMax):
+        return jnp.argmax(x, axis=1, keepdims=True)
+    raise GraphError(f"{node.name}: the reference has no rule for {node.kind}")
+
+
+def _run(graph: Graph, weights, x, every: bool):
+    values = {graph.input.name: x}
+    for node in graph.nodes[1:]:
+        values[node.name] = _step(graph, node, values, weights).astype(_dtype(node.out))
+    return values if every else values[graph.output.name]
+
+
+_compiled = functools.partial(jax.jit, static_argnames=("graph", "every"))(_run)
+
+
+def check_input(graph: Graph, x: np.ndarray) -> np.ndarray:
+    """Checks one input or a batch of them; returns it with a batch axis.
+
+    Raises:
+      InputError: wrong shape, not integers, or a value the input's format does not hold.
+    """
+    x = np.asarray(x)
+    out = graph.input.out
+    if x.dtype.kind not in "iu":
+        raise InputError(f"{graph.input.name}: integers expected, got dtype {x.dtype}; quantize first")
+    batch = x[None] if x.shape == out.shape else x
+    if batch.ndim != len(out.shape) + 1 or batch.shape[1:] != out.shape:
+        raise InputError(f"{graph.input.name}: shape {out.shape} expected, got {x.shape}")
+    if batch.size and (int(batch.min()) < out.low or int(batch.max()) > out.high):
+        raise InputError(
+            f"{graph.input.name}: values must lie in [{out.low}, {out.high}] ({out.bits} bits), "
+            "and some do not"
+        )
+    return batch
+
+
+def reference(graph: Graph, weights: Weights, x: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    """The network's exact answer.
+
+    Args:
+      graph: the integer network.
+      weights: its parameters, see `Graph.parameters`.
+      x: integers of the input's shape, or a batch of them; under an outer jit a traced array.
+
+    Returns:
+      Integers of the output's shape, with x's batch axis if it had one; numpy unless traced.
+    """
+    if isinstance(x, jax.core.Tracer):
+        single = x.ndim == len(graph.input.out.shape)
+        with jax.enable_x64(True):
+            y = _run(graph, weights, x[None] if single else x, False)
+        return y[0] if single else y
+    batch = check_input(graph, x)
+    with jax.enable_x64(True):
+        y = np.asarray(_compiled(graph, dict(weights), batch.astype(_dtype(graph.input.out)), False))
+    return y[0] if np.ndim(x) == len(graph.input.out.shape) else y
+
+
+def every_value(graph: Graph, weights: Weights, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Like `reference`, but every node's tensor by name, with a batch axis."""
+    batch = check_input(graph, x).astype(_dtype(graph.input.out))
+    with jax.enable_x64(True):
+        values = _compiled(graph, dict(weights), batch, True)
+    return {name: np.asarray(value) for name, value in values.items()}
+
+

@@ -1,0 +1,249 @@
+"""Does a graph make sense, and can every width in it hold the values that reach it?
+
+Interval arithmetic over the nodes: from the input's format forwards, with actual weights where they
+are at hand (the server), else with what the node declares (the client, who trusts the public width).
+"""
+
+from __future__ import annotations
+
+
+import numpy as np
+
+from pqjax.errors import GraphError
+from pqjax.graph.ir import (
+    Add,
+    ArgMax,
+    AvgPool,
+    Conv,
+    Dense,
+    Flatten,
+    Graph,
+    Input,
+    MaxPool,
+    Node,
+    Relu,
+    Requantize,
+    TensorType,
+    Weights,
+)
+
+Interval = tuple[int, int]
+
+
+def width_for(low: int, high: int, signed: bool = True) -> int:
+    """Bits that hold every integer in [low, high]."""
+    if not signed:
+        return max(1, high.bit_length())
+    return 1 + max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0)
+
+
+def reach(node: Conv | Dense, source: Interval, weights: Weights) -> Interval:
+    """The smallest and largest accumulator that any input in `source` can produce, bias included."""
+    weight = np.asarray(weights[f"{node.name}/weight"]).astype(np.int64)
+    bias = np.asarray(weights[f"{node.name}/bias"]).astype(np.int64)
+    flat = weight.reshape(-1, weight.shape[-1])
+    positive, negative = flat.clip(min=0).sum(0), flat.clip(max=0).sum(0)
+    # Zero padding puts 0 in the place of an operand, so 0 is reachable in every term.
+    low, high = min(source[0], 0), max(source[1], 0)
+    lows = positive * low + negative * high + bias
+    highs = positive * high + negative * low + bias
+    return int(lows.min()), int(highs.max())
+
+
+def _worst(node: Conv | Dense, source: TensorType, terms: int) -> Interval:
+    """What weights of the declared width could produce, the bias aside."""
+    largest = max(abs(source.low), abs(source.high)) * (1 << (node.weight_bits - 1)) * terms
+    return -largest, largest
+
+
+def _fail(node: Node, text: str) -> GraphError:
+    return GraphError(f"{node.name} ({node.kind}): {text}")
+
+
+def _hold(node: Node, interval: Interval, what: str) -> None:
+    out = node.out
+    if interval[0] < out.low or interval[1] > out.high:
+        need = width_for(*interval, out.signed)
+        raise _fail(
+            node,
+            f"{what} can be anything in [{interval[0]}, {interval[1]}], which takes {need} bits, but "
+            f"its format holds [{out.low}, {out.high}] ({out.bits} bits): widen out.bits to {need} "
+            "or requantize before",
+        )
+
+
+def _pooled(node: MaxPool | AvgPool, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) != 3 or shape[0] < node.window[0] or shape[1] < node.window[1]:
+        raise _fail(node, f"a window of {node.window} does not fit an input of shape {shape}")
+    return (
+        (shape[0] - node.window[0]) // node.stride[0] + 1,
+        (shape[1] - node.window[1]) // node.stride[1] + 1,
+        shape[2],
+    )
+
+
+def _shape(graph: Graph, node: Node) -> tuple[int, ...]:
+    source = graph.source(node)
+    if isinstance(node, Conv):
+        if len(source.shape) != 3:
+            raise _fail(node, f"needs an (H, W, C) input, got shape {source.shape}")
+        c, k = source.shape[2], node.out.shape[-1]
+        if c % node.groups or k % node.groups:
+            raise _fail(node, f"{node.groups} groups do not divide {c} and {k} channels")
+        sides = [
+            (source.shape[i] + sum(node.padding[i]) - node.kernel[i]) // node.stride[i] + 1
+            for i in (0, 1)
+        ]
+        return (*sides, k)
+    if isinstance(node, Dense):
+        if len(source.shape) != 1:
+            raise _fail(node, f"needs a flat input, got shape {source.shape}; flatten first")
+        return node.out.shape[:1]
+    if isinstance(node, (MaxPool, AvgPool)):
+        return _pooled(node, source.shape)
+    if isinstance(node, Flatten):
+        return (source.n,)
+    if isinstance(node, ArgMax):
+        return (1,)
+    return source.shape
+
+
+def _check_format(node: Node) -> None:
+    out = node.out
+    if not 1 <= out.bits <= 64 or any(d < 1 for d in out.shape):
+        raise _fail(node, f"width in 1..64 and positive sides expected, got {out}")
+    if out.nonnegative and not out.signed:
+        raise _fail(node, "nonnegative is a fact about signed formats; this one is unsigned")
+
+
+def _same(node: Node, one: TensorType, other: TensorType, fields: tuple[str, ...]) -> None:
+    for field in fields:
+        a, b = getattr(one, field), getattr(other, field)
+        if a != b:
+            raise _fail(node, f"{field} must agree, got {a} and {b}: requantize one of them")
+
+
+def validate(graph: Graph, weights: Weights | None = None) -> dict[str, Interval]:
+    """Checks a graph, with its weights if given; the interval every node's values lie in.
+
+    Raises:
+      GraphError: names the node, what is wrong, and the width it needs.
+    """
+    known: dict[str, Interval] = {}
+    if weights is not None:
+        _check_weights(graph, weights)
+    for node in graph:
+        _check_format(node)
+        if isinstance(node, Input):
+            known[node.name] = (node.out.low, node.out.high)
+            continue
+        source = graph.source(node)
+        shape = _shape(graph, node)
+        if node.out.shape != shape:
+            raise _fail(node, f"makes a tensor of shape {shape}, but declares {node.out.shape}")
+        known[node.name] = _interval(graph, node, source, known, weights)
+    return known
+
+
+def _interval(
+    graph: Graph, node: Node, source: TensorType, known: dict[str, Interval], weights
+) -> Interval:
+    low, high = known[node.sources[0]]
+    out = node.out
+    if isinstance(node, (Conv, Dense)):
+        if out.scale != source.scale + node.weight_scale:
+            raise _fail(
+                node,
+                f"scale must be {source.scale} + {node.weight_scale} (input + weights), got {out.scale}",
+            )
+        if not out.signed or out.nonnegative:
+            raise _fail(node, "an accumulator is signed, and nothing is known about its sign")
+        if node.widths == "worst":
+            terms = source.n if isinstance(node, Dense) else (
+                node.kernel[0] * node.kernel[1] * source.shape[2] // node.groups
+            )  # fmt: skip
+            _hold(node, _worst(node, source, terms), "the sum of products")
+        if weights is None or node.widths == "empirical":
+            return out.low, out.high
+        interval = reach(node, (low, high), weights)
+        _hold(node, interval, "the sum of products and bias")
+        return interval
+    if isinstance(node, Requantize):
+        return _requantized(node, source, (low, high))
+    if isinstance(node, Add):
+        other = graph.source(node, 1)
+        _same(node, source, other, ("shape", "bits", "scale", "signed"))
+        _same(node, source, out, ("bits", "scale", "signed"))
+        more = known[node.sources[1]]
+        interval = (low + more[0], high + more[1])
+    elif isinstance(node, AvgPool):
+        area = node.window[0] * node.window[1] * node.multiplier
+        interval = (low * area, high * area)
+        _same(node, source, out, ("bits", "signed"))
+    elif isinstance(node, ArgMax):
+        interval = (0, source.n - 1)
+    elif isinstance(node, Relu):
+        interval = (max(low, 0), max(high, 0))
+        _same(node, source, out, ("bits", "scale", "signed"))
+    else:
+        interval = (low, high)
+        _same(node, source, out, ("bits", "scale", "signed"))
+    _hold(node, interval, "a value")
+    return interval
+
+
+def _requantized(node: Requantize, source: TensorType, interval: Interval) -> Interval:
+    out, shift = node.out, source.scale - node.out.scale
+    low, high = interval
+    if shift >= source.bits:
+        raise _fail(node, f"shifts {source.bits} bits right by {shift}: nothing would be left")
+    if shift > 0 and high + ((1 << shift) >> 1) > source.high:
+        need = width_for(low, high + ((1 << shift) >> 1), source.signed)
+        raise _fail(
+            node,
+            f"rounding adds {(1 << shift) >> 1} to values up to {high}, which needs a source of {need} "
+            f"bits, got {source.bits}: widen {node.sources[0]!r} to {need}",
+        )
+    if shift >= 0:
+        half = (1 << shift) >> 1
+        low, high = (low + half) >> shift, (high + half) >> shift
+    else:
+        low, high = low << -shift, high << -shift
+    if node.rule == "saturate":
+        return min(max(low, out.low), out.high), min(max(high, out.low), out.high)
+    if low < out.low or high > out.high:
+        if out.nonnegative:
+            raise _fail(node, f"wraps [{low}, {high}]: its sign bit cannot be known to be 0")
+        return out.low, out.high
+    return low, high
+
+
+def _check_weights(graph: Graph, weights: Weights) -> None:
+    wanted = graph.parameters()
+    if set(wanted) != set(weights):
+        missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
+        raise GraphError(f"weights do not match the graph: missing {missing}, not in it {extra}")
+    for name, (shape, bits) in wanted.items():
+        value = np.asarray(weights[name])
+        if value.shape != shape or value.dtype.kind not in "iu":
+            raise GraphError(
+                f"{name}: integers of shape {shape} expected, got {value.dtype} of {value.shape}"
+            )
+        need = width_for(int(value.min()), int(value.max()))
+        if need > bits:
+            raise GraphError(f"{name}: values take {need} bits, the graph says {bits}")
+
+
+def wrap_rates(graph: Graph, values: dict[str, np.ndarray]) -> dict[str, float]:
+    """Share of values that leave the range at each Requantize, from `every_value`'s tensors."""
+    rates = {}
+    for node in graph:
+        if isinstance(node, Requantize):
+            source = graph.source(node)
+            shift = source.scale - node.out.scale
+            x = values[node.sources[0]].astype(np.int64)
+            x = x << -shift if shift < 0 else (x + ((1 << shift) >> 1)) >> shift
+            rates[node.name] = float(((x < node.out.low) | (x > node.out.high)).mean())
+    return rates
+
+

@@ -9,6 +9,7 @@ from pqjax.ring.bits import (
     unpack,
 )
 from pqjax.ring.kernel import blockwise, kernel
+from pqjax.ring.linear import conv, matmul
 from pqjax.ring.ring import Ring
 from pqjax.ring.transpose import transpose_bits
 
@@ -16,9 +17,11 @@ __all__ = [
     "Ring",
     "bits_of",
     "blockwise",
+    "conv",
     "digits",
     "from_bits",
     "kernel",
+    "matmul",
     "pack",
     "packed_bytes",
     "transpose_bits",

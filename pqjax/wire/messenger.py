@@ -33,7 +33,7 @@ class Pending:
         begin = time.perf_counter()
         payload, clock = self._ticket.wait()
         me = self._messenger
-        me.trace.received(self._bits, payload.nbytes, clock, time.perf_counter() - begin)
+        me.trace.received(self._bits, payload.nbytes, time.perf_counter() - begin)
         me.clock = max(me.clock, clock)
         return payload, clock
 
@@ -71,8 +71,9 @@ class Messenger:
     @contextlib.contextmanager
     def layer(self, phase: str, name: str) -> Iterator[None]:
         """Enters everything inside in the trace under this phase and layer."""
-        with self.step(name), self.trace.section(phase, name):
+        with self.step(name), self.trace.section(phase, name) as entry:
             yield
+            entry.clock_after = self.clock
 
     def send(self, payload: np.ndarray, bits: int, after: int | None = None) -> None:
         """Sends bytes that carry exactly `bits` bits of payload.
@@ -85,7 +86,7 @@ class Messenger:
         clock = (self.clock if after is None else after) + 1
         begin = time.perf_counter()
         self.wire.send(payload, clock, self.where)
-        self.trace.sent(bits, payload.nbytes, clock, time.perf_counter() - begin)
+        self.trace.sent(bits, payload.nbytes, time.perf_counter() - begin)
 
     def expect(self, bits: int) -> Pending:
         """Asks for the next message, which carries exactly `bits` bits of payload."""

@@ -19,7 +19,7 @@ class Entry:
       sent_bits, received_bits: payload, exact.
       sent_bytes, received_bytes: as serialized, padding and frame headers included.
       messages: messages sent.
-      clock: this party's logical clock at the end of the layer (see `pqjax.wire.cost`).
+      clock_after: this party's logical clock at the end of the layer (see `pqjax.wire.cost`).
       begin, seconds: wall time since the session began, and spent in the layer.
       wait_seconds, send_seconds: of it, waiting for messages and for room to send.
     """
@@ -31,7 +31,7 @@ class Entry:
     sent_bytes: int = 0
     received_bytes: int = 0
     messages: int = 0
-    clock: int = 0
+    clock_after: int = 0
     begin: float = 0.0
     seconds: float = 0.0
     wait_seconds: float = 0.0
@@ -65,22 +65,20 @@ class Trace:
             self._open.append(entry)
         return self._open[-1]
 
-    def sent(self, bits: int, n_bytes: int, clock: int, seconds: float) -> None:
+    def sent(self, bits: int, n_bytes: int, seconds: float) -> None:
         """Enters one message sent."""
         entry = self._current()
         entry.sent_bits += bits
         entry.sent_bytes += n_bytes + FRAME_BYTES
         entry.messages += 1
         entry.send_seconds += seconds
-        del clock
 
-    def received(self, bits: int, n_bytes: int, clock: int, seconds: float) -> None:
+    def received(self, bits: int, n_bytes: int, seconds: float) -> None:
         """Enters one message received."""
         entry = self._current()
         entry.received_bits += bits
         entry.received_bytes += n_bytes + FRAME_BYTES
         entry.wait_seconds += seconds
-        entry.clock = max(entry.clock, clock)
 
     def select(self, phase: str | None = None, layer: str | None = None) -> list[Entry]:
         """The entries of a phase, a layer, or both."""

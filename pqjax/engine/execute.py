@@ -1,0 +1,268 @@
+"""Running a plan: the same steps at both parties, layer by layer, in two phases.
+
+`prepare` does all that needs no input: random OTs and, where the plan says so, every linear layer on
+a share r that the client draws for the layer's input ahead of time. `infer` spends one preparation.
+The mirror image of `pqjax.planner.cost`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from pqjax.errors import OutOfCorrelations
+from pqjax.graph.ir import (
+    Add,
+    ArgMax,
+    AvgPool,
+    Conv,
+    Dense,
+    Flatten,
+    Graph,
+    Input,
+    MaxPool,
+    Node,
+    Relu,
+    Requantize,
+    TensorType,
+    Weights,
+)
+from pqjax.ot.setup import fill_stocks
+from pqjax.planner.cost import own_input, product_of, signed_view
+from pqjax.planner.plan import (
+    BEGIN_LAYER,
+    COMMAND_BITS,
+    REVEAL_LAYER,
+    STOCK_LAYER,
+    Plan,
+    Step,
+)
+from pqjax.protocols.linear_ot import VARIANTS, multiply, multiply_plain, patches, product_bits
+from pqjax.protocols.nonlinear import arg_max, average_pool, max_tree, relu, window_view
+from pqjax.protocols.party import Party
+from pqjax.protocols.requantize import requantize
+from pqjax.protocols.resize import extend
+from pqjax.ring import Ring
+
+Progress = Callable[[str, int, int], None]  # phase and layer, layers done, layers in all
+
+
+@dataclasses.dataclass
+class Ready:
+    """A linear layer done ahead: the client's r and both parties' shares of W r."""
+
+    drawn: np.ndarray | None
+    share: np.ndarray
+
+
+class Preparation:
+    """All that one inference uses up. Each piece can be taken once; then it is gone."""
+
+    def __init__(self) -> None:
+        self._ready: dict[str, Ready] = {}
+
+    def put(self, name: str, ready: Ready) -> None:
+        """Stores a layer's ahead-of-time result."""
+        self._ready[name] = ready
+
+    def take(self, name: str) -> Ready:
+        """Hands out a layer's result, for good."""
+        if name not in self._ready:
+            raise OutOfCorrelations(f"{name}: its preparation was used already or never made")
+        return self._ready.pop(name)
+
+
+def command(party: Party, phase: str, code: int) -> int:
+    """The client names the phase that begins; both return the code."""
+    with party.messenger.layer(phase, BEGIN_LAYER):
+        if party.rank == 1:
+            party.messenger.send(np.array([code], np.uint8), COMMAND_BITS)
+            return code
+        return int(party.messenger.receive(COMMAND_BITS)[0])
+
+
+def prepare(
+    party: Party, plan: Plan, weights: Weights | None, progress: Progress | None = None
+) -> Preparation:
+    """The offline phase, both parties at once: fills the store and runs linear layers ahead."""
+    made = Preparation()
+    steps = len(plan.steps)
+    with party.messenger.layer("offline", STOCK_LAYER):
+        _tell(progress, f"offline/{STOCK_LAYER}", 0, steps)
+        fill_stocks(party.messenger, party.sender, party.receiver, plan.rots)
+    for i, step in enumerate(plan.steps):
+        _tell(progress, f"offline/{step.node.name}", i, steps)
+        with party.messenger.layer("offline", step.node.name):
+            if step.variant and VARIANTS[step.variant][0] == "full":
+                made.put(step.node.name, _multiply_ahead(party, plan.graph, step, weights))
+    _tell(progress, "offline", steps, steps)
+    return made
+
+
+def infer(
+    party: Party,
+    plan: Plan,
+    weights: Weights | None,
+    preparation: Preparation,
+    x: np.ndarray | None,
+    progress: Progress | None = None,
+) -> np.ndarray | None:
+    """The online phase, both parties at once.
+
+    Args:
+      party: this party.
+      plan: what both agreed on.
+      weights: the model at rank 0, None at rank 1.
+      preparation: this party's half of an unused preparation.
+      x: the input at rank 1, None at rank 0.
+      progress: told of every layer.
+
+    Returns:
+      The network's answer as integers at rank 1, None at rank 0.
+    """
+    values: dict[str, np.ndarray] = {}
+    last_use = {source: i for i, step in enumerate(plan.steps) for source in step.node.sources}
+    steps = len(plan.steps)
+    for i, step in enumerate(plan.steps):
+        _tell(progress, f"online/{step.node.name}", i, steps)
+        with party.messenger.layer("online", step.node.name):
+            values[step.node.name] = _run(party, plan, step, values, weights, preparation, x)
+        for source in step.node.sources:
+            if last_use[source] == i:
+                del values[source]
+    _tell(progress, "online", steps, steps)
+    with party.messenger.layer("online", REVEAL_LAYER):
+        return _reveal(party, plan.graph.output.out, values[plan.graph.output.name])
+
+
+def _tell(progress: Progress | None, where: str, done: int, steps: int) -> None:
+    if progress is not None:
+        progress(where, done, steps)
+
+
+def _reveal(party: Party, out: TensorType, share: np.ndarray) -> np.ndarray | None:
+    ring = Ring(out.bits)
+    if party.rank == 0:
+        party.messenger.send_elements(share, ring)
+        return None
+    other = party.messenger.receive_elements(out.n, ring).reshape(out.shape)
+    y = ring.add(share, other)
+    return ring.signed(y) if out.signed else y.astype(np.int64)
+
+
+def _matrix(node: Conv | Dense, weights: Weights) -> np.ndarray:
+    """The layer's weights as (d1, d2)."""
+    weight = np.asarray(weights[f"{node.name}/weight"])
+    return np.ascontiguousarray(weight.reshape(-1, weight.shape[-1]).T)
+
+
+def _columns(node: Conv | Dense, x: np.ndarray) -> np.ndarray:
+    """The layer's operand as (d2, d3)."""
+    if isinstance(node, Conv):
+        return patches(x, node.kernel, node.stride, node.padding)
+    return x.reshape(-1, 1)
+
+
+def _finish(party: Party, node: Conv | Dense, y: np.ndarray, weights: Weights | None) -> np.ndarray:
+    """(d1, d3) shares to the node's shape, the bias added at rank 0."""
+    ring = Ring(node.out.bits)
+    y = np.ascontiguousarray(y.T).reshape(node.out.shape)
+    if party.rank == 0:
+        assert weights is not None
+        y = ring.add(y, ring.reduce(np.asarray(weights[f"{node.name}/bias"])))
+    return y
+
+
+def _multiply_ahead(party: Party, graph: Graph, step: Step, weights: Weights | None) -> Ready:
+    node = step.node
+    assert isinstance(node, (Conv, Dense)) and step.variant is not None
+    product, ring = product_of(graph, node, step.variant), Ring(node.out.bits)
+    if party.rank == 0:
+        assert weights is not None
+        return Ready(None, product_bits(party, product, _matrix(node, weights), None))
+    shape = graph.source(node).shape
+    drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)
+    return Ready(drawn, product_bits(party, product, None, _columns(node, drawn)))
+
+
+def _linear(
+    party: Party, plan: Plan, step: Step, x: np.ndarray, weights, preparation: Preparation
+) -> np.ndarray:
+    node, graph = step.node, plan.graph
+    assert isinstance(node, (Conv, Dense)) and step.variant is not None
+    product, forms = product_of(graph, node, step.variant), plan.preset.forms
+    matrix = _matrix(node, weights) if party.rank == 0 else None
+    if VARIANTS[step.variant][0] != "full":
+        return _finish(
+            party, node, multiply(party, product, matrix, _columns(node, x), forms), weights
+        )
+    source, ring = graph.source(node), Ring(node.out.bits)
+    if own_input(graph, node):
+        wide = ring.reduce(Ring(source.bits).signed(x) if source.signed else x)
+    else:
+        wide = extend(
+            party, x.reshape(-1), source.bits, ring.bits, source.signed, source.nonnegative, forms
+        ).reshape(x.shape)
+    ready = preparation.take(node.name)
+    if party.rank == 1:
+        party.messenger.send_elements(ring.sub(wide, ready.drawn), ring)
+        return _finish(party, node, ready.share, weights)
+    difference = party.messenger.receive_elements(wide.size, ring).reshape(wide.shape)
+    total = _columns(node, ring.add(wide, difference))
+    y = ring.add(ready.share, multiply_plain(matrix, total, product))
+    return _finish(party, node, y, weights)
+
+
+def _share_input(party: Party, plan: Plan, out: TensorType, x: np.ndarray | None) -> np.ndarray:
+    ring = Ring(out.bits)
+    if plan.preset.ahead:  # the first layer's own masking shares it; until then it is the client's
+        return ring.reduce(x) if party.rank == 1 else np.zeros(out.shape, ring.dtype)
+    if party.rank == 0:
+        return party.messenger.receive_elements(out.n, ring).reshape(out.shape)
+    mask = party.randomness.elements(out.n, ring).reshape(out.shape)
+    theirs, mine = ring.share(ring.reduce(x), mask)
+    party.messenger.send_elements(theirs, ring)
+    return mine
+
+
+def _run(
+    party: Party,
+    plan: Plan,
+    step: Step,
+    values: dict[str, np.ndarray],
+    weights: Weights | None,
+    preparation: Preparation,
+    x: np.ndarray | None,
+) -> np.ndarray:
+    node: Node = step.node
+    if isinstance(node, Input):
+        return _share_input(party, plan, node.out, x)
+    share, source, forms = values[node.sources[0]], plan.graph.source(node), plan.preset.forms
+    flat = share.reshape(-1)
+    if isinstance(node, (Conv, Dense)):
+        return _linear(party, plan, step, share, weights, preparation)
+    if isinstance(node, Relu):
+        return relu(party, flat, source.bits, forms).reshape(node.out.shape)
+    if isinstance(node, Requantize):
+        return requantize(party, flat, source, node.out, node.rule, forms).reshape(node.out.shape)
+    if isinstance(node, Add):
+        return Ring(node.out.bits).add(share, values[node.sources[1]])
+    if isinstance(node, AvgPool):
+        ring = Ring(node.out.bits)
+        return average_pool(share, ring, node.window, node.stride, node.multiplier)
+    if isinstance(node, Flatten):
+        return flat
+    assert isinstance(node, (MaxPool, ArgMax))
+    seen = signed_view(source)
+    wide = extend(party, flat, source.bits, seen.bits, source.signed, forms=forms)
+    if isinstance(node, ArgMax):
+        return arg_max(party, wide, seen.bits, node.out.bits, seen.nonnegative, forms)
+    windows = window_view(wide.reshape(share.shape), node.window, node.stride)
+    best = max_tree(
+        party, windows.reshape(len(windows), -1), seen.bits, seen.nonnegative, forms
+    )
+    return Ring(node.out.bits).reduce(best).reshape(node.out.shape)
+
+

@@ -1,0 +1,268 @@
+"""From a graph to a plan: the protocol of every layer, what it costs, and what both sides agree on.
+
+A plan is public. Its document is all that the client needs; its digest is compared before anything
+else is said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+
+from pqjax.errors import PlanError
+from pqjax.graph.ir import Conv, Dense, Graph, Node
+from pqjax.graph.validate import validate
+from pqjax.ot.setup import fill_stocks_cost, set_up_cost
+from pqjax.planner.cost import StepCost, linear_cost, node_cost
+from pqjax.planner.presets import Preset, find_preset
+from pqjax.protocols.linear_ot import VARIANTS
+from pqjax.wire.cost import Cost, message, total
+from pqjax.wire.handshake import plan_digest
+from pqjax.wire.link import Link
+from pqjax.wire.trace import Trace
+
+COMMAND_BITS = 8
+STOCK_LAYER = "random ots"
+BEGIN_LAYER = "begin"
+REVEAL_LAYER = "reveal"
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One node and how it is run."""
+
+    node: Node
+    variant: str | None
+    cost: StepCost
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One layer of one phase, in the order of execution."""
+
+    phase: str
+    layer: str
+    cost: Cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a graph is run, and exactly what it costs.
+
+    Attributes:
+      source: the graph as given; `graph` is what the preset's passes made of it.
+      protocol: name of the preset.
+      link: the network it was planned for, if any.
+      forced: variants the caller insisted on, by layer.
+    """
+
+    source: Graph
+    graph: Graph
+    protocol: str
+    steps: tuple[Step, ...]
+    link: Link | None = None
+    forced: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def preset(self) -> Preset:
+        """The preset this plan follows."""
+        return find_preset(self.protocol)
+
+    @functools.cached_property
+    def document(self) -> bytes:
+        """The public description from which the other side makes the same plan."""
+        tree = {
+            "format": 1,
+            "forced": dict(self.forced),
+            "graph": json.loads(self.source.to_json()),
+            "link": None if self.link is None else dataclasses.asdict(self.link),
+            "protocol": self.protocol,
+            "variants": {s.node.name: s.variant for s in self.steps if s.variant},
+        }
+        return json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()
+
+    @functools.cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the document."""
+        return plan_digest(self.document)
+
+    @property
+    def rots(self) -> tuple[int, int]:
+        """Random OTs that one inference draws from the store, by sending rank."""
+        costs = [s.cost.offline for s in self.steps] + [s.cost.online for s in self.steps]
+        return total(costs).rots
+
+    @functools.cached_property
+    def schedule(self) -> tuple[Line, ...]:
+        """Every layer of a first inference, setup included, with its cost."""
+        begin = message(1, COMMAND_BITS)
+        lines = [Line("setup", "ot", set_up_cost(self.preset.scheme))]
+        lines += [
+            Line("offline", BEGIN_LAYER, begin),
+            Line("offline", STOCK_LAYER, fill_stocks_cost(self.preset.scheme, self.rots)),
+        ]
+        lines += [Line("offline", s.node.name, s.cost.offline) for s in self.steps]
+        lines.append(Line("online", BEGIN_LAYER, begin))
+        lines += [Line("online", s.node.name, s.cost.online) for s in self.steps]
+        out = self.graph.output.out
+        lines.append(Line("online", REVEAL_LAYER, message(0, out.n * out.bits)))
+        return tuple(lines)
+
+    def cost(self, phase: str | None = None, layer: str | None = None) -> Cost:
+        """Bits and flows of a phase, a layer, or a whole first inference."""
+        return total(
+            [
+                line.cost for line in self.schedule
+                if (phase is None or line.phase == phase) and (layer is None or line.layer == layer)
+            ]
+        )  # fmt: skip
+
+    def seconds(self, link: Link | None = None) -> float:
+        """What the network alone takes of offline and online phase: bits / rate + flows * rtt / 2."""
+        link = link or self.link
+        if link is None:
+            raise PlanError("no link given: pass one, or make the plan with link=pqjax.Link(...)")
+        cost = self.cost("offline") + self.cost("online")
+        return link.seconds(*cost.sent, cost.flows)
+
+    def differences(self, trace: Trace, rank: int) -> list[str]:
+        """Where a party's trace of a first inference departs from the prediction; empty if nowhere.
+
+        Bits are compared per layer, phase and direction, clocks at the end of every layer.
+        """
+        found = []
+        clocks = (0, 0)
+        entries = list(trace.entries)
+        for line in self.schedule:
+            clocks = line.cost.clocks(clocks)
+            if not entries:
+                found.append(f"{line.phase} {line.layer}: not in the trace")
+                continue
+            entry = entries.pop(0)
+            if (entry.phase, entry.layer) != (line.phase, line.layer):
+                found.append(f"{line.phase} {line.layer}: got {entry.phase} {entry.layer}")
+                break
+            sent, received = line.cost.sent[rank], line.cost.sent[1 - rank]
+            if (entry.sent_bits, entry.received_bits) != (sent, received):
+                found.append(
+                    f"{line.phase} {line.layer}: sent {entry.sent_bits} and received "
+                    f"{entry.received_bits} bits, predicted {sent} and {received}"
+                )
+            if entry.clock_after != clocks[rank]:
+                found.append(
+                    f"{line.phase} {line.layer}: clock {entry.clock_after}, predicted {clocks[rank]}"
+                )
+        return found
+
+    def table(self) -> str:
+        """Per layer: widths, variant, bits, flows and, for a link, its seconds."""
+        rows = [("layer", "kind", "bits", "variant", "offline MiB", "online MiB", "flows", "seconds")]
+        for step in self.steps:
+            source = "" if not step.node.sources else f"{self.graph.source(step.node).bits}->"
+            both = step.cost.offline + step.cost.online
+            rows.append(
+                (
+                    step.node.name,
+                    step.node.kind,
+                    f"{source}{step.node.out.bits}",
+                    step.variant or "",
+                    _mib(step.cost.offline.bits),
+                    _mib(step.cost.online.bits),
+                    str(both.flows),
+                    f"{self.link.seconds(*both.sent, both.flows):.2f}" if self.link else "",
+                )
+            )
+        stock = self.cost("offline", STOCK_LAYER)
+        if stock.bits:
+            rows.append((STOCK_LAYER, "", "", "", _mib(stock.bits), _mib(0), str(stock.flows), ""))
+        offline, online = self.cost("offline"), self.cost("online")
+        rows.append(
+            ("total", "", "", "", _mib(offline.bits), _mib(online.bits),
+             str((offline + online).flows), f"{self.seconds():.2f}" if self.link else "")
+        )  # fmt: skip
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join(cell.ljust(w) if i < 4 else cell.rjust(w)
+                      for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+            for row in rows
+        )  # fmt: skip
+
+
+def _mib(bits: int) -> str:
+    return f"{bits / 8 / 2**20:.3f}"
+
+
+def plan(
+    graph: Graph,
+    protocol: str = "pqjax",
+    link: Link | None = None,
+    variants: Mapping[str, str] | None = None,
+) -> Plan:
+    """Chooses the protocol of every layer.
+
+    Args:
+      graph: the integer network.
+      protocol: a preset's name, see `pqjax.planner.presets`.
+      link: the network to plan for; bits decide without one, predicted seconds with one.
+      variants: layer name to variant, where the cheapest is not wanted.
+
+    Raises:
+      PlanError: an unknown preset, layer or variant. GraphError: a graph that does not hold together.
+    """
+    validate(graph)
+    preset = find_preset(protocol)
+    forced = dict(variants or {})
+    lowered = functools.reduce(lambda g, rewrite: rewrite(g), preset.passes, graph)
+    validate(lowered)
+    linear = [node.name for node in lowered if isinstance(node, (Conv, Dense))]
+    for name, variant in forced.items():
+        if name not in linear:
+            raise PlanError(f"no linear layer named {name!r}; there are {', '.join(linear)}")
+        if variant not in VARIANTS:
+            raise PlanError(f"{name}: unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
+        if (VARIANTS[variant][0] == "full") != preset.ahead:
+            raise PlanError(
+                f"{name}: variant {variant!r} does not go with protocol {protocol!r}, which takes "
+                f"{', '.join(preset.variants)}"
+            )
+    steps = []
+    for node in lowered:
+        variant = forced.get(node.name)
+        if isinstance(node, (Conv, Dense)) and variant is None:
+            variant = min(
+                preset.variants, key=lambda v, n=node: _price(lowered, n, preset, v, link)
+            )
+        steps.append(Step(node, variant, node_cost(lowered, node, preset, variant)))
+    return Plan(graph, lowered, protocol, tuple(steps), link, tuple(sorted(forced.items())))
+
+
+def _price(graph: Graph, node: Conv | Dense, preset: Preset, variant: str, link: Link | None):
+    """What a variant costs, the making of its stored OTs included: bits, or seconds on a link."""
+    cost = linear_cost(graph, node, preset, variant)
+    both = cost.offline + cost.online
+    both += fill_stocks_cost(preset.scheme, both.rots)
+    return link.seconds(*both.sent, both.flows) if link else both.bits
+
+
+def read_plan(document: bytes) -> Plan:
+    """Makes the plan again that a document describes.
+
+    Raises:
+      PlanError: the document is not one, or this version would plan it differently.
+    """
+    try:
+        tree = json.loads(document)
+        if tree["format"] != 1:
+            raise PlanError(f"plan format 1 expected, got {tree['format']!r}")
+        graph = Graph.from_json(json.dumps(tree["graph"]))
+        link = None if tree["link"] is None else Link(**tree["link"])
+        made = plan(graph, tree["protocol"], link, tree["forced"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PlanError(f"not a plan: {error}") from error
+    if made.document != document:
+        raise PlanError("this version of pqjax plans that graph differently; use the same on both sides")
+    return made
+
+

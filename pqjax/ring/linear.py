@@ -1,0 +1,253 @@
+"""Matrix products and convolutions of ring elements, exact modulo 2^bits for every width.
+
+A CPU multiplies int8 matrices into int32 far faster than anything else (with matrix units 10 times
+the float32 rate, 100 times the int32 rate), and XLA's unsigned dot is slower than all of these. So
+each operand is split into balanced base-256 digits ("limbs") in [-128, 127], limb i times limb j
+contributes at bit 8(i+j), and pairs that start at or above `bits` are skipped. Digits come from one
+addition: byte i of v + 0x80...80, minus 128, is digit i of v.
+
+An int32 sum of limb products is known modulo 2^32, which is enough while bits - 8(i+j) <= 32. Below
+that it must not overflow at all: |sum| <= K * 2^14 < 2^31, so K is cut into chunks of 2^17 - 1.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pqjax.errors import InputError
+from pqjax.ring.kernel import kernel
+from pqjax.ring.ring import Array, Ring
+
+_EXACT_TERMS = (1 << 17) - 1
+_COLUMN_BYTES = 1 << 22  # of im2col per step; a larger batch is mapped over images
+
+
+def matmul(
+    a: Array,
+    b: Array,
+    ring: Ring,
+    *,
+    a_bits: int | None = None,
+    a_signed: bool = False,
+    b_bits: int | None = None,
+    b_signed: bool = False,
+) -> Array:
+    """The matrix product a b modulo 2^bits.
+
+    Bounds are public facts that save limbs: 4-bit signed weights take one limb in any ring.
+
+    Args:
+      a: integers of any dtype, shape (m, k); only their residues matter.
+      b: likewise, shape (k, n).
+      ring: the ring of the product.
+      a_bits: every element of a is in [0, 2^a_bits), or, read as two's complement in `ring`, in
+        [-2^(a_bits-1), 2^(a_bits-1)) if a_signed. None: any ring element. Not checked.
+      a_signed: see a_bits.
+      b_bits: likewise for b.
+      b_signed: likewise for b.
+
+    Returns:
+      Shape (m, n), in ring.dtype; numpy if both operands are, else JAX.
+    """
+    a, b = _operand("a", a, 2, ring), _operand("b", b, 2, ring)
+    if a.shape[1] != b.shape[0]:
+        raise InputError(f"matmul expects (m, k) and (k, n), got {a.shape} and {b.shape}")
+    limits = _limit("a", a_bits, a_signed, ring), _limit("b", b_bits, b_signed, ring)
+    return _answer(_matmul_kernel(a, b, ring=ring, limits=limits), a, b)
+
+
+def conv(
+    x: Array,
+    w: Array,
+    ring: Ring,
+    stride: tuple[int, int],
+    padding: tuple[tuple[int, int], tuple[int, int]],
+    groups: int = 1,
+    *,
+    x_bits: int | None = None,
+    x_signed: bool = False,
+    w_bits: int | None = None,
+    w_signed: bool = False,
+) -> Array:
+    """Batched cross-correlation modulo 2^bits, with zero padding.
+
+    Args:
+      x: integers of any dtype, shape (B, H, W, C).
+      w: likewise, shape (h, w, C / groups, K); output channels are group-major, as in XLA.
+      ring: the ring of the result.
+      stride: (down, right), each >= 1.
+      padding: ((top, bottom), (left, right)), each >= 0.
+      groups: divides C and K; C is depthwise.
+      x_bits: bounds as in `matmul`.
+      x_signed: see x_bits.
+      w_bits: likewise for w.
+      w_signed: likewise for w.
+
+    Returns:
+      Shape (B, H', W', K), in ring.dtype; numpy if both operands are, else JAX.
+    """
+    x, w = _operand("x", x, 4, ring), _operand("w", w, 4, ring)
+    stride = tuple(map(int, stride))
+    padding = tuple(tuple(map(int, side)) for side in padding)
+    if len(stride) != 2 or min(stride) < 1:
+        raise InputError(f"stride must be two positive ints, got {stride}")
+    if [len(side) for side in padding] != [2, 2] or min(map(min, padding)) < 0:
+        raise InputError(f"padding must be two pairs of ints >= 0, got {padding}")
+    if groups < 1 or x.shape[3] % groups or w.shape[3] % groups:
+        raise InputError(
+            f"groups must divide {x.shape[3]} input and {w.shape[3]} output channels, got {groups}"
+        )
+    if x.shape[3] != w.shape[2] * groups:
+        raise InputError(
+            f"w of shape {w.shape} in {groups} groups expects {w.shape[2] * groups} input channels, "
+            f"got x of shape {x.shape}"
+        )
+    for i in (0, 1):
+        if x.shape[1 + i] + sum(padding[i]) < w.shape[i]:
+            raise InputError(
+                f"the window {w.shape[:2]} does not fit x of shape {x.shape} padded by {padding}"
+            )
+    limits = _limit("x", x_bits, x_signed, ring), _limit("w", w_bits, w_signed, ring)
+    return _answer(
+        _conv_kernel(
+            x, w, ring=ring, stride=stride, padding=padding, groups=groups, limits=limits
+        ),
+        x,
+        w,
+    )
+
+
+Limit = tuple[int, bool]  # how many limbs, and whether to read two's complement
+
+
+def _limit(name: str, bits: int | None, signed: bool, ring: Ring) -> Limit:
+    if bits is None or bits >= ring.bits:
+        return -(-ring.bits // 8), False
+    if bits < 1:
+        raise InputError(f"{name}_bits must be at least 1, got {bits}")
+    # The largest value of l limbs is 127 * (256^l - 1) / 255 < 2^(8l-1), so an unsigned value of
+    # 8l-1 bits may need one more limb, except 127 itself; limbs beyond the ring are never needed.
+    high = (1 << (bits - 1 if signed else bits)) - 1
+    count = 1
+    while 8 * count < ring.bits and high > 127 * (256**count - 1) // 255:
+        count += 1
+    return count, signed
+
+
+def _word(ring: Ring) -> np.dtype:
+    return np.dtype(np.uint32 if ring.bits <= 32 else np.uint64)
+
+
+def _limbs(v: jax.Array, ring: Ring, limit: Limit) -> list[jax.Array]:
+    """int8 arrays d_0, d_1, ... with v = sum d_i 256^i modulo 2^bits."""
+    count, signed = limit
+    word = _word(ring)
+    v = v.astype(word)
+    if signed:
+        spare = 8 * word.itemsize - ring.bits
+        kind = np.dtype(f"i{word.itemsize}")
+        v = ((v.astype(kind) << kind.type(spare)) >> kind.type(spare)).astype(word)
+    elif 8 * count < ring.bits:
+        v = v & word.type(ring.mask)
+    v = v + word.type(0x8080808080808080 & int(np.iinfo(word).max))
+    return [((v >> word.type(8 * i)) ^ word.type(0x80)).astype(np.int8) for i in range(count)]
+
+
+def _dot(a: list[jax.Array], b: list[jax.Array], ring: Ring) -> jax.Array:
+    """Sums limb products: limbs (m, k) and (k, n) to (m, n) in the ring's dtype."""
+    word = _word(ring)
+    total = jnp.zeros((a[0].shape[0], b[0].shape[1]), word)
+    for place in range(min(len(a) + len(b) - 1, -(-ring.bits // 8))):
+        pairs = range(max(0, place - len(b) + 1), min(place + 1, len(a)))
+        # The pairs of one place side by side: one long sum instead of many outputs to add up.
+        left = jnp.concatenate([a[i] for i in pairs], 1)
+        right = jnp.concatenate([b[place - i] for i in pairs], 0)
+        terms = left.shape[1]
+        step = _EXACT_TERMS if ring.bits - 8 * place > 32 else max(terms, 1)
+        for at in range(0, terms, step):
+            part = lax.dot(
+                left[:, at : at + step], right[at : at + step], preferred_element_type=np.int32
+            )
+            total = total + (part.astype(word) << word.type(8 * place))
+    return ring.reduce(total)
+
+
+def _matmul(a: jax.Array, b: jax.Array, ring: Ring, limits: tuple[Limit, Limit]) -> jax.Array:
+    return _dot(_limbs(a, ring, limits[0]), _limbs(b, ring, limits[1]), ring)
+
+
+def _taps(x: jax.Array, size, stride, padding) -> list[jax.Array]:
+    """The padded images as each of the h w window positions sees them: (B, H', W', C) each."""
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    high = [(x.shape[1 + i] - size[i]) // stride[i] * stride[i] + 1 for i in (0, 1)]
+    return [
+        x[:, i : i + high[0] : stride[0], j : j + high[1] : stride[1]]
+        for i in range(size[0])
+        for j in range(size[1])
+    ]
+
+
+def _conv(x, w, ring: Ring, stride, padding, groups: int, limits: tuple[Limit, Limit]) -> jax.Array:
+    if w.shape[2] == 1 and groups > 1:
+        return _depthwise(x, w, ring, stride, padding, groups)
+    size, group_in, channels = w.shape[:2], w.shape[2], w.shape[3]
+    terms = size[0] * size[1] * group_in
+    down, right = (
+        (x.shape[1 + i] + sum(padding[i]) - size[i]) // stride[i] + 1 for i in (0, 1)
+    )
+    w_limbs = [limb.reshape(terms, channels) for limb in _limbs(w, ring, limits[1])]
+    out = channels // groups
+
+    def images(x: list[jax.Array]) -> jax.Array:
+        # im2col on int8 limbs: the copies cost a quarter of what ring words would.
+        parts = []
+        for g in range(groups):
+            columns = []
+            for limb in x:
+                taps = _taps(limb[..., g * group_in : (g + 1) * group_in], size, stride, padding)
+                columns.append(jnp.concatenate(taps, -1).reshape(-1, terms))
+            kernels = [limb[:, g * out : (g + 1) * out] for limb in w_limbs]
+            parts.append(_dot(columns, kernels, ring))
+        return jnp.concatenate(parts, -1).reshape(x[0].shape[0], down, right, channels)
+
+    x_limbs = _limbs(x, ring, limits[0])
+    per = max(1, _COLUMN_BYTES // max(1, down * right * terms * groups * len(x_limbs)))
+    if x.shape[0] <= per:
+        return images(x_limbs)
+    # Whole batches of columns would leave the cache (and, for a test set, the memory).
+    return lax.map(
+        lambda one: images([limb[None] for limb in one])[0], tuple(x_limbs), batch_size=per
+    )
+
+
+def _depthwise(x, w, ring: Ring, stride, padding, groups: int) -> jax.Array:
+    """One input channel per output channel: element-wise, one fused loop over all taps."""
+    word, size, channels = _word(ring), w.shape[:2], w.shape[3]
+    x = jnp.repeat(x.astype(word), channels // groups, axis=3)
+    w = w.astype(word).reshape(-1, channels)
+    taps = _taps(x, size, stride, padding)
+    return ring.reduce(sum(tap * w[i] for i, tap in enumerate(taps)))
+
+
+_matmul_kernel = kernel(_matmul, static=("ring", "limits"))
+_conv_kernel = kernel(_conv, static=("ring", "stride", "padding", "groups", "limits"))
+
+
+def _operand(name: str, x: Array, rank: int, ring: Ring) -> Array:
+    x = x if isinstance(x, jax.Array) else np.asarray(x)
+    if x.dtype.kind not in "iub":
+        raise InputError(f"{name} must hold integers, got dtype {x.dtype}")
+    if x.ndim != rank:
+        raise InputError(f"{name} must have {rank} axes, got shape {x.shape}")
+    # A wide numpy array is cut here: under an outer jit without 64-bit types JAX could not hold it.
+    return ring.reduce(x) if isinstance(x, np.ndarray) and x.dtype.itemsize == 8 else x
+
+
+def _answer(y: jax.Array, *operands: Array) -> Array:
+    # A numpy operand under an outer jit still gives a traced result.
+    if isinstance(y, jax.core.Tracer) or any(isinstance(o, jax.Array) for o in operands):
+        return y
+    return np.asarray(y)

@@ -22,7 +22,7 @@ from pqjax.ring.kernel import kernel
 from pqjax.ring.ring import Array, Ring
 
 _EXACT_TERMS = (1 << 17) - 1
-_COLUMN_BYTES = 1 << 22  # of im2col per step; a larger batch is mapped over images
+_COLUMN_BYTES = 1 << 20  # of im2col per step; a larger batch is mapped over images
 
 
 def matmul(
@@ -158,19 +158,21 @@ def _limbs(v: jax.Array, ring: Ring, limit: Limit) -> list[jax.Array]:
 
 def _dot(a: list[jax.Array], b: list[jax.Array], ring: Ring) -> jax.Array:
     """Sums limb products: limbs (m, k) and (k, n) to (m, n) in the ring's dtype."""
-    word = _word(ring)
+    word, terms = _word(ring), a[0].shape[1]
     total = jnp.zeros((a[0].shape[0], b[0].shape[1]), word)
     for place in range(min(len(a) + len(b) - 1, -(-ring.bits // 8))):
-        pairs = range(max(0, place - len(b) + 1), min(place + 1, len(a)))
-        # The pairs of one place side by side: one long sum instead of many outputs to add up.
-        left = jnp.concatenate([a[i] for i in pairs], 1)
-        right = jnp.concatenate([b[place - i] for i in pairs], 0)
-        terms = left.shape[1]
-        step = _EXACT_TERMS if ring.bits - 8 * place > 32 else max(terms, 1)
-        for at in range(0, terms, step):
-            part = lax.dot(
-                left[:, at : at + step], right[at : at + step], preferred_element_type=np.int32
-            )
+        wide = ring.bits - 8 * place > 32
+        step = _EXACT_TERMS if wide else max(terms, 1)
+        part = None
+        for i in range(max(0, place - len(b) + 1), min(place + 1, len(a))):
+            for at in range(0, terms, step):
+                product = lax.dot(
+                    a[i][:, at : at + step], b[place - i][at : at + step],
+                    preferred_element_type=np.int32,
+                )  # fmt: skip
+                product = product.astype(word) if wide else product
+                part = product if part is None else part + product
+        if part is not None:
             total = total + (part.astype(word) << word.type(8 * place))
     return ring.reduce(total)
 

@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make exp-minionn` and `make test`. Both make the environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: exp-minionn exp-resnet50 bench test test-slow check format lint types train-minionn clean
+
+exp-minionn: $(READY)
+	$(BIN)/python -m experiments.minionn $(ARGS)
+
+# The largest network that runs today.
+exp-resnet50: exp-minionn
+
+bench: $(READY)
+	$(BIN)/python -m experiments.bench $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest -q tests
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -q tests -m slow
+
+check: format lint types test
+
+format: $(READY)
+	$(BIN)/ruff format --check pqjax nets experiments tests
+
+lint: $(READY)
+	$(BIN)/ruff check pqjax nets experiments tests
+
+types: $(READY)
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@

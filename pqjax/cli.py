@@ -1,0 +1,285 @@
+"""The command line: `pqjax serve`, `infer`, `plan`, `certs`, `relay`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from pqjax.engine.process import peak_bytes, settle
+from pqjax.engine.session import Server, connect
+from pqjax.errors import DataError, InputError, PqjaxError
+from pqjax.graph import load_model
+from pqjax.pictures import picture_input, read_picture
+from pqjax.planner import PRESETS, Plan, plan
+from pqjax.wire.channel import DEADLINE_S
+from pqjax.wire.link import Link, parse_link
+from pqjax.wire.relay import Relay
+from pqjax.wire.tls import Tls, make_certificates
+from pqjax.wire.trace import Trace
+
+_BANNER = "pqjax: two parties, semi-honest security, unaudited; see SECURITY.md for what leaks"
+_INTERRUPTED = 130
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class _Bar:
+    """A progress bar on a terminal, nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar = None
+
+    def __call__(self, where: str, done: int, steps: int) -> None:
+        if not sys.stderr.isatty():
+            return
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=steps, unit="layer", leave=False, dynamic_ncols=True)
+        self._bar.total, self._bar.n = steps, done
+        self._bar.set_description_str(where)
+        if done == steps:
+            self._bar.close()
+            self._bar = None
+
+
+def _tls(args: argparse.Namespace, side: str) -> Tls | None:
+    if args.tls is None:
+        return None
+    folder = pathlib.Path(args.tls)
+    return Tls(folder / f"{side}.pem", folder / f"{side}.key", folder / "ca.pem")
+
+
+def _report(plan: Plan, trace: Trace, seconds: dict[str, float], rank: int) -> dict:
+    phases = {}
+    for phase in ("setup", "offline", "online"):
+        sent, received = trace.bits(phase)
+        sent_bytes, received_bytes = trace.bytes(phase)
+        phases[phase] = {
+            "sent_bits": sent, "received_bits": received, "sent_bytes": sent_bytes,
+            "received_bytes": received_bytes, "seconds": round(trace.seconds(phase), 4),
+        }  # fmt: skip
+    return {
+        "protocol": plan.protocol,
+        "rank": rank,
+        "digest": plan.digest.hex(),
+        "phases": phases,
+        "seconds": seconds,
+        "peak_bytes": peak_bytes(),
+        "differences": plan.differences(trace, rank),
+        "trace": trace.to_json(),
+    }
+
+
+def _write(path: str | None, tree: dict) -> None:
+    if path:
+        pathlib.Path(path).write_text(json.dumps(tree, indent=1) + "\n")
+
+
+def _serve(args: argparse.Namespace) -> int:
+    settle()
+    graph, weights, _ = load_model(args.model)
+    made = plan(graph, args.protocol, args.link)
+    failures = 0
+
+    def ended(trace: Trace | None, error: PqjaxError | None) -> None:
+        nonlocal failures
+        if error is not None:
+            failures += 1
+            _say(f"pqjax: session ended: {error}")
+        elif trace is not None:
+            asked = sum(e.layer == "reveal" for e in trace.entries)
+            sent, received = trace.bytes()
+            _say(f"pqjax: session ended: {asked} inferences, {sent} bytes out, {received} in")
+            _write(args.trace, _report(made, trace, {}, 0))
+
+    server = Server(
+        made, weights, args.listen, tls=_tls(args, "server"),
+        insecure_plaintext=args.insecure_plaintext, deadline_s=args.deadline, on_end=ended,
+        most_clients=args.clients, progress=_Bar(),
+    )  # fmt: skip
+    _say(_BANNER)
+    print(f"listening on {server.address}", flush=True)
+    server.run(args.sessions)
+    return 1 if failures and args.sessions is not None else 0
+
+
+def _inputs(path: str) -> np.ndarray | None:
+    """Integers from an .npy file; None for anything that may be a picture."""
+    if not path.endswith(".npy"):
+        return None
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"cannot read the input {path}: {error}") from error
+
+
+def _infer(args: argparse.Namespace) -> int:
+    import contextlib
+    import time
+
+    settle()
+    _say(_BANNER)
+    given = _inputs(args.input)
+    picture = read_picture(args.input) if given is None else None
+    labels = _labels(args.labels)
+    with contextlib.ExitStack() as stack:
+        address = args.address
+        if args.link is not None:
+            address = stack.enter_context(Relay(address, args.link)).address
+        begin = time.perf_counter()
+        session = stack.enter_context(
+            connect(
+                address, tls=_tls(args, "client"), insecure_plaintext=args.insecure_plaintext,
+                deadline_s=args.deadline, patience_s=args.patience, progress=_Bar(),
+            )
+        )  # fmt: skip
+        graph = session.plan.graph
+        if picture is not None:
+            given = picture_input(graph, picture)[None]
+        assert given is not None
+        batch = given[None] if given.shape == graph.input.out.shape else given
+        outputs, times = [], []
+        connected = time.perf_counter()
+        for x in batch:
+            start = time.perf_counter()
+            session.prepare()
+            ready = time.perf_counter()
+            outputs.append(session.infer(x).output)
+            times.append({"offline": ready - start, "online": time.perf_counter() - ready})
+        trace, made = session.trace, session.plan
+    for y in outputs:
+        top = int(y.argmax()) if y.size > 1 else int(y[0])
+        name = f" {labels[top]}" if labels and top < len(labels) else ""
+        print(f"{top}{name}  {y.tolist()}" if args.verbose else f"{top}{name}", flush=True)
+    seconds = {"connect": connected - begin, "each": times}
+    report = _report(made, trace, seconds, 1)
+    report["outputs"] = [y.tolist() for y in outputs]
+    _write(args.trace, report)
+    sent, received = trace.bytes()
+    _say(
+        f"pqjax: {len(outputs)} inferences, {made.protocol}: {sent} bytes out, {received} in, "
+        f"{sum(t['offline'] + t['online'] for t in times):.2f} s"
+    )
+    return 0
+
+
+def _labels(path: str | None) -> list[str] | None:
+    if path is None:
+        return None
+    try:
+        names = json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the class names in {path}: {error}") from error
+    if not isinstance(names, list):
+        raise DataError(f"{path}: a JSON list of class names expected, got {type(names).__name__}")
+    return [str(name) for name in names]
+
+
+def _plan(args: argparse.Namespace) -> int:
+    graph, _, _ = load_model(args.model)
+    print(plan(graph, args.protocol, args.link).table())
+    return 0
+
+
+def _certs(args: argparse.Namespace) -> int:
+    make_certificates(args.folder, *([tuple(args.name)] if args.name else []))
+    print(f"wrote ca.pem, server.pem, server.key, client.pem and client.key to {args.folder}")
+    return 0
+
+
+def _relay(args: argparse.Namespace) -> int:
+    if args.link is None:
+        raise InputError("a relay needs --link, for instance --link 200mbps,13ms")
+    with Relay(args.target, args.link) as relay:
+        print(relay.address, flush=True)
+        sys.stdin.read()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pqjax", description="Private inference of quantized networks between two parties."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def link(text: str) -> Link | None:
+        try:
+            return parse_link(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    def add(name: str, run, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        return made
+
+    def network(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--tls", metavar="DIR", help="folder that `pqjax certs` wrote")
+        made.add_argument(
+            "--insecure-plaintext", action="store_true", help="no TLS off loopback, on purpose"
+        )
+        made.add_argument(
+            "--deadline", type=float, default=DEADLINE_S, metavar="SECONDS",
+            help="give up when nothing moves for so long",
+        )  # fmt: skip
+        made.add_argument("--trace", metavar="FILE", help="write the session's trace as JSON")
+
+    serve = add("serve", _serve, "serve a network")
+    serve.add_argument("model", help="network file (.npz)")
+    serve.add_argument("--listen", default="127.0.0.1:7700", metavar="HOST:PORT")
+    serve.add_argument("--protocol", default="pqjax", help=f"one of {', '.join(sorted(PRESETS))}")
+    serve.add_argument("--sessions", type=int, metavar="N", help="end after N sessions")
+    serve.add_argument("--clients", type=int, default=2, metavar="N", help="clients at a time")
+    serve.add_argument("--link", type=link, default=None, help="plan for this network")
+    network(serve)
+
+    infer = add("infer", _infer, "ask a server about a picture or an .npy file of integers")
+    infer.add_argument("address", metavar="HOST:PORT")
+    infer.add_argument("input", help="picture, or .npy with one input or a batch of them")
+    infer.add_argument(
+        "--link", type=link, default=None, help="emulate a network, e.g. 200mbps,13ms, lan, none"
+    )
+    infer.add_argument("--labels", metavar="FILE", help="JSON list of class names")
+    infer.add_argument("--patience", type=float, default=0.0, metavar="SECONDS",
+                       help="keep dialling while nobody listens")  # fmt: skip
+    infer.add_argument("--verbose", action="store_true", help="print all outputs")
+    network(infer)
+
+    shown = add("plan", _plan, "print what every layer costs")
+    shown.add_argument("model", help="network file (.npz)")
+    shown.add_argument("--protocol", default="pqjax", help=f"one of {', '.join(sorted(PRESETS))}")
+    shown.add_argument("--link", type=link, default=None, help="predict seconds on this network")
+
+    certs = add("certs", _certs, "make certificates for both sides")
+    certs.add_argument("folder")
+    certs.add_argument("--name", action="append", help="host name or address of the server")
+
+    relay = add("relay", _relay, "emulate a network in front of a local server")
+    relay.add_argument("target", metavar="HOST:PORT")
+    relay.add_argument("--link", type=link, default=None)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; the exit code. Expected failures are one line, no traceback."""
+    args = _parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except PqjaxError as error:
+        _say(f"pqjax: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("pqjax: interrupted")
+        return _INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

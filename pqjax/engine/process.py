@@ -1,0 +1,54 @@
+"""Settings of a whole process that runs one party: for the command line only, never on import."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pathlib
+import resource
+import sys
+
+import jax
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
+
+
+def cache_folder() -> pathlib.Path:
+    """Where compiled kernels and decoded data are kept: `$XDG_CACHE_HOME/pqjax` or `~/.cache/pqjax`."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return pathlib.Path(base).expanduser() / "pqjax"
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep freed blocks: fresh pages for every message cost 2-3 times the copying."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return  # another C library: slower, not wrong
+    mallopt(_MMAP_MAX, 0)
+    mallopt(_TRIM_THRESHOLD, 512 << 20)
+    mallopt(_TOP_PAD, 64 << 20)
+    mallopt(_ARENA_MAX, 1)
+
+
+def keep_compiled_kernels() -> None:
+    """Turns on JAX's persistent compilation cache, so that a second start compiles nothing."""
+    folder = cache_folder() / "xla"
+    folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def settle() -> None:
+    """All of the above."""
+    keep_freed_memory()
+    keep_compiled_kernels()
+
+
+def peak_bytes() -> int:
+    """Most memory this process has had resident."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

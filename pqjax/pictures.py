@@ -1,0 +1,58 @@
+"""Pictures as network inputs: any readable file, resized and centred to the graph's input format."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+
+from pqjax.errors import DataError, InputError
+from pqjax.graph.ir import Graph
+
+
+def read_picture(path: pathlib.Path | str) -> np.ndarray:
+    """Reads a picture file: uint8 (H, W, 3), transparency on white, orientation applied."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+                rgba = picture.convert("RGBA")
+                ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+                picture = Image.alpha_composite(ground, rgba)
+            return np.asarray(picture.convert("RGB"))
+    except FileNotFoundError as error:
+        raise DataError(f"no picture at {path}") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path} is not a readable picture: {error}") from error
+
+
+def fit_picture(picture: np.ndarray, side: tuple[int, int]) -> np.ndarray:
+    """Scales the shorter side and cuts the centre: uint8 (H, W, 3) of the given height and width."""
+    from PIL import Image, ImageOps
+
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise InputError(
+            f"a picture is uint8 (H, W, 3), got {picture.dtype} of shape {picture.shape}"
+        )
+    height, width = side
+    if picture.shape[:2] == (height, width):
+        return picture
+    fitted = ImageOps.fit(Image.fromarray(picture), (width, height), Image.Resampling.BILINEAR)
+    return np.asarray(fitted)
+
+
+def picture_input(graph: Graph, picture: np.ndarray) -> np.ndarray:
+    """A picture as the integers that a graph with 8-bit pixels expects.
+
+    Signed inputs are pixel - 128 (zero padding is then mid-grey), unsigned ones the pixel itself.
+    """
+    out = graph.input.out
+    if out.bits != 8 or len(out.shape) != 3 or out.shape[2] != 3:
+        raise InputError(
+            f"the network takes {out.shape} of {out.bits} bits, which is no 8-bit RGB picture: pass "
+            "integers in an .npy file instead"
+        )
+    pixels = fit_picture(picture, out.shape[:2]).astype(np.int64)
+    return pixels - 128 if out.signed else pixels

@@ -1,0 +1,1 @@
+"""AES as a generator and as a hash, in bulk: keyed, pure, no wire in sight."""

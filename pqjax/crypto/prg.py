@@ -16,6 +16,7 @@ from pqjax.ring import Ring
 BLOCK_BYTES = 16
 _RUN = 1 << 14  # blocks per AES call: counters and output stay in the second-level cache
 
+
 def counters(start: int, n: int) -> np.ndarray:
     """The `n` 128-bit blocks start, start + 1, ...: (n, 2) little-endian uint64."""
     blocks = np.zeros((n, 2), "<u8")

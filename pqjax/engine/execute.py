@@ -260,9 +260,5 @@ def _run(
     if isinstance(node, ArgMax):
         return arg_max(party, wide, seen.bits, node.out.bits, seen.nonnegative, forms)
     windows = window_view(wide.reshape(share.shape), node.window, node.stride)
-    best = max_tree(
-        party, windows.reshape(len(windows), -1), seen.bits, seen.nonnegative, forms
-    )
+    best = max_tree(party, windows.reshape(len(windows), -1), seen.bits, seen.nonnegative, forms)
     return Ring(node.out.bits).reduce(best).reshape(node.out.shape)
-
-

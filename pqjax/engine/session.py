@@ -87,11 +87,11 @@ class Session:
         return Result(y, self.trace)
 
     def close(self) -> None:
-        """Says goodbye and closes the connection."""
+        """Says goodbye and waits for the server to hang up, so that nothing is lost on the way."""
         wire = self._party.messenger.wire
         with contextlib.suppress(WireError):
             command(self._party, "online", GOODBYE)
-            wire.close()
+            wire.recv(1, "goodbye")  # ends with the server's hanging up; nothing is sent
         wire.abort()
 
     @contextlib.contextmanager
@@ -148,9 +148,7 @@ def connect(
         raise
 
 
-def serve_wire(
-    wire: Wire, plan: Plan, weights: Weights, progress: Progress | None = None
-) -> Trace:
+def serve_wire(wire: Wire, plan: Plan, weights: Weights, progress: Progress | None = None) -> Trace:
     """Serves one client on an open wire, greeting included, until it says goodbye."""
     greet_client(wire, plan.document)
     party = make_party(wire, 0, plan.preset.scheme)
@@ -164,7 +162,9 @@ def serve_wire(
         elif code == INFER and prepared:
             infer(party, plan, weights, prepared.popleft(), None, progress)
         else:
-            raise Drift(f"the client asked for phase {code} with {len(prepared)} preparations in store")
+            raise Drift(
+                f"the client asked for phase {code} with {len(prepared)} preparations in store"
+            )
 
 
 def _next_command(party: Party) -> int:

@@ -176,7 +176,9 @@ class Graph:
         seen: set[str] = set()
         for node in self.nodes:
             if not node.name or node.name in seen:
-                raise GraphError(f"node names must be unique and not empty, got {node.name!r} twice")
+                raise GraphError(
+                    f"node names must be unique and not empty, got {node.name!r} twice"
+                )
             for source in node.sources:
                 if source not in seen:
                     raise GraphError(
@@ -216,7 +218,10 @@ class Graph:
         for node in self.nodes:
             if isinstance(node, Conv):
                 c = self.source(node).shape[-1] // node.groups
-                found[f"{node.name}/weight"] = ((*node.kernel, c, node.out.shape[-1]), node.weight_bits)
+                found[f"{node.name}/weight"] = (
+                    (*node.kernel, c, node.out.shape[-1]),
+                    node.weight_bits,
+                )
                 found[f"{node.name}/bias"] = ((node.out.shape[-1],), node.out.bits)
             elif isinstance(node, Dense):
                 shape = (self.source(node).shape[0], node.out.shape[0])

@@ -21,7 +21,6 @@ from pqjax.graph.ir import (
     Dense,
     Flatten,
     Graph,
-
     MaxPool,
     Node,
     Relu,
@@ -80,7 +79,9 @@ def _wider(out: TensorType) -> np.dtype:
 
 def _requantize(node: Requantize, source: TensorType, x):
     shift = source.scale - node.out.scale
-    wide = np.dtype(np.int64 if max(source.bits, source.bits - shift, node.out.bits) >= 31 else np.int32)
+    wide = np.dtype(
+        np.int64 if max(source.bits, source.bits - shift, node.out.bits) >= 31 else np.int32
+    )
     x = x.astype(wide)
     x = x << -shift if shift < 0 else (x + ((1 << shift) >> 1)) >> shift
     if node.rule == "saturate":
@@ -138,7 +139,9 @@ def check_input(graph: Graph, x: np.ndarray) -> np.ndarray:
     x = np.asarray(x)
     out = graph.input.out
     if x.dtype.kind not in "iu":
-        raise InputError(f"{graph.input.name}: integers expected, got dtype {x.dtype}; quantize first")
+        raise InputError(
+            f"{graph.input.name}: integers expected, got dtype {x.dtype}; quantize first"
+        )
     batch = x[None] if x.shape == out.shape else x
     if batch.ndim != len(out.shape) + 1 or batch.shape[1:] != out.shape:
         raise InputError(f"{graph.input.name}: shape {out.shape} expected, got {x.shape}")
@@ -168,7 +171,9 @@ def reference(graph: Graph, weights: Weights, x: np.ndarray | jax.Array) -> np.n
         return y[0] if single else y
     batch = check_input(graph, x)
     with jax.enable_x64(True):
-        y = np.asarray(_compiled(graph, dict(weights), batch.astype(_dtype(graph.input.out)), False))
+        y = np.asarray(
+            _compiled(graph, dict(weights), batch.astype(_dtype(graph.input.out)), False)
+        )
     return y[0] if np.ndim(x) == len(graph.input.out.shape) else y
 
 
@@ -178,5 +183,3 @@ def every_value(graph: Graph, weights: Weights, x: np.ndarray) -> dict[str, np.n
     with jax.enable_x64(True):
         values = _compiled(graph, dict(weights), batch, True)
     return {name: np.asarray(value) for name, value in values.items()}
-
-

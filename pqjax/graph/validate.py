@@ -6,7 +6,6 @@ are at hand (the server), else with what the node declares (the client, who trus
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from pqjax.errors import GraphError
@@ -130,7 +129,9 @@ def validate(graph: Graph, weights: Weights | None = None) -> dict[str, Interval
       GraphError: names the node, what is wrong, and the width it needs.
     """
     known: dict[str, Interval] = {}
-    trusted: set[str] = set()  # accumulators whose interval only the weights would tell, and readers
+    trusted: set[str] = (
+        set()
+    )  # accumulators whose interval only the weights would tell, and readers
     if weights is not None:
         _check_weights(graph, weights)
     for node in graph:
@@ -260,5 +261,3 @@ def wrap_rates(graph: Graph, values: dict[str, np.ndarray]) -> dict[str, float]:
             x = x << -shift if shift < 0 else (x + ((1 << shift) >> 1)) >> shift
             rates[node.name] = float(((x < node.out.low) | (x > node.out.high)).mean())
     return rates
-
-

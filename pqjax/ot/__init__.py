@@ -1,0 +1,1 @@
+"""Oblivious transfer: base OTs, extensions, and every flavour derived from them once."""

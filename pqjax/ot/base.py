@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from Crypto.PublicKey.ECC import EccPoint
+from Crypto.PublicKey.ECC import EccPoint  # pyright: ignore[reportPrivateImportUsage]
 
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import Drift

@@ -91,11 +91,14 @@ def give_and_take(messenger: Messenger, mine: Give, theirs: Take, chunks: Sequen
         messenger.send(payload, bits, after=mark)
         return kept, pending
 
-    following = request(chunks[0]) if chunks else None
+    if not chunks:
+        return
+    following = request(chunks[0])
     for i, chunk in enumerate(chunks):
         kept, pending = following
         # The next request leaves before this reply, and is asked for before it, in both parties.
-        following = request(chunks[i + 1]) if i + 1 < len(chunks) else None
+        if i + 1 < len(chunks):
+            following = request(chunks[i + 1])
         raw, clock = pending.wait_clocked()
         payload, bits = mine.respond(chunk, raw)
         reply = messenger.expect(theirs.reply_bits(_count(chunk)))

@@ -196,7 +196,7 @@ class OtSender:
         self.stock.fill(_present(self._extension).extend_random(raw, n))
 
     def random_keys(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """n stored random OTs as they are: the two 64-bit keys, each (n,) uint64."""
+        """N stored random OTs as they are: the two 64-bit keys, each (n,) uint64."""
         zero, one = self.pads(self.stock.draw(n)[0], 1)
         return zero[:, 0, 0], one[:, 0, 0]
 
@@ -256,6 +256,6 @@ class OtReceiver:
         return raw
 
     def random_keys(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """n stored random OTs as they are: the choice bits (n,) and their 64-bit keys (n,)."""
+        """N stored random OTs as they are: the choice bits (n,) and their 64-bit keys (n,)."""
         rows, bits = self.stock.draw(n)
         return bits, self.pads(rows, 1)[:, 0, 0]

@@ -158,7 +158,9 @@ class Plan:
 
     def table(self) -> str:
         """Per layer: widths, variant, bits, flows and, for a link, its seconds."""
-        rows = [("layer", "kind", "bits", "variant", "offline MiB", "online MiB", "flows", "seconds")]
+        rows = [
+            ("layer", "kind", "bits", "variant", "offline MiB", "online MiB", "flows", "seconds")
+        ]
         for step in self.steps:
             source = "" if not step.node.sources else f"{self.graph.source(step.node).bits}->"
             both = step.cost.offline + step.cost.online
@@ -262,7 +264,7 @@ def read_plan(document: bytes) -> Plan:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlanError(f"not a plan: {error}") from error
     if made.document != document:
-        raise PlanError("this version of pqjax plans that graph differently; use the same on both sides")
+        raise PlanError(
+            "this version of pqjax plans that graph differently; use the same on both sides"
+        )
     return made
-
-

@@ -1,0 +1,1 @@
+"""Two-party protocols on shares. Each stands next to the function that prices it."""

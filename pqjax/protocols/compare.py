@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from pqjax.ot.correlations import cot_cost, cot_receive, cot_send, pick_cost, pick_receive, pick_send
+from pqjax.ot.correlations import (
+    cot_cost,
+    cot_receive,
+    cot_send,
+    pick_cost,
+    pick_receive,
+    pick_send,
+)
 from pqjax.ot.endpoint import Scheme
 from pqjax.ot.triples import (
     chosen_triples,
@@ -168,7 +175,11 @@ def _merge(party: Party, lt: np.ndarray, eq: np.ndarray, triples: np.ndarray) ->
     used = 0
     while len(lt) > 1:
         pairs, odd = divmod(len(lt), 2)
-        high_eq, low_lt, low_eq = eq[1 : 2 * pairs : 2], lt[0 : 2 * pairs : 2], eq[2 : 2 * pairs : 2]
+        high_eq, low_lt, low_eq = (
+            eq[1 : 2 * pairs : 2],
+            lt[0 : 2 * pairs : 2],
+            eq[2 : 2 * pairs : 2],
+        )
         left = np.concatenate([high_eq, high_eq[1:]]).reshape(-1)
         right = np.concatenate([low_lt, low_eq]).reshape(-1)
         product = and_bits(party, left, right, triples[:, used : used + left.size])

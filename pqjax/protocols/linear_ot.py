@@ -117,9 +117,7 @@ def _cots_receive(party: Party, choices: np.ndarray, width: int, ring: Ring) -> 
     bits, outer, inner = choices.shape
     rows = rows_receive(party, choices.reshape(-1)).reshape(bits, outer, inner, 2)
     tiles = _tiles(outer, inner, width)
-    sizes = [
-        _area(tile) * width * (ring.bits - i) for i in range(bits) for tile in tiles
-    ]
+    sizes = [_area(tile) * width * (ring.bits - i) for i in range(bits) for tile in tiles]
     share = np.zeros((outer, width), ring.dtype)
     messages = party.messenger.receive_each(sizes)
     for i in range(bits):
@@ -250,13 +248,16 @@ def product_bits(
     with party.messenger.step("product"):
         if p.by_weights:
             if party.rank == 1:
+                assert c is not None
                 wide = ring.reduce(c) if c.dtype != ring.dtype else c
                 return _cots_send(party, wide, p.d1, p.walked, ring, top_negative=True)
+            assert weights is not None
             return _cots_receive(party, _planes(weights, p.walked), p.d3, ring)
         if party.rank == 0:
             columns = np.ascontiguousarray(ring.reduce(weights).T)
             share = _cots_send(party, columns, p.d3, p.walked, ring, top_negative=False)
         else:
+            assert c is not None
             planes = _planes(np.ascontiguousarray(c.T), p.walked)
             share = _cots_receive(party, planes, p.d1, ring)
         return np.ascontiguousarray(share.T)
@@ -276,8 +277,8 @@ def _subtract_wraps(
 ) -> np.ndarray:
     """[-2^x W w]^L of XOR-shared wraps w (d2, d3): "Wrap & MUX", by chosen OTs from rank 0.
 
-      1. rank 1 -> rank 0   its share of every wrap, as a choice.
-      2. rank 0 -> rank 1   both multiples of a column of W, masked: 2 d1 (L - x) bits each.
+    1. rank 1 -> rank 0   its share of every wrap, as a choice.
+    2. rank 0 -> rank 1   both multiples of a column of W, masked: 2 d1 (L - x) bits each.
     """
     p = product
     ring, part = Ring(p.bits), Ring(p.bits - p.extended)
@@ -347,6 +348,7 @@ def multiply(
             x = narrow.add(x, narrow.reduce(p.offset))
     y = product_bits(party, p, weights, x if party.rank == 1 else None)
     if party.rank == 0:
+        assert weights is not None
         y = ring.add(y, multiply_plain(weights, x, p))
     if p.extended < p.bits:
         flat = x.reshape(-1)

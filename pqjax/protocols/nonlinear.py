@@ -74,9 +74,7 @@ def _larger_cost(scheme: Scheme, n: int, bits: int, headroom: bool, forms: Forms
     return cost + negative_cost(scheme, n, wide)
 
 
-def max_tree(
-    party: Party, x: np.ndarray, bits: int, headroom: bool, forms: Forms
-) -> np.ndarray:
+def max_tree(party: Party, x: np.ndarray, bits: int, headroom: bool, forms: Forms) -> np.ndarray:
     """[max over the first axis]^bits  of two's complement values (k, n).
 
     Pairs meet in a tree: max(x, y) = x + [y > x] (y - x).
@@ -99,7 +97,9 @@ def max_tree(
             pairs, odd = divmod(len(x), 2)
             left, right = x[0 : 2 * pairs : 2].reshape(-1), x[1 : 2 * pairs : 2].reshape(-1)
             later = _larger(party, left, right, bits, headroom, forms)
-            best = ring.add(left, select(party, ring.sub(right, left), later, ring, forms.relu_chosen))
+            best = ring.add(
+                left, select(party, ring.sub(right, left), later, ring, forms.relu_chosen)
+            )
             x = np.concatenate([best.reshape(pairs, -1), x[len(x) - odd :]])
     return x[0]
 
@@ -136,7 +136,9 @@ def arg_max(
             left, right = x[0 : 2 * pairs : 2], x[1 : 2 * pairs : 2]
             first, second = index[0 : 2 * pairs : 2], index[1 : 2 * pairs : 2]
             later = _larger(party, left, right, bits, headroom, forms)
-            best = ring.add(left, select(party, ring.sub(right, left), later, ring, forms.relu_chosen))
+            best = ring.add(
+                left, select(party, ring.sub(right, left), later, ring, forms.relu_chosen)
+            )
             where = places.add(
                 first, select(party, places.sub(second, first), later, places, forms.relu_chosen)
             )
@@ -148,7 +150,7 @@ def arg_max(
 def arg_max_cost(
     scheme: Scheme, n: int, bits: int, index_bits: int, headroom: bool, forms: Forms
 ) -> Cost:
-    """n - 1 times a comparison, a MUX of `bits` and a MUX of `index_bits`."""
+    """N - 1 times a comparison, a MUX of `bits` and a MUX of `index_bits`."""
     cost = NOTHING
     while n > 1:
         pairs = n // 2

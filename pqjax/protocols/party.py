@@ -39,7 +39,9 @@ class Party:
         return self.messenger.rank
 
 
-def make_party(wire: Wire, rank: int, scheme: Scheme, randomness: Randomness | None = None) -> Party:
+def make_party(
+    wire: Wire, rank: int, scheme: Scheme, randomness: Randomness | None = None
+) -> Party:
     """Sets up OT over a fresh wire (both sides call this) and returns this side's party."""
     messenger = Messenger(wire, rank)
     randomness = Randomness() if randomness is None else randomness

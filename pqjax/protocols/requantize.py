@@ -106,9 +106,7 @@ def clamp(
         narrow = out.reduce(x)
         moves = select(
             party,
-            np.concatenate(
-                [out.sub(_constant(party, out, high), narrow), out.sub(_constant(party, out, low), narrow)]
-            ),
+            np.concatenate([out.sub(_constant(party, out, at), narrow) for at in (high, low)]),
             np.concatenate([_flip(party, signs[:n]), signs[n:]]),
             out,
             forms.relu_chosen,
@@ -167,9 +165,7 @@ def requantize(
     with party.messenger.step("requantize"):
         if shift < 0:  # an exact product: extend first, or it would overflow
             wide = _scaled(source, out)
-            x = extend(
-                party, x, source.bits, wide.bits, source.signed, source.nonnegative, forms
-            )
+            x = extend(party, x, source.bits, wide.bits, source.signed, source.nonnegative, forms)
             x = Ring(wide.bits).shift_left(x, -shift)
             if wide.bits == out.bits:
                 return x

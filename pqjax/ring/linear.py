@@ -112,9 +112,7 @@ def conv(
             )
     limits = _limit("x", x_bits, x_signed, ring), _limit("w", w_bits, w_signed, ring)
     return _answer(
-        _conv_kernel(
-            x, w, ring=ring, stride=stride, padding=padding, groups=groups, limits=limits
-        ),
+        _conv_kernel(x, w, ring=ring, stride=stride, padding=padding, groups=groups, limits=limits),
         x,
         w,
     )
@@ -197,9 +195,7 @@ def _conv(x, w, ring: Ring, stride, padding, groups: int, limits: tuple[Limit, L
         return _depthwise(x, w, ring, stride, padding, groups)
     size, group_in, channels = w.shape[:2], w.shape[2], w.shape[3]
     terms = size[0] * size[1] * group_in
-    down, right = (
-        (x.shape[1 + i] + sum(padding[i]) - size[i]) // stride[i] + 1 for i in (0, 1)
-    )
+    down, right = ((x.shape[1 + i] + sum(padding[i]) - size[i]) // stride[i] + 1 for i in (0, 1))
     w_limbs = [limb.reshape(terms, channels) for limb in _limbs(w, ring, limits[1])]
     out = channels // groups
 

@@ -24,7 +24,7 @@ _BLOCKS = (8192, 2048, 512)
 _WORD = 32
 
 
-def _swap(x: jax.Array, axis: int, distance: int) -> jax.Array:
+def _swap(x: jax.Array | np.ndarray, axis: int, distance: int) -> jax.Array:
     """Exchanges, between the two rows along `axis`, the bits `distance` apart."""
     low = sum(1 << i for i in range(_WORD) if not (i // distance) & 1)
     shape = [1] * x.ndim

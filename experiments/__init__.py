@@ -1,0 +1,1 @@
+"""One script per table, figure or bench; each writes JSON and makes its tables from it."""

@@ -1,0 +1,79 @@
+"""What every result file carries: configuration, seed, commit, machine; and tables made from rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import platform
+import subprocess
+
+import jax
+
+import pqjax
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+PUBLISHED = pathlib.Path(__file__).parent / "published.json"
+
+
+def commit() -> str:
+    """The checkout's commit, with a plus where files differ from it."""
+    folder = pathlib.Path(__file__).parent
+    try:
+        head = _git(folder, "rev-parse", "--short=12", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--", "../pqjax", "../nets", ".")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    lines = [line for line in changed.splitlines() if "experiments/results/" not in line]
+    return head + ("+" if lines else "")
+
+
+def _git(folder: pathlib.Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def machine() -> dict:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_bytes": memory,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "pqjax": pqjax.__version__,
+    }
+
+
+def write(name: str, config: dict, runs: list[dict], **more) -> pathlib.Path:
+    """Writes `results/<name>.json`; returns its path."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    tree = {"config": config, "commit": commit(), "machine": machine(), "runs": runs, **more}
+    path.write_text(json.dumps(tree, indent=1) + "\n")
+    return path
+
+
+def table(rows: list[dict], columns: list[str]) -> str:
+    """A Markdown table of the rows' columns."""
+    cells = [columns] + [[_cell(row.get(c, "")) for c in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+             for line in cells]  # fmt: skip
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
+
+
+def _cell(value) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return str(value)

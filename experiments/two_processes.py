@@ -1,0 +1,96 @@
+"""Runs a server and a client as two processes over TCP, as a user would, and collects their traces."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from pqjax.errors import WireError
+from pqjax.planner import Plan
+from pqjax.wire.link import Link
+
+_START_S = 120.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One session of several inferences, seen from both sides.
+
+    Attributes:
+      outputs: the client's answers (n, ...).
+      server, client: the reports that the command line wrote.
+      server_start: seconds from starting the server process until it listened.
+    """
+
+    outputs: np.ndarray
+    server: dict
+    client: dict
+    server_start: float
+
+    @property
+    def each(self) -> list[dict]:
+        """Seconds of offline and online phase, per inference, at the client."""
+        return self.client["seconds"]["each"]
+
+
+def run_two_processes(
+    model: pathlib.Path, protocol: str, inputs: np.ndarray, link: Link | None = None
+) -> Run:
+    """Serves `model` in one process and asks about `inputs` (n, ...) from another."""
+    command = [sys.executable, "-m", "pqjax.cli"]
+    root = str(pathlib.Path(__file__).parents[1])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    with tempfile.TemporaryDirectory() as folder:
+        place = pathlib.Path(folder)
+        np.save(place / "inputs.npy", inputs)
+        begin = time.perf_counter()
+        server = subprocess.Popen(
+            [*command, "serve", str(model), "--protocol", protocol, "--listen", "127.0.0.1:0",
+             "--sessions", "1", "--trace", str(place / "server.json")],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip().removeprefix("listening on ")
+            started = time.perf_counter() - begin
+            if not address:
+                raise WireError(f"the server did not start: {server.communicate()[1].strip()}")
+            asked = [*command, "infer", address, str(place / "inputs.npy"),
+                     "--trace", str(place / "client.json")]  # fmt: skip
+            if link is not None:
+                asked += ["--link", str(link)]
+            client = subprocess.run(asked, capture_output=True, text=True, env=environment)
+            said = server.communicate(timeout=_START_S)[1]
+        finally:
+            server.kill()
+            server.wait()
+        if client.returncode or server.returncode:
+            raise WireError(f"client: {client.stderr.strip()}\nserver: {said.strip()}")
+        reports = {
+            side: json.loads((place / f"{side}.json").read_text()) for side in ("server", "client")
+        }
+    outputs = np.array(reports["client"]["outputs"])
+    return Run(outputs, reports["server"], reports["client"], started)
+
+
+def differences(plan: Plan, run: Run) -> list[str]:
+    """Where either party's measured bits or flows depart from the plan; empty if nowhere."""
+    for side in (run.server, run.client):
+        if side["digest"] != plan.digest.hex():
+            return [f"rank {side['rank']} ran another plan"]
+    return run.server["differences"] + run.client["differences"]
+
+
+def phase_bytes(run: Run, plan: Plan, phase: str) -> int:
+    """Serialized bytes of one inference's phase, both directions, frame headers included."""
+    first = run.client["trace"][: len(plan.schedule)]
+    return sum(e["sent_bytes"] + e["received_bytes"] for e in first if e["phase"] == phase)

@@ -24,7 +24,7 @@ from pqjax.errors import PqjaxError  # noqa: E402
 RUNS = {
     "float": "--mode float --epochs 14 --seed 1",
     "w4a4": "--mode qat --bits W4A4 --epochs 2 --seed 2 --rate 0.01 --erase 0 --evaluate-every 1",
-    "w2a4": "--mode qat --bits W2A4 --epochs 4 --seed 2 --rate 0.02 --erase 0 --evaluate-every 1",
+    "w2a4": "--mode qat --bits W2A4 --epochs 5 --seed 2 --rate 0.02 --erase 0 --evaluate-every 1",
 }
 
 

@@ -209,6 +209,7 @@ def _linear(
     if party.rank == 1:
         party.messenger.send_elements(ring.sub(wide, ready.drawn), ring)
         return _finish(party, node, ready.share, weights)
+    assert matrix is not None
     difference = party.messenger.receive_elements(wide.size, ring).reshape(wide.shape)
     total = _columns(node, ring.add(wide, difference))
     y = ring.add(ready.share, multiply_plain(matrix, total, product))

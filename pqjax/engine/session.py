@@ -310,5 +310,4 @@ def run_local(
         with Session(make_party(wire, 1, plan.preset.scheme), plan) as session:
             return session.infer(x)
 
-    _, result = run_pair(lambda wire: serve_wire(wire, plan, weights), client, deadline_s)
-    return result
+    return run_pair(lambda wire: serve_wire(wire, plan, weights), client, deadline_s)[1]

@@ -34,7 +34,7 @@ def save_model(path: pathlib.Path | str, graph: Graph, weights: Weights, meta: d
     """
     validate(graph, weights)
     path = pathlib.Path(path)
-    arrays = {"graph": np.frombuffer(graph.to_json().encode(), np.uint8)}
+    arrays: dict[str, np.ndarray] = {"graph": np.frombuffer(graph.to_json().encode(), np.uint8)}
     arrays["meta"] = np.frombuffer(json.dumps(meta or {}, sort_keys=True).encode(), np.uint8)
     for name, (_, bits) in graph.parameters().items():
         arrays[f"w:{name}"] = pack(Ring(bits).reduce(np.asarray(weights[name]).reshape(-1)), bits)
@@ -42,7 +42,7 @@ def save_model(path: pathlib.Path | str, graph: Graph, weights: Weights, meta: d
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(part, "wb") as file:
-        np.savez(file, format=np.array(_FORMAT), **arrays)
+        np.savez(file, allow_pickle=False, format=np.array(_FORMAT), **arrays)
     os.replace(part, path)
 
 

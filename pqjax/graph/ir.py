@@ -258,5 +258,5 @@ def _node_from(entry: dict) -> Node:
     return kind(out=TensorType(**out), **{key: _tupled(value) for key, value in entry.items()})
 
 
-def _tupled(value):
+def _tupled(value: typing.Any) -> typing.Any:
     return tuple(_tupled(item) for item in value) if isinstance(value, list) else value

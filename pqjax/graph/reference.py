@@ -6,11 +6,13 @@ This is the yardstick of every private run: `reconstruct(execute(plan, x)) == re
 from __future__ import annotations
 
 import functools
+import typing
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from pqjax.errors import GraphError, InputError
 from pqjax.graph.ir import (
@@ -120,7 +122,7 @@ def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> ja
     raise GraphError(f"{node.name}: the reference has no rule for {node.kind}")
 
 
-def _run(graph: Graph, weights, x, every: bool):
+def _run(graph: Graph, weights, x, every: bool) -> typing.Any:
     values = {graph.input.name: x}
     for node in graph.nodes[1:]:
         values[node.name] = _step(graph, node, values, weights).astype(_dtype(node.out))
@@ -130,7 +132,7 @@ def _run(graph: Graph, weights, x, every: bool):
 _compiled = functools.partial(jax.jit, static_argnames=("graph", "every"))(_run)
 
 
-def check_input(graph: Graph, x: np.ndarray) -> np.ndarray:
+def check_input(graph: Graph, x: np.ndarray | jax.Array) -> np.ndarray:
     """Checks one input or a batch of them; returns it with a batch axis.
 
     Raises:
@@ -164,7 +166,7 @@ def reference(graph: Graph, weights: Weights, x: np.ndarray | jax.Array) -> np.n
     Returns:
       Integers of the output's shape, with x's batch axis if it had one; numpy unless traced.
     """
-    if isinstance(x, jax.core.Tracer):
+    if isinstance(x, Tracer):
         single = x.ndim == len(graph.input.out.shape)
         with jax.enable_x64(True):
             y = _run(graph, weights, x[None] if single else x, False)

@@ -76,6 +76,12 @@ class Stock:
         self._bits.append(np.zeros(len(rows), np.uint8) if bits is None else bits)
         self.left += len(rows)
 
+    def clear(self) -> None:
+        """Throws away what is left; both ends of a direction must do so together."""
+        self._rows.clear()
+        self._bits.clear()
+        self.left = 0
+
     def draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Takes the next n rows and bits out of the store, for good."""
         if n > self.left:

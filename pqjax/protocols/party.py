@@ -13,6 +13,7 @@ from pqjax.ot.setup import set_up
 from pqjax.wire.channel import Wire, local_pair
 from pqjax.wire.messenger import Messenger
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -51,8 +52,8 @@ def make_party(
 
 
 def run_pair(
-    side0: Callable[[Wire], T], side1: Callable[[Wire], T], deadline_s: float = 60.0
-) -> tuple[T, T]:
+    side0: Callable[[Wire], S], side1: Callable[[Wire], T], deadline_s: float = 60.0
+) -> tuple[S, T]:
     """Runs both sides in this process, each in a thread, over a local wire.
 
     The first real error of either side is raised; the other side ends by it, never hangs.
@@ -61,7 +62,7 @@ def run_pair(
     results: list = [None, None]
     errors: list[tuple[int, BaseException]] = []
 
-    def work(rank: int, side: Callable[[Wire], T]) -> None:
+    def work(rank: int, side: Callable) -> None:
         try:
             results[rank] = side(wires[rank])
         except BaseException as error:  # handed to the caller's thread below

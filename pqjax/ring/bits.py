@@ -1,4 +1,4 @@
-"""Bits of ring elements: exact-width packing to bytes, planes, digits, and bit transposition.
+"""Bits of ring elements: exact-width packing to bytes, bit planes, digits.
 
 The packed form is ours (both parties run this file), only its length is a promise: ceil(n*bits/8)
 bytes for every n. Three layouts, chosen by (n, bits) alone:
@@ -7,16 +7,19 @@ bytes for every n. Three layouts, chosen by (n, bits) alone:
   * planar, for blocks of many elements: with w the width of the dtype and g = gcd(w, bits), a block
     is w/g contiguous segments of m elements, and becomes bits/g contiguous planes of m w-bit words.
     Lane i of the planes is the little-endian bit string of lane i of all segments. So every
-    operation is one shift or OR over contiguous lanes of one dtype, and nothing is shuffled.
-  * sequential, for short messages, ends of messages and 1-bit elements: one little-endian bit string.
+    operation is one shift, AND or OR over contiguous lanes, and nothing is shuffled.
+  * sequential, for short messages, ends of messages and 1-bit elements: one little-endian string.
 
 Packing is numpy, not XLA: on blocks that stay in the L2 cache, ufuncs with out= reach the same rate
 as a fused kernel, need no compilation for a new length, and cost no dispatch on short messages.
+Planes are shifted as uint64 words of several lanes (numpy shifts a fixed number of elements a
+second, whatever their width); what crosses from lane to lane is masked off.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -24,7 +27,7 @@ import numpy as np
 from pqjax.errors import InputError
 from pqjax.ring.ring import Ring
 
-_BLOCK = 1 << 15  # elements; a multiple of 64, and in uint64 still 256 KiB: a share of the L2 cache
+_BLOCK_BYTES = 1 << 18  # of elements: with its planes, a share of the L2 cache
 _PLANAR_LANES = 32  # planar from this many lanes on; below, call overhead outweighs the bit string
 
 
@@ -55,14 +58,12 @@ def pack(x: np.ndarray | jax.Array, bits: int) -> np.ndarray:
     if bits == 8 * dtype.itemsize:
         return x.view(np.uint8)
     out = np.empty(packed_bytes(len(x), bits), np.uint8)
-    segments, scratch = _segments(bits), None
     done, at = 0, 0
-    while (lanes := min(_BLOCK, len(x) - done) // segments) >= _PLANAR_LANES:
-        if scratch is None:
-            scratch = np.empty(lanes, dtype)
+    for segments, lanes in _blocks(len(x), bits):
         count, size = lanes * segments, lanes * segments * bits // 8
-        planes = out[at : at + size].view(dtype).reshape(-1, lanes)
-        _pack_planes(x[done : done + count].reshape(segments, lanes), planes, scratch[:lanes], bits)
+        rows = x[done : done + count].view(np.uint64).reshape(segments, -1)
+        planes = out[at : at + size].view(np.uint64).reshape(-1, rows.shape[1])
+        _pack_planes(rows, planes, bits)
         done, at = done + count, at + size
     if done < len(x):
         string = np.unpackbits(
@@ -92,20 +93,17 @@ def unpack(buffer: bytes | memoryview | np.ndarray, n: int, bits: int) -> np.nda
         )
     if bits == 1:
         return np.unpackbits(raw, count=n, bitorder="little")
-    if raw.ctypes.data % dtype.itemsize:
+    if raw.ctypes.data % 8:
         raw = raw.copy()  # numpy is slow on unaligned words
     if bits == 8 * dtype.itemsize:
         return raw.view(dtype)
     out = np.empty(n, dtype)
-    segments, scratch = _segments(bits), None
     done, at = 0, 0
-    while (lanes := min(_BLOCK, n - done) // segments) >= _PLANAR_LANES:
-        if scratch is None:
-            scratch = np.empty(lanes, dtype)
+    for segments, lanes in _blocks(n, bits):
         count, size = lanes * segments, lanes * segments * bits // 8
-        planes = raw[at : at + size].view(dtype).reshape(-1, lanes)
-        rows = out[done : done + count].reshape(segments, lanes)
-        _unpack_planes(planes, rows, scratch[:lanes], bits)
+        rows = out[done : done + count].view(np.uint64).reshape(segments, -1)
+        planes = raw[at : at + size].view(np.uint64).reshape(-1, rows.shape[1])
+        _unpack_planes(planes, rows, bits)
         done, at = done + count, at + size
     if done < n:
         string = np.unpackbits(raw[at:], count=(n - done) * bits, bitorder="little")
@@ -115,40 +113,61 @@ def unpack(buffer: bytes | memoryview | np.ndarray, n: int, bits: int) -> np.nda
     return out
 
 
-def _segments(bits: int) -> int:
-    word = 8 * Ring(bits).dtype.itemsize
-    return word // math.gcd(word, bits)
+def _blocks(n: int, bits: int) -> Iterator[tuple[int, int]]:
+    """The planar blocks of n elements, as (segments, lanes); the rest is sequential."""
+    itemsize = Ring(bits).dtype.itemsize
+    word = 8 * itemsize
+    segments, whole = word // math.gcd(word, bits), 8 // itemsize  # lanes fill uint64 words
+    while True:
+        lanes = min(_BLOCK_BYTES // itemsize, n) // segments // whole * whole
+        if lanes < _PLANAR_LANES:
+            return
+        yield segments, lanes
+        n -= segments * lanes
 
 
-def _pack_planes(rows: np.ndarray, planes: np.ndarray, scratch: np.ndarray, bits: int) -> None:
-    """(segments, m) elements to (segments*bits/word, m) words, lane by lane."""
-    scalar = rows.dtype.type
-    word = 8 * rows.dtype.itemsize
+def _lane_mask(low: int, high: int, width: int) -> np.uint64:
+    """Bits low..high-1 of every lane of `width` bits."""
+    lane = (1 << high) - (1 << low)
+    return np.uint64(lane * (((1 << 64) - 1) // ((1 << width) - 1)))
+
+
+def _pack_planes(rows: np.ndarray, planes: np.ndarray, bits: int) -> None:
+    """Segments to planes, both as rows of uint64 words of lanes."""
+    width = 8 * Ring(bits).dtype.itemsize
+    scratch = np.empty_like(planes[0])
     for k, row in enumerate(rows):
-        plane, offset = divmod(k * bits, word)
+        index, offset = divmod(k * bits, width)
+        plane = planes[index]
         if offset == 0:
-            planes[plane] = row
+            plane[...] = row
             continue
-        np.left_shift(row, scalar(offset), out=scratch)
-        np.bitwise_or(planes[plane], scratch, out=planes[plane])
-        if offset + bits > word:
-            np.right_shift(row, scalar(word - offset), out=planes[plane + 1])
+        np.left_shift(row, np.uint64(offset), out=scratch)
+        if offset + bits > width:
+            if width < 64:
+                np.bitwise_and(scratch, _lane_mask(offset, width, width), out=scratch)
+            carry = planes[index + 1]
+            np.right_shift(row, np.uint64(width - offset), out=carry)
+            if width < 64:
+                np.bitwise_and(carry, _lane_mask(0, offset + bits - width, width), out=carry)
+        np.bitwise_or(plane, scratch, out=plane)
 
 
-def _unpack_planes(planes: np.ndarray, rows: np.ndarray, scratch: np.ndarray, bits: int) -> None:
-    scalar, mask = rows.dtype.type, Ring(bits).mask
-    word = 8 * rows.dtype.itemsize
+def _unpack_planes(planes: np.ndarray, rows: np.ndarray, bits: int) -> None:
+    width = 8 * Ring(bits).dtype.itemsize
+    scratch = np.empty_like(planes[0])
     for k, row in enumerate(rows):
-        plane, offset = divmod(k * bits, word)
-        if offset == 0:
-            np.bitwise_and(planes[plane], mask, out=row)
-            continue
-        np.right_shift(planes[plane], scalar(offset), out=row)
-        if offset + bits > word:
-            np.left_shift(planes[plane + 1], scalar(word - offset), out=scratch)
+        index, offset = divmod(k * bits, width)
+        plane, here = planes[index], min(bits, width - offset)  # `here` bits lie in this plane
+        if offset:
+            np.right_shift(plane, np.uint64(offset), out=row)
+            plane = row
+        if width < 64 or here == bits:
+            np.bitwise_and(plane, _lane_mask(0, here, width), out=row)
+        if here < bits:
+            np.left_shift(planes[index + 1], np.uint64(here), out=scratch)
+            np.bitwise_and(scratch, _lane_mask(here, bits, width), out=scratch)
             np.bitwise_or(row, scratch, out=row)
-        if offset + bits != word:
-            np.bitwise_and(row, mask, out=row)
 
 
 def bits_of(x: np.ndarray | jax.Array, bits: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from pqjax.ring.kernel import kernel
 from pqjax.ring.ring import Array, Ring
 
 _EXACT_TERMS = (1 << 17) - 1
+_SUM_BYTES = 1 << 20  # of one int32 sum of limb products; a taller matrix is mapped over rows
 _COLUMN_BYTES = 1 << 20  # of im2col per step; a larger batch is mapped over images
 
 
@@ -102,8 +103,8 @@ def conv(
         )
     if x.shape[3] != w.shape[2] * groups:
         raise InputError(
-            f"w of shape {w.shape} in {groups} groups expects {w.shape[2] * groups} input channels, "
-            f"got x of shape {x.shape}"
+            f"w of shape {w.shape} in {groups} groups expects {w.shape[2] * groups} input "
+            f"channels, got x of shape {x.shape}"
         )
     for i in (0, 1):
         if x.shape[1 + i] + sum(padding[i]) < w.shape[i]:
@@ -176,7 +177,14 @@ def _dot(a: list[jax.Array], b: list[jax.Array], ring: Ring) -> jax.Array:
 
 
 def _matmul(a: jax.Array, b: jax.Array, ring: Ring, limits: tuple[Limit, Limit]) -> jax.Array:
-    return _dot(_limbs(a, ring, limits[0]), _limbs(b, ring, limits[1]), ring)
+    a_limbs, b_limbs = _limbs(a, ring, limits[0]), _limbs(b, ring, limits[1])
+    per = max(64, _SUM_BYTES // max(4 * b.shape[1], 1))
+    if a.shape[0] <= per:
+        return _dot(a_limbs, b_limbs, ring)
+    return lax.map(
+        lambda row: _dot([limb[None] for limb in row], b_limbs, ring)[0],
+        tuple(a_limbs), batch_size=per,
+    )  # fmt: skip
 
 
 def _taps(x: jax.Array, size, stride, padding) -> list[jax.Array]:

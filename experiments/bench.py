@@ -1,0 +1,188 @@
+"""`make bench`: kernels and protocols beside what AES and memory of this machine allow.
+
+Both parties run as threads of this process over a local wire, so one party has about one core. The
+AES limit of a row is the machine's bulk ECB rate over the AES bytes that the busier party was counted
+to need per unit; the memory limit is the rate of one copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from Crypto.Cipher import AES
+
+from experiments import bench_ring
+from experiments.record import RESULTS, table, write
+from pqjax.crypto import crhash, prg
+from pqjax.engine.process import settle
+from pqjax.ot.endpoint import Scheme
+from pqjax.ot.setup import fill_stocks, fill_stocks_cost
+from pqjax.planner import find_preset
+from pqjax.protocols.linear_ot import Product, product_bits, product_bits_cost
+from pqjax.protocols.nonlinear import relu, relu_cost
+from pqjax.protocols.party import Party, make_party, run_pair
+from pqjax.ring import Ring
+from pqjax.wire.cost import Cost
+
+_REPEATS = 4
+
+
+class _AesCounter:
+    """Counts AES bytes per thread while it is installed."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[int, int] = {}
+
+    def _add(self, n: int) -> None:
+        me = threading.get_ident()
+        self.bytes[me] = self.bytes.get(me, 0) + n
+
+    def __enter__(self) -> _AesCounter:
+        self._kept = crhash._permute, prg.Stream.encrypt
+        permute, encrypt = self._kept
+
+        def counted_permute(x, out):
+            self._add(x.nbytes)
+            permute(x, out)
+
+        def counted_encrypt(stream, blocks, out):
+            self._add(blocks.nbytes)
+            encrypt(stream, blocks, out)
+
+        crhash._permute, prg.Stream.encrypt = counted_permute, counted_encrypt
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        crhash._permute, prg.Stream.encrypt = self._kept
+
+
+def aes_rate() -> float:
+    """Bytes a second of bulk AES-128-ECB on blocks that stay in the cache."""
+    cipher = AES.new(bytes(16), AES.MODE_ECB)
+    data, out = bytearray(1 << 18), bytearray(1 << 18)
+    return (1 << 18) / _best(lambda: cipher.encrypt(data, output=out), 50)
+
+
+def copy_rate() -> float:
+    """Bytes a second of copying a warm array that exceeds the caches."""
+    a, b = np.ones(1 << 26, np.uint8), np.ones(1 << 26, np.uint8)
+    return a.nbytes / _best(lambda: np.copyto(b, a), 5)
+
+
+def _best(work: Callable[[], object], repeats: int) -> float:
+    best = float("inf")
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def _both(scheme: Scheme, cost: Cost, work: Callable[[Party], object]) -> tuple[float, int]:
+    """Best seconds of the slower party, and AES bytes of the busier one, over a few runs."""
+    counter = _AesCounter()
+    seconds: dict[int, list[float]] = {0: [], 1: []}
+    spent: dict[int, int] = {}
+
+    def side(rank: int):
+        def run(wire):
+            party = make_party(wire, rank, scheme)
+            for repeat in range(_REPEATS):
+                if scheme.stocked and cost.rots != (0, 0):
+                    fill_stocks(party.messenger, party.sender, party.receiver, cost.rots)
+                if repeat == _REPEATS - 1:
+                    counter.bytes[threading.get_ident()] = 0
+                begin = time.perf_counter()
+                work(party)
+                seconds[rank].append(time.perf_counter() - begin)
+            spent[rank] = counter.bytes.get(threading.get_ident(), 0)
+
+        return run
+
+    with counter:
+        run_pair(side(0), side(1))
+    slower = min(max(pair) for pair in zip(seconds[0][1:], seconds[1][1:], strict=True))
+    return slower, max(spent.values())
+
+
+def _row(name: str, unit: str, amount: float, seconds: float, aes: int, rate: float) -> dict:
+    limit = amount / (aes / rate) if aes else float("nan")
+    value = amount / seconds
+    return {"name": name, "value": value, "unit": unit, "limit": limit, "of": "AES",
+            "ratio": value / limit}  # fmt: skip
+
+
+def protocol_rows(rate: float) -> list[dict]:
+    """Random OTs, ReLU and the OT convolution."""
+    rows = []
+    n = 1 << 19
+    for k in (1, 2, 4, 8):
+        scheme = Scheme(stocked=True, k=k)
+
+        def stock(party: Party) -> None:
+            fill_stocks(party.messenger, party.sender, party.receiver, (n, 0))
+            party.sender.stock.clear()
+            party.receiver.stock.clear()
+
+        seconds, aes = _both(scheme, Cost(), stock)
+        bits = fill_stocks_cost(scheme, (n, 0)).bits / n
+        rows.append(_row(f"random OT, k={k} ({bits:.0f} bits each)", "OT/s", n, seconds, aes, rate))
+    n = 1 << 16
+    for name in ("privquant", "pqjax"):
+        preset = find_preset(name)
+        for bits in (8, 16, 32):
+            ring = Ring(bits)
+            cost = relu_cost(preset.scheme, n, bits, preset.forms)
+
+            def rectify(party: Party, bits=bits, ring=ring, preset=preset) -> None:
+                x = party.randomness.elements(n, ring)
+                relu(party, x, bits, preset.forms)
+
+            seconds, aes = _both(preset.scheme, cost, rectify)
+            label = f"ReLU, {bits} bits, {name} ({cost.bits / 8 / n:.0f} bytes each, online)"
+            rows.append(_row(label, "elements/s", n, seconds, aes, rate))
+    for name, variant in (("privquant", "4-extend-x-choose-w"), ("pqjax", "full-choose-w")):
+        scheme = find_preset(name).scheme
+        product = Product(64, 576, 1024, 2, 4, True, True, 16, variant)
+        cost = product_bits_cost(scheme, product)
+        weights = np.ones((64, 576), np.int64)
+
+        def multiply(party: Party, product=product, weights=weights) -> None:
+            if party.rank == 0:
+                product_bits(party, product, weights, None)
+            else:
+                ring = Ring(product.extended)
+                c = party.randomness.elements(576 * 1024, ring).reshape(576, 1024)
+                product_bits(party, product, None, c)
+
+        seconds, aes = _both(scheme, cost, multiply)
+        label = f"OT convolution 32x32x64 -> 64, 3x3, W2, 16 bits, {name}"
+        rows.append(_row(label, "bytes/s", cost.bits / 8, seconds, aes, rate))
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the table and writes `results/bench.json` and `.md`."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
+    settle()
+    aes, copy = aes_rate(), copy_rate()
+    rows = bench_ring.rows() + protocol_rows(aes)
+    text = (
+        "# Benches\n\n"
+        f"AES {aes / 1e9:.2f} GB/s, copy {copy / 1e9:.2f} GB/s. Best of a few runs, both parties "
+        "threads of one process.\n\n"
+        + table(rows, ["name", "value", "unit", "limit", "of", "ratio"])
+    )
+    write("bench", {"repeats": _REPEATS, "seed": None}, rows, aes_rate=aes, copy_rate=copy)
+    (RESULTS / "bench.md").write_text(text + "\n")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -156,6 +156,7 @@ def serve_wire(wire: Wire, plan: Plan, weights: Weights, progress: Progress | No
     while True:
         code = _next_command(party)
         if code == GOODBYE:
+            wire.close()  # the client waits for it
             return party.messenger.trace
         if code == PREPARE and len(prepared) < MOST_PREPARED:
             prepared.append(prepare(party, plan, weights, progress))
@@ -262,7 +263,6 @@ class Server:
                 return
             try:
                 trace = serve_wire(wire, self._plan, self._weights, self._progress)
-                wire.close()
                 self._ended(trace, None)
             finally:
                 self._room.release()

@@ -18,6 +18,7 @@ second, whatever their width); what crosses from lane to lane is masked off.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -27,8 +28,8 @@ import numpy as np
 from pqjax.errors import InputError
 from pqjax.ring.ring import Ring
 
-_BLOCK_BYTES = 1 << 18  # of elements: with its planes, a share of the L2 cache
-_PLANAR_LANES = 32  # planar from this many lanes on; below, call overhead outweighs the bit string
+_BLOCK_BYTES = 1 << 19  # of elements; with its planes, they stay in the L2 cache
+_PLANAR_LANES = 128  # planar from this many lanes on; below, call overhead outweighs the bit string
 
 
 def packed_bytes(n: int, bits: int) -> int:
@@ -126,6 +127,7 @@ def _blocks(n: int, bits: int) -> Iterator[tuple[int, int]]:
         n -= segments * lanes
 
 
+@functools.cache
 def _lane_mask(low: int, high: int, width: int) -> np.uint64:
     """Bits low..high-1 of every lane of `width` bits."""
     lane = (1 << high) - (1 << low)

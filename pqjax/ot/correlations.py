@@ -141,13 +141,31 @@ _seal_rows = blockwise(_seal, static=("bits",))
 _unseal_rows = blockwise(_unseal, static=("bits",))
 
 
+def _both_keys(
+    sender: OtSender, raw: np.ndarray, n: int, width: int, ring: Ring
+) -> tuple[np.ndarray, np.ndarray]:
+    """The keys of both messages, (n, width) words each, from the receiver's request."""
+    zero, one = sender.pads(sender.accept(raw, n), pad_blocks(width, ring))
+    return pad_words(zero, width, ring), pad_words(one, width, ring)
+
+
+def _offer_keys(party: HasOt, choices: np.ndarray, width: int, ring: Ring):
+    """The `offer` of a `Take` that remembers the chosen message's key, (n, width) words."""
+    receiver = party.receiver
+
+    def offer(span: slice) -> tuple[np.ndarray, int, np.ndarray]:
+        rows, raw = receiver.offer(choices[span])
+        key = pad_words(receiver.pads(rows, pad_blocks(width, ring)), width, ring)
+        return raw, receiver.request_bits(_count(span)), key
+
+    return offer
+
+
 def _cot_give(party: HasOt, x: np.ndarray, ring: Ring, share: np.ndarray) -> Give:
     width = x.shape[1]
 
     def respond(span: slice, raw: np.ndarray) -> tuple[np.ndarray, int]:
-        rows = party.sender.accept(raw, _count(span))
-        pads = party.sender.pads(rows, pad_blocks(width, ring))
-        zero, one = (pad_words(p, width, ring) for p in pads)
+        zero, one = _both_keys(party.sender, raw, _count(span), width, ring)
         offered, share[span] = _correlate_rows(x[span], zero, one, bits=ring.bits)
         return pack(offered.reshape(-1), ring.bits), offered.size * ring.bits
 
@@ -156,18 +174,12 @@ def _cot_give(party: HasOt, x: np.ndarray, ring: Ring, share: np.ndarray) -> Giv
 
 def _cot_take(party: HasOt, choices: np.ndarray, ring: Ring, share: np.ndarray) -> Take:
     width = share.shape[1]
-    receiver = party.receiver
-
-    def offer(span: slice) -> tuple[np.ndarray, int, np.ndarray]:
-        rows, raw = receiver.offer(choices[span])
-        key = pad_words(receiver.pads(rows, pad_blocks(width, ring)), width, ring)
-        return raw, receiver.request_bits(_count(span)), key
 
     def collect(span: slice, key: np.ndarray, raw: np.ndarray) -> None:
         offered = unpack(raw, _count(span) * width, ring.bits).reshape(-1, width)
         share[span] = _correlated_rows(choices[span], key, offered, bits=ring.bits)
 
-    return Take(offer, lambda n: n * width * ring.bits, collect)
+    return Take(_offer_keys(party, choices, width, ring), lambda n: n * width * ring.bits, collect)
 
 
 def _columns(x: np.ndarray) -> np.ndarray:
@@ -242,9 +254,7 @@ def _chosen_give(party: HasOt, first: np.ndarray, second: np.ndarray, ring: Ring
     width = first.shape[1]
 
     def respond(span: slice, raw: np.ndarray) -> tuple[np.ndarray, int]:
-        rows = party.sender.accept(raw, _count(span))
-        pads = party.sender.pads(rows, pad_blocks(width, ring))
-        zero, one = (pad_words(p, width, ring) for p in pads)
+        zero, one = _both_keys(party.sender, raw, _count(span), width, ring)
         both = _seal_rows(first[span], second[span], zero, one, bits=ring.bits)
         return pack(both.reshape(-1), ring.bits), both.size * ring.bits
 
@@ -253,17 +263,12 @@ def _chosen_give(party: HasOt, first: np.ndarray, second: np.ndarray, ring: Ring
 
 def _chosen_take(party: HasOt, choices: np.ndarray, ring: Ring, got: np.ndarray) -> Take:
     width = got.shape[1]
-    receiver = party.receiver
-
-    def offer(span: slice) -> tuple[np.ndarray, int, np.ndarray]:
-        rows, raw = receiver.offer(choices[span])
-        key = pad_words(receiver.pads(rows, pad_blocks(width, ring)), width, ring)
-        return raw, receiver.request_bits(_count(span)), key
 
     def collect(span: slice, key: np.ndarray, raw: np.ndarray) -> None:
         both = unpack(raw, 2 * _count(span) * width, ring.bits).reshape(-1, 2, width)
         got[span] = _unseal_rows(choices[span], key, both, bits=ring.bits)
 
+    offer = _offer_keys(party, choices, width, ring)
     return Take(offer, lambda n: 2 * n * width * ring.bits, collect)
 
 

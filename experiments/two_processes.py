@@ -36,19 +36,40 @@ class Run:
     server_start: float
 
     @property
+    def first_seconds(self) -> float:
+        """Seconds from starting the server process to the first answer."""
+        times = self.each[0]
+        connecting = self.client["seconds"]["connect"]
+        return self.server_start + connecting + times["offline"] + times["online"]
+
+    @property
     def each(self) -> list[dict]:
         """Seconds of offline and online phase, per inference, at the client."""
         return self.client["seconds"]["each"]
 
 
 def run_two_processes(
-    model: pathlib.Path, protocol: str, inputs: np.ndarray, link: Link | None = None
+    model: pathlib.Path,
+    protocol: str,
+    inputs: np.ndarray,
+    link: Link | None = None,
+    cache: pathlib.Path | None = None,
 ) -> Run:
-    """Serves `model` in one process and asks about `inputs` (n, ...) from another."""
+    """Serves `model` in one process and asks about `inputs` (n, ...) from another.
+
+    Args:
+      model: network file.
+      protocol: preset.
+      inputs: integers.
+      link: network to emulate.
+      cache: keep compiled kernels here instead of the user's cache.
+    """
     command = [sys.executable, "-m", "pqjax.cli"]
     root = str(pathlib.Path(__file__).parents[1])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path}
+    if cache is not None:
+        environment["XDG_CACHE_HOME"] = str(cache)
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder)
         np.save(place / "inputs.npy", inputs)

@@ -1,0 +1,129 @@
+"""Rates of pqjax.ring's kernels, each beside what this machine's memory or int8 dot allows."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pqjax.ring import Ring, conv, matmul, pack, transpose_bits, unpack
+
+_REPEATS = 12
+_ELEMENTS = 1 << 20
+
+
+def rows() -> list[dict]:
+    """One row per kernel: name, value, unit, limit, what the limit is of, ratio.
+
+    Packing and transposition count the bytes of the unpacked side, once, against one copy of as
+    many bytes to a warm buffer; they themselves write a fresh one. Widths of 8, 16, 32 and 64 bits
+    have no rate: packing returns a view. Products count 2 m k n operations on ring elements against
+    one int8 product of that shape; a product of limb counts p and q does up to p q of those.
+    """
+    return _byte_rows() + _product_rows()
+
+
+def _byte_rows() -> list[dict]:
+    rng = np.random.default_rng(0)
+    found = []
+    for bits in (1, 4, 12, 24):
+        ring = Ring(bits)
+        x = ring.reduce(rng.integers(0, 2**64, _ELEMENTS, dtype=np.uint64))
+        packed = pack(x, bits)
+        limit = _copy_rate(x.nbytes)
+        for name, work in (
+            ("pack", lambda x=x, bits=bits: pack(x, bits)),
+            ("unpack", lambda packed=packed, bits=bits: unpack(packed, _ELEMENTS, bits)),
+        ):
+            rate = x.nbytes / _best(work)
+            found.append(_row(f"{name} {bits} bits", rate / 1e9, "GB/s", limit / 1e9, "copy"))
+    for height in (128, 256):
+        columns = rng.integers(0, 256, (height, _ELEMENTS // 8), dtype=np.uint8)
+        rate = columns.nbytes / _best(lambda columns=columns: transpose_bits(columns))
+        limit = _copy_rate(columns.nbytes)
+        name = f"transpose bits {height} x 2^20"
+        found.append(_row(name, rate / 1e9, "GB/s", limit / 1e9, "copy"))
+    return found
+
+
+def _product_rows() -> list[dict]:
+    rng = np.random.default_rng(0)
+    found = []
+    limit = _int8_rate(1024, 1024, 1024)
+    # Weights of 4 bits in the ring of a 4-bit network, and products of two full ring elements.
+    for bits, a_bits, b_bits in ((16, 4, 4), (16, 4, 16), (16, 16, 16), (32, 32, 32)):
+        ring = Ring(bits)
+        a = rng.integers(-(2 ** (a_bits - 1)), 2 ** (a_bits - 1), (1024, 1024))
+        a = a.astype(np.int32)
+        b = ring.reduce(rng.integers(0, 2**b_bits, (1024, 1024)))
+        seconds = _best(
+            lambda a=a, b=b, ring=ring, a_bits=a_bits, b_bits=b_bits: matmul(
+                a, b, ring, a_bits=a_bits, a_signed=True, b_bits=b_bits
+            )
+        )
+        name = f"matmul 1024^3, {bits} bits, operands {a_bits} and {b_bits}"
+        found.append(_row(name, 2 * 1024**3 / seconds / 1e9, "GOP/s", limit / 1e9, "int8 dot"))
+    # MiniONN's second convolution: 32 x 32 x 64 to 64, 3 x 3, as one product 1024 x 576 x 64.
+    limit = _int8_rate(1024, 576, 64)
+    for bits, x_bits in ((16, 4), (16, 16), (24, 24)):
+        ring = Ring(bits)
+        x = ring.reduce(rng.integers(0, 2**x_bits, (1, 32, 32, 64)))
+        w = rng.integers(-8, 8, (3, 3, 64, 64)).astype(np.int8)
+        seconds = _best(
+            lambda x=x, w=w, ring=ring, x_bits=x_bits: conv(
+                x, w, ring, (1, 1), ((1, 1), (1, 1)), x_bits=x_bits, w_bits=4, w_signed=True
+            )
+        )
+        rate = 2 * 1024 * 576 * 64 / seconds
+        name = f"conv 32x32x64 -> 64, 3x3, {bits} bits, operands {x_bits} and 4"
+        found.append(_row(name, rate / 1e9, "GOP/s", limit / 1e9, "int8 dot"))
+    return found
+
+
+def _best(work: Callable[[], object]) -> float:
+    work()
+    best = float("inf")
+    for _ in range(_REPEATS):
+        begin = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def _copy_rate(nbytes: int) -> float:
+    source, target = np.ones(nbytes, np.uint8), np.ones(nbytes, np.uint8)
+    return nbytes / _best(lambda: np.copyto(target, source))
+
+
+def _int8_rate(m: int, k: int, n: int) -> float:
+    a, b = jnp.ones((m, k), jnp.int8), jnp.ones((k, n), jnp.int8)
+    dot = jax.jit(lambda a, b: lax.dot(a, b, preferred_element_type=jnp.int32))
+    return 2 * m * k * n / _best(lambda: dot(a, b).block_until_ready())
+
+
+def _row(name: str, value: float, unit: str, limit: float, of: str) -> dict:
+    return {"name": name, "value": value, "unit": unit, "limit": limit, "of": of,
+            "ratio": value / limit}  # fmt: skip
+
+
+def main(path: str | None = None) -> None:
+    """Prints the rows; with a path also writes them there as JSON."""
+    found = rows()
+    for row in found:
+        print(
+            f"{row['name']:50} {row['value']:8.1f} {row['unit']:6}"
+            f" limit {row['limit']:8.1f} ({row['of']})  ratio {row['ratio']:.3f}"
+        )
+    if path is not None:
+        pathlib.Path(path).write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

@@ -1,0 +1,134 @@
+"""`python -m nets.train`: trains MiniONN in float, or quantized from a float checkpoint.
+
+Run again with the same arguments it goes on where it was interrupted. It leaves in --out:
+`state.npz` (to resume), `curve.json`, and the finished network (`minionn_float.npz`, or a packed
+integer graph).
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+
+from nets.malloc import keep_freed_memory
+from pqjax.errors import PqjaxError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; a typed error becomes one line and exit code 1."""
+    args = parser().parse_args(argv)
+    try:
+        result = train_float(args) if args.mode == "float" else train_qat(args)
+    except (PqjaxError, ValueError) as error:
+        print(f"nets.train: {error}", file=sys.stderr)
+        return 1
+    print(result)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    built = argparse.ArgumentParser(prog="python -m nets.train", description=__doc__)
+    built.add_argument("--net", choices=["minionn"], default="minionn")
+    built.add_argument("--mode", choices=["float", "qat"], required=True)
+    built.add_argument("--bits", default="W4A4", help="W4A4, W2A4, or 4,2,2,2,2,2,2,4/A4 (qat)")
+    built.add_argument("--rule", choices=["saturate", "wrap"], default="saturate")
+    built.add_argument("--learn-scales", action="store_true", help="train the log2 scales too")
+    built.add_argument("--teacher", type=pathlib.Path, help="float checkpoint (qat)")
+    built.add_argument("--start", type=pathlib.Path, help="float checkpoint to go on from (float)")
+    built.add_argument("--epochs", type=int, default=14)
+    built.add_argument("--batch", type=int, default=128)
+    built.add_argument("--seed", type=int, default=1)
+    built.add_argument("--rate", type=float, help="peak learning rate")
+    built.add_argument("--distill", type=float, help="weight of the teacher's answer (qat)")
+    built.add_argument("--erase", type=float, default=0.25, help="chance of random erasing")
+    built.add_argument("--evaluate-every", type=int, default=4, help="epochs")
+    built.add_argument("--out", type=pathlib.Path, required=True, help="folder of this run")
+    return built
+
+
+def _setting(args: argparse.Namespace):
+    """The data and the schedule of a run; jax is imported late so that --help is quick."""
+    from nets.data import load_cifar10
+    from nets.loop import Images, Schedule
+
+    schedule = Schedule(
+        epochs=args.epochs, batch=args.batch, seed=args.seed, erase_chance=args.erase,
+        evaluate_every=args.evaluate_every,
+    )  # fmt: skip
+    train, test = Images(*load_cifar10("train")), Images(*load_cifar10("test"))
+    args.out.mkdir(parents=True, exist_ok=True)
+    return train, test, schedule, len(train.labels) // schedule.batch * schedule.epochs
+
+
+def train_float(args: argparse.Namespace) -> dict:
+    """Trains in float and writes `minionn_float.npz`; returns top-1 over the test set."""
+    from nets.loop import accuracy, fit
+    from nets.pretrain import FloatRecipe, float_task, load_float, save_float, warm_started
+
+    train, test, schedule, steps = _setting(args)
+    recipe = FloatRecipe() if args.rate is None else FloatRecipe(peak_rate=args.rate)
+    state, step, logits = float_task(recipe, steps, schedule.seed)
+    config = {"net": args.net, "mode": "float", "recipe": dataclasses.asdict(recipe)}
+    if args.start is not None:
+        state = warm_started(state, args.start)
+        config["start"] = args.start.name
+    state, curve = fit(state, step, logits, train, test, schedule, args.out, config)
+    file = args.out / "minionn_float.npz"
+    save_float(file, state, {"config": curve["config"]})
+    net, _ = load_float(file)  # what is reported is what was written, float16 kernels included
+    return {"network": str(file), "top1": accuracy(None, _jitted(net), test)}
+
+
+def train_qat(args: argparse.Namespace) -> dict:
+    """Trains quantized and writes the packed graph; top-1 is the integer reference's."""
+    from nets.data import integer_input
+    from nets.export import export, overflow_rates, top1
+    from nets.loop import accuracy, fit
+    from nets.pretrain import load_float
+    from nets.qat import QatRecipe, qat_task, student_of
+    from nets.quantized import Widths
+    from pqjax.graph import save_model
+
+    if args.teacher is None:
+        raise ValueError("--mode qat needs --teacher, a float checkpoint")
+    widths = Widths.parse(args.bits, args.rule, args.learn_scales)
+    teacher, _ = load_float(args.teacher)
+    train, test, schedule, steps = _setting(args)
+    given = {"peak_rate": args.rate, "distill": args.distill}
+    recipe = QatRecipe(**{name: value for name, value in given.items() if value is not None})
+    calibration = integer_input(train.images[:256])
+    state, step, logits = qat_task(teacher, widths, recipe, steps, calibration)
+    config = {
+        "net": args.net, "mode": "qat", "bits": args.bits, "widths": dataclasses.asdict(widths),
+        "recipe": dataclasses.asdict(recipe), "teacher": args.teacher.name,
+    }  # fmt: skip
+    state, curve = fit(state, step, logits, train, test, schedule, args.out, config)
+    graph, weights = export(student_of(widths, state["params"]))
+    result = {
+        "top1": top1(graph, weights, test.images, test.labels),
+        "top1_fake_quantized": accuracy(state, logits, test),
+        "top1_float": accuracy(None, _jitted(teacher), test),
+        "overflow": overflow_rates(graph, weights, test.images[:1000]),
+        "accumulator_bits": {
+            node.name: node.out.bits for node in graph if node.kind in ("Conv", "Dense")
+        },
+    }
+    suffix = "" if args.rule == "saturate" else f"_{args.rule}"
+    name = args.bits.lower().replace(",", "").replace("/", "")
+    file = args.out / f"minionn_{name}{suffix}.npz"
+    save_model(file, graph, weights, {"config": curve["config"], **result})
+    return {"network": str(file), **result}
+
+
+def _jitted(net):
+    """A network as the `logits` function of `loop.accuracy`."""
+    from flax import nnx
+
+    run = nnx.jit(lambda net, x: net(x))
+    return lambda _, x: run(net, x)
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The networks in nets/checkpoints: readable, small, and of the architecture they claim."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from nets.data import integer_input
+from nets.minionn import LAYERS
+from nets.pretrain import FloatRecipe, float_task, load_float, warm_started
+from pqjax.graph import load_model, reference
+
+FOLDER = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints"
+QUANTIZED = sorted(p for p in FOLDER.glob("*.npz") if "float" not in p.name)
+
+
+@pytest.mark.parametrize("path", QUANTIZED, ids=lambda p: p.name)
+def test_a_quantized_network_is_small_and_runs(path):
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+
+    graph, weights, meta = load_model(path)
+
+    assert path.stat().st_size < 300_000
+    layers = [node for node in graph if node.kind in ("Conv", "Dense")]
+    assert [node.name for node in layers] == [layer.name for layer in LAYERS]
+    assert [node.weight_bits for node in layers] == meta["config"]["widths"]["weights"]
+    assert reference(graph, weights, integer_input(images)).shape == (2, 10)
+
+
+def test_the_float_network_can_be_trained_on():
+    path = FOLDER / "minionn_float.npz"
+    net, _ = load_float(path)
+    fresh, _, _ = float_task(FloatRecipe(), steps=10, seed=0)
+
+    state = warm_started(fresh, path)
+
+    np.testing.assert_array_equal(state["params"]["kernel"], net.kernel[...])
+    assert path.stat().st_size < 700_000
+
+
+def test_every_network_has_its_curve():
+    for path in FOLDER.glob("*.npz"):
+        curve = json.loads(path.with_suffix(".curve.json").read_text())
+        assert curve["epochs"][-1]["epoch"] == curve["config"]["schedule"]["epochs"]

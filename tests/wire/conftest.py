@@ -1,0 +1,53 @@
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pqjax.wire import DEADLINE_S, WINDOW_BYTES, Listener, Tls, dial, local_pair, make_certificates
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """(server's, client's) TLS files under one authority."""
+    pytest.importorskip("cryptography", reason="certificates need pqjax[tls]")
+    folder = tmp_path_factory.mktemp("certificates")
+    make_certificates(folder)
+    return tuple(
+        Tls(folder / f"{role}.pem", folder / f"{role}.key", folder / "ca.pem")
+        for role in ("server", "client")
+    )
+
+
+@pytest.fixture
+def no_thread_left():
+    """Holds the test to having ended every wire's I/O thread."""
+    yield
+    left = [thread.name for thread in threading.enumerate() if thread.name == "pqjax-wire"]
+    assert left == []
+
+
+@pytest.fixture(params=["local", "tcp", "tls"])
+def join(request, no_thread_left):
+    """Makes (server's end, client's end) of a wire, of every kind there is."""
+    tls = request.getfixturevalue("certificates") if request.param == "tls" else (None, None)
+
+    with contextlib.ExitStack() as stack:
+
+        def make(deadline_s=DEADLINE_S, window_bytes=WINDOW_BYTES):
+            options = {"deadline_s": deadline_s, "window_bytes": window_bytes}
+            if request.param == "local":
+                pair = local_pair(**options)
+            else:
+                with (
+                    Listener("127.0.0.1:0", tls=tls[0], **options) as listener,
+                    ThreadPoolExecutor(1) as pool,
+                ):
+                    dialled = pool.submit(dial, listener.address, tls=tls[1], **options)
+                    pair = listener.accept(30.0), dialled.result()
+            for wire in pair:
+                stack.callback(wire.abort)
+            return pair
+
+        make.kind = request.param
+        yield make

@@ -1,0 +1,174 @@
+"""Every value with every way of sharing it, on rings of up to 6 bits."""
+
+import numpy as np
+import pytest
+from pairs import INLINE, STOCKED, every_pair, run_protocol
+
+from pqjax.graph import TensorType
+from pqjax.protocols.compare import (
+    known_wrap_bit,
+    known_wrap_cost,
+    known_wrap_element,
+    known_wrap_element_cost,
+    less_than,
+    less_than_cost,
+    negative,
+    negative_cost,
+    wrap_bit,
+)
+from pqjax.protocols.nonlinear import relu, relu_cost
+from pqjax.protocols.requantize import requantize, requantize_cost
+from pqjax.protocols.resize import (
+    Forms,
+    extend,
+    extend_cost,
+    truncate,
+    truncate_cost,
+    truncate_reduce,
+    truncate_reduce_cost,
+)
+from pqjax.ring import Ring
+
+SMALL = [1, 2, 3, 4, 5, 6]
+FORMS = [Forms(), Forms("choice", True, False), Forms("table", True, False)]
+BOTH = pytest.mark.parametrize("scheme", [INLINE, STOCKED], ids=["inline", "stocked"])
+
+
+@BOTH
+@pytest.mark.parametrize("bits", SMALL)
+def test_less_than_on_every_pair(scheme, bits):
+    _, a, b = every_pair(bits)
+    cost = less_than_cost(scheme, a.size, bits)
+
+    y0, y1 = run_protocol(lambda p, x: less_than(p, x, bits), (a,), (b,), scheme, cost)
+
+    np.testing.assert_array_equal((y0 ^ y1).astype(bool), a < b)
+
+
+@BOTH
+@pytest.mark.parametrize("bits", SMALL)
+def test_wrap_and_sign_on_every_sharing(scheme, bits):
+    x, x0, x1 = every_pair(bits)
+    wraps = run_protocol(
+        lambda p, s: wrap_bit(p, s, bits), (x0,), (x1,), scheme, less_than_cost(scheme, x.size, bits)
+    )
+    signs = run_protocol(
+        lambda p, s: negative(p, s, bits), (x0,), (x1,), scheme, negative_cost(scheme, x.size, bits)
+    )
+
+    np.testing.assert_array_equal(wraps[0] ^ wraps[1], (x0.astype(int) + x1 >= 1 << bits))
+    np.testing.assert_array_equal((signs[0] ^ signs[1]).astype(bool), Ring(bits).signed(x) < 0)
+
+
+@BOTH
+@pytest.mark.parametrize("bits", [2, 3, 6])
+@pytest.mark.parametrize("by_table", [False, True])
+def test_wrap_with_known_sign_on_every_sharing_of_nonnegative_values(scheme, bits, by_table):
+    x, x0, x1 = every_pair(bits)
+    keep = Ring(bits).signed(x) >= 0
+    x0, x1 = x0[keep], x1[keep]
+    wanted = x0.astype(int) + x1 >= 1 << bits
+    ring = Ring(5)
+
+    bit = run_protocol(
+        lambda p, s: known_wrap_bit(p, s, bits, by_table), (x0,), (x1,), scheme,
+        known_wrap_cost(scheme, x0.size, by_table),
+    )  # fmt: skip
+    element = run_protocol(
+        lambda p, s: known_wrap_element(p, s, bits, ring), (x0,), (x1,), scheme,
+        known_wrap_element_cost(scheme, x0.size, ring),
+    )  # fmt: skip
+
+    np.testing.assert_array_equal(bit[0] ^ bit[1], wanted)
+    np.testing.assert_array_equal(ring.add(*element), wanted)
+
+
+@BOTH
+@pytest.mark.parametrize("forms", FORMS)
+@pytest.mark.parametrize("bits", SMALL)
+@pytest.mark.parametrize("kind", ["signed", "unsigned", "nonnegative"])
+def test_extension_on_every_sharing(scheme, forms, bits, kind):
+    x, x0, x1 = every_pair(bits)
+    signed, nonnegative = kind != "unsigned", kind == "nonnegative"
+    value = Ring(bits).signed(x) if signed else x.astype(np.int64)
+    if nonnegative:
+        keep = value >= 0
+        value, x0, x1 = value[keep], x0[keep], x1[keep]
+    to = bits + 3
+    cost = extend_cost(scheme, value.size, bits, to, signed, nonnegative, forms)
+
+    y = run_protocol(
+        lambda p, s: extend(p, s, bits, to, signed, nonnegative, forms), (x0,), (x1,), scheme, cost
+    )
+
+    np.testing.assert_array_equal(Ring(to).add(*y), Ring(to).reduce(value))
+
+
+@BOTH
+@pytest.mark.parametrize("bits,shift", [(2, 1), (3, 1), (4, 2), (5, 4), (6, 3), (6, 5)])
+def test_truncation_on_every_sharing(scheme, bits, shift):
+    x, x0, x1 = every_pair(bits)
+    value = Ring(bits).signed(x)
+    short = run_protocol(
+        lambda p, s: truncate_reduce(p, s, bits, shift), (x0,), (x1,), scheme,
+        truncate_reduce_cost(scheme, x.size, bits, shift),
+    )  # fmt: skip
+    full = run_protocol(
+        lambda p, s: truncate(p, s, bits, shift), (x0,), (x1,), scheme,
+        truncate_cost(scheme, x.size, bits, shift),
+    )  # fmt: skip
+
+    np.testing.assert_array_equal(
+        Ring(bits - shift).add(*short), Ring(bits - shift).reduce(value >> shift)
+    )
+    np.testing.assert_array_equal(Ring(bits).add(*full), Ring(bits).reduce(value >> shift))
+
+
+@BOTH
+@pytest.mark.parametrize("forms", FORMS[:2])
+@pytest.mark.parametrize("bits", SMALL)
+def test_relu_on_every_sharing(scheme, forms, bits):
+    x, x0, x1 = every_pair(bits)
+    cost = relu_cost(scheme, x.size, bits, forms)
+
+    y = run_protocol(lambda p, s: relu(p, s, bits, forms), (x0,), (x1,), scheme, cost)
+
+    np.testing.assert_array_equal(
+        Ring(bits).signed(Ring(bits).add(*y)), np.maximum(Ring(bits).signed(x), 0)
+    )
+
+
+FORMATS = [
+    TensorType((1,), 3, 1, signed=False),
+    TensorType((1,), 3, 1),
+    TensorType((1,), 3, 1, nonnegative=True),
+    TensorType((1,), 4, 4),
+    TensorType((1,), 8, 2),
+    TensorType((1,), 7, 5, signed=False),
+]
+
+
+@BOTH
+@pytest.mark.parametrize("forms", FORMS[:2])
+@pytest.mark.parametrize("rule", ["wrap", "saturate"])
+@pytest.mark.parametrize("out", FORMATS)
+@pytest.mark.parametrize(
+    "source", [TensorType((1,), 6, 3), TensorType((1,), 6, 3, nonnegative=True),
+               TensorType((1,), 5, 3, signed=False)],
+)  # fmt: skip
+def test_requantization_on_every_sharing(scheme, forms, rule, out, source):
+    x, x0, x1 = every_pair(source.bits)
+    value = Ring(source.bits).signed(x) if source.signed else x.astype(np.int64)
+    shift = source.scale - out.scale
+    half = (1 << max(shift, 0)) >> 1
+    keep = (value >= source.low) & (value + half <= source.high)
+    value, x0, x1 = value[keep], x0[keep], x1[keep]
+    moved = (value + half) >> shift if shift >= 0 else value << -shift
+    wanted = np.clip(moved, out.low, out.high) if rule == "saturate" else moved
+    cost = requantize_cost(scheme, value.size, source, out, rule, forms)
+
+    y = run_protocol(
+        lambda p, s: requantize(p, s, source, out, rule, forms), (x0,), (x1,), scheme, cost
+    )
+
+    np.testing.assert_array_equal(Ring(out.bits).add(*y), Ring(out.bits).reduce(wanted))

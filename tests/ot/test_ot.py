@@ -1,0 +1,265 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pairs import INLINE, STOCKED, run_protocol
+
+from pqjax.crypto.prg import Randomness
+from pqjax.errors import Drift, InputError, OutOfCorrelations
+from pqjax.ot.base import base_cost, base_receive, base_send
+from pqjax.ot.correlations import (
+    chosen_both,
+    chosen_both_cost,
+    chosen_cost,
+    chosen_receive,
+    chosen_send,
+    cot_both,
+    cot_both_cost,
+    cot_cost,
+    cot_receive,
+    cot_send,
+    pick_cost,
+    pick_receive,
+    pick_send,
+)
+from pqjax.ot.endpoint import Scheme, Stock
+from pqjax.ot.kkot import WideReceiver, WideSender, codewords
+from pqjax.ot.pprf import expand, puncture
+from pqjax.ot.setup import fill_stocks, fill_stocks_cost, set_up_cost
+from pqjax.ot.softspoken import ExtensionReceiver, ExtensionSender
+from pqjax.ot.triples import triples_cost
+from pqjax.protocols.compare import draw_triples
+from pqjax.protocols.party import make_party, run_pair
+from pqjax.ring import Ring
+from pqjax.wire.messenger import Messenger
+
+BOTH = pytest.mark.parametrize("scheme", [INLINE, STOCKED], ids=["inline", "stocked"])
+
+
+def of_rank(rank0, rank1):
+    """A protocol whose halves differ: the right one for each party."""
+    return lambda party, *args: (rank0 if party.rank == 0 else rank1)(party, *args)
+
+
+def test_base_ots_give_the_receiver_one_of_two_keys():
+    choices = np.array([0, 1, 1, 0, 1], np.uint8)
+
+    pairs, got = run_pair(
+        lambda wire: base_send(Messenger(wire, 0), Randomness(), 5),
+        lambda wire: base_receive(Messenger(wire, 1), Randomness(), choices),
+    )
+
+    assert got == [pair[c] for pair, c in zip(pairs, choices, strict=True)]
+    assert len({key for pair in pairs for key in pair}) == 10
+    assert base_cost(0, 5).sent == (512, 5 * 512)
+
+
+def test_base_ot_refuses_a_point_off_the_curve():
+    def cheat(wire):
+        messenger = Messenger(wire, 1)
+        messenger.receive(512)
+        messenger.send(np.ones(64 * 2, np.uint8), 512 * 2)
+
+    with pytest.raises(Drift, match="P-256"):
+        run_pair(lambda wire: base_send(Messenger(wire, 0), Randomness(), 2), cheat)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 8])
+def test_punctured_tree_has_all_leaves_but_one(k):
+    rng = np.random.default_rng(k)
+    roots = rng.integers(0, 2**64, (5, 2), dtype=np.uint64)
+    path = rng.integers(0, 2, (5, k))
+
+    leaves, sums = expand(roots, k)
+    siblings = sums[np.arange(5)[:, None], np.arange(k), 1 - path]
+    known = puncture(path, siblings)
+
+    missing = path @ (1 << np.arange(k)[::-1])
+    for tree in range(5):
+        same = (known[tree] == leaves[tree]).all(1)
+        assert same.sum() == (1 << k) - 1 and not same[missing[tree]]
+
+
+def extension_pair(k, seed=3):
+    rng = np.random.default_rng(seed)
+    delta = rng.integers(0, 2, 128).astype(np.uint8)
+    leaves = rng.integers(0, 2**64, (128 // k, 1 << k, 2), dtype=np.uint64)
+    partial = leaves.copy()
+    partial[np.arange(128 // k), delta.reshape(-1, k) @ (1 << np.arange(k))] = 0
+    words = np.packbits(delta, bitorder="little").view(np.uint64)
+    return ExtensionReceiver(k, leaves), ExtensionSender(k, partial, delta), words
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 8])
+@pytest.mark.parametrize("n", [1, 7, 8, 127, 128, 129, 1000])
+def test_extended_rows_are_correlated(k, n):
+    receiver, sender, delta = extension_pair(k)
+    choices = np.random.default_rng(n).integers(0, 2, n).astype(np.uint8)
+
+    t, raw = receiver.extend(choices)
+    q = sender.extend(raw, n)
+    t2, drawn, raw2 = receiver.extend_random(n)
+    q2 = sender.extend_random(raw2, n)
+
+    assert raw.size == -(-128 // k * n // 8) and raw2.size == -(-(128 // k - 1) * n // 8)
+    np.testing.assert_array_equal(q ^ t, choices[:, None] * delta)
+    np.testing.assert_array_equal(q2 ^ t2, drawn[:, None] * delta)
+    assert not (t == t2).all()
+
+
+@pytest.mark.parametrize("n,m", [(1, 4), (9, 2), (300, 4), (129, 8)])
+def test_wide_rows_differ_by_codewords(n, m):
+    rng = np.random.default_rng(n)
+    keys = [(rng.bytes(16), rng.bytes(16)) for _ in range(256)]
+    secret = rng.integers(0, 2, 256).astype(np.uint8)
+    receiver = WideReceiver(keys)
+    sender = WideSender([pair[s] for pair, s in zip(keys, secret, strict=True)], secret)
+    choices = rng.integers(0, 1 << m, n).astype(np.uint8)
+
+    t, raw = receiver.extend(choices, m)
+    q = sender.extend(raw, n)
+
+    np.testing.assert_array_equal(q ^ t, sender.offsets(m)[choices])
+    distances = (codewords(m)[:, None] != codewords(m)[None]).sum(2)
+    assert set(np.unique(distances)) <= {0, 128} and raw.size == 32 * n
+
+
+@BOTH
+@pytest.mark.parametrize("bits", [1, 7, 8, 13, 16, 31, 37, 64])
+@pytest.mark.parametrize("width", [1, 5])
+def test_correlated_ot_shares_the_product(scheme, bits, width):
+    rng = np.random.default_rng(bits)
+    ring, n = Ring(bits), 77
+    x = ring.reduce(rng.integers(0, 2**64, (n, width), dtype=np.uint64))
+    c = rng.integers(0, 2, n).astype(np.uint8)
+
+    y = run_protocol(
+        of_rank(lambda p, x: cot_send(p, x, ring), lambda p, c: cot_receive(p, c, ring, width)),
+        (x,), (c,), scheme, cot_cost(scheme, 0, n, ring, width),
+    )  # fmt: skip
+
+    np.testing.assert_array_equal(ring.add(*y), ring.mul(x, c[:, None].astype(ring.dtype)))
+
+
+@BOTH
+@settings(max_examples=15, deadline=None)
+@given(bits=st.integers(1, 64), n=st.integers(0, 40), seed=st.integers(0, 99))
+def test_both_directions_at_once(scheme, bits, n, seed):
+    rng = np.random.default_rng(seed)
+    ring = Ring(bits)
+    x = [ring.reduce(rng.integers(0, 2**64, n, dtype=np.uint64)) for _ in range(4)]
+    c = [rng.integers(0, 2, n).astype(np.uint8) for _ in range(2)]
+
+    y = run_protocol(
+        lambda p, x, c: cot_both(p, x, c, ring), (x[0], c[0]), (x[1], c[1]), scheme,
+        cot_both_cost(scheme, n, ring),
+    )  # fmt: skip
+    got = run_protocol(
+        lambda p, a, b, c: chosen_both(p, a, b, c, ring), (x[0], x[1], c[0]), (x[2], x[3], c[1]),
+        scheme, chosen_both_cost(scheme, n, ring),
+    )  # fmt: skip
+
+    wanted = ring.add(
+        ring.mul(x[0], c[1].astype(ring.dtype)), ring.mul(x[1], c[0].astype(ring.dtype))
+    )
+    np.testing.assert_array_equal(ring.add(*y), wanted)
+    np.testing.assert_array_equal(got[0], np.where(c[0], x[3], x[2]))
+    np.testing.assert_array_equal(got[1], np.where(c[1], x[1], x[0]))
+
+
+@BOTH
+def test_chosen_ot_gives_the_chosen_message(scheme):
+    rng = np.random.default_rng(0)
+    ring = Ring(11)
+    a, b = (ring.reduce(rng.integers(0, 2**11, (600, 3))) for _ in range(2))
+    c = rng.integers(0, 2, 600).astype(np.uint8)
+
+    _, got = run_protocol(
+        of_rank(lambda p, a, b: chosen_send(p, a, b, ring), lambda p, c: chosen_receive(p, c, ring, 3)),
+        (a, b), (c,), scheme, chosen_cost(scheme, 0, 600, ring, 3),
+    )  # fmt: skip
+
+    np.testing.assert_array_equal(got, np.where(c[:, None], b, a))
+
+
+@BOTH
+@pytest.mark.parametrize("m,t", [(1, 1), (1, 8), (2, 1), (2, 3), (3, 2), (4, 1), (4, 2), (4, 4)])
+def test_pick_gives_one_entry_of_every_table(scheme, m, t):
+    rng = np.random.default_rng(m * 10 + t)
+    top = np.uint64((1 << (t << m)) - 1)
+    tables = rng.integers(0, 2**64, 500, dtype=np.uint64) & top
+    choices = rng.integers(0, 1 << m, 500).astype(np.uint8)
+
+    _, got = run_protocol(
+        of_rank(lambda p, w: pick_send(p, w, m, t), lambda p, c: pick_receive(p, c, m, t)),
+        (tables,), (choices,), scheme, pick_cost(scheme, 0, 500, m, t),
+    )  # fmt: skip
+
+    entry = tables >> (choices.astype(np.uint64) * np.uint64(t))
+    np.testing.assert_array_equal(got, entry & np.uint64((1 << t) - 1))
+
+
+@BOTH
+@pytest.mark.parametrize("n", [1, 2, 501])
+def test_triples_multiply(scheme, n):
+    y0, y1 = run_protocol(
+        lambda p: draw_triples(p, n), (), (), scheme, triples_cost(scheme, 0, n)
+    )
+
+    a, b, c = y0 ^ y1
+    np.testing.assert_array_equal(a & b, c)
+    if n > 100:
+        assert 0.35 < a.mean() < 0.65 and 0.35 < b.mean() < 0.65
+
+
+@pytest.mark.parametrize("scheme", [INLINE, *(Scheme(True, k) for k in (1, 2, 4, 8))])
+def test_set_up_and_stocking_cost_what_they_say(scheme):
+    rots = (300, 70_000) if scheme.stocked else (0, 0)
+
+    def side(rank):
+        def run(wire):
+            party = make_party(wire, rank, scheme)
+            setup = party.messenger.trace.entries[-1]
+            with party.messenger.layer("offline", "x"):
+                if scheme.stocked:
+                    fill_stocks(party.messenger, party.sender, party.receiver, rots)
+            return setup, party.messenger.trace.entries[-1], party
+
+        return run
+
+    (setup0, stock0, party0), (_, _, party1) = run_pair(side(0), side(1))
+
+    assert (setup0.sent_bits, setup0.received_bits) == set_up_cost(scheme).sent
+    assert (party0.messenger.clock, party1.messenger.clock) == (
+        set_up_cost(scheme) + fill_stocks_cost(scheme, rots)
+    ).clocks()
+    assert (stock0.sent_bits, stock0.received_bits) == fill_stocks_cost(scheme, rots).sent
+    if scheme.stocked:
+        for n, sends, takes in ((300, party0, party1), (70_000, party1, party0)):
+            zero, one = sends.sender.random_keys(n)
+            bit, key = takes.receiver.random_keys(n)
+            np.testing.assert_array_equal(key, np.where(bit, one, zero))
+            assert (zero != one).all()
+
+
+def test_stock_hands_everything_out_once_and_then_says_so():
+    stock = Stock()
+    rows = np.arange(20, dtype=np.uint64).reshape(10, 2)
+    stock.fill(rows[:4])
+    stock.fill(rows[4:])
+
+    first, second = stock.draw(6)[0], stock.draw(4)[0]
+
+    np.testing.assert_array_equal(np.concatenate([first, second]), rows)
+    with pytest.raises(OutOfCorrelations, match="1 random OTs are needed and 0 are left"):
+        stock.draw(1)
+
+
+def test_unusable_parameters_are_refused():
+    with pytest.raises(InputError, match="k must be one of"):
+        Scheme(True, 3)
+    with pytest.raises(InputError, match="inline"):
+        Scheme(False, 4)
+    for m, t in ((0, 1), (5, 1), (4, 5)):
+        with pytest.raises(InputError, match="1-of-2"):
+            pick_send(None, np.zeros(1, np.uint64), m, t)

@@ -61,7 +61,7 @@ def export(net: QuantMiniONN) -> tuple[Graph, dict[str, np.ndarray]]:
 
 
 def _block(net, layer, source, interval, previous, weights) -> tuple[list[Node], tuple[int, int]]:
-    """Conv -> relu -> [pool] -> requantize, with the accumulator's width."""
+    """Conv, relu, [pool], act (the requantize), with the accumulator's width."""
     spec, bits = layer.layer, net.widths.activations
     weight_scale, out_scale = (exact_scale(s[...]) for s in (layer.weight_scale, layer.out_scale))
     scale = source.scale + weight_scale
@@ -80,7 +80,8 @@ def _block(net, layer, source, interval, previous, weights) -> tuple[list[Node],
     _check_exact(spec.name, acc_bits)
     acc = TensorType(shape, acc_bits, scale)
     positive = TensorType(shape, acc_bits, scale, nonnegative=True)
-    relu = f"{spec.name}/relu"
+    number = spec.name.removeprefix("conv")
+    relu = f"relu{number}"
     nodes: list[Node] = [
         Conv(spec.name, (previous,), acc, node.kernel, node.stride, node.padding, node.weight_bits,
              weight_scale),
@@ -89,11 +90,9 @@ def _block(net, layer, source, interval, previous, weights) -> tuple[list[Node],
     if spec.pool:
         shape = (side // 2, side // 2, spec.out_channels)
         pooled = TensorType(shape, acc_bits, scale + 2, nonnegative=True)
-        nodes.append(AvgPool(f"{spec.name}/pool", (relu,), pooled, (2, 2), (2, 2)))
+        nodes.append(AvgPool(f"pool{number}", (relu,), pooled, (2, 2), (2, 2)))
     out = TensorType(shape, bits, out_scale, signed=False)
-    nodes.append(
-        Requantize(f"{spec.name}/requantize", (nodes[-1].name,), out, rule=net.widths.rule)
-    )
+    nodes.append(Requantize(f"act{number}", (nodes[-1].name,), out, rule=net.widths.rule))
     reached = (top + half) >> shift if shift >= 0 else top << -shift
     return nodes, (0, min(reached, out.high))
 

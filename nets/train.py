@@ -1,4 +1,4 @@
-"""`python -m nets.train`: trains MiniONN in float, or quantized from a float checkpoint.
+"""`python -m nets.train float|qat`: trains MiniONN in float, or quantized from a float checkpoint.
 
 Run again with the same arguments it goes on where it was interrupted. It leaves in --out:
 `state.npz` (to resume), `curve.json`, and the finished network (`minionn_float.npz`, or a packed
@@ -29,12 +29,14 @@ def main(argv: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     built = argparse.ArgumentParser(prog="python -m nets.train", description=__doc__)
+    built.add_argument("mode", choices=["float", "qat"])
     built.add_argument("--net", choices=["minionn"], default="minionn")
-    built.add_argument("--mode", choices=["float", "qat"], required=True)
     built.add_argument("--bits", default="W4A4", help="W4A4, W2A4, or 4,2,2,2,2,2,2,4/A4 (qat)")
     built.add_argument("--rule", choices=["saturate", "wrap"], default="saturate")
     built.add_argument("--learn-scales", action="store_true", help="train the log2 scales too")
-    built.add_argument("--teacher", type=pathlib.Path, help="float checkpoint (qat)")
+    built.add_argument(
+        "--float", type=pathlib.Path, dest="teacher", help="float checkpoint to start from (qat)"
+    )
     built.add_argument("--start", type=pathlib.Path, help="float checkpoint to go on from (float)")
     built.add_argument("--epochs", type=int, default=14)
     built.add_argument("--batch", type=int, default=128)
@@ -77,7 +79,7 @@ def train_float(args: argparse.Namespace) -> dict:
     file = args.out / "minionn_float.npz"
     save_float(file, state, {"config": curve["config"]})
     net, _ = load_float(file)  # what is reported is what was written, float16 kernels included
-    return {"network": str(file), "top1": accuracy(None, _jitted(net), test)}
+    return {"network": str(file), "top1": accuracy(None, jitted(net), test)}
 
 
 def train_qat(args: argparse.Namespace) -> dict:
@@ -91,7 +93,7 @@ def train_qat(args: argparse.Namespace) -> dict:
     from pqjax.graph import save_model
 
     if args.teacher is None:
-        raise ValueError("--mode qat needs --teacher, a float checkpoint")
+        raise ValueError("qat needs --float, a float checkpoint")
     widths = Widths.parse(args.bits, args.rule, args.learn_scales)
     teacher, _ = load_float(args.teacher)
     train, test, schedule, steps = _setting(args)
@@ -108,7 +110,7 @@ def train_qat(args: argparse.Namespace) -> dict:
     result = {
         "top1": top1(graph, weights, test.images, test.labels),
         "top1_fake_quantized": accuracy(state, logits, test),
-        "top1_float": accuracy(None, _jitted(teacher), test),
+        "top1_float": accuracy(None, jitted(teacher), test),
         "overflow": overflow_rates(graph, weights, test.images[:1000]),
         "accumulator_bits": {
             node.name: node.out.bits for node in graph if node.kind in ("Conv", "Dense")
@@ -121,7 +123,7 @@ def train_qat(args: argparse.Namespace) -> dict:
     return {"network": str(file), **result}
 
 
-def _jitted(net):
+def jitted(net):
     """A network as the `logits` function of `loop.accuracy`."""
     from flax import nnx
 

@@ -53,9 +53,9 @@ def test_integer_input_is_pixel_minus_128():
 def test_the_command_turns_errors_into_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.delenv("PQJAX_DATA", raising=False)
 
-    code = main(["--mode", "float", "--out", str(tmp_path / "run")])
+    code = main(["float", "--out", str(tmp_path / "run")])
 
     assert code == 1
     assert capsys.readouterr().err.count("\n") == 1
-    assert main(["--mode", "qat", "--out", str(tmp_path / "run")]) == 1
-    assert "--teacher" in capsys.readouterr().err
+    assert main(["qat", "--out", str(tmp_path / "run")]) == 1
+    assert "--float" in capsys.readouterr().err

@@ -1,0 +1,79 @@
+"""The rooms of the house: who may import whom, and what nobody may do."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+ALLOWED = {
+    "errors": set(),
+    "ring": {"errors"},
+    "crypto": {"errors", "ring"},
+    "wire": {"errors", "ring"},
+    "graph": {"errors", "ring"},
+    "ot": {"errors", "ring", "crypto", "wire"},
+    "protocols": {"errors", "ring", "crypto", "wire", "ot", "graph"},
+    "planner": {"errors", "ring", "wire", "graph", "ot", "protocols"},
+    "engine": {"errors", "ring", "wire", "ot", "graph", "protocols", "planner"},
+    "pictures": {"errors", "graph"},
+    "cli": {"errors", "wire", "graph", "planner", "engine", "pictures"},
+}
+
+
+def modules(folder):
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def room(path):
+    parts = path.relative_to(ROOT / "pqjax").with_suffix("").parts
+    return parts[0]
+
+
+def test_every_room_imports_only_what_it_may():
+    for path in modules("pqjax"):
+        here = room(path)
+        if here == "__init__":
+            continue
+        for name in imported(path):
+            if name.startswith("pqjax."):
+                there = name.split(".")[1]
+                assert there == here or there in ALLOWED[here], f"{path.name}: {name}"
+            assert not name.startswith(("nets", "experiments", "tests")), f"{path}: {name}"
+
+
+def test_nets_know_the_ring_and_the_graph_only():
+    for path in modules("nets"):
+        for name in imported(path):
+            if name.split(".")[0] == "pqjax":
+                assert name.split(".")[1:2] in (["ring"], ["graph"], ["errors"]), f"{path}: {name}"
+
+
+def test_secrets_come_from_the_operating_system_alone():
+    bad = re.compile(r"np\.random|jax\.random|^import random|^from random|default_rng", re.M)
+    for path in modules("pqjax"):
+        assert not bad.search(path.read_text()), f"{path} draws from a generator that is no cipher"
+
+
+def test_nothing_unpickles_evaluates_or_deals():
+    for path in modules("pqjax"):
+        text = path.read_text()
+        assert not re.search(r"\bimport pickle\b|allow_pickle=True|\beval\(|\bexec\(", text), path
+        assert not re.search(r"class \w*Deal|def \w*deal", text), f"{path} holds a dealer"
+
+
+def test_import_leaves_the_callers_configuration_alone():
+    program = (
+        "import jax; before = dict(jax.config.values); import pqjax, pqjax.cli; "
+        "assert dict(jax.config.values) == before; assert not jax.config.jax_enable_x64"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

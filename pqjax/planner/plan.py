@@ -216,7 +216,11 @@ def plan(
     validate(graph)
     preset = find_preset(protocol)
     forced = dict(variants or {})
-    lowered = functools.reduce(lambda g, rewrite: rewrite(g), preset.passes, graph)
+    lowered = graph
+    for rewrite in preset.passes:
+        lowered = rewrite(
+            lowered, lambda g, node: _priced(node_cost(g, node, preset), preset, link)
+        )
     validate(lowered)
     linear = [node.name for node in lowered if isinstance(node, (Conv, Dense))]
     for name, variant in forced.items():
@@ -234,15 +238,15 @@ def plan(
         variant = forced.get(node.name)
         if isinstance(node, (Conv, Dense)) and variant is None:
             variant = min(
-                preset.variants, key=lambda v, n=node: _price(lowered, n, preset, v, link)
+                preset.variants,
+                key=lambda v, n=node: _priced(linear_cost(lowered, n, preset, v), preset, link),
             )
         steps.append(Step(node, variant, node_cost(lowered, node, preset, variant)))
     return Plan(graph, lowered, protocol, tuple(steps), link, tuple(sorted(forced.items())))
 
 
-def _price(graph: Graph, node: Conv | Dense, preset: Preset, variant: str, link: Link | None):
-    """What a variant costs, the making of its stored OTs included: bits, or seconds on a link."""
-    cost = linear_cost(graph, node, preset, variant)
+def _priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
+    """What a layer costs, the making of its stored OTs included: bits, or seconds on a link."""
     both = cost.offline + cost.online
     both += fill_stocks_cost(preset.scheme, both.rots)
     return link.seconds(*both.sent, both.flows) if link else both.bits

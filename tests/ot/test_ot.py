@@ -202,9 +202,7 @@ def test_pick_gives_one_entry_of_every_table(scheme, m, t):
 @BOTH
 @pytest.mark.parametrize("n", [1, 2, 501])
 def test_triples_multiply(scheme, n):
-    y0, y1 = run_protocol(
-        lambda p: draw_triples(p, n), (), (), scheme, triples_cost(scheme, 0, n)
-    )
+    y0, y1 = run_protocol(lambda p: draw_triples(p, n), (), (), scheme, triples_cost(scheme, 0, n))
 
     a, b, c = y0 ^ y1
     np.testing.assert_array_equal(a & b, c)

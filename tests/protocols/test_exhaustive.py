@@ -50,7 +50,11 @@ def test_less_than_on_every_pair(scheme, bits):
 def test_wrap_and_sign_on_every_sharing(scheme, bits):
     x, x0, x1 = every_pair(bits)
     wraps = run_protocol(
-        lambda p, s: wrap_bit(p, s, bits), (x0,), (x1,), scheme, less_than_cost(scheme, x.size, bits)
+        lambda p, s: wrap_bit(p, s, bits),
+        (x0,),
+        (x1,),
+        scheme,
+        less_than_cost(scheme, x.size, bits),
     )
     signs = run_protocol(
         lambda p, s: negative(p, s, bits), (x0,), (x1,), scheme, negative_cost(scheme, x.size, bits)

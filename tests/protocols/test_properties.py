@@ -45,7 +45,9 @@ def values(draw, least_bits=1):
     """A width, integers of it (extremes among them) and a generator."""
     bits = draw(st.integers(least_bits, 64))
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    edges = st.sampled_from([low, high, 0, -1 if bits > 0 else 0, min(1, high), low // 2, high // 2])
+    edges = st.sampled_from(
+        [low, high, 0, -1 if bits > 0 else 0, min(1, high), low // 2, high // 2]
+    )
     x = draw(st.lists(st.one_of(edges, st.integers(low, high)), min_size=1, max_size=12))
     return bits, np.array(x, np.int64), np.random.default_rng(draw(st.integers(0, 999)))
 
@@ -170,7 +172,9 @@ def test_max_and_arg_max(bits, k, n, headroom, seed):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", ["signed", "unsigned", "nonnegative"])
 @pytest.mark.parametrize("w_bits,x_bits,bits", [(2, 4, 16), (4, 8, 19), (3, 5, 9), (8, 8, 37)])
-@pytest.mark.parametrize("scheme,forms", [(INLINE, Forms("choice", True, False)), (STOCKED, Forms())])
+@pytest.mark.parametrize(
+    "scheme,forms", [(INLINE, Forms("choice", True, False)), (STOCKED, Forms())]
+)
 def test_matrix_product(variant, kind, w_bits, x_bits, bits, scheme, forms):
     rng = np.random.default_rng(bits)
     d1, d2, d3 = 3, 7, 5

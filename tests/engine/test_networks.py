@@ -1,0 +1,128 @@
+"""execute == reference and meter == cost, on random networks with both presets."""
+
+import numpy as np
+import pytest
+from networks import random_network, run_both
+
+import pqjax
+from pqjax.engine.execute import Preparation, Ready
+from pqjax.errors import InputError, OutOfCorrelations
+from pqjax.graph import Relu, Requantize
+from pqjax.graph.passes import absorb_relu, worst_case_widths
+from pqjax.planner import find_preset, plan
+from pqjax.planner.cost import node_cost
+
+
+@pytest.mark.parametrize("protocol", ["pqjax", "privquant"])
+@pytest.mark.parametrize("seed", range(6))
+def test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol):
+    graph, weights, x = random_network(seed)
+    made = plan(graph, protocol)
+
+    (_, trace0, party0), (y, trace1, party1) = run_both(made, weights, x)
+
+    np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
+    assert made.differences(trace0, 0) == [] and made.differences(trace1, 1) == []
+    for party in (party0, party1):
+        assert party.sender.stock.left == party.receiver.stock.left == 0
+        sent, _ = party.messenger.trace.bytes()
+        assert sent == party.messenger.wire.sent_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["pqjax", "privquant"])
+@pytest.mark.parametrize("seed", range(6, 40))
+def test_many_more_random_networks(seed, protocol):
+    test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_passes_keep_the_reference(seed):
+    graph, weights, x = random_network(seed)
+    wanted = pqjax.reference(graph, weights, x)
+
+    for rewrite in (absorb_relu, worst_case_widths):
+        for price in (lambda graph, node: 0 if len(node.sources) else 1, bits_in("pqjax")):
+            rewritten = rewrite(graph, price)
+            np.testing.assert_array_equal(pqjax.reference(rewritten, weights, x), wanted)
+
+
+@pytest.mark.parametrize("protocol", ["pqjax", "privquant"])
+@pytest.mark.parametrize("seed", range(40))
+def test_absorbing_a_relu_never_costs_more(seed, protocol):
+    graph, _, _ = random_network(seed)
+    price = bits_in(protocol)
+
+    def total(graph):
+        nodes = (n for n in graph if isinstance(n, (Relu, Requantize)))
+        return sum(price(graph, node) for node in nodes)
+
+    assert total(absorb_relu(graph, price)) <= total(graph)
+
+
+def bits_in(protocol):
+    preset = find_preset(protocol)
+    return lambda graph, node: node_cost(graph, node, preset).bits
+
+
+def test_run_local_gives_the_reference_and_a_trace():
+    graph, weights, x = random_network(3)
+    made = pqjax.plan(graph, "pqjax", pqjax.Link(mbps=200, rtt_ms=13))
+
+    result = pqjax.run_local(made, weights, x)
+
+    np.testing.assert_array_equal(result.output, pqjax.reference(graph, weights, x))
+    assert made.differences(result.trace, 1) == []
+    assert made.seconds() > 0 and "total" in made.table()
+
+
+def test_differences_are_found():
+    graph, weights, x = random_network(2)
+    made = plan(graph, "pqjax")
+    (_, _, _), (_, trace, _) = run_both(made, weights, x)
+
+    trace.entries[-2].sent_bits += 1
+    trace.entries[3].clock_after += 1
+
+    assert len(made.differences(trace, 1)) == 2
+
+
+def test_a_preparation_is_used_once():
+    made = Preparation()
+    made.put("conv1", Ready(None, np.zeros(1)))
+
+    made.take("conv1")
+
+    with pytest.raises(OutOfCorrelations, match="conv1"):
+        made.take("conv1")
+
+
+@pytest.mark.parametrize("protocol", ["pqjax", "privquant"])
+def test_the_input_does_not_change_what_is_sent(protocol):
+    graph, weights, x = random_network(1)
+    made = plan(graph, protocol)
+    zeros = {name: np.zeros_like(w) for name, w in weights.items()}
+
+    runs = [run_both(made, w, v) for w, v in ((weights, x), (zeros, np.zeros_like(x)))]
+
+    for rank in (0, 1):
+        views = [
+            [(e.layer, e.phase, e.sent_bits, e.received_bits, e.messages, e.clock_after)
+             for e in run[rank][1].entries] for run in runs
+        ]  # fmt: skip
+        assert views[0] == views[1]
+
+
+def test_bad_inputs_are_refused_before_anything_is_sent():
+    graph, weights, x = random_network(0)
+    made = plan(graph)
+
+    for bad, text in (
+        (x[:-1], "shape"),
+        (x.astype(float), "dtype"),
+        (np.full_like(x, 1000), "values must lie in"),
+    ):
+        with pytest.raises(InputError, match=text):
+            pqjax.run_local(made, weights, bad)
+    with pytest.raises(InputError, match="weights do not fit"):
+        pqjax.run_local(made, {}, x)

@@ -1,0 +1,264 @@
+import dataclasses
+import json
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from networks import random_network
+
+from pqjax.errors import CheckpointError, GraphError, InputError, PlanError
+from pqjax.graph import (
+    Conv,
+    Dense,
+    Flatten,
+    Graph,
+    Input,
+    MaxPool,
+    Relu,
+    Requantize,
+    TensorType,
+    every_value,
+    load_model,
+    reference,
+    save_model,
+    validate,
+    width_for,
+    wrap_rates,
+)
+from pqjax.planner import plan, read_plan
+from pqjax.wire.link import Link
+
+
+def slow_reference(graph, weights, x):
+    """Python integers, one element at a time."""
+    values = {graph.input.name: x.astype(object)}
+
+    def wrap(v, out):
+        v &= (1 << out.bits) - 1
+        return v - (1 << out.bits) if out.signed and v >> (out.bits - 1) else v
+
+    for node in graph.nodes[1:]:
+        v, source = values[node.sources[0]], graph.source(node)
+        kind = type(node).__name__
+        y = np.empty(node.out.shape, object)
+        if kind == "Conv":
+            w, b = weights[f"{node.name}/weight"], weights[f"{node.name}/bias"]
+            p = np.pad(v, (*node.padding, (0, 0)))
+            for i, j, k in np.ndindex(*node.out.shape):
+                a, c = i * node.stride[0], j * node.stride[1]
+                part = p[a : a + node.kernel[0], c : c + node.kernel[1]]
+                y[i, j, k] = wrap(int((part * w[..., k].astype(object)).sum()) + int(b[k]), node.out)
+        elif kind == "Dense":
+            w, b = weights[f"{node.name}/weight"], weights[f"{node.name}/bias"]
+            for k in range(len(y)):
+                y[k] = wrap(int((v * w[:, k].astype(object)).sum()) + int(b[k]), node.out)
+        elif kind in ("MaxPool", "AvgPool"):
+            for i, j, k in np.ndindex(*node.out.shape):
+                a, c = i * node.stride[0], j * node.stride[1]
+                part = v[a : a + node.window[0], c : c + node.window[1], k]
+                y[i, j, k] = part.max() if kind == "MaxPool" else part.sum() * node.multiplier
+        elif kind == "Requantize":
+            shift = source.scale - node.out.scale
+            for at in np.ndindex(*node.out.shape):
+                z = int(v[at])
+                z = z << -shift if shift < 0 else (z + ((1 << shift) >> 1)) >> shift
+                saturate = node.rule == "saturate"
+                y[at] = min(max(z, node.out.low), node.out.high) if saturate else wrap(z, node.out)
+        elif kind == "Relu":
+            y = np.maximum(v, 0)
+        elif kind == "Add":
+            y = v + values[node.sources[1]]
+        elif kind == "Flatten":
+            y = v.reshape(-1)
+        elif kind == "ArgMax":
+            y[0] = int(np.argmax(v.astype(np.int64)))
+        values[node.name] = y
+    return values[graph.output.name].astype(np.int64)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_reference_equals_python_integers(seed):
+    graph, weights, x = random_network(seed)
+
+    y = reference(graph, weights, x)
+
+    np.testing.assert_array_equal(y, slow_reference(graph, weights, x))
+    np.testing.assert_array_equal(reference(graph, weights, np.stack([x, x])), np.stack([y, y]))
+    np.testing.assert_array_equal(
+        jax.jit(lambda x: reference(graph, weights, x))(x.astype(np.int32)), y
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_graphs_and_models_survive_a_round_trip(seed, tmp_path):
+    graph, weights, _ = random_network(seed)
+
+    save_model(tmp_path / "net.npz", graph, weights, {"seed": seed})
+    loaded, found, meta = load_model(tmp_path / "net.npz")
+
+    assert loaded == graph == Graph.from_json(graph.to_json()) and meta == {"seed": seed}
+    assert set(found) == set(weights)
+    for name, value in weights.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    graph, weights, _ = random_network(0)
+    path = tmp_path / "net.npz"
+    save_model(path, graph, weights)
+    whole = path.read_bytes()
+
+    with pytest.raises(CheckpointError, match="no network"):
+        load_model(tmp_path / "other.npz")
+    for damaged in (whole[: len(whole) // 2], b"", b"hello", whole[:-40]):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="net.npz"):
+            load_model(path)
+    for i in range(0, len(whole), len(whole) // 23):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 0x10]) + whole[i + 1 :])
+        try:  # a flip in padding or dates is harmless; anything else must be noticed
+            loaded, found, _ = load_model(path)
+        except CheckpointError:
+            continue
+        assert loaded == graph
+        assert all((found[name] == weights[name]).all() for name in weights)
+
+
+def test_a_pickle_in_a_file_is_not_loaded(tmp_path):
+    path = tmp_path / "net.npz"
+    np.savez(path, format=np.array(1), graph=np.array([{"a": 1}], dtype=object))
+
+    with pytest.raises(CheckpointError):
+        load_model(path)
+    assert zipfile.is_zipfile(path)
+
+
+IMAGE = Input("image", (), TensorType((4, 4, 2), 4, 0))
+
+
+def conv(bits=20, **fields):
+    made = Conv("c", ("image",), TensorType((4, 4, 3), bits, 1), (3, 3), (1, 1), ((1, 1), (1, 1)), 3, 1)
+    return dataclasses.replace(made, **fields)
+
+
+def weights_for(node, fill=3):
+    return {"c/weight": np.full((3, 3, 2, 3), fill), "c/bias": np.zeros(3, int)}
+
+
+def relu(bits=20):
+    return Relu("r", ("c",), TensorType((4, 4, 3), bits, 1, nonnegative=True))
+
+
+@pytest.mark.parametrize(
+    "nodes,weights,message",
+    [
+        ([conv(8)], weights_for(conv()), r"c \(Conv\).*takes 10 bits.*widen out.bits to 10"),
+        ([conv(8, widths="worst")], None, r"c \(Conv\).*bits"),
+        ([conv(out=TensorType((4, 4, 3), 20, 2))], None, "scale must be 0 \\+ 1"),
+        ([conv(out=TensorType((3, 4, 3), 20, 1))], None, r"shape \(4, 4, 3\)"),
+        ([conv(groups=2)], None, "groups do not divide"),
+        ([conv(), relu(19)], None, "bits must agree, got 20 and 19"),
+        ([conv(), Flatten("f", ("c",), TensorType((47,), 20, 1))], None, r"\(48,\)"),
+        ([conv(), MaxPool("m", ("c",), TensorType((1, 1, 3), 20, 1), (5, 5), (1, 1))], None, "window"),
+        ([conv(), Requantize("q", ("c",), TensorType((4, 4, 3), 4, -25))], None, "nothing would be left"),
+        ([conv(), Dense("d", ("c",), TensorType((2,), 30, 1), 2, 0)], None, "flatten first"),
+        ([conv(10), Requantize("q", ("c",), TensorType((4, 4, 3), 4, -9))], weights_for(conv()),
+         "rounding adds 512.*widen 'c' to"),
+    ],
+)  # fmt: skip
+def test_validator_names_the_node_and_what_it_needs(nodes, weights, message):
+    with pytest.raises(GraphError, match=message):
+        validate(Graph((IMAGE, *nodes)), weights)
+
+
+def test_malformed_graphs_are_refused():
+    with pytest.raises(GraphError, match="starts with an Input"):
+        Graph(())
+    with pytest.raises(GraphError, match="cyclic"):
+        Graph((IMAGE, dataclasses.replace(conv(), sources=("r",)), relu()))
+    with pytest.raises(GraphError, match="unique"):
+        Graph((IMAGE, conv(), conv()))
+    with pytest.raises(GraphError, match="no node named 'x'"):
+        Graph((IMAGE,))["x"]
+    for text in ("", "[]", '{"format": 2}', '{"format": 1, "nodes": [{"kind": "Input"}]}'):
+        with pytest.raises(GraphError):
+            Graph.from_json(text)
+
+
+def test_weights_must_fit_the_graph():
+    graph = Graph((IMAGE, conv()))
+    good = weights_for(conv())
+    for bad, message in (
+        ({}, "missing"),
+        ({**good, "d/weight": good["c/bias"]}, "not in it"),
+        ({**good, "c/bias": np.zeros(4, int)}, "shape"),
+        ({**good, "c/weight": good["c/weight"] * 1.0}, "float64"),
+        ({**good, "c/weight": good["c/weight"] + 1}, "take 4 bits, the graph says 3"),
+    ):
+        with pytest.raises(GraphError, match=message):
+            validate(graph, bad)
+
+
+@pytest.mark.parametrize("low,high,bits", [(0, 0, 1), (-1, 0, 1), (0, 1, 2), (-8, 7, 4), (-9, 0, 5)])
+def test_width_for(low, high, bits):
+    assert width_for(low, high) == bits
+
+
+def test_wrap_rates_count_values_that_leave_the_range():
+    quantized = Requantize("q", ("image",), TensorType((4, 4, 2), 3, 0), "wrap")
+    graph = Graph((IMAGE, quantized))
+    x = np.zeros((4, 4, 2), int)
+    x[0, 0, 0], x[0, 0, 1] = 4, -5
+
+    rates = wrap_rates(graph, every_value(graph, {}, x))
+
+    assert rates == {"q": 2 / 32} and reference(graph, {}, x)[0, 0, 0] == -4
+
+
+def test_inputs_are_checked():
+    graph, weights, x = random_network(1)
+    with pytest.raises(InputError, match="shape"):
+        reference(graph, weights, x[0])
+    with pytest.raises(InputError, match="integers expected"):
+        reference(graph, weights, x / 2)
+
+
+def test_plans_are_the_sum_of_their_lines_and_survive_the_wire():
+    graph, _, _ = random_network(4)
+    made = plan(graph, "privquant", Link(mbps=200, rtt_ms=13))
+
+    again = read_plan(made.document)
+
+    assert again.digest == made.digest and again.cost() == made.cost()
+    assert made.cost().bits == sum(made.cost(phase).bits for phase in ("setup", "offline", "online"))
+    assert plan(graph, "pqjax").digest != made.digest
+    tree = json.loads(made.document)
+    tree["variants"] = {name: "1-extend-w-choose-x" for name in tree["variants"]}
+    for document in (b"", b"{}", b"[1]", json.dumps(tree).encode()):
+        with pytest.raises(PlanError):
+            read_plan(document)
+
+
+def test_unknown_names_in_plans_are_refused():
+    graph, _, _ = random_network(4)
+    linear = next(node.name for node in graph if isinstance(node, Conv))
+    with pytest.raises(PlanError, match="unknown protocol 'x'; known: pqjax, privquant"):
+        plan(graph, "x")
+    with pytest.raises(PlanError, match="no linear layer named 'zz'"):
+        plan(graph, variants={"zz": "full-choose-w"})
+    with pytest.raises(PlanError, match="unknown variant"):
+        plan(graph, variants={linear: "best"})
+    with pytest.raises(PlanError, match="does not go with"):
+        plan(graph, variants={linear: "4-extend-x-choose-w"})
+    forced = plan(graph, variants={linear: "full-choose-x"})
+    assert next(s for s in forced.steps if s.node.name == linear).variant == "full-choose-x"
+    assert read_plan(forced.document).digest == forced.digest
+
+
+def test_grouped_convolution_is_refused_by_name():
+    graph = Graph((Input("i", (), TensorType((4, 4, 2), 4, 0)),
+                   Conv("dw", ("i",), TensorType((4, 4, 2), 20, 1), (1, 1), (1, 1), ((0, 0), (0, 0)),
+                        3, 1, groups=2)))  # fmt: skip
+    with pytest.raises(PlanError, match="dw"):
+        plan(graph)

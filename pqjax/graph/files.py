@@ -54,7 +54,7 @@ def load_model(path: pathlib.Path | str) -> tuple[Graph, dict[str, np.ndarray], 
     """
     path = pathlib.Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         if int(arrays.pop("format")) != _FORMAT:
             raise CheckpointError(f"{path}: format {_FORMAT} expected")

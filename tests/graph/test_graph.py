@@ -163,8 +163,8 @@ def relu(bits=20):
         ([conv(), MaxPool("m", ("c",), TensorType((1, 1, 3), 20, 1), (5, 5), (1, 1))], None, "window"),
         ([conv(), Requantize("q", ("c",), TensorType((4, 4, 3), 4, -25))], None, "nothing would be left"),
         ([conv(), Dense("d", ("c",), TensorType((2,), 30, 1), 2, 0)], None, "flatten first"),
-        ([conv(10), Requantize("q", ("c",), TensorType((4, 4, 3), 4, -9))], weights_for(conv()),
-         "rounding adds 512.*widen 'c' to"),
+        ([conv(10), Requantize("q", ("c",), TensorType((4, 4, 3), 4, -8))], weights_for(conv()),
+         "rounding adds 256.*widen 'c' to 11"),
     ],
 )  # fmt: skip
 def test_validator_names_the_node_and_what_it_needs(nodes, weights, message):

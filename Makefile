@@ -32,6 +32,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/pyright
 
+# Trains from nothing; resumes where it was interrupted. Needs CIFAR-10 in PQJAX_DATA.
+train-minionn: $(READY)
+	$(BIN)/python -m experiments.train_minionn --train runs
+
 clean:
 	rm -rf $(VENV) build *.egg-info
 

@@ -91,6 +91,7 @@ def evaluate(name: str, images: np.ndarray, labels: np.ndarray) -> dict:
 def report(rows: list[dict]) -> str:
     """The commands and the table for nets/README.md."""
     best = rows[0]["top1"]
+    worst = [max(row["overflow"].values()) if "overflow" in row else None for row in rows]
     shown = [
         {
             "network": row["network"],
@@ -99,9 +100,9 @@ def report(rows: list[dict]) -> str:
             "epochs": row["epochs"],
             "minutes": f"{row['train_seconds'] / 60:.0f}",
             "KB": f"{row['bytes'] / 1000:.0f}",
-            "most overflow": f"{100 * max(row.get('overflow', {'': 0.0}).values()):.2f} %",
+            "most overflow": "" if most is None else f"{100 * most:.2f} %",
         }
-        for row in rows
+        for row, most in zip(rows, worst, strict=True)
     ]
     commands = []
     for name, words in RUNS.items():
@@ -112,7 +113,7 @@ def report(rows: list[dict]) -> str:
         + "\n\n"
         + table(shown, list(shown[0]))
         + f"\n\nTop-1 over {rows[0]['images']:,} test images, one seed each; quantized networks by the "
-        "integer reference. Most overflow: the share of values that one requantize clamps, at the "
+        "integer reference.\nMost overflow: the share of values that one requantize clamps, at the "
         f"worst of them, over {OVERFLOW_IMAGES:,} images.\n"
     )
 

@@ -207,10 +207,12 @@ def _linear(
         ).reshape(x.shape)
     ready = preparation.take(node.name)
     if party.rank == 1:
-        party.messenger.send_elements(ring.sub(wide, ready.drawn), ring)
+        with party.messenger.step("masked input"):
+            party.messenger.send_elements(ring.sub(wide, ready.drawn), ring)
         return _finish(party, node, ready.share, weights)
     assert matrix is not None
-    difference = party.messenger.receive_elements(wide.size, ring).reshape(wide.shape)
+    with party.messenger.step("masked input"):
+        difference = party.messenger.receive_elements(wide.size, ring).reshape(wide.shape)
     total = _columns(node, ring.add(wide, difference))
     y = ring.add(ready.share, multiply_plain(matrix, total, product))
     return _finish(party, node, y, weights)

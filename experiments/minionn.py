@@ -108,7 +108,7 @@ def report(rows: list[dict], top1: dict[str, float | None], origin: str) -> str:
                 "system": f"{row['protocol']}, {row['network'].removeprefix('minionn_').upper()}",
                 "top-1": "" if value is None else f"{100 * value:.2f} %",
                 "GiB": row["GiB"],
-                "offline MB": row["offline_bytes"] / 1e6,
+                "offline MB": round(row["offline_bytes"] / 1e6, 3),
                 "online MB": row["online_bytes"] / 1e6,
                 "flows": row["flows"],
                 "loopback s": row["loopback_s"],

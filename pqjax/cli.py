@@ -80,7 +80,10 @@ def _report(plan: Plan, trace: Trace, seconds: dict[str, float], rank: int) -> d
 
 def _write(path: str | None, tree: dict) -> None:
     if path:
-        pathlib.Path(path).write_text(json.dumps(tree, indent=1) + "\n")
+        try:
+            pathlib.Path(path).write_text(json.dumps(tree, indent=1) + "\n")
+        except OSError as error:
+            raise DataError(f"cannot write the trace to {path}: {error}") from error
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -116,9 +119,12 @@ def _inputs(path: str) -> np.ndarray | None:
     if not path.endswith(".npy"):
         return None
     try:
-        return np.load(path, allow_pickle=False)
+        given = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"cannot read the input {path}: {error}") from error
+    if not isinstance(given, np.ndarray) or given.ndim == 0 or given.size == 0:
+        raise DataError(f"{path} holds no input: one array expected, with at least one element")
+    return given
 
 
 def _infer(args: argparse.Namespace) -> int:
@@ -190,7 +196,10 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _certs(args: argparse.Namespace) -> int:
-    make_certificates(args.folder, *([tuple(args.name)] if args.name else []))
+    try:
+        make_certificates(args.folder, *([tuple(args.name)] if args.name else []))
+    except OSError as error:
+        raise DataError(f"cannot write certificates to {args.folder}: {error}") from error
     print(f"wrote ca.pem, server.pem, server.key, client.pem and client.key to {args.folder}")
     return 0
 
@@ -216,6 +225,15 @@ def _parser() -> argparse.ArgumentParser:
         except InputError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
+    def positive(kind: type):
+        def read(text: str):
+            value = kind(text)
+            if not 0 < value < 1e9:
+                raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+            return value
+
+        return read
+
     def add(name: str, run, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
         made.set_defaults(run=run)
@@ -227,7 +245,7 @@ def _parser() -> argparse.ArgumentParser:
             "--insecure-plaintext", action="store_true", help="no TLS off loopback, on purpose"
         )
         made.add_argument(
-            "--deadline", type=float, default=DEADLINE_S, metavar="SECONDS",
+            "--deadline", type=positive(float), default=DEADLINE_S, metavar="SECONDS",
             help="give up when nothing moves for so long",
         )  # fmt: skip
         made.add_argument("--trace", metavar="FILE", help="write the session's trace as JSON")
@@ -236,8 +254,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("model", help="network file (.npz)")
     serve.add_argument("--listen", default="127.0.0.1:7700", metavar="HOST:PORT")
     serve.add_argument("--protocol", default="pqjax", help=f"one of {', '.join(sorted(PRESETS))}")
-    serve.add_argument("--sessions", type=int, metavar="N", help="end after N sessions")
-    serve.add_argument("--clients", type=int, default=2, metavar="N", help="clients at a time")
+    serve.add_argument("--sessions", type=positive(int), metavar="N", help="end after N sessions")
+    serve.add_argument(
+        "--clients", type=positive(int), default=2, metavar="N", help="clients at a time"
+    )
     serve.add_argument("--link", type=link, default=None, help="plan for this network")
     network(serve)
 

@@ -88,6 +88,14 @@ class Builder:
     def relu(self):
         self.add(Relu, dataclasses.replace(self.last.out, nonnegative=True))
 
+    def average(self, side, multiplier, more):
+        """Averages windows of side x side; the scale grows by `more`."""
+        h, w, c = self.last.out.shape
+        s = int(self.rng.choice([1, side]))
+        shape, scale = ((h - side) // s + 1, (w - side) // s + 1, c), self.last.out.scale + more
+        out = dataclasses.replace(self.last.out, shape=shape, scale=scale)
+        self.add(AvgPool, out, window=(side, side), stride=(s, s), multiplier=multiplier)
+
     def requantize(self, out):
         out = dataclasses.replace(out, shape=self.last.out.shape)
         rule = "saturate" if out.nonnegative else str(self.rng.choice(["wrap", "saturate"]))
@@ -105,14 +113,13 @@ def random_network(seed):
     rng = np.random.default_rng(seed)
     signed = bool(rng.integers(2))
     made = Builder(rng, (int(rng.integers(5, 8)), 6, int(rng.integers(1, 4))), 5, signed)
-    made.conv(4, room=4)
+    # Windows of 4 values average by shifting, windows of 9 by 7/64, near enough to 1/9.
+    side, multiplier, more = ((1, 1, 0), (2, 1, 2), (3, 7, 6))[int(rng.integers(3))]
+    made.conv(4, room=side * side * multiplier)
     if rng.random() < 0.6:
         made.relu()
-    if rng.random() < 0.5 and min(made.last.out.shape[:2]) >= 2:
-        h, w, c = made.last.out.shape
-        scale, shape = made.last.out.scale + 2, (h // 2, w // 2, c)
-        out = dataclasses.replace(made.last.out, shape=shape, scale=scale)
-        made.add(AvgPool, out, window=(2, 2), stride=(2, 2))
+    if side > 1 and min(made.last.out.shape[:2]) >= side:
+        made.average(side, multiplier, more)
     made.requantize(some_format(rng, made.last.out.scale - int(rng.integers(1, 6))))
     if rng.random() < 0.5 and min(made.last.out.shape[:2]) >= 2:
         h, w, c = made.last.out.shape
@@ -131,6 +138,9 @@ def random_network(seed):
         made.add(Add, wide, *up)
         made.relu()
         made.requantize(some_format(rng, made.last.out.scale - 2))
+    if rng.random() < 0.3:  # up, in width and in scale
+        last = made.last.out
+        made.requantize(dataclasses.replace(last, bits=last.bits + 3, scale=last.scale + 2))
     made.add(Flatten, dataclasses.replace(made.last.out, shape=(made.last.out.n,)))
     made.linear(Dense, (5,), (made.last.out.n, 5))
     if rng.random() < 0.4:
@@ -139,6 +149,54 @@ def random_network(seed):
     validate(graph, made.weights)
     first = graph.input.out
     return graph, made.weights, rng.integers(first.low, first.high + 1, first.shape)
+
+
+def mini_onn(weight_bits=(4, 2, 2, 2, 2, 2, 2, 4), bits=4, seed=0):
+    """MiniONN's shape (7 convolutions, 2 average pools, one dense layer) with random weights."""
+    rng = np.random.default_rng(seed)
+    made = Builder(rng, (32, 32, 3), 8, True)
+    made.nodes = [Input("image", (), TensorType((32, 32, 3), 8, 8))]
+
+    def weigh(name, shape, width):
+        half = 2 ** (width - 1)
+        made.weights[f"{name}/weight"] = rng.integers(-half, half, shape) * (
+            rng.random(shape) < 0.5
+        )
+        made.weights[f"{name}/bias"] = rng.integers(-20, 20, shape[-1])
+
+    def tight(node, interval, room, extra):
+        low, high = reach(node, interval, made.weights)
+        wide = width_for(low * room, high * room + extra)
+        made.nodes.append(dataclasses.replace(node, out=dataclasses.replace(node.out, bits=wide)))
+
+    layers = [(3, 64, 7), (3, 64, 7), (3, 64, 5), (3, 64, 7), (3, 64, 5), (1, 64, 4), (1, 16, 7)]
+    for i, (k, channels, shift) in enumerate(layers, 1):
+        side, _, c = made.last.out.shape
+        interval = made.interval
+        weigh(f"conv{i}", (k, k, c, channels), weight_bits[i - 1])
+        out = TensorType((side, side, channels), 40, made.last.out.scale + 2)
+        p = ((k // 2, k // 2), (k // 2, k // 2))
+        node = Conv(f"conv{i}", (made.last.name,), out, (k, k), (1, 1), p, weight_bits[i - 1], 2)
+        pooled = i in (2, 4)
+        tight(node, interval, 4 if pooled else 1, 1 << shift >> 1)
+        made.relu()
+        if pooled:
+            half = dataclasses.replace(
+                made.last.out,
+                shape=(side // 2, side // 2, channels),
+                scale=made.last.out.scale + 2,
+            )
+            made.add(AvgPool, half, window=(2, 2), stride=(2, 2))
+        last = made.last.out
+        made.add(Requantize, TensorType(last.shape, bits, last.scale - shift, signed=False))
+    made.add(Flatten, dataclasses.replace(made.last.out, shape=(made.last.out.n,)))
+    interval = made.interval
+    weigh("fc", (made.last.out.n, 10), weight_bits[7])
+    out = TensorType((10,), 40, made.last.out.scale + 2)
+    tight(Dense("fc", (made.last.name,), out, weight_bits[7], 2), interval, 1, 0)
+    graph = Graph(tuple(made.nodes))
+    validate(graph, made.weights)
+    return graph, made.weights, rng.integers(-128, 128, (32, 32, 3))
 
 
 def run_both(plan, weights, x, deadline_s=120.0):

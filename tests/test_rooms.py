@@ -28,8 +28,15 @@ def modules(folder):
 
 def imported(path):
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module
+            # `from pqjax import ring` names a room as much as `import pqjax.ring` does.
+            yield from (
+                [f"pqjax.{alias.name}" for alias in node.names]
+                if node.module == "pqjax"
+                else [node.module]
+            )
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
@@ -62,6 +69,30 @@ def test_secrets_come_from_the_operating_system_alone():
     bad = re.compile(r"np\.random|jax\.random|^import random|^from random|default_rng", re.M)
     for path in modules("pqjax"):
         assert not bad.search(path.read_text()), f"{path} draws from a generator that is no cipher"
+
+
+def test_no_generator_but_the_cipher_is_imported():
+    for path in modules("pqjax"):
+        for name in imported(path):
+            bad = ("random", "numpy.random", "jax.random", "pickle", "marshal", "shelve", "dill")
+            assert not any(name == b or name.startswith(b + ".") for b in bad), f"{path}: {name}"
+
+
+def test_only_functions_of_engine_process_configure_jax():
+    for path in modules("pqjax"):
+        text = path.read_text()
+        if path.relative_to(ROOT).as_posix() != "pqjax/engine/process.py":
+            assert "config.update" not in text and "os.environ[" not in text, path
+            continue
+        for node in ast.parse(text).body:  # at module level: imports, names, functions
+            calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
+            assert isinstance(node, ast.FunctionDef) or not calls, f"{path}:{node.lineno}"
+
+
+def test_the_rooms_are_all_there():
+    found = {room(path) for path in modules("pqjax")} - {"__init__"}
+
+    assert found == set(ALLOWED)
 
 
 def test_nothing_unpickles_evaluates_or_deals():

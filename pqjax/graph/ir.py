@@ -175,9 +175,16 @@ class Graph:
             raise GraphError("a graph starts with an Input node; this one does not")
         seen: set[str] = set()
         for node in self.nodes:
+            if not isinstance(node.name, str):
+                raise GraphError(f"a node's name is a string, got {node.name!r}")
             if not node.name or node.name in seen:
                 raise GraphError(
                     f"node names must be unique and not empty, got {node.name!r} twice"
+                )
+            wanted = 0 if isinstance(node, Input) else 2 if isinstance(node, Add) else 1
+            if len(node.sources) != wanted:
+                raise GraphError(
+                    f"{node.name} ({node.kind}): {wanted} sources expected, got {len(node.sources)}"
                 )
             for source in node.sources:
                 if source not in seen:
@@ -244,7 +251,7 @@ class Graph:
             return Graph(tuple(_node_from(entry) for entry in tree["nodes"]))
         except GraphError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise GraphError(f"not a graph: {type(error).__name__}: {error}") from error
 
 

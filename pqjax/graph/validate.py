@@ -113,6 +113,20 @@ def _check_format(node: Node) -> None:
         raise _fail(node, f"width in 1..64 and positive sides expected, got {out}")
     if out.nonnegative and not out.signed:
         raise _fail(node, "nonnegative is a fact about signed formats; this one is unsigned")
+    for field in ("kernel", "window", "stride"):
+        sides = getattr(node, field, (1, 1))
+        if len(sides) != 2 or any(side < 1 for side in sides):
+            raise _fail(node, f"{field} takes two sides of at least 1, got {sides}")
+    if isinstance(node, Conv) and (
+        len(node.padding) != 2 or any(len(p) != 2 or min(p) < 0 for p in node.padding)
+    ):
+        raise _fail(node, f"padding takes two pairs of at least 0, got {node.padding}")
+    if isinstance(node, (Conv, Dense)) and not 1 <= node.weight_bits <= 64:
+        raise _fail(node, f"weight_bits in 1..64 expected, got {node.weight_bits}")
+    if isinstance(node, AvgPool) and node.multiplier < 1:
+        raise _fail(node, f"a multiplier of at least 1 expected, got {node.multiplier}")
+    if isinstance(node, Requantize) and node.rule not in ("wrap", "saturate"):
+        raise _fail(node, f"the rule is wrap or saturate, got {node.rule!r}")
 
 
 def _same(node: Node, one: TensorType, other: TensorType, fields: tuple[str, ...]) -> None:

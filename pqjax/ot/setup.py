@@ -20,7 +20,6 @@ from pqjax.wire.cost import NOTHING, Cost, message
 from pqjax.wire.messenger import Messenger
 
 _BASE = 128
-STOCK_CHUNK = 1 << 16
 
 
 def _receiver_leaves(messenger: Messenger, randomness: Randomness, k: int) -> np.ndarray:
@@ -104,6 +103,11 @@ def set_up_cost(scheme: Scheme) -> Cost:
     return cost
 
 
+def _stock_chunk(k: int) -> int:
+    """Random OTs per message: long columns spare AES calls, 2^k of them should stay in the cache."""
+    return 1 << (18 if k <= 4 else 16)
+
+
 def fill_stocks(
     messenger: Messenger, sends: OtSender, receives: OtReceiver, rots: tuple[int, int]
 ) -> None:
@@ -112,8 +116,10 @@ def fill_stocks(
     Cost: `fill_stocks_cost`. One message a chunk from receiver to sender.
     """
     for sender, n in enumerate(rots):
-        sizes = [min(STOCK_CHUNK, n - at) for at in range(0, n, STOCK_CHUNK)]
-        columns = WIDTH // sends.scheme.k - 1
+        k = sends.scheme.k
+        chunk = _stock_chunk(k)
+        sizes = [min(chunk, n - at) for at in range(0, n, chunk)]
+        columns = WIDTH // k - 1
         with messenger.step(f"random ots/rank {sender} sends"):
             if messenger.rank == sender:
                 raws = messenger.receive_each([columns * size for size in sizes])

@@ -265,7 +265,7 @@ def read_plan(document: bytes) -> Plan:
         graph = Graph.from_json(json.dumps(tree["graph"]))
         link = None if tree["link"] is None else Link(**tree["link"])
         made = plan(graph, tree["protocol"], link, tree["forced"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PlanError(f"not a plan: {error}") from error
     if made.document != document:
         raise PlanError(

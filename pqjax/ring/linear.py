@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from pqjax.errors import InputError
 from pqjax.ring.kernel import kernel
@@ -91,12 +92,13 @@ def conv(
       Shape (B, H', W', K), in ring.dtype; numpy if both operands are, else JAX.
     """
     x, w = _operand("x", x, 4, ring), _operand("w", w, 4, ring)
-    stride = tuple(map(int, stride))
-    padding = tuple(tuple(map(int, side)) for side in padding)
     if len(stride) != 2 or min(stride) < 1:
         raise InputError(f"stride must be two positive ints, got {stride}")
     if [len(side) for side in padding] != [2, 2] or min(map(min, padding)) < 0:
         raise InputError(f"padding must be two pairs of ints >= 0, got {padding}")
+    stride = (int(stride[0]), int(stride[1]))
+    (top, bottom), (left, right) = padding
+    padding = ((int(top), int(bottom)), (int(left), int(right)))
     if groups < 1 or x.shape[3] % groups or w.shape[3] % groups:
         raise InputError(
             f"groups must divide {x.shape[3]} input and {w.shape[3]} output channels, got {groups}"
@@ -254,6 +256,6 @@ def _operand(name: str, x: Array, rank: int, ring: Ring) -> Array:
 
 def _answer(y: jax.Array, *operands: Array) -> Array:
     # A numpy operand under an outer jit still gives a traced result.
-    if isinstance(y, jax.core.Tracer) or any(isinstance(o, jax.Array) for o in operands):
+    if isinstance(y, Tracer) or any(isinstance(o, jax.Array) for o in operands):
         return y
     return np.asarray(y)

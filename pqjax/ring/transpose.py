@@ -13,6 +13,7 @@ over all instead of 1.9. 32-bit words beat 64-bit ones, which need a sixth stage
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -24,7 +25,7 @@ _BLOCKS = (8192, 2048, 512)
 _WORD = 32
 
 
-def _swap(x: jax.Array | np.ndarray, axis: int, distance: int) -> jax.Array:
+def _swap(x: jax.Array, axis: int, distance: int) -> jax.Array:
     """Exchanges, between the two rows along `axis`, the bits `distance` apart."""
     low = sum(1 << i for i in range(_WORD) if not (i // distance) & 1)
     shape = [1] * x.ndim
@@ -36,9 +37,9 @@ def _swap(x: jax.Array | np.ndarray, axis: int, distance: int) -> jax.Array:
     return (x & keep) | (((partner << left) >> right) & ~keep)
 
 
-def _inner(x: jax.Array) -> jax.Array:
+def _inner(x: jax.Array | np.ndarray) -> jax.Array:
     """Swaps at distance 4, 2, 1: (128, W) uint32 rows to (16, 2, 2, 2, W)."""
-    rows = x.reshape(16, 2, 2, 2, -1)
+    rows = jnp.reshape(x, (16, 2, 2, 2, -1))
     for axis, distance in ((1, 4), (2, 2), (3, 1)):
         rows = _swap(rows, axis, distance)
     return rows

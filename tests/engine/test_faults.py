@@ -1,9 +1,11 @@
 """Peers that vanish, stall, lie or talk nonsense: one typed error a living side, and on it goes."""
 
 import contextlib
+import os
 import pathlib
 import queue
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ import pytest
 from networks import random_network
 
 import pqjax
+from pqjax.engine.session import MOST_PREPARED
 from pqjax.errors import (
     AddressError,
     DeadlineExceeded,
@@ -30,11 +33,11 @@ PLAN = pqjax.plan(GRAPH)
 
 
 @contextlib.contextmanager
-def serving(deadline_s=30.0, **options):
+def serving(deadline_s=30.0, plan=PLAN, **options):
     """A server in a thread; yields its address and the queue of how its sessions ended."""
     ends = queue.Queue()
     server = pqjax.Server(
-        PLAN, WEIGHTS, "127.0.0.1:0", deadline_s=deadline_s,
+        plan, WEIGHTS, "127.0.0.1:0", deadline_s=deadline_s,
         on_end=lambda trace, error: ends.put(error or trace), **options,
     )  # fmt: skip
     thread = threading.Thread(target=server.run, daemon=True)
@@ -169,6 +172,180 @@ def test_nobody_there_and_addresses_that_cannot_be():
         pqjax.connect("no address")
     with pytest.raises(AddressError, match="insecure-plaintext|certificates"):
         pqjax.Server(PLAN, WEIGHTS, "0.0.0.0:0")
+
+
+def named_in(error, plan):
+    """Whether an error begins with the layer at which it happened."""
+    return str(error).split("/")[0].split(":")[0] in {node.name for node in plan.graph}
+
+
+@pytest.mark.parametrize("protocol", ["pqjax", "privquant"])
+def test_a_client_that_is_killed_in_its_last_layer_ends_its_session_only(protocol):
+    plan = pqjax.plan(GRAPH, protocol)
+    last = [step.node.name for step in plan.steps if step.variant][-1]
+    session = None
+
+    def killer(where, done, steps):
+        if where == f"online/{last}" and session is not None:
+            session._party.messenger.wire.abort()
+
+    with serving(plan=plan) as (address, ends):
+        session = pqjax.connect(address, plan=plan, deadline_s=30.0, progress=killer)
+        with pytest.raises(WireError):
+            session.infer(X)
+        error = ends.get(timeout=30)
+        session = None
+
+        assert isinstance(error, PeerGone) and named_in(error, plan), error
+        answers(address)
+
+
+def test_a_client_that_stalls_in_a_layer_is_given_up_and_the_layer_named():
+    with serving(deadline_s=1.0) as (address, ends):
+        session = pqjax.connect(address, deadline_s=60.0)
+        session.prepare()
+        session._party.messenger.send(np.array([2], np.uint8), 8)  # infer, and then nothing more
+        error = ends.get(timeout=30)
+        session._party.messenger.wire.abort()
+
+        assert isinstance(error, DeadlineExceeded) and named_in(error, PLAN), error
+
+
+@pytest.mark.parametrize("version", [0, 2, 65535])
+def test_a_client_of_another_version_is_refused(version):
+    with serving() as (address, ends):
+        wire = dial(address, deadline_s=30.0)
+        hello = struct.pack("<8sHBx32s4x", b"pqjax\r\n\0", version, 1, bytes(32))
+        wire.send(hello, 0, "handshake")
+        error = ends.get(timeout=30)
+        wire.abort()
+
+        assert isinstance(error, HandshakeError) and f"client {version}" in str(error)
+        answers(address)
+
+
+def test_too_many_preparations_are_refused_and_the_session_goes_on():
+    with serving() as (address, _):
+        with pqjax.connect(address) as session:
+            for _ in range(MOST_PREPARED):
+                session.prepare()
+            with pytest.raises(InputError, match="in store"):
+                session.prepare()
+            y = session.infer(X).output
+
+    np.testing.assert_array_equal(y, pqjax.reference(GRAPH, WEIGHTS, X))
+
+
+@contextlib.contextmanager
+def served_process(tmp_path, *words):
+    """`pqjax serve` in a process of its own: its address and the process."""
+    model = tmp_path / "net.npz"
+    pqjax.save_model(model, GRAPH, WEIGHTS)
+    np.save(tmp_path / "x.npy", X)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "pqjax.cli", "serve", str(model), "--listen", "127.0.0.1:0",
+         *map(str, words)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield server.stdout.readline().split()[-1], server
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_a_server_process_that_is_killed_mid_inference_is_noticed(tmp_path):
+    with served_process(tmp_path) as (address, server):
+
+        def killer(where, done, steps):
+            if where.startswith("online/relu") or where == "online/requantize3":
+                server.kill()
+                server.wait()
+
+        session = pqjax.connect(address, deadline_s=30.0, progress=killer)
+        with pytest.raises(PeerGone) as caught:
+            session.infer(X)
+
+        assert named_in(caught.value, session.plan), caught.value
+
+
+def test_two_processes_talk_over_mutual_tls_and_refuse_plaintext(tmp_path):
+    pytest.importorskip("cryptography")
+    assert command("certs", tmp_path / "pki").returncode == 0
+    with served_process(tmp_path, "--tls", tmp_path / "pki") as (address, _):
+        plain = command("infer", address, tmp_path / "x.npy", "--deadline", "5")
+        done = command("infer", address, tmp_path / "x.npy", "--tls", tmp_path / "pki", "--verbose")
+
+    y = pqjax.reference(GRAPH, WEIGHTS, X).tolist()
+    assert plain.returncode == 1 and "Traceback" not in plain.stderr
+    assert plain.stderr.strip().splitlines()[-1].startswith("pqjax: ")
+    assert done.returncode == 0 and done.stdout.strip().endswith(str(y)), done.stderr
+
+
+def test_bad_files_at_the_command_line_leave_the_server_serving(tmp_path):
+    bad = {
+        "scalar": np.int64(3),
+        "empty": np.zeros((0, *X.shape), int),
+        "float": X * 1.0,
+        "range": X + 4000,
+        "shape": X[:-1],
+        "object": np.array([{}], dtype=object),
+    }
+    for name, value in bad.items():
+        np.save(tmp_path / f"{name}.npy", value)
+    np.savez(tmp_path / "archive.npz", x=X)
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
+    with served_process(tmp_path) as (address, _):
+        for name in [*bad, "archive"]:
+            done = command("infer", address, tmp_path / f"{name}.npy")
+            assert done.returncode == 1 and "Traceback" not in done.stderr, f"{name}: {done.stderr}"
+            assert done.stderr.strip().splitlines()[-1].startswith("pqjax: "), name
+        lost = command("infer", address, tmp_path / "x.npy", "--trace", tmp_path / "no/t.json")
+        used = command("serve", tmp_path / "net.npz", "--listen", address)
+        good = command("infer", address, tmp_path / "x.npy")
+
+    assert lost.returncode == 1 and "cannot write the trace" in lost.stderr
+    assert used.returncode == 1 and "in use" in used.stderr
+    assert "Traceback" not in lost.stderr + used.stderr
+    assert good.returncode == 0
+
+
+def test_a_damaged_model_is_refused_in_one_line(tmp_path):
+    model = tmp_path / "net.npz"
+    pqjax.save_model(model, GRAPH, WEIGHTS)
+    model.write_bytes(model.read_bytes()[:-50])
+
+    done = command("serve", model)
+
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("pqjax: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve", "x.npz", "--clients", "-1"],
+        ["serve", "x.npz", "--sessions", "0"],
+        ["infer", "127.0.0.1:1", "x.npy", "--deadline", "-1"],
+        ["plan", "x.npz", "--link", "fast"],
+        ["guess"],
+    ],
+)
+def test_options_out_of_range_are_usage_errors(words):
+    done = command(*words)
+
+    assert done.returncode == 2 and "usage:" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_missing_data_folder_is_one_line(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "PQJAX_DATA"}
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train_minionn"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment,
+    )  # fmt: skip
+
+    assert done.returncode == 1 and "PQJAX_DATA" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def command(*words, **options):

@@ -9,6 +9,8 @@ from networks import random_network
 
 from pqjax.errors import CheckpointError, GraphError, InputError, PlanError
 from pqjax.graph import (
+    Add,
+    AvgPool,
     Conv,
     Dense,
     Flatten,
@@ -185,9 +187,50 @@ def test_malformed_graphs_are_refused():
         Graph((IMAGE, conv(), conv()))
     with pytest.raises(GraphError, match="no node named 'x'"):
         Graph((IMAGE,))["x"]
-    for text in ("", "[]", '{"format": 2}', '{"format": 1, "nodes": [{"kind": "Input"}]}'):
+    for text in (
+        "",
+        "[]",
+        "[" * 100_000,
+        '{"format": 2}',
+        '{"format": 1, "nodes": [{"kind": "Input"}]}',
+    ):
         with pytest.raises(GraphError):
             Graph.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "node,message",
+    [
+        (conv(stride=(0, 1)), r"c \(Conv\): stride"),
+        (conv(kernel=(3,)), r"c \(Conv\): kernel"),
+        (conv(padding=((1, 1), (-1, 1))), r"c \(Conv\): padding"),
+        (conv(weight_bits=0), r"c \(Conv\): weight_bits in 1..64"),
+        (conv(bits=65), r"c \(Conv\): width in 1..64"),
+        (AvgPool("a", ("image",), TensorType((2, 2, 2), 4, 0), (2, 2), (2, 2), 0), "multiplier"),
+        (AvgPool("a", ("image",), TensorType((2, 2, 2), 4, 2), (2, 2), (2, 2)), "takes 6 bits"),
+        (MaxPool("m", ("image",), TensorType((2, 2, 2), 4, 0), (2, 2), (0, 2)), r"m \(MaxPool\)"),
+        (Requantize("q", ("image",), TensorType((4, 4, 2), 2, 0), "round"), "wrap or saturate"),
+        (
+            Requantize("q", ("image",), TensorType((4, 4, 2), 3, 0, nonnegative=True), "wrap"),
+            "sign bit",
+        ),
+        (Add("s", ("image", "image"), TensorType((4, 4, 2), 4, 0)), "takes 5 bits"),
+        (Relu("r", ("image",), TensorType((4, 4, 2), 4, 0, False, True)), "unsigned"),
+    ],
+)
+def test_validator_refuses_fields_that_make_no_sense(node, message):
+    with pytest.raises(GraphError, match=message):
+        validate(Graph((IMAGE, node)))
+
+
+def test_a_node_has_as_many_sources_as_its_kind_takes():
+    for node in (
+        conv(sources=()),
+        conv(sources=("image", "image")),
+        Add("s", ("image",), IMAGE.out),
+    ):
+        with pytest.raises(GraphError, match="sources expected"):
+            Graph((IMAGE, node))
 
 
 def test_weights_must_fit_the_graph():

@@ -4,6 +4,7 @@ import numpy as np
 
 from pqjax.crypto.prg import Randomness
 from pqjax.ot.endpoint import OtReceiver, OtSender, Scheme
+from pqjax.ot.softspoken import ExtensionReceiver, ExtensionSender
 from pqjax.protocols.party import Party, make_party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.messenger import Messenger
@@ -72,3 +73,18 @@ def every_pair(bits):
     ring = Ring(bits)
     x0, x1 = (ring.reduce(g.reshape(-1)) for g in np.mgrid[0 : 1 << bits, 0 : 1 << bits])
     return ring.add(x0, x1), x0, x1
+
+
+def of_rank(rank0, rank1):
+    """A protocol whose halves differ: the right one for each party."""
+    return lambda party, *args: (rank0 if party.rank == 0 else rank1)(party, *args)
+
+
+def extension_pair(k, seed=3):
+    rng = np.random.default_rng(seed)
+    delta = rng.integers(0, 2, 128).astype(np.uint8)
+    leaves = rng.integers(0, 2**64, (128 // k, 1 << k, 2), dtype=np.uint64)
+    partial = leaves.copy()
+    partial[np.arange(128 // k), delta.reshape(-1, k) @ (1 << np.arange(k))] = 0
+    words = np.packbits(delta, bitorder="little").view(np.uint64)
+    return ExtensionReceiver(k, leaves), ExtensionSender(k, partial, delta), words

@@ -80,7 +80,9 @@ def test_a_client_that_is_killed_in_a_layer_ends_its_session_only():
         wire.abort()
         error = ends.get(timeout=30)
 
-        assert isinstance(error, PeerGone) and "conv1/masked input" in str(error)
+        # An abort may overtake the command queued before it.
+        assert isinstance(error, PeerGone)
+        assert "conv1/masked input" in str(error) or str(error).startswith("begin")
         answers(address)
 
 
@@ -130,7 +132,8 @@ def test_another_plan_is_refused_on_both_sides():
         other = pqjax.plan(GRAPH, protocol="privquant")
         with pytest.raises(HandshakeError, match="plan"):
             pqjax.connect(address, plan=other)
-        assert isinstance(ends.get(timeout=30), HandshakeError)
+        # The client may hang up before its own verdict is out.
+        assert isinstance(ends.get(timeout=30), (HandshakeError, PeerGone))
         answers(address)
 
 
@@ -217,6 +220,7 @@ def test_a_client_of_another_version_is_refused(version):
         wire = dial(address, deadline_s=30.0)
         hello = struct.pack("<8sHBx32s4x", b"pqjax\r\n\0", version, 1, bytes(32))
         wire.send(hello, 0, "handshake")
+        wire.send(struct.pack("<B7x", 1), 0, "handshake")  # its verdict: versions differ
         error = ends.get(timeout=30)
         wire.abort()
 

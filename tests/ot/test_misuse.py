@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pairs import INLINE, STOCKED, dealt_party, run_protocol
-from test_ot import extension_pair, of_rank
+from pairs import INLINE, STOCKED, dealt_party, extension_pair, of_rank, run_protocol
 
 from pqjax.errors import InputError, OutOfCorrelations, WireError
 from pqjax.ot.correlations import (

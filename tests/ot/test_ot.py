@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pairs import INLINE, STOCKED, run_protocol
+from pairs import INLINE, STOCKED, extension_pair, of_rank, run_protocol
 
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import Drift, InputError, OutOfCorrelations
@@ -26,7 +26,6 @@ from pqjax.ot.endpoint import Scheme, Stock
 from pqjax.ot.kkot import WideReceiver, WideSender, codewords
 from pqjax.ot.pprf import expand, puncture
 from pqjax.ot.setup import fill_stocks, fill_stocks_cost, set_up_cost
-from pqjax.ot.softspoken import ExtensionReceiver, ExtensionSender
 from pqjax.ot.triples import triples_cost
 from pqjax.protocols.compare import draw_triples
 from pqjax.protocols.party import make_party, run_pair
@@ -34,11 +33,6 @@ from pqjax.ring import Ring
 from pqjax.wire.messenger import Messenger
 
 BOTH = pytest.mark.parametrize("scheme", [INLINE, STOCKED], ids=["inline", "stocked"])
-
-
-def of_rank(rank0, rank1):
-    """A protocol whose halves differ: the right one for each party."""
-    return lambda party, *args: (rank0 if party.rank == 0 else rank1)(party, *args)
 
 
 def test_base_ots_give_the_receiver_one_of_two_keys():
@@ -78,16 +72,6 @@ def test_punctured_tree_has_all_leaves_but_one(k):
     for tree in range(5):
         same = (known[tree] == leaves[tree]).all(1)
         assert same.sum() == (1 << k) - 1 and not same[missing[tree]]
-
-
-def extension_pair(k, seed=3):
-    rng = np.random.default_rng(seed)
-    delta = rng.integers(0, 2, 128).astype(np.uint8)
-    leaves = rng.integers(0, 2**64, (128 // k, 1 << k, 2), dtype=np.uint64)
-    partial = leaves.copy()
-    partial[np.arange(128 // k), delta.reshape(-1, k) @ (1 << np.arange(k))] = 0
-    words = np.packbits(delta, bitorder="little").view(np.uint64)
-    return ExtensionReceiver(k, leaves), ExtensionSender(k, partial, delta), words
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 8])

@@ -13,6 +13,7 @@ import numpy as np
 from pqjax.graph.ir import Rule, TensorType
 from pqjax.ot.endpoint import Scheme
 from pqjax.protocols.compare import and_bits, and_cost, draw_triples, negative, negative_cost
+from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import (
     Forms,
@@ -178,6 +179,9 @@ def requantize(
         if rule == "saturate" and (below or above):
             x = truncate_reduce(party, x, source.bits, shift)
             target = Ring(out.bits)
+            if below and not above and out.low == 0:  # the range is wider than what is left: a ReLU
+                x = relu(party, x, bits, forms)
+                return extend(party, x, bits, out.bits, nonnegative=True, forms=forms)
             if out.low == 0 and source.signed:
                 return clamp_from_zero(party, x, bits, out.high, target, not below, forms)
             if not source.signed:  # a signed format one bit wider holds it
@@ -216,6 +220,12 @@ def requantize_cost(
     if rule == "saturate" and (below or above):
         cost = truncate_reduce_cost(scheme, n, source.bits, shift)
         target = Ring(out.bits)
+        if below and not above and out.low == 0:
+            return (
+                cost
+                + relu_cost(scheme, n, bits, forms)
+                + extend_cost(scheme, n, bits, out.bits, nonnegative=True, forms=forms)
+            )
         if out.low == 0 and source.signed:
             return cost + clamp_from_zero_cost(scheme, n, bits, target, not below, forms)
         if not source.signed:

@@ -149,6 +149,8 @@ FORMATS = [
     TensorType((1,), 4, 4),
     TensorType((1,), 8, 2),
     TensorType((1,), 7, 5, signed=False),
+    TensorType((1,), 6, 0, signed=False),  # wider than what the shift leaves
+    TensorType((1,), 9, 1, nonnegative=True),
 ]
 
 

@@ -100,6 +100,9 @@ class Wire(Protocol):
         ...
 
 
+_BETWEEN_STEPS = "between steps"
+
+
 def as_bytes(payload: Payload) -> memoryview:
     """The payload's bytes; no copy if they are contiguous already."""
     if isinstance(payload, (bytes, bytearray, memoryview)):
@@ -274,7 +277,7 @@ class Endpoint:
 
     def _here(self) -> str:
         """Names the frame the reader is at."""
-        return self._slots[0].where if self._slots else f"before step {self._receive_step}"
+        return self._slots[0].where if self._slots else _BETWEEN_STEPS
 
     def _fail(self, failure: WireError) -> None:
         """Keeps the first failure and lets every waiter see it."""
@@ -283,15 +286,21 @@ class Endpoint:
         self._kick()
         self._changed.notify_all()
 
-    def _raise_failure(self) -> NoReturn:
-        """Raises a copy, for one exception raised in several threads shares its traceback."""
+    def _raise_failure(self, where: str = _BETWEEN_STEPS) -> NoReturn:
+        """Raises a copy, for one exception raised in several threads shares its traceback.
+
+        What broke while nobody waited is named after the step that first finds out.
+        """
         assert self._failure is not None
         self._told = True
-        raise type(self._failure)(*self._failure.args)
+        text = str(self._failure)
+        if text.startswith(_BETWEEN_STEPS):
+            text = where + text.removeprefix(_BETWEEN_STEPS)
+        raise type(self._failure)(text)
 
     def _refuse_if_over(self, where: str) -> None:
         if self._failure is not None:
-            self._raise_failure()
+            self._raise_failure(where)
         if self._closed:
             raise WireError(f"{where}: the wire was closed on this side")
 

@@ -12,6 +12,8 @@ that it must not overflow at all: |sum| <= K * 2^14 < 2^31, so K is cut into chu
 
 from __future__ import annotations
 
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,8 +67,8 @@ def conv(
     x: Array,
     w: Array,
     ring: Ring,
-    stride: tuple[int, int],
-    padding: tuple[tuple[int, int], tuple[int, int]],
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
     groups: int = 1,
     *,
     x_bits: int | None = None,
@@ -92,13 +94,20 @@ def conv(
       Shape (B, H', W', K), in ring.dtype; numpy if both operands are, else JAX.
     """
     x, w = _operand("x", x, 4, ring), _operand("w", w, 4, ring)
-    if len(stride) != 2 or min(stride) < 1:
+    try:
+        down, across = (operator.index(s) for s in stride)
+        (top, bottom), (left, right) = ((operator.index(p) for p in side) for side in padding)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"stride must be two ints and padding two pairs of ints, got {stride} and {padding}"
+        ) from None
+    if min(down, across) < 1:
         raise InputError(f"stride must be two positive ints, got {stride}")
-    if [len(side) for side in padding] != [2, 2] or min(map(min, padding)) < 0:
+    if min(top, bottom, left, right) < 0:
         raise InputError(f"padding must be two pairs of ints >= 0, got {padding}")
-    stride = (int(stride[0]), int(stride[1]))
-    (top, bottom), (left, right) = padding
-    padding = ((int(top), int(bottom)), (int(left), int(right)))
+    stride, padding = (down, across), ((top, bottom), (left, right))
+    if 0 in w.shape[:3]:
+        raise InputError(f"w must have a window and input channels, got shape {w.shape}")
     if groups < 1 or x.shape[3] % groups or w.shape[3] % groups:
         raise InputError(
             f"groups must divide {x.shape[3]} input and {w.shape[3]} output channels, got {groups}"
@@ -125,10 +134,10 @@ Limit = tuple[int, bool]  # how many limbs, and whether to read two's complement
 
 
 def _limit(name: str, bits: int | None, signed: bool, ring: Ring) -> Limit:
+    if bits is not None and (not isinstance(bits, (int, np.integer)) or bits < 1):
+        raise InputError(f"{name}_bits must be an int of at least 1, got {bits}")
     if bits is None or bits >= ring.bits:
         return -(-ring.bits // 8), False
-    if bits < 1:
-        raise InputError(f"{name}_bits must be at least 1, got {bits}")
     # The largest value of l limbs is 127 * (256^l - 1) / 255 < 2^(8l-1), so an unsigned value of
     # 8l-1 bits may need one more limb, except 127 itself; limbs beyond the ring are never needed.
     high = (1 << (bits - 1 if signed else bits)) - 1

@@ -125,6 +125,7 @@ def test_unknown_commands_end_the_session():
         error = ends.get(timeout=30)
 
         assert isinstance(error, WireError) and "77" in str(error)
+        session.close()
 
 
 def test_another_plan_is_refused_on_both_sides():

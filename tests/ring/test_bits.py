@@ -11,7 +11,7 @@ from pqjax.ring import Ring, bits_of, digits, from_bits, pack, packed_bytes, unp
 
 BORDERS = sorted({
     max(0, border + step)
-    for border in (0, 8, 64, 128, 512, 1024, 2048, 4096, 8192, 1 << 16, 1 << 17, 1 << 18)
+    for border in (0, 8, 64, 128, 512, 1024, 2048, 4096, 8192, 1 << 15, 1 << 16, 1 << 17, 1 << 18)
     for step in (-1, 0, 1)
 })  # fmt: skip
 
@@ -33,6 +33,17 @@ def test_round_trip_at_the_borders(bits):
         assert np.array_equal(packed, pack(x.copy(), bits))
         if n * bits % 8:
             assert packed[-1] >> (n * bits % 8) == 0
+
+
+@pytest.mark.parametrize("bits", [2, 3, 5, 7, 11, 12, 31, 63])
+@pytest.mark.parametrize("step", [-1, 0, 1, 8191])
+def test_round_trip_around_two_blocks(bits, step):
+    """A block is 2^19 bytes of elements, of any dtype; then a shorter block, then a string."""
+    n = 2 * (1 << 19) // Ring(bits).dtype.itemsize + step
+    x = elements(n, bits, n)
+    packed = pack(x, bits)
+    assert len(packed) == packed_bytes(n, bits)
+    assert np.array_equal(unpack(packed, n, bits), x)
 
 
 @given(st.integers(1, 64), st.integers(0, 5000), st.integers(0, 9), st.data())

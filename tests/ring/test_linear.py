@@ -100,7 +100,7 @@ def test_empty_products(shape, bits):
     assert got.shape == (m, n) and not got.any()
 
 
-@pytest.mark.parametrize("bits", [1, 8, 11, 16, 31, 32, 33, 63])
+@pytest.mark.parametrize("bits", [1, 8, 11, 16, 31, 32, 33, 63, 64])
 @pytest.mark.parametrize(
     "stride, padding, groups",
     [((1, 1), SAME, 1), ((2, 3), ((0, 1), (2, 0)), 2), ((2, 1), ((0, 0), (0, 0)), 4)],
@@ -129,6 +129,22 @@ def test_conv_shapes(bits, sizes, pads, groups, group_out, batch):
             x_bits=bits, x_signed=True, w_bits=4, w_signed=True,
         )  # fmt: skip
         assert np.array_equal(got, bounded)
+
+
+@pytest.mark.parametrize("bits", [5, 12, 33, 64])
+@pytest.mark.parametrize("w_bits", [1, 3, 4])
+def test_signed_values_need_no_more_than_their_width(bits, w_bits):
+    """Balanced digits read a signed value under its unsigned bound as well."""
+    for value in (-(2 ** (w_bits - 1)), 2 ** (w_bits - 1) - 1):
+        x, w = elements((1, 4, 4, 2), bits), np.full((3, 3, 2, 2), value, np.int8)
+        expected = slow_conv(x, w, bits, (1, 1), ((0, 0), (0, 0)))
+        assert same(conv(x, w, Ring(bits), w_bits=w_bits), expected, bits)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_empty_batch(groups):
+    x, w = elements((0, 4, 4, 4), 12), elements((3, 3, 4 // groups, 4), 12)
+    assert conv(x, w, Ring(12), (1, 1), SAME, groups).shape == (0, 4, 4, 4)
 
 
 def test_large_batches_run_in_parts():
@@ -171,3 +187,17 @@ def test_refusals():
         conv(x, w, ring, (1, 1), SAME, 2)
     with pytest.raises(InputError, match="does not fit"):
         conv(x[:, :2], w, ring, (1, 1), ((0, 0), (1, 1)))
+    for stride, padding in (
+        (1, SAME),
+        ((1, 1), (1, 1)),
+        ((1, 1), "SAME"),
+        ((1, 1), ((0, 1), (1,))),
+    ):
+        with pytest.raises(InputError, match="two pairs of ints"):
+            conv(x, w, ring, stride, padding)
+    with pytest.raises(InputError, match="window and input channels"):
+        conv(x[..., :0], w[:, :, :0], ring)
+    with pytest.raises(InputError, match="window and input channels"):
+        conv(x, w[:0], ring)
+    with pytest.raises(InputError, match="w_bits"):
+        conv(x, w, ring, w_bits=2.5)

@@ -98,10 +98,12 @@ def test_inside_a_jit_without_64_bit_types(bits):
 def test_import_and_use_leave_the_configuration_alone():
     code = (
         "import jax, numpy as np\n"
-        "import pqjax.ring as r\n"
+        "before = dict(jax.config.values)\n"
+        "import pqjax, pqjax.ring as r\n"
+        "assert dict(jax.config.values) == before\n"
         "r.matmul(np.ones((2, 3), np.int64), np.ones((3, 2), np.int64), r.Ring(40))\n"
         "r.Ring(40).mul(jax.numpy.ones(3, int), 5)\n"
-        "assert not jax.config.jax_enable_x64\n"
+        "assert dict(jax.config.values) == before and not jax.config.jax_enable_x64\n"
         "assert jax.numpy.ones(1, int).dtype == 'int32'\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

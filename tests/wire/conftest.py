@@ -22,9 +22,10 @@ def certificates(tmp_path_factory):
 @pytest.fixture
 def no_thread_left():
     """Holds the test to having ended every wire's I/O thread."""
+    before = set(threading.enumerate())
     yield
-    left = [thread.name for thread in threading.enumerate() if thread.name == "pqjax-wire"]
-    assert left == []
+    begun = set(threading.enumerate()) - before
+    assert [thread.name for thread in begun if thread.name == "pqjax-wire"] == []
 
 
 @pytest.fixture(params=["local", "tcp", "tls"])

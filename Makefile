@@ -30,7 +30,7 @@ lint: $(READY)
 	$(BIN)/ruff check pqjax nets experiments tests
 
 types: $(READY)
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # Trains from nothing; resumes where it was interrupted. Needs CIFAR-10 in PQJAX_DATA.
 train-minionn: $(READY)

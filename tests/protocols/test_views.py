@@ -235,7 +235,10 @@ def test_the_checker_notices_a_pad_used_twice(monkeypatch):
 
 
 def statistics(payload):
-    """Share of ones of every bit position, alone and XORed with the next row's, in both layouts."""
+    """Shares of ones by place in the message, alone and XORed with the next place's.
+
+    Packing is planar, so a column here may mix some bits of an element; no bit is left out.
+    """
     bits = np.unpackbits(payload, bitorder="little")
     bits = bits[: bits.size // N * N]
     found = []

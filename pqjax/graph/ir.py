@@ -8,6 +8,7 @@ are (H, W, C), vectors (C,). A tensor of scale s stands for the real values inte
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import typing
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from pqjax.errors import GraphError
 
 Weights = Mapping[str, np.ndarray]
 Rule = typing.Literal["wrap", "saturate"]
+Rounding = typing.Literal["nearest", "floor"]
 Widths = typing.Literal["worst", "weights", "empirical"]
 
 
@@ -49,6 +51,11 @@ class TensorType:
     def high(self) -> int:
         """Largest value the format can hold."""
         return (1 << (self.bits - 1 if self.signed else self.bits)) - 1
+
+
+def rounding_half(shift: int, rounding: Rounding) -> int:
+    """What is added before a right shift: half a unit of the result, or nothing."""
+    return (1 << shift) >> 1 if rounding == "nearest" and shift > 0 else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +116,14 @@ class Relu(Node):
 class Requantize(Node):
     """Shift right by `source.scale - out.scale` with rounding, then fit into `out`.
 
-    Rounding adds half a unit of the result and floors. `wrap` keeps the low `out.bits` bits (the
-    rule of PrivQuant's protocol), `saturate` clamps to [out.low, out.high]. A negative shift is an
-    exact multiplication by a power of two.
+    Rounding to `nearest` adds half a unit of the result and floors. `wrap` keeps the low `out.bits`
+    bits (the rule of PrivQuant's protocol), `saturate` clamps to [out.low, out.high]. A negative
+    shift is an exact multiplication by a power of two. What a planner makes of it: the nodes of
+    "Steps of a requantization" below.
     """
 
     rule: Rule = "saturate"
+    rounding: Rounding = "nearest"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,10 +162,70 @@ class ArgMax(Node):
     """Index of the largest element of a vector, the first one if several are equal."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Subsample(Node):
+    """Every stride-th row and column of an image, the first ones first."""
+
+    stride: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class PadChannels(Node):
+    """An image with `before` channels of zeros in front of its own and `after` behind them."""
+
+    before: int
+    after: int
+
+
+# Steps of a requantization. Planners rewrite a `Requantize` into these; users may write them too.
+
+
+@dataclasses.dataclass(frozen=True)
+class Extend(Node):
+    """The same values in a format with at least as many bits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Narrow(Node):
+    """The low `out.bits` bits, read as `out` says; values that do not fit wrap around."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaleUp(Node):
+    """Times 2^shift, exactly: as many bits more, and as much more scale."""
+
+    shift: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Truncate(Node):
+    """Shifted right by `shift`, in as many bits as before (Trunc)."""
+
+    shift: int
+    rounding: Rounding = "floor"
+
+
+@dataclasses.dataclass(frozen=True)
+class TruncateReduce(Node):
+    """Shifted right by `shift`, in `shift` bits less (TR)."""
+
+    shift: int
+    rounding: Rounding = "floor"
+
+
+@dataclasses.dataclass(frozen=True)
+class Clamp(Node):
+    """min(max(x, low), high) of a signed x, in a ring of any width that holds the result."""
+
+    low: int
+    high: int
+
+
 KINDS: dict[str, type[Node]] = {
     kind.__name__: kind
     for kind in (
-        Input, Conv, Dense, Relu, Requantize, Add, MaxPool, AvgPool, Flatten, ArgMax
+        Input, Conv, Dense, Relu, Requantize, Add, MaxPool, AvgPool, Flatten, ArgMax, Subsample,
+        PadChannels, Extend, Narrow, ScaleUp, Truncate, TruncateReduce, Clamp,
     )
 }  # fmt: skip
 
@@ -200,10 +269,23 @@ class Graph:
         return iter(self.nodes)
 
     def __getitem__(self, name: str) -> Node:
+        node = self._by_name.get(name)
+        if node is None:
+            raise GraphError(f"no node named {name!r}; the graph has {[*self._by_name]}")
+        return node
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @functools.cached_property
+    def readers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each node's tensor."""
+        found: dict[str, tuple[Node, ...]] = {node.name: () for node in self.nodes}
         for node in self.nodes:
-            if node.name == name:
-                return node
-        raise GraphError(f"no node named {name!r}; the graph has {[n.name for n in self.nodes]}")
+            for source in dict.fromkeys(node.sources):
+                found[source] += (node,)
+        return found
 
     @property
     def input(self) -> Input:

@@ -19,16 +19,25 @@ from pqjax.graph.ir import (
     Add,
     ArgMax,
     AvgPool,
+    Clamp,
     Conv,
     Dense,
+    Extend,
     Flatten,
     Graph,
     MaxPool,
+    Narrow,
     Node,
+    PadChannels,
     Relu,
     Requantize,
+    ScaleUp,
+    Subsample,
     TensorType,
+    Truncate,
+    TruncateReduce,
     Weights,
+    rounding_half,
 )
 
 
@@ -79,13 +88,19 @@ def _wider(out: TensorType) -> np.dtype:
     return np.dtype(np.int32 if out.bits < 31 else np.int64)
 
 
+def _shifted(node: Truncate | TruncateReduce, source: TensorType, x):
+    x = x.astype(_wider(source))
+    half = rounding_half(node.shift, node.rounding)
+    return _wrapped((x + half) >> node.shift, node.out)
+
+
 def _requantize(node: Requantize, source: TensorType, x):
     shift = source.scale - node.out.scale
     wide = np.dtype(
         np.int64 if max(source.bits, source.bits - shift, node.out.bits) >= 31 else np.int32
     )
     x = x.astype(wide)
-    x = x << -shift if shift < 0 else (x + ((1 << shift) >> 1)) >> shift
+    x = x << -shift if shift < 0 else (x + rounding_half(shift, node.rounding)) >> shift
     if node.rule == "saturate":
         return jnp.clip(x, node.out.low, node.out.high)
     return _wrapped(x, node.out)
@@ -117,6 +132,18 @@ def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> ja
         return _wrapped(total * node.multiplier, node.out)
     if isinstance(node, Flatten):
         return x.reshape(x.shape[0], -1)
+    if isinstance(node, Subsample):
+        return x[:, :: node.stride[0], :: node.stride[1]]
+    if isinstance(node, PadChannels):
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (node.before, node.after)))
+    if isinstance(node, (Extend, Narrow)):
+        return _wrapped(x.astype(_wider(node.out)), node.out)
+    if isinstance(node, ScaleUp):
+        return _wrapped(x.astype(_wider(node.out)) << node.shift, node.out)
+    if isinstance(node, (Truncate, TruncateReduce)):
+        return _shifted(node, source, x)
+    if isinstance(node, Clamp):
+        return jnp.clip(x.astype(_wider(source)), node.low, node.high)
     if isinstance(node, ArgMax):
         return lax.argmax(x, 1, np.int32)[:, None]
     raise GraphError(f"{node.name}: the reference has no rule for {node.kind}")

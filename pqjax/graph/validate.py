@@ -13,17 +13,27 @@ from pqjax.graph.ir import (
     Add,
     ArgMax,
     AvgPool,
+    Clamp,
     Conv,
     Dense,
+    Extend,
     Flatten,
     Graph,
     Input,
     MaxPool,
+    Narrow,
     Node,
+    PadChannels,
     Relu,
     Requantize,
+    Rounding,
+    ScaleUp,
+    Subsample,
     TensorType,
+    Truncate,
+    TruncateReduce,
     Weights,
+    rounding_half,
 )
 
 Interval = tuple[int, int]
@@ -49,9 +59,9 @@ def reach(node: Conv | Dense, source: Interval, weights: Weights) -> Interval:
     return int(lows.min()), int(highs.max())
 
 
-def _worst(node: Conv | Dense, source: TensorType, terms: int) -> Interval:
+def _worst(node: Conv | Dense, source: Interval, terms: int) -> Interval:
     """What weights of the declared width could produce, the bias aside."""
-    largest = max(abs(source.low), abs(source.high)) * (1 << (node.weight_bits - 1)) * terms
+    largest = max(abs(source[0]), abs(source[1])) * (1 << (node.weight_bits - 1)) * terms
     return -largest, largest
 
 
@@ -104,6 +114,13 @@ def _shape(graph: Graph, node: Node) -> tuple[int, ...]:
         return (source.n,)
     if isinstance(node, ArgMax):
         return (1,)
+    if isinstance(node, (Subsample, PadChannels)):
+        if len(source.shape) != 3:
+            raise _fail(node, f"needs an (H, W, C) input, got shape {source.shape}")
+        h, w, c = source.shape
+        if isinstance(node, PadChannels):
+            return (h, w, c + node.before + node.after)
+        return (-(-h // node.stride[0]), -(-w // node.stride[1]), c)
     return source.shape
 
 
@@ -127,6 +144,14 @@ def _check_format(node: Node) -> None:
         raise _fail(node, f"a multiplier of at least 1 expected, got {node.multiplier}")
     if isinstance(node, Requantize) and node.rule not in ("wrap", "saturate"):
         raise _fail(node, f"the rule is wrap or saturate, got {node.rule!r}")
+    if getattr(node, "rounding", "floor") not in ("nearest", "floor"):
+        raise _fail(node, f"rounding is nearest or floor, got {getattr(node, 'rounding')!r}")  # noqa: B009
+    if isinstance(node, PadChannels) and min(node.before, node.after) < 0:
+        raise _fail(node, f"at least 0 channels expected, got {node.before} and {node.after}")
+    if isinstance(node, (ScaleUp, Truncate, TruncateReduce)) and node.shift < 1:
+        raise _fail(node, f"a shift of at least 1 expected, got {node.shift}")
+    if isinstance(node, Clamp) and not node.low <= 0 <= node.high:
+        raise _fail(node, f"limits around 0 expected, got [{node.low}, {node.high}]")
 
 
 def _same(node: Node, one: TensorType, other: TensorType, fields: tuple[str, ...]) -> None:
@@ -160,7 +185,7 @@ def validate(graph: Graph, weights: Weights | None = None) -> dict[str, Interval
         if isinstance(node, (Conv, Dense)):
             if weights is None or node.widths == "empirical":
                 trusted.add(node.name)
-        elif not isinstance(node, (Requantize, ArgMax)) and trusted & set(node.sources):
+        elif not isinstance(node, (Requantize, Clamp, ArgMax)) and trusted & set(node.sources):
             trusted.add(node.name)
         known[node.name] = _interval(graph, node, source, known, trusted, weights)
     return known
@@ -188,7 +213,7 @@ def _interval(
             terms = source.n if isinstance(node, Dense) else (
                 node.kernel[0] * node.kernel[1] * source.shape[2] // node.groups
             )  # fmt: skip
-            _hold(node, _worst(node, source, terms), "the sum of products")
+            _hold(node, _worst(node, (low, high), terms), "the sum of products")
         if weights is None or node.widths == "empirical":
             return out.low, out.high  # as wide as declared; the server, who has weights, checks
         interval = reach(node, (low, high), weights)
@@ -196,6 +221,8 @@ def _interval(
         return interval
     if isinstance(node, Requantize):
         return _requantized(node, source, (low, high), node.sources[0] in trusted)
+    if isinstance(node, Narrow):
+        return _narrowed(node, source, (low, high))
     if isinstance(node, Add):
         other = graph.source(node, 1)
         _same(node, source, other, ("shape", "bits", "scale", "signed"))
@@ -211,6 +238,11 @@ def _interval(
     elif isinstance(node, Relu):
         interval = (max(low, 0), max(high, 0))
         _same(node, source, out, ("bits", "scale", "signed"))
+    elif isinstance(node, (Extend, ScaleUp, Truncate, TruncateReduce, Clamp)):
+        interval = _resized(node, source, (low, high), node.sources[0] in trusted)
+    elif isinstance(node, PadChannels):
+        interval = (min(low, 0), max(high, 0))
+        _same(node, source, out, ("bits", "scale", "signed"))
     else:
         interval = (low, high)
         _same(node, source, out, ("bits", "scale", "signed"))
@@ -220,6 +252,67 @@ def _interval(
     return interval
 
 
+def _resized(
+    node: Extend | ScaleUp | Truncate | TruncateReduce | Clamp,
+    source: TensorType,
+    interval: Interval,
+    trusted: bool,
+) -> Interval:
+    """Checks width and scale of a requantization's step; where its values then lie."""
+    out = node.out
+    low, high = interval
+    if isinstance(node, (Truncate, TruncateReduce)):
+        if node.shift >= source.bits:
+            raise _fail(node, f"shifts {source.bits} bits by {node.shift}: nothing would be left")
+        _check_rounding(node, source, high, node.shift, node.rounding, trusted)
+        bits = source.bits - (node.shift if isinstance(node, TruncateReduce) else 0)
+        wanted = (bits, source.scale - node.shift)
+        half = rounding_half(node.shift, node.rounding)
+        low, high = (low + half) >> node.shift, (high + half) >> node.shift
+    elif isinstance(node, ScaleUp):
+        wanted = (source.bits + node.shift, source.scale + node.shift)
+        low, high = low << node.shift, high << node.shift
+    elif isinstance(node, Clamp):
+        if not source.signed:
+            raise _fail(node, "clamps signed values; extend its source to a signed format first")
+        wanted = (out.bits, source.scale)
+        low, high = (min(max(end, node.low), node.high) for end in (low, high))
+    else:
+        wanted = (max(out.bits, source.bits), source.scale)
+    if (out.bits, out.scale) != wanted:
+        raise _fail(
+            node,
+            f"{wanted[0]} bits at scale {wanted[1]} follow from its source, but it declares "
+            f"{out.bits} at {out.scale}",
+        )
+    return low, high
+
+
+def _narrowed(node: Narrow, source: TensorType, interval: Interval) -> Interval:
+    out = node.out
+    _same(node, source, out, ("scale",))
+    if out.bits > source.bits:
+        raise _fail(node, f"keeps low bits, but {source.bits} bits do not have {out.bits}")
+    if interval[0] >= out.low and interval[1] <= out.high:
+        return interval
+    if out.nonnegative:
+        raise _fail(node, f"wraps {list(interval)}: its sign bit cannot be known to be 0")
+    return out.low, out.high
+
+
+def _check_rounding(
+    node: Node, source: TensorType, high: int, shift: int, rounding: Rounding, trusted: bool
+) -> None:
+    half = rounding_half(shift, rounding)
+    if half and not trusted and high + half > source.high:
+        need = width_for(0, high + half, source.signed)
+        raise _fail(
+            node,
+            f"rounding adds {half} to values up to {high}, which needs a source of {need} "
+            f"bits, got {source.bits}: widen {node.sources[0]!r} to {need}",
+        )
+
+
 def _requantized(
     node: Requantize, source: TensorType, interval: Interval, trusted: bool
 ) -> Interval:
@@ -227,18 +320,9 @@ def _requantized(
     low, high = interval
     if shift >= source.bits:
         raise _fail(node, f"shifts {source.bits} bits right by {shift}: nothing would be left")
-    if shift > 0 and not trusted and high + ((1 << shift) >> 1) > source.high:
-        need = width_for(low, high + ((1 << shift) >> 1), source.signed)
-        raise _fail(
-            node,
-            f"rounding adds {(1 << shift) >> 1} to values up to {high}, which needs a source of {need} "
-            f"bits, got {source.bits}: widen {node.sources[0]!r} to {need}",
-        )
-    if shift >= 0:
-        half = (1 << shift) >> 1
-        low, high = (low + half) >> shift, (high + half) >> shift
-    else:
-        low, high = low << -shift, high << -shift
+    _check_rounding(node, source, high, shift, node.rounding, trusted)
+    half = rounding_half(shift, node.rounding)
+    low, high = ((end + half) >> shift if shift >= 0 else end << -shift for end in (low, high))
     if node.rule == "saturate":
         return min(max(low, out.low), out.high), min(max(high, out.low), out.high)
     if low < out.low or high > out.high:
@@ -272,6 +356,7 @@ def wrap_rates(graph: Graph, values: dict[str, np.ndarray]) -> dict[str, float]:
             source = graph.source(node)
             shift = source.scale - node.out.scale
             x = values[node.sources[0]].astype(np.int64)
-            x = x << -shift if shift < 0 else (x + ((1 << shift) >> 1)) >> shift
+            half = rounding_half(shift, node.rounding)
+            x = x << -shift if shift < 0 else (x + half) >> shift
             rates[node.name] = float(((x < node.out.low) | (x > node.out.high)).mean())
     return rates

@@ -17,20 +17,29 @@ from pqjax.graph.ir import (
     Add,
     ArgMax,
     AvgPool,
+    Clamp,
     Conv,
     Dense,
+    Extend,
     Flatten,
     Graph,
     Input,
     MaxPool,
+    Narrow,
     Node,
+    PadChannels,
     Relu,
-    Requantize,
+    ScaleUp,
+    Subsample,
     TensorType,
+    Truncate,
+    TruncateReduce,
     Weights,
+    rounding_half,
 )
+from pqjax.graph.passes import own_input
 from pqjax.ot.setup import fill_stocks
-from pqjax.planner.cost import own_input, product_of, signed_view
+from pqjax.planner.cost import product_of
 from pqjax.planner.plan import (
     BEGIN_LAYER,
     COMMAND_BITS,
@@ -39,11 +48,11 @@ from pqjax.planner.plan import (
     Plan,
     Step,
 )
-from pqjax.protocols.linear_ot import VARIANTS, multiply, multiply_plain, patches, product_bits
+from pqjax.protocols.clamp import clamp
+from pqjax.protocols.linear_ot import multiply, multiply_plain, patches, product_bits
 from pqjax.protocols.nonlinear import arg_max, average_pool, max_tree, relu, window_view
 from pqjax.protocols.party import Party
-from pqjax.protocols.requantize import requantize
-from pqjax.protocols.resize import extend
+from pqjax.protocols.resize import Forms, extend, truncate, truncate_reduce
 from pqjax.ring import Ring
 
 Progress = Callable[[str, int, int], None]  # phase and layer, layers done, layers in all
@@ -95,7 +104,7 @@ def prepare(
     for i, step in enumerate(plan.steps):
         _tell(progress, f"offline/{step.node.name}", i, steps)
         with party.messenger.layer("offline", step.node.name):
-            if step.variant and VARIANTS[step.variant][0] == "full":
+            if step.variant and plan.preset.ahead:
                 made.put(step.node.name, _multiply_ahead(party, plan.graph, step, weights))
     _tell(progress, "offline", steps, steps)
     return made
@@ -194,17 +203,14 @@ def _linear(
     assert isinstance(node, (Conv, Dense)) and step.variant is not None
     product, forms = product_of(graph, node, step.variant), plan.preset.forms
     matrix = _matrix(node, weights) if party.rank == 0 else None
-    if VARIANTS[step.variant][0] != "full":
+    if not plan.preset.ahead:
         return _finish(
             party, node, multiply(party, product, matrix, _columns(node, x), forms), weights
         )
     source, ring = graph.source(node), Ring(node.out.bits)
-    if own_input(graph, node):
-        wide = ring.reduce(Ring(source.bits).signed(x) if source.signed else x)
-    else:
-        wide = extend(
-            party, x.reshape(-1), source.bits, ring.bits, source.signed, source.nonnegative, forms
-        ).reshape(x.shape)
+    # The client holds its own input in the clear; any other operand was extended before.
+    open_input = source.signed and own_input(graph, node)
+    wide = ring.reduce(Ring(source.bits).signed(x) if open_input else x)
     ready = preparation.take(node.name)
     if party.rank == 1:
         with party.messenger.step("masked input"):
@@ -230,6 +236,27 @@ def _share_input(party: Party, plan: Plan, out: TensorType, x: np.ndarray | None
     return mine
 
 
+def _resized(
+    party: Party,
+    node: Extend | Truncate | TruncateReduce | Clamp,
+    x: np.ndarray,
+    source: TensorType,
+    forms: Forms,
+) -> np.ndarray:
+    """A requantization's step that needs the wire, on flat shares."""
+    bits, signed, nonnegative = source.bits, source.signed, source.nonnegative
+    if isinstance(node, Extend):
+        return extend(party, x, bits, node.out.bits, signed, nonnegative, forms)
+    if isinstance(node, Clamp):
+        out = Ring(node.out.bits)
+        return clamp(party, x, bits, node.low, node.high, out, nonnegative, forms)
+    if party.rank == 0:
+        x = Ring(bits).add(x, Ring(bits).reduce(rounding_half(node.shift, node.rounding)))
+    if isinstance(node, TruncateReduce):
+        return truncate_reduce(party, x, bits, node.shift, node.out.bits)
+    return truncate(party, x, bits, node.shift, signed, nonnegative, forms)
+
+
 def _run(
     party: Party,
     plan: Plan,
@@ -248,8 +275,17 @@ def _run(
         return _linear(party, plan, step, share, weights, preparation)
     if isinstance(node, Relu):
         return relu(party, flat, source.bits, forms).reshape(node.out.shape)
-    if isinstance(node, Requantize):
-        return requantize(party, flat, source, node.out, node.rule, forms).reshape(node.out.shape)
+    if isinstance(node, (Extend, Truncate, TruncateReduce, Clamp)):
+        return _resized(party, node, flat, source, forms).reshape(node.out.shape)
+    if isinstance(node, Narrow):
+        return Ring(node.out.bits).reduce(share)
+    if isinstance(node, ScaleUp):
+        ring = Ring(node.out.bits)
+        return ring.shift_left(share.astype(ring.dtype), node.shift)
+    if isinstance(node, Subsample):
+        return share[:: node.stride[0], :: node.stride[1]]
+    if isinstance(node, PadChannels):
+        return np.pad(share, ((0, 0), (0, 0), (node.before, node.after)))
     if isinstance(node, Add):
         return Ring(node.out.bits).add(share, values[node.sources[1]])
     if isinstance(node, AvgPool):
@@ -257,11 +293,9 @@ def _run(
         return average_pool(share, ring, node.window, node.stride, node.multiplier)
     if isinstance(node, Flatten):
         return flat
-    assert isinstance(node, (MaxPool, ArgMax))
-    seen = signed_view(source)
-    wide = extend(party, flat, source.bits, seen.bits, source.signed, forms=forms)
+    assert isinstance(node, (MaxPool, ArgMax)) and node.headroom
     if isinstance(node, ArgMax):
-        return arg_max(party, wide, seen.bits, node.out.bits, seen.nonnegative, forms)
-    windows = window_view(wide.reshape(share.shape), node.window, node.stride)
-    best = max_tree(party, windows.reshape(len(windows), -1), seen.bits, seen.nonnegative, forms)
-    return Ring(node.out.bits).reduce(best).reshape(node.out.shape)
+        return arg_max(party, flat, source.bits, node.out.bits, forms)
+    windows = window_view(share, node.window, node.stride)
+    best = max_tree(party, windows.reshape(len(windows), -1), source.bits, forms)
+    return best.reshape(node.out.shape)

@@ -72,10 +72,10 @@ class Session:
         Args:
           x: integers of the input's shape and range. Checked before anything is sent.
         """
-        batch = check_input(self.plan.graph, x)
-        if len(batch) != 1 or np.ndim(x) != len(self.plan.graph.input.out.shape):
+        batch = check_input(self.plan.source, x)
+        if len(batch) != 1 or np.ndim(x) != len(self.plan.source.input.out.shape):
             raise InputError(
-                f"one input of shape {self.plan.graph.input.out.shape} at a time, got {np.shape(x)}"
+                f"one input of shape {self.plan.source.input.out.shape} at a time, got {np.shape(x)}"
             )
         if not self._prepared:
             self.prepare()
@@ -303,7 +303,7 @@ def run_local(
         validate(plan.source, weights)
     except GraphError as error:
         raise InputError(f"the weights do not fit the plan: {error}") from error
-    check_input(plan.graph, x)
+    check_input(plan.source, x)
 
     def client(wire: Wire) -> Result:
         greet_server(wire, plan.digest)

@@ -133,10 +133,15 @@ class Add(Node):
 
 @dataclasses.dataclass(frozen=True)
 class MaxPool(Node):
-    """Largest value of each window (no padding)."""
+    """Largest value of each window (no padding).
+
+    `headroom` is the fact that the difference of any two values fits the source's bits, as it does
+    where none is negative; planners see to it.
+    """
 
     window: tuple[int, int]
     stride: tuple[int, int]
+    headroom: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +164,12 @@ class Flatten(Node):
 
 @dataclasses.dataclass(frozen=True)
 class ArgMax(Node):
-    """Index of the largest element of a vector, the first one if several are equal."""
+    """Index of the largest element of a vector, the first one if several are equal.
+
+    `headroom` as for `MaxPool`.
+    """
+
+    headroom: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +217,7 @@ class Truncate(Node):
 
 @dataclasses.dataclass(frozen=True)
 class TruncateReduce(Node):
-    """Shifted right by `shift`, in `shift` bits less (TR)."""
+    """Shifted right by `shift`; of the result the low `out.bits` bits, at most `shift` less (TR)."""
 
     shift: int
     rounding: Rounding = "floor"
@@ -215,7 +225,7 @@ class TruncateReduce(Node):
 
 @dataclasses.dataclass(frozen=True)
 class Clamp(Node):
-    """min(max(x, low), high) of a signed x, in a ring of any width that holds the result."""
+    """min(max(x, low), high) of a signed x, in at most as many bits as x has."""
 
     low: int
     high: int
@@ -267,6 +277,9 @@ class Graph:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
 
     def __getitem__(self, name: str) -> Node:
         node = self._by_name.get(name)

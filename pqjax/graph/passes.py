@@ -1,103 +1,363 @@
-"""Graph -> Graph rewrites. Each keeps `reference` bit for bit and states what it assumes."""
+"""The rewrites of PrivQuant section 4.2 and our own, over the steps of requantizations.
+
+Each names its identity and what it assumes; `pqjax.graph.rewrite` makes it where it does not cost
+more. All keep every value that remains, so `reference` does not change.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 from pqjax.graph.ir import (
+    Add,
     AvgPool,
+    Clamp,
     Conv,
     Dense,
+    Extend,
     Flatten,
     Graph,
+    Input,
     MaxPool,
+    Narrow,
     Node,
+    PadChannels,
     Relu,
-    Requantize,
+    ScaleUp,
+    Subsample,
+    TensorType,
+    Truncate,
+    TruncateReduce,
 )
+from pqjax.graph.lower import lower_all
+from pqjax.graph.rewrite import Edit, Pass
 
-Price = Callable[[Graph, Node], float]  # what a node costs in a graph, in bits or seconds
-Pass = Callable[[Graph, Price], Graph]
+_KEEPS_SIGN = (Extend, ScaleUp, MaxPool, Flatten, Subsample, PadChannels)
+_KEEPS_SIGN_IF_EXACT = (Truncate, TruncateReduce, AvgPool)
+_PLAIN = (Flatten, Subsample, MaxPool)  # hand on the format they read
 
 
-def absorb_relu(graph: Graph, price: Price) -> Graph:
-    """Drops a ReLU whose only reader clamps at zero anyway, where that is cheaper.
+def _alone(graph: Graph, name: str) -> bool:
+    """Whether exactly one node reads a tensor, and the client does not."""
+    return len(graph.readers[name]) == 1 and name != graph.output.name
 
-        relu -> requantize (saturate to a range from 0)   =>   requantize (saturate)
 
-    Rounding keeps the order of values and maps 0 to 0, so clamping the rounded value at 0 is the
-    same as rounding the clamped one. Assumes nothing about the sign of the source. Before: a
-    comparison and a MUX at the accumulator's width; after: one more comparison at the short width,
-    which is dearer only where the shift is short.
-    """
-    readers: dict[str, list[Node]] = {}
-    for node in graph:
-        for source in node.sources:
-            readers.setdefault(source, []).append(node)
-    dropped: dict[str, str] = {}
-    kept: list[Node] = []
-    for node in graph:
-        if isinstance(node, Relu):
-            users = readers.get(node.name, [])
-            if (
-                len(users) == 1
-                and _clamps_at_zero(users[0])
-                and _saves(graph, node, users[0], price)
-            ):
-                dropped[node.name] = node.sources[0]
+def _may_overflow(graph: Graph, node: Node) -> bool:
+    """Whether an accumulator of measured width lies upstream, up to the last clamp."""
+    if isinstance(node, (Conv, Dense)):
+        return node.widths == "empirical"
+    if isinstance(node, (Input, Clamp, Narrow)):
+        return False
+    return any(_may_overflow(graph, graph[source]) for source in node.sources)
+
+
+def _signs(graph: Graph, node: Node) -> Edit | str:
+    out = node.out
+    if not out.signed or out.nonnegative:
+        return "its sign is known already, or it has none"
+    if isinstance(node, Relu) or (isinstance(node, Clamp) and node.low == 0):
+        positive = True
+    elif isinstance(node, _KEEPS_SIGN) or (
+        isinstance(node, _KEEPS_SIGN_IF_EXACT) and not _may_overflow(graph, node)
+    ):
+        source = graph.source(node)
+        kept = not isinstance(node, TruncateReduce) or out.bits == source.bits - node.shift
+        positive = (source.low == 0) and (source.signed or out.bits > source.bits) and kept
+    else:
+        positive = False
+    if not positive:
+        return "nothing shows that it cannot be negative"
+    known = dataclasses.replace(node, out=dataclasses.replace(out, nonnegative=True))
+    return Edit({node.name: (known,)}, even=True)
+
+
+def _trunc(graph: Graph, node: Node) -> Edit | str:
+    if not isinstance(node, Truncate):
+        return "it is not a truncation in full width"
+    short = dataclasses.replace(node.out, bits=node.out.bits - node.shift)
+    name = f"{node.name.removesuffix('.shift')}.tr"
+    first = TruncateReduce(name, node.sources, short, node.shift, node.rounding)
+    return Edit({node.name: (first, Extend(node.name, (name,), node.out))})
+
+
+def _merge(graph: Graph, node: Node) -> Edit | str:
+    if not node.sources or not isinstance(graph[node.sources[0]], Extend):
+        return "it does not read an extension"
+    wide = graph[node.sources[0]]
+    x, out = graph.source(wide), node.out
+    direct = dataclasses.replace(node, sources=wide.sources)
+    dropped = {wide.name: ()} if _alone(graph, wide.name) else {}
+    if isinstance(node, Extend):
+        return Edit({**dropped, node.name: (direct,)})
+    if isinstance(node, Narrow):
+        if out.bits <= x.bits:
+            return Edit({**dropped, node.name: (direct,)})
+        if out.low <= x.low and x.high <= out.high:
+            return Edit({**dropped, node.name: (Extend(node.name, wide.sources, out),)})
+        return "its result is wider than what was extended, and cannot hold it"
+    if isinstance(node, Clamp):
+        if x.signed and out.bits <= x.bits:
+            return Edit({**dropped, node.name: (direct,)})
+        return "what was extended is unsigned, or narrower than the result"
+    if isinstance(node, Relu) or (isinstance(node, MaxPool) and x.nonnegative):
+        if not x.signed or not wide.out.signed:
+            return "the extension changes how values are read"
+        short = dataclasses.replace(out, bits=x.bits, nonnegative=True, scale=x.scale)
+        name = f"{node.name}.short"
+        first = dataclasses.replace(direct, name=name, out=short)
+        return Edit({**dropped, node.name: (first, Extend(node.name, (name,), out))})
+    return f"an extension does not merge with {node.kind}"
+
+
+def _hoist(graph: Graph, node: Node) -> Edit | str:
+    if not isinstance(node, Extend):
+        return "it is not an extension"
+    inner = graph[node.sources[0]]
+    if not isinstance(inner, (PadChannels, Flatten)) or not _alone(graph, inner.name):
+        return "it does not read padded or flattened values, or others read them too"
+    out = dataclasses.replace(node.out, shape=graph.source(inner).shape)
+    moved = dataclasses.replace(inner, sources=(node.name,), out=node.out)
+    return Edit(
+        {inner.name: (), node.name: (Extend(node.name, inner.sources, out), moved)},
+        {node.name: inner.name},
+        even=isinstance(inner, Flatten),
+    )
+
+
+def _share(graph: Graph, node: Node) -> Edit | str:
+    if not isinstance(node, Extend):
+        return "it is not an extension"
+    for other in graph.readers[node.sources[0]]:
+        if other.name != node.name and isinstance(other, Extend) and node.sources == other.sources:
+            one, two = node.out, other.out
+            if one.bits > two.bits or one.signed != two.signed:
                 continue
-        sources = tuple(dropped.get(source, source) for source in node.sources)
-        kept.append(dataclasses.replace(node, sources=sources))
-    return Graph(tuple(kept))
+            if one.nonnegative != two.nonnegative or other.name == graph.output.name:
+                continue
+            names = [n.name for n in graph]
+            kept = Narrow(node.name, (other.name,), one)
+            if names.index(other.name) < names.index(node.name):
+                return Edit({node.name: (kept,)})
+            return Edit({node.name: (other, kept), other.name: ()})
+    return "no other extension of the same tensor is as wide"
 
 
-def _saves(graph: Graph, relu: Relu, reader: Node, price: Price) -> bool:
-    direct = dataclasses.replace(reader, sources=relu.sources)
-    nodes = tuple(direct if node is reader else node for node in graph)
-    return price(Graph(nodes), direct) < price(graph, relu) + price(graph, reader)
+def _cut(graph: Graph, node: Node) -> Edit | str:
+    if not isinstance(node, Narrow):
+        return "it keeps all bits"
+    inner = graph[node.sources[0]]
+    if not isinstance(inner, TruncateReduce) or not _alone(graph, inner.name):
+        return "it does not read a truncation that only it reads"
+    cut = dataclasses.replace(inner, name=node.name, out=node.out)
+    return Edit({inner.name: (), node.name: (cut,)})
 
 
-def _clamps_at_zero(node: Node) -> bool:
-    return isinstance(node, Requantize) and node.rule == "saturate" and node.out.low == 0
+def _relu_after_shift(graph: Graph, node: Node) -> Edit | str:
+    if not isinstance(node, TruncateReduce):
+        return "it does not shift and drop bits"
+    relu = graph[node.sources[0]]
+    if not isinstance(relu, Relu) or not _alone(graph, relu.name):
+        return "it does not read a ReLU that only it reads"
+    if node.out.bits < graph.source(node).bits - node.shift or not node.out.signed:
+        return "bits are dropped that the sign may be in"
+    short = dataclasses.replace(node.out, nonnegative=False)
+    name = f"{relu.name}.shift"
+    first = dataclasses.replace(node, name=name, sources=relu.sources, out=short)
+    positive = dataclasses.replace(node.out, nonnegative=True)
+    last = Relu(node.name, (name,), positive)
+    return Edit({relu.name: (), node.name: (first, last)})
 
 
-def worst_case_widths(graph: Graph, price: Price) -> Graph:
-    """Widens every accumulator to l_w + l_x + ceil(log2 K), as the published protocols do.
-
-        conv (weight-aware 12 bits) -> relu   =>   conv (worst case 16 bits) -> relu
-
-    Values do not change, only the rings they live in. What reads an accumulator without fitting it
-    into a format of its own (ReLU, pooling, flatten) is widened with it, by as many bits more as
-    its windows need. Assumes widths that hold their values. Costs more: it is here for comparison.
-    """
-    del price
-    wide: dict[str, int] = {}
-    nodes: list[Node] = []
-    for node in graph:
-        out = node.out
-        if isinstance(node, (Conv, Dense)):
-            source = graph.source(node)
-            terms = source.n if isinstance(node, Dense) else (
-                node.kernel[0] * node.kernel[1] * source.shape[2] // node.groups
-            )  # fmt: skip
-            room = _pool_bits(graph, node.name)
-            bits = node.weight_bits + source.bits + (terms - 1).bit_length() + room
-            wide[node.name] = max(out.bits, bits)
-        elif isinstance(node, (Relu, AvgPool, MaxPool, Flatten)) and node.sources[0] in wide:
-            wide[node.name] = max(out.bits, wide[node.sources[0]])
-        bits = wide.get(node.name, out.bits)
-        nodes.append(dataclasses.replace(node, out=dataclasses.replace(out, bits=bits)))
-    return Graph(tuple(nodes))
+def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
+    if not isinstance(node, MaxPool):
+        return "it is not a max pool"
+    relu = graph[node.sources[0]]
+    if not isinstance(relu, Relu) or not _alone(graph, relu.name):
+        return "it does not read a ReLU that only it reads"
+    bits, x = node.out.bits + 1, graph[relu.sources[0]]
+    wide = dataclasses.replace(x.out, bits=bits)
+    pooled = dataclasses.replace(wide, shape=node.out.shape)
+    first, narrow = f"{node.name}.max", f"{node.name}.narrow"
+    if isinstance(x, (Conv, Dense)) and _alone(graph, x.name):  # headroom in the accumulator itself
+        before = {x.name: (dataclasses.replace(x, out=wide),), relu.name: ()}
+        source = x.name
+    else:
+        source = f"{node.name}.headroom"
+        before = {relu.name: (Extend(source, relu.sources, wide),)}
+    pool = MaxPool(first, (source,), pooled, node.window, node.stride, headroom=True)
+    cut = Narrow(narrow, (first,), dataclasses.replace(pooled, bits=node.out.bits))
+    return Edit({**before, node.name: (pool, cut, Relu(node.name, (narrow,), node.out))})
 
 
-def _pool_bits(graph: Graph, name: str) -> int:
-    """Bits that an average pool behind this accumulator (and its ReLU) adds."""
-    for node in graph:
-        if node.sources and node.sources[0] == name:
-            if isinstance(node, Relu):
-                return _pool_bits(graph, node.name)
-            if isinstance(node, AvgPool):
-                area = node.window[0] * node.window[1] * node.multiplier
-                return (area - 1).bit_length()
-    return 0
+def _absorb_relu(graph: Graph, node: Node) -> Edit | str:
+    if not isinstance(node, Clamp) or node.low != 0:
+        return "it does not clamp at zero"
+    relu = graph[node.sources[0]]
+    if not isinstance(relu, Relu) or not _alone(graph, relu.name):
+        return "it does not read a ReLU that only it reads"
+    return Edit({relu.name: (), node.name: (dataclasses.replace(node, sources=relu.sources),)})
+
+
+def _align(graph: Graph, node: Node) -> Edit | str:
+    if not isinstance(node, Extend) or not any(
+        isinstance(reader, Add) for reader in graph.readers[node.name]
+    ):
+        return "it does not bring an operand of an addition to its width"
+    inner = graph[node.sources[0]]
+    if not isinstance(inner, (Conv, Dense)) or not _alone(graph, inner.name):
+        return "what it extends is not an accumulator that only it reads"
+    if not node.out.signed or node.out.nonnegative:
+        return "an accumulator is signed"
+    wide = dataclasses.replace(inner, out=node.out)
+    return Edit({inner.name: (wide,), node.name: ()}, {node.name: inner.name})
+
+
+def _known_sign(graph: Graph, node: Node) -> Edit | str:
+    if node.out.signed or not isinstance(node, (Clamp, Narrow, Extend, TruncateReduce)):
+        return "it is signed already, or it does not choose its format"
+    if isinstance(node, (Narrow, TruncateReduce)):
+        return "values may wrap around in its unsigned format"
+    source = graph.source(node)
+    if node.out.bits + 1 > source.bits and isinstance(node, Clamp):
+        return "its source has no bit to spare"
+    chain: dict[str, tuple[Node, ...]] = {}
+    open_ends: list[Node] = [node]
+    while open_ends:
+        each = open_ends.pop()
+        if each.name == graph.output.name:
+            return "the client reads its format"
+        out = dataclasses.replace(each.out, bits=each.out.bits + 1, signed=True, nonnegative=True)
+        chain[each.name] = (dataclasses.replace(each, out=out),)
+        for reader in graph.readers[each.name]:
+            if isinstance(reader, _PLAIN):
+                open_ends.append(reader)
+            elif not isinstance(reader, (Conv, Dense)) and not (
+                isinstance(reader, Extend) and reader.out.bits > each.out.bits
+            ):
+                return f"{reader.name} ({reader.kind}) needs the unsigned format"
+    return Edit(chain)
+
+
+def _operand(graph: Graph, node: Node) -> Edit | str:
+    if not isinstance(node, (Conv, Dense)):
+        return "it is not a linear layer"
+    source = graph.source(node)
+    if source.bits >= node.out.bits or own_input(graph, node):
+        return "its operand fills its ring, or is the client's own input"
+    name = f"{node.name}.operand"
+    wide = dataclasses.replace(source, bits=node.out.bits, signed=True, nonnegative=source.low == 0)
+    ready = dataclasses.replace(node, sources=(name,))
+    return Edit({node.name: (Extend(name, node.sources, wide), ready)})
+
+
+def own_input(graph: Graph, node: Node) -> bool:
+    """Whether a linear layer reads the client's input itself, which the client holds in the clear."""
+    source = graph[node.sources[0]]
+    return isinstance(source, Input) or (isinstance(source, Flatten) and own_input(graph, source))
+
+
+def _all_operands(graph: Graph) -> Graph:
+    for node in graph.nodes:
+        edit = _operand(graph, node)
+        if not isinstance(edit, str):
+            graph = edit.apply(graph)
+    return graph
+
+
+def describe(out: TensorType) -> str:
+    """A format in a few characters: bits, +/- for its sign."""
+    sign = "u" if not out.signed else "+" if out.nonnegative else "s"
+    return f"{sign}{out.bits}@{out.scale}"
+
+
+LOWER = Pass(
+    "lower-requantize",
+    "Requantize = fit . clamp . Trunc",
+    "nothing",
+    "PrivQuant, algorithm 1, with exact saturation and extension before a shift to the left",
+    whole=lower_all,
+)
+SIGNS = Pass(
+    "propagate-signs",
+    "a tensor whose values are never negative has MSB 0",
+    "a signed output of ReLU, of a clamp at 0, or of a step that keeps such a sign",
+    "PrivQuant, section 4.2.1",
+    site=_signs,
+)
+TRUNC = Pass(
+    "trunc-by-tr",
+    "Trunc(l, s) = Ext(l - s -> l) . TR(l, s)",
+    "a truncation in full width",
+    "PrivQuant, proposition 4.1",
+    site=_trunc,
+)
+MERGE = Pass(
+    "merge-extensions",
+    "Ext . Ext = Ext;  f . Ext = Ext . f for ReLU and max;  clamp . Ext = clamp;  low bits . Ext = Ext",
+    "a step that reads an extension of signed values (of values with known sign, for max)",
+    "PrivQuant, propositions 4.2 and 4.3",
+    site=_merge,
+)
+HOIST = Pass(
+    "extend-before-padding",
+    "Ext . pad = pad . Ext",
+    "an extension of padded or flattened values",
+    "ours",
+    site=_hoist,
+)
+SHARE = Pass(
+    "share-extensions",
+    "Ext(l -> m) = low bits . Ext(l -> n) for m <= n",
+    "two extensions of one tensor",
+    "ours",
+    site=_share,
+)
+CUT = Pass(
+    "cut-before-shift",
+    "low bits . TR(l, s) = TR(b + s, s) of the low b + s bits",
+    "a truncation of which only low bits are kept",
+    "ours",
+    site=_cut,
+)
+RELU_AFTER_SHIFT = Pass(
+    "relu-after-shift",
+    "TR . ReLU = ReLU . TR",
+    "a ReLU that only a truncation reads: rounding half up maps negatives to at most 0",
+    "DESIGN section 6",
+    site=_relu_after_shift,
+)
+POOL_BEFORE_RELU = Pass(
+    "pool-before-relu",
+    "max . ReLU = ReLU . max",
+    "a ReLU that only a max pool reads",
+    "DESIGN section 6",
+    site=_pool_before_relu,
+)
+ABSORB_RELU = Pass(
+    "absorb-relu",
+    "clamp(0, h) . ReLU = clamp(0, h)",
+    "a ReLU that only a clamp at zero reads",
+    "ours",
+    site=_absorb_relu,
+)
+ALIGN = Pass(
+    "align-residual",
+    "Ext(W x) + r = W x in the wider ring + r",
+    "an accumulator that only an addition reads, extended to the addition's width",
+    "PrivQuant, section 4.1.2",
+    site=_align,
+)
+KNOWN_SIGN = Pass(
+    "known-sign",
+    "unsigned b bits = signed b + 1 bits with MSB 0",
+    "an unsigned tensor that only linear layers and extensions read",
+    "ours, after PrivQuant section 4.2.1",
+    site=_known_sign,
+)
+OPERANDS = Pass(
+    "extend-operands",
+    "W x = W Ext(x) mod 2^L",
+    "linear layers that take operands as wide as their accumulator",
+    "DESIGN section 5",
+    whole=_all_operands,
+)

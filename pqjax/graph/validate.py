@@ -246,6 +246,13 @@ def _interval(
     else:
         interval = (low, high)
         _same(node, source, out, ("bits", "scale", "signed"))
+    if isinstance(node, (MaxPool, ArgMax)) and node.headroom and not trusted & set(node.sources):
+        if high - low >= 1 << (source.bits - 1):
+            raise _fail(
+                node,
+                f"has no headroom: values in [{low}, {high}] differ by more than {source.bits} bits "
+                "hold",
+            )
     if node.name in trusted:
         return max(interval[0], out.low), min(interval[1], out.high)
     _hold(node, interval, "a value")
@@ -265,17 +272,21 @@ def _resized(
         if node.shift >= source.bits:
             raise _fail(node, f"shifts {source.bits} bits by {node.shift}: nothing would be left")
         _check_rounding(node, source, high, node.shift, node.rounding, trusted)
-        bits = source.bits - (node.shift if isinstance(node, TruncateReduce) else 0)
+        bits = source.bits
+        if isinstance(node, TruncateReduce):
+            bits = min(out.bits, source.bits - node.shift)
         wanted = (bits, source.scale - node.shift)
         half = rounding_half(node.shift, node.rounding)
         low, high = (low + half) >> node.shift, (high + half) >> node.shift
+        if bits < source.bits - node.shift:
+            low, high = _low_bits(node, (low, high))
     elif isinstance(node, ScaleUp):
         wanted = (source.bits + node.shift, source.scale + node.shift)
         low, high = low << node.shift, high << node.shift
     elif isinstance(node, Clamp):
         if not source.signed:
             raise _fail(node, "clamps signed values; extend its source to a signed format first")
-        wanted = (out.bits, source.scale)
+        wanted = (min(out.bits, source.bits), source.scale)
         low, high = (min(max(end, node.low), node.high) for end in (low, high))
     else:
         wanted = (max(out.bits, source.bits), source.scale)
@@ -293,6 +304,12 @@ def _narrowed(node: Narrow, source: TensorType, interval: Interval) -> Interval:
     _same(node, source, out, ("scale",))
     if out.bits > source.bits:
         raise _fail(node, f"keeps low bits, but {source.bits} bits do not have {out.bits}")
+    return _low_bits(node, interval)
+
+
+def _low_bits(node: Node, interval: Interval) -> Interval:
+    """Where values lie of which only the low bits are kept."""
+    out = node.out
     if interval[0] >= out.low and interval[1] <= out.high:
         return interval
     if out.nonnegative:

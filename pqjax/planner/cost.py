@@ -6,26 +6,28 @@ import dataclasses
 
 from pqjax.errors import PlanError
 from pqjax.graph.ir import (
-    Add,
     ArgMax,
-    AvgPool,
+    Clamp,
     Conv,
     Dense,
-    Flatten,
+    Extend,
     Graph,
     Input,
     MaxPool,
     Node,
     Relu,
     Requantize,
-    TensorType,
+    Truncate,
+    TruncateReduce,
 )
+from pqjax.graph.lower import lower, with_headroom
 from pqjax.planner.presets import Preset
+from pqjax.protocols.clamp import clamp_cost
 from pqjax.protocols.linear_ot import VARIANTS, Product, multiply_cost, product_bits_cost
 from pqjax.protocols.nonlinear import arg_max_cost, max_tree_cost, relu_cost
-from pqjax.protocols.requantize import requantize_cost
-from pqjax.protocols.resize import extend_cost
-from pqjax.wire.cost import NOTHING, Cost, message
+from pqjax.protocols.resize import extend_cost, truncate_cost, truncate_reduce_cost
+from pqjax.ring import Ring
+from pqjax.wire.cost import NOTHING, Cost, message, total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,59 +62,52 @@ def product_of(graph: Graph, node: Conv | Dense, variant: str) -> Product:
     )  # fmt: skip
 
 
-def own_input(graph: Graph, node: Node) -> bool:
-    """Whether a linear layer reads the client's input itself, which the client holds in the clear."""
-    source = graph[node.sources[0]]
-    return isinstance(source, Input) or (isinstance(source, Flatten) and own_input(graph, source))
-
-
 def linear_cost(graph: Graph, node: Conv | Dense, preset: Preset, variant: str) -> StepCost:
-    """A linear layer in one variant."""
+    """A linear layer in one variant: on the shared operand, or ahead on a share drawn for it."""
     product = product_of(graph, node, variant)
-    if VARIANTS[variant][0] != "full":
+    if not preset.ahead:
+        full = VARIANTS[variant][0] == "full"
+        if full and graph.source(node).bits < node.out.bits:
+            raise PlanError(
+                f"{node.name}: variant {variant!r} needs an operand of {node.out.bits} bits, got "
+                f"{graph.source(node).bits}: its preset lacks a pass that extends operands"
+            )
         return StepCost(online=multiply_cost(preset.scheme, product, preset.forms))
-    source = graph.source(node)
-    online = NOTHING
-    if not own_input(graph, node):
-        online += extend_cost(
-            preset.scheme, source.n, source.bits, node.out.bits, source.signed, source.nonnegative,
-            preset.forms,
-        )  # fmt: skip
-    online += message(1, source.n * node.out.bits)
+    online = message(1, graph.source(node).n * node.out.bits)
     return StepCost(product_bits_cost(preset.scheme, product), online)
 
 
-def signed_view(source: TensorType) -> TensorType:
-    """The signed format in which values are compared: one bit wider if they are unsigned."""
-    if source.signed:
-        return source
-    return dataclasses.replace(source, bits=source.bits + 1, signed=True, nonnegative=True)
-
-
 def node_cost(graph: Graph, node: Node, preset: Preset, variant: str | None = None) -> StepCost:
-    """What a node sends; `variant` for linear layers."""
+    """What a node sends; `variant` for linear layers, else the one of fewest bits."""
     scheme, forms = preset.scheme, preset.forms
     if isinstance(node, Input):
         return StepCost(online=NOTHING if preset.ahead else message(1, node.out.n * node.out.bits))
     source = graph.source(node)
+    n, bits = source.n, source.bits
     if isinstance(node, (Conv, Dense)):
         assert variant is not None
         return linear_cost(graph, node, preset, variant)
-    if isinstance(node, Relu):
-        return StepCost(online=relu_cost(scheme, source.n, source.bits, forms))
+    cost = NOTHING
     if isinstance(node, Requantize):
-        cost = requantize_cost(scheme, source.n, source, node.out, node.rule, forms)
-        return StepCost(online=cost)
-    if isinstance(node, (MaxPool, ArgMax)):
-        seen = signed_view(source)
-        cost = extend_cost(scheme, source.n, source.bits, seen.bits, source.signed, forms=forms)
-        if isinstance(node, MaxPool):
-            k = node.window[0] * node.window[1]
-            cost += max_tree_cost(scheme, k, node.out.n, seen.bits, seen.nonnegative, forms)
-        else:
-            cost += arg_max_cost(
-                scheme, source.n, seen.bits, node.out.bits, seen.nonnegative, forms
-            )
-        return StepCost(online=cost)
-    assert isinstance(node, (Add, AvgPool, Flatten))
-    return StepCost()
+        small = Graph((Input(node.sources[0], (), source), *lower(node, source)))
+        return StepCost(online=total([node_cost(small, n, preset).online for n in small.nodes[1:]]))
+    if isinstance(node, Relu):
+        cost = relu_cost(scheme, n, bits, forms)
+    elif isinstance(node, Extend):
+        cost = extend_cost(scheme, n, bits, node.out.bits, source.signed, source.nonnegative, forms)
+    elif isinstance(node, Truncate):
+        cost = truncate_cost(scheme, n, bits, node.shift, source.signed, source.nonnegative, forms)
+    elif isinstance(node, TruncateReduce):
+        cost = truncate_reduce_cost(scheme, n, bits, node.shift, node.out.bits)
+    elif isinstance(node, Clamp):
+        out = Ring(node.out.bits)
+        cost = clamp_cost(scheme, n, bits, node.low, out, source.nonnegative, forms)
+    elif isinstance(node, (MaxPool, ArgMax)) and not (node.headroom or source.nonnegative):
+        small = Graph((Input(node.sources[0], (), source), *with_headroom(node, source)))
+        return StepCost(online=total([node_cost(small, n, preset).online for n in small.nodes[1:]]))
+    elif isinstance(node, MaxPool):
+        k = node.window[0] * node.window[1]
+        cost = max_tree_cost(scheme, k, node.out.n, bits, forms)
+    elif isinstance(node, ArgMax):
+        cost = arg_max_cost(scheme, n, bits, node.out.bits, forms)
+    return StepCost(online=cost)  # the rest is local

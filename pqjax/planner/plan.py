@@ -13,11 +13,12 @@ from collections.abc import Mapping
 
 from pqjax.errors import PlanError
 from pqjax.graph.ir import Conv, Dense, Graph, Node
+from pqjax.graph.rewrite import Pass, Price, price_of
 from pqjax.graph.validate import validate
 from pqjax.ot.setup import fill_stocks_cost, set_up_cost
 from pqjax.planner.cost import StepCost, linear_cost, node_cost
 from pqjax.planner.presets import Preset, find_preset
-from pqjax.protocols.linear_ot import VARIANTS
+from pqjax.protocols.linear_ot import FULL, PRIVQUANT, VARIANTS
 from pqjax.wire.cost import Cost, message, total
 from pqjax.wire.handshake import plan_digest
 from pqjax.wire.link import Link
@@ -39,6 +40,16 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True)
+class Applied:
+    """A pass that was run: the price of the whole graph before and after, and its nodes after."""
+
+    rewrite: Pass
+    before: float
+    after: float
+    nodes: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Line:
     """One layer of one phase, in the order of execution."""
 
@@ -56,6 +67,7 @@ class Plan:
       protocol: name of the preset.
       link: the network it was planned for, if any.
       forced: variants the caller insisted on, by layer.
+      applied: the passes that led from `source` to `graph`, and what each saved.
     """
 
     source: Graph
@@ -64,6 +76,7 @@ class Plan:
     steps: tuple[Step, ...]
     link: Link | None = None
     forced: tuple[tuple[str, str], ...] = ()
+    applied: tuple[Applied, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def preset(self) -> Preset:
@@ -216,11 +229,7 @@ def plan(
     validate(graph)
     preset = find_preset(protocol)
     forced = dict(variants or {})
-    lowered = graph
-    for rewrite in preset.passes:
-        lowered = rewrite(
-            lowered, lambda g, node: _priced(node_cost(g, node, preset), preset, link)
-        )
+    lowered, applied = rewrite(graph, preset, link)
     validate(lowered)
     linear = [node.name for node in lowered if isinstance(node, (Conv, Dense))]
     for name, variant in forced.items():
@@ -228,24 +237,62 @@ def plan(
             raise PlanError(f"no linear layer named {name!r}; there are {', '.join(linear)}")
         if variant not in VARIANTS:
             raise PlanError(f"{name}: unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-        if (VARIANTS[variant][0] == "full") != preset.ahead:
+        if variant not in _possible(preset):
             raise PlanError(
                 f"{name}: variant {variant!r} does not go with protocol {protocol!r}, which takes "
-                f"{', '.join(preset.variants)}"
+                f"{', '.join(_possible(preset))}"
             )
     steps = []
     for node in lowered:
         variant = forced.get(node.name)
         if isinstance(node, (Conv, Dense)) and variant is None:
-            variant = min(
-                preset.variants,
-                key=lambda v, n=node: _priced(linear_cost(lowered, n, preset, v), preset, link),
-            )
+            variant = cheapest(lowered, node, preset, link)
         steps.append(Step(node, variant, node_cost(lowered, node, preset, variant)))
-    return Plan(graph, lowered, protocol, tuple(steps), link, tuple(sorted(forced.items())))
+    return Plan(
+        graph, lowered, protocol, tuple(steps), link, tuple(sorted(forced.items())), applied
+    )
 
 
-def _priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
+def pricing(preset: Preset, link: Link | None) -> Price:
+    """What a node costs under a preset: bits, or seconds on a link; linear layers at their best."""
+
+    def price(graph: Graph, node: Node) -> float:
+        variant = None
+        if isinstance(node, (Conv, Dense)):
+            if preset.variants == FULL and graph.source(node).bits < node.out.bits:
+                return 0.0  # not lowered yet: the extension of its operand will come
+            variant = cheapest(graph, node, preset, link)
+        return priced(node_cost(graph, node, preset, variant), preset, link)
+
+    return price
+
+
+def rewrite(graph: Graph, preset: Preset, link: Link | None) -> tuple[Graph, tuple[Applied, ...]]:
+    """Runs a preset's passes; what each did to the price."""
+    price = pricing(preset, link)
+    applied = []
+    before = price_of(graph, [node.name for node in graph], price)
+    for each in preset.passes:
+        graph = each(graph, price)
+        after = price_of(graph, [node.name for node in graph], price)
+        applied.append(Applied(each, before, after, len(graph.nodes)))
+        before = after
+    return graph, tuple(applied)
+
+
+def cheapest(graph: Graph, node: Conv | Dense, preset: Preset, link: Link | None) -> str:
+    """The preset's variant of least price for a linear layer."""
+    return min(
+        preset.variants, key=lambda v: priced(linear_cost(graph, node, preset, v), preset, link)
+    )
+
+
+def _possible(preset: Preset) -> tuple[str, ...]:
+    """Variants that a preset's engine can run, wanted or not."""
+    return FULL if preset.variants == FULL else PRIVQUANT
+
+
+def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
     """What a layer costs, the making of its stored OTs included: bits, or seconds on a link."""
     both = cost.offline + cost.online
     both += fill_stocks_cost(preset.scheme, both.rots)

@@ -60,9 +60,9 @@ def _shape(scheme: Scheme, bits: int) -> tuple[int, int]:
     return q, (-(-bits // q) if scheme.stocked or q == 1 else 4)
 
 
-def _ands(q: int) -> int:
-    """ANDs of the merge tree: the lowest branch of each of its levels needs no equality."""
-    return 2 * (q - 1) - (q - 1).bit_length()
+def _ands(q: int, equal: bool = False) -> int:
+    """ANDs of the merge tree: the lowest branch of each level needs no equality, unless asked."""
+    return 2 * (q - 1) - (0 if equal else (q - 1).bit_length())
 
 
 def and_bits(party: Party, x: np.ndarray, y: np.ndarray, triples: np.ndarray) -> np.ndarray:
@@ -128,35 +128,73 @@ def less_than(party: Party, own: np.ndarray, bits: int) -> np.ndarray:
     """
     n = own.size
     q, width = _shape(party.scheme, bits)
-    values = np.asarray(digits(own, bits, width))
     with party.messenger.step("compare"):
         if q == 1:
-            return _less_digit(party, values[0], bits)
-        ands = _ands(q) * n
-        flat = values.reshape(-1)
-        stocked = party.scheme.stocked
-        if party.rank == 0:
-            lt = party.randomness.bits(q * n)
-            eq = party.randomness.bits(q * n)
-            mask = lt.astype(np.uint64) * _EVEN + eq * (_EVEN << np.uint64(1))
-            mask &= np.uint64((1 << (2 << width)) - 1)
-            tables = _LEAVES[width][flat] ^ mask
-            if stocked:
-                pick_send(party, tables, width, 2)
-                triples = stored_triples(party, 0, ands)
-            else:
-                triples, products = offered_triples(party.randomness, ands)
-                pick_send(party, np.concatenate([tables, products]), 4, 2)
+            return _less_digit(party, np.asarray(digits(own, bits, width))[0], bits)
+        lt, eq, triples = _digits_compared(party, own, bits, _ands(q) * n)
+        return _merge(party, lt, eq, triples)[0]
+
+
+def less_and_equal(party: Party, own: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """MillEq:  [a < b]^B and [a == b]^B  of rank 0's a and rank 1's b, both `bits` wide.
+
+    As `less_than`, with the equality of the lowest branch merged as well.
+
+    Returns:
+      Two (n,) uint8 shares. Cost: `less_and_equal_cost`. Reference: SiRNN, eprint 2021/459, section
+      III.A.
+    """
+    n = own.size
+    q, _ = _shape(party.scheme, bits)
+    with party.messenger.step("compare"):
+        lt, eq, triples = _digits_compared(party, own, bits, _ands(q, True) * n)
+        return _merge(party, lt, eq, triples, equal=True)
+
+
+def less_and_equal_cost(scheme: Scheme, n: int, bits: int) -> Cost:
+    """288 q + 148 * 2 (q - 1) inline for more than 4 bits, 256 + 2 * 2^bits for one digit."""
+    if not n:
+        return NOTHING
+    q, width = _shape(scheme, bits)
+    return _tree_cost(scheme, n, q, width, equal=True)
+
+
+def _digits_compared(
+    party: Party, own: np.ndarray, bits: int, ands: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[a < v] and [a == v] digit by digit, (q, n) each and lowest first, and triples to merge them."""
+    n = own.size
+    q, width = _shape(party.scheme, bits)
+    flat = np.asarray(digits(own, bits, width)).reshape(-1)
+    stocked = party.scheme.stocked
+    slot = _slot(party.scheme, q, width)
+    if party.rank == 0:
+        lt = party.randomness.bits(q * n)
+        eq = party.randomness.bits(q * n)
+        mask = lt.astype(np.uint64) * _EVEN + eq * (_EVEN << np.uint64(1))
+        mask &= np.uint64((1 << (2 << width)) - 1)
+        tables = _LEAVES[width][flat] ^ mask
+        if stocked:
+            pick_send(party, tables, width, 2)
+            triples = stored_triples(party, 0, ands)
         else:
-            if stocked:
-                got = pick_receive(party, flat, width, 2)
-                triples = stored_triples(party, 0, ands)
-            else:
-                mine, choices = chosen_triples(party.randomness, ands)
-                got = pick_receive(party, np.concatenate([flat, choices]), 4, 2)
-                triples = taken_triples(mine, got[q * n :], ands)
-            lt, eq = got[: q * n] & 1, got[: q * n] >> 1
-        return _merge(party, lt.reshape(q, n), eq.reshape(q, n), triples)
+            triples, products = offered_triples(party.randomness, ands)
+            pick_send(party, np.concatenate([tables, products]), slot, 2)
+    else:
+        if stocked:
+            got = pick_receive(party, flat, width, 2)
+            triples = stored_triples(party, 0, ands)
+        else:
+            mine, choices = chosen_triples(party.randomness, ands)
+            got = pick_receive(party, np.concatenate([flat, choices]), slot, 2)
+            triples = taken_triples(mine, got[q * n :], ands)
+        lt, eq = got[: q * n] & 1, got[: q * n] >> 1
+    return lt.reshape(q, n), eq.reshape(q, n), triples
+
+
+def _slot(scheme: Scheme, q: int, width: int) -> int:
+    """Choice bits of an inline digit's OT: a lone digit needs no triples, which take 4."""
+    return width if q == 1 else 4
 
 
 def _less_digit(party: Party, digit: np.ndarray, bits: int) -> np.ndarray:
@@ -169,28 +207,28 @@ def _less_digit(party: Party, digit: np.ndarray, bits: int) -> np.ndarray:
     return share
 
 
-def _merge(party: Party, lt: np.ndarray, eq: np.ndarray, triples: np.ndarray) -> np.ndarray:
-    """Folds digit results (q, n), lowest first, to one (n,)."""
+def _merge(
+    party: Party, lt: np.ndarray, eq: np.ndarray, triples: np.ndarray, equal: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Folds digit results (q, n), lowest first, to one (n,) each; [a == b] only if `equal`."""
     n = lt.shape[1]
     used = 0
     while len(lt) > 1:
         pairs, odd = divmod(len(lt), 2)
-        high_eq, low_lt, low_eq = (
-            eq[1 : 2 * pairs : 2],
-            lt[0 : 2 * pairs : 2],
-            eq[2 : 2 * pairs : 2],
-        )
-        left = np.concatenate([high_eq, high_eq[1:]]).reshape(-1)
+        high_eq, low_lt = eq[1 : 2 * pairs : 2], lt[0 : 2 * pairs : 2]
+        first = 0 if equal else 1  # the lowest branch whose equality is wanted
+        low_eq = eq[2 * first : 2 * pairs : 2]
+        left = np.concatenate([high_eq, high_eq[first:]]).reshape(-1)
         right = np.concatenate([low_lt, low_eq]).reshape(-1)
         product = and_bits(party, left, right, triples[:, used : used + left.size])
         used += left.size
         both = product.reshape(-1, n)
         new_lt = lt[1 : 2 * pairs : 2] ^ both[:pairs]
-        new_eq = np.concatenate([np.zeros((1, n), np.uint8), both[pairs:]])
+        new_eq = np.concatenate([np.zeros((first, n), np.uint8), both[pairs:]])
         if odd:
             new_lt, new_eq = np.concatenate([new_lt, lt[-1:]]), np.concatenate([new_eq, eq[-1:]])
         lt, eq = new_lt, new_eq
-    return lt[0]
+    return lt[0], eq[0]
 
 
 def less_than_cost(scheme: Scheme, n: int, bits: int) -> Cost:
@@ -200,14 +238,18 @@ def less_than_cost(scheme: Scheme, n: int, bits: int) -> Cost:
     q, width = _shape(scheme, bits)
     if q == 1:
         return pick_cost(scheme, 0, n, bits, 1)
-    ands = _ands(q) * n
+    return _tree_cost(scheme, n, q, width, equal=False)
+
+
+def _tree_cost(scheme: Scheme, n: int, q: int, width: int, equal: bool) -> Cost:
+    ands = _ands(q, equal) * n
     if scheme.stocked:
         cost = pick_cost(scheme, 0, q * n, width, 2) + triples_cost(scheme, 0, ands)
     else:
-        cost = pick_cost(scheme, 0, q * n + triple_ots(ands), 4, 2)
+        cost = pick_cost(scheme, 0, q * n + triple_ots(ands), _slot(scheme, q, width), 2)
     while q > 1:
         pairs = q // 2
-        cost += crossing(2 * (2 * pairs - 1) * n)
+        cost += crossing(2 * (2 * pairs - (0 if equal else 1)) * n)
         q -= pairs
     return cost
 

@@ -7,7 +7,7 @@ import numpy as np
 from pqjax.ot.endpoint import Scheme
 from pqjax.protocols.compare import negative, negative_cost
 from pqjax.protocols.party import Party
-from pqjax.protocols.resize import Forms, extend, extend_cost, select, select_cost
+from pqjax.protocols.resize import Forms, select, select_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost
 
@@ -55,27 +55,8 @@ def average_pool(
     return ring.mul(ring.reduce(total), ring.reduce(multiplier))
 
 
-def _spare(headroom: bool) -> int:
-    return 0 if headroom else 1
-
-
-def _larger(party: Party, x: np.ndarray, y: np.ndarray, bits: int, headroom: bool, forms: Forms):
-    """[y > x]^B and y - x, widened by a bit where the difference may not fit."""
-    wide = bits + _spare(headroom)
-    if not headroom:
-        both = extend(party, np.concatenate([x, y]), bits, wide, forms=forms)
-        x, y = both[: x.size], both[x.size :]
-    return negative(party, Ring(wide).sub(x, y), wide)
-
-
-def _larger_cost(scheme: Scheme, n: int, bits: int, headroom: bool, forms: Forms) -> Cost:
-    wide = bits + _spare(headroom)
-    cost = NOTHING if headroom else extend_cost(scheme, 2 * n, bits, wide, forms=forms)
-    return cost + negative_cost(scheme, n, wide)
-
-
-def max_tree(party: Party, x: np.ndarray, bits: int, headroom: bool, forms: Forms) -> np.ndarray:
-    """[max over the first axis]^bits  of two's complement values (k, n).
+def max_tree(party: Party, x: np.ndarray, bits: int, forms: Forms) -> np.ndarray:
+    """[max over the first axis]^bits  of two's complement values (k, n) whose differences fit.
 
     Pairs meet in a tree: max(x, y) = x + [y > x] (y - x).
 
@@ -85,8 +66,6 @@ def max_tree(party: Party, x: np.ndarray, bits: int, headroom: bool, forms: Form
       party: this party.
       x: (k, n) shares.
       bits: their width.
-      headroom: whether every difference fits `bits` bits (nonnegative values do); if not, each
-        comparison extends its operands by a bit.
       forms: forms of the small protocols.
 
     Cost: `max_tree_cost`. Reference: CrypTFlow2, section 5.
@@ -96,7 +75,7 @@ def max_tree(party: Party, x: np.ndarray, bits: int, headroom: bool, forms: Form
         while len(x) > 1:
             pairs, odd = divmod(len(x), 2)
             left, right = x[0 : 2 * pairs : 2].reshape(-1), x[1 : 2 * pairs : 2].reshape(-1)
-            later = _larger(party, left, right, bits, headroom, forms)
+            later = negative(party, ring.sub(left, right), bits)  # right > left
             best = ring.add(
                 left, select(party, ring.sub(right, left), later, ring, forms.relu_chosen)
             )
@@ -104,24 +83,22 @@ def max_tree(party: Party, x: np.ndarray, bits: int, headroom: bool, forms: Form
     return x[0]
 
 
-def max_tree_cost(scheme: Scheme, k: int, n: int, bits: int, headroom: bool, forms: Forms) -> Cost:
+def max_tree_cost(scheme: Scheme, k: int, n: int, bits: int, forms: Forms) -> Cost:
     """(k - 1) n comparisons and MUX in ceil(log2 k) levels."""
     cost = NOTHING
     while k > 1:
         pairs = k // 2
-        cost += _larger_cost(scheme, pairs * n, bits, headroom, forms)
+        cost += negative_cost(scheme, pairs * n, bits)
         cost += select_cost(scheme, pairs * n, Ring(bits), forms.relu_chosen)
         k -= pairs
     return cost
 
 
-def arg_max(
-    party: Party, x: np.ndarray, bits: int, index_bits: int, headroom: bool, forms: Forms
-) -> np.ndarray:
+def arg_max(party: Party, x: np.ndarray, bits: int, index_bits: int, forms: Forms) -> np.ndarray:
     """[index of the largest]^index_bits  of two's complement values (n,), the first if equal.
 
-    `max_tree` with an index that moves along with its value; a later element must be strictly
-    larger to win.
+    Differences of values must fit. `max_tree` with an index that moves along with its value; a later
+    element must be strictly larger to win.
 
       1. per level   a comparison, a MUX of the values and one of the indices.
 
@@ -135,7 +112,7 @@ def arg_max(
             pairs, odd = divmod(len(x), 2)
             left, right = x[0 : 2 * pairs : 2], x[1 : 2 * pairs : 2]
             first, second = index[0 : 2 * pairs : 2], index[1 : 2 * pairs : 2]
-            later = _larger(party, left, right, bits, headroom, forms)
+            later = negative(party, ring.sub(left, right), bits)  # right > left
             best = ring.add(
                 left, select(party, ring.sub(right, left), later, ring, forms.relu_chosen)
             )
@@ -147,14 +124,12 @@ def arg_max(
     return index
 
 
-def arg_max_cost(
-    scheme: Scheme, n: int, bits: int, index_bits: int, headroom: bool, forms: Forms
-) -> Cost:
+def arg_max_cost(scheme: Scheme, n: int, bits: int, index_bits: int, forms: Forms) -> Cost:
     """N - 1 times a comparison, a MUX of `bits` and a MUX of `index_bits`."""
     cost = NOTHING
     while n > 1:
         pairs = n // 2
-        cost += _larger_cost(scheme, pairs, bits, headroom, forms)
+        cost += negative_cost(scheme, pairs, bits)
         cost += select_cost(scheme, pairs, Ring(bits), forms.relu_chosen)
         cost += select_cost(scheme, pairs, Ring(index_bits), forms.relu_chosen)
         n -= pairs

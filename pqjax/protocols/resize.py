@@ -20,10 +20,15 @@ from pqjax.ot.correlations import (
 )
 from pqjax.ot.endpoint import Scheme
 from pqjax.protocols.compare import (
+    and_bits,
+    and_cost,
+    draw_triples,
     known_wrap_bit,
     known_wrap_cost,
     known_wrap_element,
     known_wrap_element_cost,
+    less_and_equal,
+    less_and_equal_cost,
     less_than_cost,
     wrap_bit,
 )
@@ -41,12 +46,10 @@ class Forms:
         B2A), `choice` (one 1-of-2 OT, 130 bits, then B2A) or `element` (one COT, no B2A).
       relu_chosen: multiplexers of ReLU send two chosen messages, 2(128 + 2 l) bits, as the papers'
         code does, instead of one correlation, 2(128 + l).
-      cut_first: drop bits that the result does not keep before truncating.
     """
 
     known_wrap: str = "element"
     relu_chosen: bool = False
-    cut_first: bool = True
 
 
 def _masked_product(x, b, bits):
@@ -184,35 +187,43 @@ def extend_cost(
     return wrap + bit_to_ring_cost(scheme, n, high)
 
 
-def truncate_reduce(party: Party, x: np.ndarray, bits: int, shift: int) -> np.ndarray:
-    """TR:  [x]^bits -> [floor(x / 2^shift)]^(bits - shift).
+def truncate_reduce(
+    party: Party, x: np.ndarray, bits: int, shift: int, keep: int | None = None
+) -> np.ndarray:
+    """TR:  [x]^bits -> [floor(x / 2^shift)]^(bits - shift), or its low `keep` bits.
 
-    The shares' high parts add up but for the carry out of the low parts, which is a wrap.
+    The shares' high parts add up but for the carry out of the low parts, which is a wrap. Bits above
+    those kept are dropped first, where B2A would otherwise carry them along.
 
       1. as the wrap of the low `shift` bits.
-      2. as B2A of it into the bits - shift bits that stay.
+      2. as B2A of it into the bits that stay.
 
     Args:
       party: this party.
       x: (n,) shares mod 2^bits.
       bits: their width.
       shift: 0 <= shift < bits.
+      keep: 1 <= keep <= bits - shift; all of them by default.
 
     Cost: `truncate_reduce_cost`. Reference: SiRNN, eprint 2021/459, section III.
     """
+    high = Ring(bits - shift if keep is None else keep)
     if shift == 0:
-        return x
-    ring, low, high = Ring(bits), Ring(shift), Ring(bits - shift)
+        return high.reduce(x)
+    ring, low = Ring(bits), Ring(shift)
     with party.messenger.step("truncate"):
         carry = bit_to_ring(party, wrap_bit(party, low.reduce(x), shift), high)
     return high.add(high.reduce(x >> ring.dtype.type(shift)), carry)
 
 
-def truncate_reduce_cost(scheme: Scheme, n: int, bits: int, shift: int) -> Cost:
+def truncate_reduce_cost(
+    scheme: Scheme, n: int, bits: int, shift: int, keep: int | None = None
+) -> Cost:
     """Wrap(shift) + 128 + (bits - shift) inline."""
     if shift == 0:
         return NOTHING
-    return less_than_cost(scheme, n, shift) + bit_to_ring_cost(scheme, n, Ring(bits - shift))
+    high = Ring(bits - shift if keep is None else keep)
+    return less_than_cost(scheme, n, shift) + bit_to_ring_cost(scheme, n, high)
 
 
 def truncate(
@@ -224,12 +235,51 @@ def truncate(
     nonnegative: bool = False,
     forms: Forms = Forms(),  # noqa: B008 (frozen)
 ) -> np.ndarray:
-    """Trunc:  [x]^bits -> [floor(x / 2^shift)]^bits, as TR then Ext (PrivQuant, proposition 4.1).
+    """Trunc:  [x]^bits -> [floor(x / 2^shift)]^bits, in full width.
 
-    Cost: `truncate_cost`.
+    x0 / 2^shift + x1 / 2^shift + c - 2^(bits - shift) w, each floored, with c the carry out of the
+    low parts and w the wrap of the whole shares: w = [high parts wrap] ^ [they are all ones] c. A
+    signed x is moved by 2^(bits - 1) first and back afterwards, unless its sign is known.
+
+      1. as the wrap of the low `shift` bits.
+      2. as a comparison with equality of the high parts, and one AND (one cheap wrap if the sign is
+         known).
+      3. as B2A of c in `bits` bits, and of w in `shift` bits.
+
+    Args:
+      party: this party.
+      x: (n,) shares mod 2^bits.
+      bits: their width.
+      shift: 0 < shift < bits.
+      signed: how x is read.
+      nonnegative: the fact that a signed x's top bit is 0.
+      forms: form of the wrap with known sign.
+
+    Cost: `truncate_cost`. Reference: SiRNN, eprint 2021/459, algorithm 2; PrivQuant's proposition
+    4.1 replaces it by TR and Ext, which is cheaper.
     """
-    short = truncate_reduce(party, x, bits, shift)
-    return extend(party, short, bits - shift, bits, signed, nonnegative, forms)
+    ring, low, high = Ring(bits), Ring(shift), Ring(bits - shift)
+    known = signed and nonnegative
+    moved = signed and not nonnegative
+    if moved and party.rank == 0:
+        x = ring.add(x, ring.reduce(1 << (bits - 1)))
+    parts = x >> ring.dtype.type(shift)
+    with party.messenger.step("truncate"):
+        carry = wrap_bit(party, low.reduce(x), shift)
+        if known:
+            wrap = known_wrap_bit(party, x, bits, forms.known_wrap == "table")
+        else:
+            own = high.reduce(parts)
+            own = (high.mask - own).astype(high.dtype) if party.rank == 0 else own
+            wraps, ones = less_and_equal(party, own, high.bits)
+            triples = draw_triples(party, x.size)
+            wrap = wraps ^ and_bits(party, ones, carry, triples)
+        up = bit_to_ring(party, carry, ring)
+        over = bit_to_ring(party, wrap, low)
+    y = ring.sub(ring.add(parts, up), ring.shift_left(over.astype(ring.dtype), high.bits))
+    if moved and party.rank == 0:
+        y = ring.sub(y, ring.reduce(1 << (bits - 1 - shift)))
+    return y
 
 
 def truncate_cost(
@@ -241,7 +291,11 @@ def truncate_cost(
     nonnegative: bool = False,
     forms: Forms = Forms(),  # noqa: B008 (frozen)
 ) -> Cost:
-    """TR(bits, shift) + Ext(bits - shift -> bits)."""
-    return truncate_reduce_cost(scheme, n, bits, shift) + extend_cost(
-        scheme, n, bits - shift, bits, signed, nonnegative, forms
-    )
+    """Wrap(s) + MillEq(l - s) + AND + B2A(l) + B2A(s); with known sign its wrap instead of MillEq."""
+    cost = less_than_cost(scheme, n, shift)
+    if signed and nonnegative:
+        cost += known_wrap_cost(scheme, n, forms.known_wrap == "table")
+    else:
+        cost += less_and_equal_cost(scheme, n, bits - shift) + and_cost(scheme, n)
+    cost += bit_to_ring_cost(scheme, n, Ring(bits))
+    return cost + bit_to_ring_cost(scheme, n, Ring(shift))

@@ -7,14 +7,11 @@ from networks import random_network, run_both
 import pqjax
 from pqjax.engine.execute import Preparation, Ready
 from pqjax.errors import InputError, OutOfCorrelations
-from pqjax.graph import Relu, Requantize
-from pqjax.graph.passes import absorb_relu, worst_case_widths
-from pqjax.planner import find_preset, plan
-from pqjax.planner.cost import node_cost
+from pqjax.planner import PRESETS, plan
 
 
-@pytest.mark.parametrize("protocol", ["pqjax", "privquant"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("protocol", list(PRESETS))
+@pytest.mark.parametrize("seed", range(4))
 def test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol):
     graph, weights, x = random_network(seed)
     made = plan(graph, protocol)
@@ -30,39 +27,10 @@ def test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", ["pqjax", "privquant"])
-@pytest.mark.parametrize("seed", range(6, 40))
+@pytest.mark.parametrize("protocol", list(PRESETS))
+@pytest.mark.parametrize("seed", range(4, 30))
 def test_many_more_random_networks(seed, protocol):
     test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_passes_keep_the_reference(seed):
-    graph, weights, x = random_network(seed)
-    wanted = pqjax.reference(graph, weights, x)
-
-    for rewrite in (absorb_relu, worst_case_widths):
-        for price in (lambda graph, node: 0 if len(node.sources) else 1, bits_in("pqjax")):
-            rewritten = rewrite(graph, price)
-            np.testing.assert_array_equal(pqjax.reference(rewritten, weights, x), wanted)
-
-
-@pytest.mark.parametrize("protocol", ["pqjax", "privquant"])
-@pytest.mark.parametrize("seed", range(40))
-def test_absorbing_a_relu_never_costs_more(seed, protocol):
-    graph, _, _ = random_network(seed)
-    price = bits_in(protocol)
-
-    def total(graph):
-        nodes = (n for n in graph if isinstance(n, (Relu, Requantize)))
-        return sum(price(graph, node) for node in nodes)
-
-    assert total(absorb_relu(graph, price)) <= total(graph)
-
-
-def bits_in(protocol):
-    preset = find_preset(protocol)
-    return lambda graph, node: node_cost(graph, node, preset).bits
 
 
 def test_run_local_gives_the_reference_and_a_trace():

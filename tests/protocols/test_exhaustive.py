@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from pairs import INLINE, STOCKED, every_pair, run_protocol
 
-from pqjax.graph import TensorType
+from pqjax.protocols.clamp import clamp, clamp_cost
 from pqjax.protocols.compare import (
     known_wrap_bit,
     known_wrap_cost,
     known_wrap_element,
     known_wrap_element_cost,
+    less_and_equal,
+    less_and_equal_cost,
     less_than,
     less_than_cost,
     negative,
@@ -17,7 +19,6 @@ from pqjax.protocols.compare import (
     wrap_bit,
 )
 from pqjax.protocols.nonlinear import relu, relu_cost
-from pqjax.protocols.requantize import requantize, requantize_cost
 from pqjax.protocols.resize import (
     Forms,
     extend,
@@ -30,7 +31,7 @@ from pqjax.protocols.resize import (
 from pqjax.ring import Ring
 
 SMALL = [1, 2, 3, 4, 5, 6]
-FORMS = [Forms(), Forms("choice", True, False), Forms("table", True, False)]
+FORMS = [Forms(), Forms("choice", True), Forms("table", True)]
 BOTH = pytest.mark.parametrize("scheme", [INLINE, STOCKED], ids=["inline", "stocked"])
 
 
@@ -108,24 +109,55 @@ def test_extension_on_every_sharing(scheme, forms, bits, kind):
     np.testing.assert_array_equal(Ring(to).add(*y), Ring(to).reduce(value))
 
 
+SHIFTS = pytest.mark.parametrize("bits,shift", [(2, 1), (3, 1), (4, 2), (5, 4), (6, 3), (6, 5)])
+
+
 @BOTH
-@pytest.mark.parametrize("bits,shift", [(2, 1), (3, 1), (4, 2), (5, 4), (6, 3), (6, 5)])
-def test_truncation_on_every_sharing(scheme, bits, shift):
+@SHIFTS
+@pytest.mark.parametrize("drop", [0, 1])
+def test_truncate_and_reduce_on_every_sharing(scheme, bits, shift, drop):
     x, x0, x1 = every_pair(bits)
-    value = Ring(bits).signed(x)
-    short = run_protocol(
-        lambda p, s: truncate_reduce(p, s, bits, shift), (x0,), (x1,), scheme,
-        truncate_reduce_cost(scheme, x.size, bits, shift),
-    )  # fmt: skip
-    full = run_protocol(
-        lambda p, s: truncate(p, s, bits, shift), (x0,), (x1,), scheme,
-        truncate_cost(scheme, x.size, bits, shift),
+    keep = max(1, bits - shift - drop)
+
+    y = run_protocol(
+        lambda p, s: truncate_reduce(p, s, bits, shift, keep), (x0,), (x1,), scheme,
+        truncate_reduce_cost(scheme, x.size, bits, shift, keep),
     )  # fmt: skip
 
     np.testing.assert_array_equal(
-        Ring(bits - shift).add(*short), Ring(bits - shift).reduce(value >> shift)
+        Ring(keep).add(*y), Ring(keep).reduce(Ring(bits).signed(x) >> shift)
     )
-    np.testing.assert_array_equal(Ring(bits).add(*full), Ring(bits).reduce(value >> shift))
+
+
+@BOTH
+@SHIFTS
+@pytest.mark.parametrize("sign", ["signed", "unsigned", "nonnegative"])
+@pytest.mark.parametrize("forms", FORMS)
+def test_truncation_in_full_width_on_every_sharing(scheme, bits, shift, sign, forms):
+    x, x0, x1 = every_pair(bits)
+    value = x.astype(np.int64) if sign == "unsigned" else Ring(bits).signed(x)
+    keep = value >= (0 if sign == "nonnegative" else -64)
+    how = (sign != "unsigned", sign == "nonnegative", forms)
+
+    y = run_protocol(
+        lambda p, s: truncate(p, s, bits, shift, *how), (x0[keep],), (x1[keep],), scheme,
+        truncate_cost(scheme, int(keep.sum()), bits, shift, *how),
+    )  # fmt: skip
+
+    np.testing.assert_array_equal(Ring(bits).add(*y), Ring(bits).reduce(value[keep] >> shift))
+
+
+@BOTH
+@pytest.mark.parametrize("bits", SMALL)
+def test_less_and_equal_on_every_pair(scheme, bits):
+    _, a, b = every_pair(bits)
+    cost = less_and_equal_cost(scheme, a.size, bits)
+
+    bits0, bits1 = run_protocol(
+        lambda p, s: np.stack(less_and_equal(p, s, bits)), (a,), (b,), scheme, cost
+    )
+
+    np.testing.assert_array_equal(bits0 ^ bits1, np.stack([a < b, a == b]))
 
 
 @BOTH
@@ -142,39 +174,20 @@ def test_relu_on_every_sharing(scheme, forms, bits):
     )
 
 
-FORMATS = [
-    TensorType((1,), 3, 1, signed=False),
-    TensorType((1,), 3, 1),
-    TensorType((1,), 3, 1, nonnegative=True),
-    TensorType((1,), 4, 4),
-    TensorType((1,), 8, 2),
-    TensorType((1,), 7, 5, signed=False),
-    TensorType((1,), 6, 0, signed=False),  # wider than what the shift leaves
-    TensorType((1,), 9, 1, nonnegative=True),
-]
-
-
 @BOTH
 @pytest.mark.parametrize("forms", FORMS[:2])
-@pytest.mark.parametrize("rule", ["wrap", "saturate"])
-@pytest.mark.parametrize("out", FORMATS)
-@pytest.mark.parametrize(
-    "source", [TensorType((1,), 6, 3), TensorType((1,), 6, 3, nonnegative=True),
-               TensorType((1,), 5, 3, signed=False)],
-)  # fmt: skip
-def test_requantization_on_every_sharing(scheme, forms, rule, out, source):
-    x, x0, x1 = every_pair(source.bits)
-    value = Ring(source.bits).signed(x) if source.signed else x.astype(np.int64)
-    shift = source.scale - out.scale
-    half = (1 << max(shift, 0)) >> 1
-    keep = (value >= source.low) & (value + half <= source.high)
-    value, x0, x1 = value[keep], x0[keep], x1[keep]
-    moved = (value + half) >> shift if shift >= 0 else value << -shift
-    wanted = np.clip(moved, out.low, out.high) if rule == "saturate" else moved
-    cost = requantize_cost(scheme, value.size, source, out, rule, forms)
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize("low,high,out", [(0, 3, 2), (0, 7, 4), (0, 0, 1), (-4, 3, 3), (-1, 5, 5)])
+def test_clamp_on_every_sharing(scheme, forms, nonnegative, low, high, out):
+    x, x0, x1 = every_pair(5)
+    value = Ring(5).signed(x)
+    keep = value >= (0 if nonnegative else -16)
+    cost = clamp_cost(scheme, int(keep.sum()), 5, low, Ring(out), nonnegative, forms)
 
     y = run_protocol(
-        lambda p, s: requantize(p, s, source, out, rule, forms), (x0,), (x1,), scheme, cost
-    )
+        lambda p, s: clamp(p, s, 5, low, high, Ring(out), nonnegative, forms),
+        (x0[keep],), (x1[keep],), scheme, cost,
+    )  # fmt: skip
 
-    np.testing.assert_array_equal(Ring(out.bits).add(*y), Ring(out.bits).reduce(wanted))
+    wanted = np.clip(value[keep], low, high)
+    np.testing.assert_array_equal(Ring(out).add(*y), Ring(out).reduce(wanted))

@@ -17,8 +17,8 @@ from pqjax.protocols.resize import (
 )
 from pqjax.ring import Ring
 
-PAPER = Forms("choice", relu_chosen=True, cut_first=False)
-TABLE = Forms("table", relu_chosen=True, cut_first=False)
+PAPER = Forms("choice", relu_chosen=True)
+TABLE = Forms("table", relu_chosen=True)
 N = 2  # elements; even, so that two triples share an OT
 
 
@@ -59,6 +59,11 @@ def test_one_of_many(m, t):
     holds(pick_cost(INLINE, 0, N, m, t), 256 + t * 2**m, 2)
 
 
+def mill_eq(l):
+    q = -(-l // 4)
+    return 256 + 2 * 2**l if q == 1 else 288 * q + 148 * 2 * (q - 1)
+
+
 def test_and_with_its_triple():
     assert and_cost(INLINE, N).bits == N * 148
 
@@ -80,8 +85,12 @@ def test_extension(m, n):
 def test_truncation(l, s):
     reduced = mill(s) + 128 + (l - s)
     assert truncate_reduce_cost(INLINE, N, l, s).bits == N * reduced
-    extended = mill(l - s) + (128 + s if s > 1 else 0)  # B2A into one bit is free
-    assert truncate_cost(INLINE, N, l, s, forms=PAPER).bits == N * (reduced + extended)
+    # SiRNN's own: DESIGN's closed form, with 148 bits for an AND that shares no operand.
+    b2a = lambda bits: 128 + bits if bits > 1 else 0  # noqa: E731
+    own = mill(s) + mill_eq(l - s) + 148 + b2a(l) + b2a(s)
+    assert truncate_cost(INLINE, N, l, s, forms=PAPER).bits == N * own
+    by_parts = reduced + mill(l - s) + b2a(s)  # PrivQuant, proposition 4.1
+    assert by_parts < own
 
 
 @pytest.mark.parametrize("l", [2, 5, 8, 13, 16, 32, 37, 64])
@@ -94,14 +103,14 @@ def test_relu(l):
 def test_max_and_arg_max_are_trees(k):
     l, places = 8, 4
     one = relu_cost(INLINE, N, l, Forms())
-    cost = max_tree_cost(INLINE, k, N, l, True, Forms())
+    cost = max_tree_cost(INLINE, k, N, l, Forms())
     assert cost.bits == (k - 1) * one.bits
     # The last message of one level and the first of the next travel together.
     depth = (k - 1).bit_length()
     assert cost.flows == depth * one.flows - (depth - 1)
     # Pairs of a single vector may leave half a triple OT unused: at least, and nearly.
     floor = (k - 1) * (mill(l - 1) + 2 * (128 + l) + 2 * (128 + places))
-    assert floor <= arg_max_cost(INLINE, k, l, places, True, Forms()).bits <= floor + 144 * k
+    assert floor <= arg_max_cost(INLINE, k, l, places, Forms()).bits <= floor + 144 * k
 
 
 @pytest.mark.parametrize("d1,d2,d3", [(64, 576, 1024), (128, 1152, 784), (10, 1024, 2)])

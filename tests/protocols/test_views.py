@@ -103,7 +103,7 @@ def shared(x):
 
 SHARED = {
     "relu": lambda p, x: relu(p, x, 4, Forms()),
-    "relu, chosen": lambda p, x: relu(p, x, 4, Forms("choice", True, False)),
+    "relu, chosen": lambda p, x: relu(p, x, 4, Forms("choice", True)),
     "extend": lambda p, x: extend(p, x, 4, 7),
     "truncate": lambda p, x: truncate_reduce(p, x, 4, 2),
     "mux": lambda p, x: select(p, x, (x & 1).astype(np.uint8), Ring(4)),

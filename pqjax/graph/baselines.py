@@ -1,0 +1,214 @@
+"""How published systems run the same integers: wider rings, more steps. For comparison only."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pqjax.errors import GraphError
+from pqjax.graph.ir import (
+    Add,
+    ArgMax,
+    AvgPool,
+    Conv,
+    Dense,
+    Extend,
+    Flatten,
+    Graph,
+    MaxPool,
+    Narrow,
+    Node,
+    PadChannels,
+    Relu,
+    Requantize,
+    ScaleUp,
+    Subsample,
+    TensorType,
+    Truncate,
+    TruncateReduce,
+)
+from pqjax.graph.rewrite import Pass
+from pqjax.graph.validate import Interval, validate, width_for
+
+_SAME_RING = (Relu, AvgPool, MaxPool, Flatten, Add, Subsample, PadChannels)
+
+
+def terms(graph: Graph, node: Conv | Dense) -> int:
+    """Products that one accumulator sums."""
+    source = graph.source(node)
+    if isinstance(node, Dense):
+        return source.n
+    return node.kernel[0] * node.kernel[1] * source.shape[2] // node.groups
+
+
+def _rings(graph: Graph) -> dict[str, str]:
+    """For every node a representative of those that must have its width."""
+    parent = {node.name: node.name for node in graph}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for node in graph:
+        if isinstance(node, _SAME_RING):
+            for source in node.sources:
+                parent[root(source)] = root(node.name)
+    return {name: root(name) for name in parent}
+
+
+def _pool_room(graph: Graph, name: str) -> int:
+    """Bits that average pools behind this accumulator add."""
+    room = 0
+    for reader in graph.readers[name]:
+        if isinstance(reader, AvgPool):
+            area = reader.window[0] * reader.window[1] * reader.multiplier
+            room = max(room, (area - 1).bit_length() + _pool_room(graph, reader.name))
+        elif isinstance(reader, _SAME_RING):
+            room = max(room, _pool_room(graph, reader.name))
+    return room
+
+
+def _worst_case_widths(graph: Graph) -> Graph:
+    rings, known = _rings(graph), validate(graph)
+    wide: dict[str, int] = {}
+    fixed: set[str] = set()
+    for node in graph:
+        ring = rings[node.name]
+        if isinstance(node, (Conv, Dense)):
+            bits = node.weight_bits + graph.source(node).bits
+            bits += (terms(graph, node) - 1).bit_length() + _pool_room(graph, node.name)
+            wide[ring] = max(wide.get(ring, 0), node.out.bits, bits)
+        elif not isinstance(node, _SAME_RING):
+            low, high = known[node.name]
+            loses = isinstance(node, Requantize) and (
+                node.rule == "saturate" or (low, high) == (node.out.low, node.out.high)
+            )
+            if loses or not isinstance(node, (Requantize, Extend)) or not node.out.signed:
+                fixed.add(ring)  # its width is part of what it computes
+    nodes = []
+    for node in graph:
+        ring = rings[node.name]
+        bits = wide.get(ring, node.out.bits) if ring not in fixed else node.out.bits
+        nodes.append(dataclasses.replace(node, out=dataclasses.replace(node.out, bits=bits)))
+    return Graph(tuple(nodes))
+
+
+def _extended_residuals(graph: Graph) -> Graph:
+    """Every addition one bit wider than its operands, both extended to it; then narrowed again."""
+    nodes: list[Node] = []
+    for node in graph:
+        if not isinstance(node, Add) or node.out.bits >= 64:
+            nodes.append(node)
+            continue
+        wide = dataclasses.replace(node.out, bits=node.out.bits + 1, nonnegative=False)
+        names = []
+        for i, source in enumerate(node.sources):
+            names.append(f"{node.name}.operand{i}")
+            known = graph[source].out.nonnegative
+            out = dataclasses.replace(wide, nonnegative=known)
+            nodes.append(Extend(names[-1], (source,), out))
+        nodes.append(Add(f"{node.name}.wide", tuple(names), wide))
+        nodes.append(Narrow(node.name, (f"{node.name}.wide",), node.out))
+    return Graph(tuple(nodes))
+
+
+def uniform_ring(bits: int) -> Pass:
+    """Everything in one ring of `bits` bits, weights included, as CrypTFlow2 does.
+
+    Raises (when applied):
+      GraphError: names a node whose values need more bits than the ring has.
+    """
+
+    def whole(graph: Graph) -> Graph:
+        known = validate(graph)
+        nodes: list[Node] = []
+        for node in graph:
+            _check_fits(graph, node, known[node.name], bits)
+            nodes += _in_ring(graph, node, bits)
+        return Graph(tuple(nodes))
+
+    return Pass(
+        f"uniform-{bits}-bit-ring",
+        f"every tensor in {bits} bits",
+        f"values that fit {bits} bits",
+        "CrypTFlow2, eprint 2020/1002",
+        whole=whole,
+    )
+
+
+def _check_fits(graph: Graph, node: Node, interval: Interval, bits: int) -> None:
+    declared = node.out.bits + (not node.out.signed)
+    if isinstance(node, (Conv, Dense)) and declared > bits and node.widths != "empirical":
+        raise GraphError(
+            f"{node.name} ({node.kind}): its accumulator takes {declared} bits, more than the "
+            f"uniform ring's {bits}: requantize before it, or use another protocol"
+        )
+    need = width_for(*interval)
+    if need > bits and not isinstance(node, (Conv, Dense)):
+        raise GraphError(
+            f"{node.name} ({node.kind}): its values take {need} bits, more than the uniform ring's "
+            f"{bits}: use another protocol"
+        )
+
+
+def _in_ring(graph: Graph, node: Node, bits: int) -> list[Node]:
+    """One node as it runs in the uniform ring."""
+    out = dataclasses.replace(
+        node.out, bits=bits, signed=True, nonnegative=node.out.low == 0 and node.out.bits < bits
+    )
+    if isinstance(node, (Conv, Dense)):
+        open_sign = dataclasses.replace(out, nonnegative=False)
+        return [dataclasses.replace(node, out=open_sign, weight_bits=bits, widths="empirical")]
+    if isinstance(node, ArgMax):
+        return [node]
+    if isinstance(node, (Extend, Truncate, TruncateReduce)) and not _drops(graph, node):
+        if isinstance(node, Extend):
+            return [Extend(node.name, node.sources, out)]
+        return [Truncate(node.name, node.sources, out, node.shift, node.rounding)]
+    if isinstance(node, (Narrow, TruncateReduce)):
+        return _reduced(graph, node, out, bits)
+    if isinstance(node, ScaleUp):
+        name = f"{node.name}.wide"
+        wide = TensorType(out.shape, bits + node.shift, out.scale)
+        return [
+            dataclasses.replace(node, name=name, out=wide), Narrow(node.name, (name,), out)
+        ]  # fmt: skip
+    return [dataclasses.replace(node, out=out)]
+
+
+def _drops(graph: Graph, node: Node) -> bool:
+    """Whether only low bits of a truncation's result are kept."""
+    source = graph.source(node)
+    return isinstance(node, TruncateReduce) and node.out.bits < source.bits - node.shift
+
+
+def _reduced(graph: Graph, node: Node, out: TensorType, bits: int) -> list[Node]:
+    """Low bits only: dropped and extended again, because the uniform ring would keep the others."""
+    source, made = node.sources[0], []
+    if isinstance(node, TruncateReduce):
+        source = f"{node.name}.shifted"
+        whole = dataclasses.replace(out, nonnegative=False)
+        made.append(Truncate(source, node.sources, whole, node.shift, node.rounding))
+    held = graph.source(node)
+    if isinstance(node, Narrow) and node.out.low <= held.low and held.high <= node.out.high:
+        return [Extend(node.name, node.sources, out)]
+    if node.out.bits + (not node.out.signed) >= bits:
+        return [*made, Narrow(node.name, (source,), out)]
+    low = f"{node.name}.low"
+    return [*made, Narrow(low, (source,), node.out), Extend(node.name, (low,), out)]
+
+
+WORST_CASE_WIDTHS = Pass(
+    "worst-case-widths",
+    "l_acc = l_w + l_x + ceil(log2 K)",
+    "accumulators whose readers take any width",
+    "PrivQuant, section 4.1.1",
+    whole=_worst_case_widths,
+)
+EXTENDED_RESIDUALS = Pass(
+    "extend-residuals",
+    "a + b = Ext(a) + Ext(b) in one bit more",
+    "nothing",
+    "SiRNN, as PrivQuant figure 5a draws it",
+    whole=_extended_residuals,
+)

@@ -1,0 +1,127 @@
+"""From the nodes users write to the steps that protocols run.
+
+A `Requantize` becomes shift, clamp, fit (PrivQuant's algorithm 1 with exact saturation); what compares
+values gets a bit of headroom, so that the difference of any two of them fits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pqjax.graph.ir import (
+    ArgMax,
+    Clamp,
+    Extend,
+    Graph,
+    MaxPool,
+    Narrow,
+    Node,
+    Relu,
+    Requantize,
+    ScaleUp,
+    TensorType,
+    Truncate,
+    rounding_half,
+)
+
+
+class _Steps:
+    """Nodes made one after the other, each reading the one before."""
+
+    def __init__(self, name: str, source: str, format: TensorType) -> None:
+        self.name, self.source, self.format = name, source, format
+        self.nodes: list[Node] = []
+
+    def add(self, kind: type[Node], suffix: str, out: TensorType, **fields) -> None:
+        node = kind(f"{self.name}.{suffix}", (self.source,), out, **fields)
+        self.nodes.append(node)
+        self.source, self.format = node.name, out
+
+    def fit(self, out: TensorType) -> None:
+        """The same value in another format; values that do not fit wrap around."""
+        here = self.format
+        if here == out:
+            return
+        if out.low <= here.low and here.high <= out.high and out.bits >= here.bits:
+            self.add(Extend, "extend", out)
+            return
+        if out.bits > here.bits:  # through the wide signed or unsigned format, then read anew
+            wide = dataclasses.replace(out, signed=here.signed, nonnegative=here.nonnegative)
+            self.add(Extend, "extend", wide)
+        self.add(Narrow, "narrow", out)
+
+
+def lower(node: Requantize, source: TensorType) -> tuple[Node, ...]:
+    """The steps of one requantization; the last one has its name and its format.
+
+        shift > 0   Trunc by the shift, in full width
+        shift < 0   extend by what the result needs, times 2^-shift
+        saturate    ReLU or clamp, where the shifted source can leave the range
+        then        keep the low bits, or extend
+
+    Truncation in full width is what the published protocols begin with; the passes shorten it.
+    """
+    steps = _Steps(node.name, node.sources[0], source)
+    out, shift = node.out, source.scale - node.out.scale
+    low, high = source.low, source.high
+    if shift > 0:
+        half = rounding_half(shift, node.rounding)
+        low, high = (low + half) >> shift, (high + half) >> shift
+        shifted = dataclasses.replace(source, scale=out.scale)
+        steps.add(Truncate, "shift", shifted, shift=shift, rounding=node.rounding)
+    elif shift < 0:
+        low, high = low << -shift, high << -shift
+        bits = out.bits + shift
+        held = low >= out.low and high <= out.high
+        if (node.rule == "wrap" or held) and bits > source.bits:
+            steps.add(Extend, "extend", dataclasses.replace(source, bits=bits))
+        elif node.rule == "wrap" and 1 <= bits < source.bits and not held:
+            steps.fit(dataclasses.replace(source, bits=bits, nonnegative=False))
+        here = steps.format
+        scaled = dataclasses.replace(here, bits=here.bits - shift, scale=out.scale)
+        steps.add(ScaleUp, "scale", scaled, shift=-shift)
+    below, above = low < out.low, high > out.high
+    if node.rule == "saturate" and (below or above):
+        here = steps.format
+        if below and not above and out.low == 0:
+            steps.add(Relu, "relu", dataclasses.replace(here, nonnegative=True))
+        else:
+            if not here.signed:
+                wide = dataclasses.replace(here, bits=here.bits + 1, signed=True, nonnegative=True)
+                steps.add(Extend, "sign", wide)
+            steps.add(Clamp, "clamp", out, low=out.low, high=out.high)
+    steps.fit(out)
+    if not steps.nodes:  # nothing to do, but the name must be there to be read
+        steps.add(Extend, "keep", out)
+    return (*steps.nodes[:-1], dataclasses.replace(steps.nodes[-1], name=node.name))
+
+
+def with_headroom(node: MaxPool | ArgMax, source: TensorType) -> tuple[Node, ...]:
+    """The node on signed values whose differences fit, between an extension and a cut if need be."""
+    if node.headroom:
+        return (node,)
+    if source.signed and source.nonnegative:
+        return (dataclasses.replace(node, headroom=True),)
+    steps = _Steps(node.name, node.sources[0], source)
+    wide = dataclasses.replace(
+        source, bits=source.bits + 1, signed=True, nonnegative=not source.signed
+    )
+    steps.add(Extend, "headroom", wide)
+    if isinstance(node, ArgMax):
+        return (*steps.nodes, dataclasses.replace(node, sources=(steps.source,), headroom=True))
+    pooled = dataclasses.replace(wide, shape=node.out.shape)
+    steps.add(MaxPool, "max", pooled, window=node.window, stride=node.stride, headroom=True)
+    return (*steps.nodes, Narrow(node.name, (steps.source,), node.out))
+
+
+def lower_all(graph: Graph) -> Graph:
+    """Every requantization and comparison replaced by its steps."""
+    nodes: list[Node] = []
+    for node in graph:
+        if isinstance(node, Requantize):
+            nodes += lower(node, graph.source(node))
+        elif isinstance(node, (MaxPool, ArgMax)):
+            nodes += with_headroom(node, graph.source(node))
+        else:
+            nodes.append(node)
+    return Graph(tuple(nodes))

@@ -1,0 +1,147 @@
+"""Clamping shared values to a range: the saturation of a requantization."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pqjax.ot.endpoint import Scheme
+from pqjax.protocols.compare import and_bits, and_cost, draw_triples, negative, negative_cost
+from pqjax.protocols.party import Party
+from pqjax.protocols.resize import Forms, extend, extend_cost, select, select_cost
+from pqjax.ring import Ring
+from pqjax.wire.cost import Cost
+
+
+def _flip(party: Party, b: np.ndarray) -> np.ndarray:
+    """NOT of an XOR-shared bit: rank 0 flips its share."""
+    return b ^ np.uint8(1 - party.rank)
+
+
+def _constant(party: Party, ring: Ring, value: int) -> np.ndarray:
+    """This party's share of a public constant: all of it at rank 0."""
+    return ring.reduce(value if party.rank == 0 else 0)
+
+
+def clamp_from_zero(
+    party: Party, x: np.ndarray, bits: int, high: int, out: Ring, nonnegative: bool, forms: Forms
+) -> np.ndarray:
+    """[min(max(x, 0), high)]^out of a signed x: ReLU and saturation in one step.
+
+    With n = [x < 0] and o = [x > high], y = x + o (high - x) + n (0 - x), both products in the few
+    bits of the result. o is the sign of x - high - 1, which can only wrap around where x is
+    negative, so the two comparisons run side by side and o = not n AND sign.
+
+      1. as one comparison of 2 n elements (n if x is known to be nonnegative).
+      2. as one AND of n bits (not if nonnegative).
+      3. as one MUX of 2 n elements (n if nonnegative).
+
+    Cost: `clamp_from_zero_cost`.
+    """
+    ring = Ring(bits)
+    n = x.size
+    above = ring.sub(x, _constant(party, ring, high + 1))
+    narrow = out.reduce(x)
+    to_high = out.sub(_constant(party, out, high), narrow)
+    with party.messenger.step("clamp"):
+        if nonnegative:
+            over = _flip(party, negative(party, above, bits))
+            return out.add(narrow, select(party, to_high, over, out, forms.relu_chosen))
+        signs = negative(party, np.concatenate([x, above]), bits)
+        below = signs[:n]
+        triples = draw_triples(party, n)
+        over = and_bits(party, _flip(party, below), _flip(party, signs[n:]), triples)
+        moves = select(
+            party,
+            np.concatenate([to_high, out.neg(narrow)]),
+            np.concatenate([over, below]),
+            out,
+            forms.relu_chosen,
+        )
+    return out.add(narrow, out.add(moves[:n], moves[n:]))
+
+
+def clamp_from_zero_cost(
+    scheme: Scheme, n: int, bits: int, out: Ring, nonnegative: bool, forms: Forms
+) -> Cost:
+    """A comparison and a MUX; twice as many and an AND where the sign is open."""
+    if nonnegative:
+        return negative_cost(scheme, n, bits) + select_cost(scheme, n, out, forms.relu_chosen)
+    return (
+        negative_cost(scheme, 2 * n, bits)
+        + and_cost(scheme, n)
+        + select_cost(scheme, 2 * n, out, forms.relu_chosen)
+    )
+
+
+def clamp_between(
+    party: Party, x: np.ndarray, bits: int, low: int, high: int, out: Ring, forms: Forms
+) -> np.ndarray:
+    """[min(max(x, low), high)]^out of a signed x, for any low <= 0 <= high.
+
+    One more bit keeps x - high - 1 and x - low from wrapping around; then two comparisons and two
+    MUX as in `clamp_from_zero`. Cost: `clamp_between_cost`.
+    """
+    ring = Ring(bits + 1)
+    n = x.size
+    with party.messenger.step("clamp"):
+        wide = extend(party, x, bits, bits + 1, forms=forms)
+        above = ring.sub(wide, _constant(party, ring, high + 1))
+        below = ring.sub(wide, _constant(party, ring, low))
+        signs = negative(party, np.concatenate([above, below]), bits + 1)
+        narrow = out.reduce(x)
+        moves = select(
+            party,
+            np.concatenate([out.sub(_constant(party, out, at), narrow) for at in (high, low)]),
+            np.concatenate([_flip(party, signs[:n]), signs[n:]]),
+            out,
+            forms.relu_chosen,
+        )
+    return out.add(narrow, out.add(moves[:n], moves[n:]))
+
+
+def clamp_between_cost(scheme: Scheme, n: int, bits: int, out: Ring, forms: Forms) -> Cost:
+    """An extension by one bit, two comparisons, two MUX."""
+    return (
+        extend_cost(scheme, n, bits, bits + 1, forms=forms)
+        + negative_cost(scheme, 2 * n, bits + 1)
+        + select_cost(scheme, 2 * n, out, forms.relu_chosen)
+    )
+
+
+def clamp(
+    party: Party,
+    x: np.ndarray,
+    bits: int,
+    low: int,
+    high: int,
+    out: Ring,
+    nonnegative: bool,
+    forms: Forms,
+) -> np.ndarray:
+    """[min(max(x, low), high)]^out of a signed x, for any low <= 0 <= high.
+
+    Args:
+      party: this party.
+      x: (n,) shares mod 2^bits.
+      bits: their width.
+      low: smallest result.
+      high: largest result.
+      out: the result's ring, of at most `bits` bits.
+      nonnegative: the fact that x is not negative.
+      forms: forms of the small protocols.
+
+    Returns:
+      (n,) shares in `out`. Cost: `clamp_cost`.
+    """
+    if low == 0 or nonnegative:
+        return clamp_from_zero(party, x, bits, high, out, nonnegative, forms)
+    return clamp_between(party, x, bits, low, high, out, forms)
+
+
+def clamp_cost(
+    scheme: Scheme, n: int, bits: int, low: int, out: Ring, nonnegative: bool, forms: Forms
+) -> Cost:
+    """The cheaper form where the range begins at 0 or the sign is known."""
+    if low == 0 or nonnegative:
+        return clamp_from_zero_cost(scheme, n, bits, out, nonnegative, forms)
+    return clamp_between_cost(scheme, n, bits, out, forms)

@@ -147,7 +147,7 @@ def _infer(args: argparse.Namespace) -> int:
                 deadline_s=args.deadline, patience_s=args.patience, progress=_Bar(),
             )
         )  # fmt: skip
-        graph = session.plan.graph
+        graph = session.plan.source
         if picture is not None:
             given = picture_input(graph, picture)[None]
         assert given is not None

@@ -15,11 +15,18 @@ from collections.abc import Callable
 import numpy as np
 
 from pqjax.engine.execute import Preparation, Progress, command, infer, prepare
-from pqjax.errors import Drift, GraphError, InputError, PqjaxError, WireError
+from pqjax.errors import (
+    Drift,
+    GraphError,
+    HandshakeError,
+    InputError,
+    PqjaxError,
+    WireError,
+)
 from pqjax.graph.ir import Weights
 from pqjax.graph.reference import check_input
 from pqjax.graph.validate import validate
-from pqjax.planner.plan import Plan, read_plan
+from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, Plan, read_plan
 from pqjax.protocols.party import Party, make_party, run_pair
 from pqjax.wire.channel import DEADLINE_S, Wire
 from pqjax.wire.handshake import greet_client, greet_server, turn_away
@@ -143,9 +150,19 @@ def connect(
             assert document is not None
             plan = read_plan(document)
         return Session(make_party(wire, 1, plan.preset.scheme), plan, progress)
+    except HandshakeError:
+        _hang_up(wire)
+        raise
     except BaseException:
         wire.abort()
         raise
+
+
+def _hang_up(wire: Wire) -> None:
+    """Ends a wire after what was sent has gone out: the other side is to hear why."""
+    with contextlib.suppress(WireError):
+        wire.close()
+    wire.abort()
 
 
 def serve_wire(wire: Wire, plan: Plan, weights: Weights, progress: Progress | None = None) -> Trace:
@@ -171,8 +188,8 @@ def serve_wire(wire: Wire, plan: Plan, weights: Weights, progress: Progress | No
 def _next_command(party: Party) -> int:
     """Waits for the client's next wish; its phase is known only once it is read."""
     messenger = party.messenger
-    with messenger.layer("online", "begin"):
-        code = int(messenger.receive(8)[0])
+    with messenger.layer("online", BEGIN_LAYER):
+        code = int(messenger.receive(COMMAND_BITS)[0])
         if code == PREPARE:
             messenger.trace.entries[-1].phase = "offline"
     return code
@@ -267,6 +284,8 @@ class Server:
             finally:
                 self._room.release()
         except PqjaxError as error:
+            if isinstance(error, HandshakeError):
+                _hang_up(wire)
             self._ended(None, error)
         except Exception as error:  # a bug: this session ends, the server goes on
             failure = WireError(f"internal error in this session: {type(error).__name__}")

@@ -77,12 +77,10 @@ def test_a_client_that_is_killed_in_a_layer_ends_its_session_only():
         session.prepare()
         wire = session._party.messenger.wire
         session._party.messenger.send(np.array([2], np.uint8), 8)  # infer, and then nothing more
-        wire.abort()
+        wire.close()
         error = ends.get(timeout=30)
 
-        # An abort may overtake the command queued before it.
-        assert isinstance(error, PeerGone)
-        assert "conv1/masked input" in str(error) or str(error).startswith("begin")
+        assert isinstance(error, PeerGone) and "conv1/masked input" in str(error)
         answers(address)
 
 
@@ -133,8 +131,7 @@ def test_another_plan_is_refused_on_both_sides():
         other = pqjax.plan(GRAPH, protocol="privquant")
         with pytest.raises(HandshakeError, match="plan"):
             pqjax.connect(address, plan=other)
-        # The client may hang up before its own verdict is out.
-        assert isinstance(ends.get(timeout=30), (HandshakeError, PeerGone))
+        assert isinstance(ends.get(timeout=30), HandshakeError)
         answers(address)
 
 

@@ -191,7 +191,13 @@ def _labels(path: str | None) -> list[str] | None:
 
 def _plan(args: argparse.Namespace) -> int:
     graph, _, _ = load_model(args.model)
-    print(plan(graph, args.protocol, args.link).table())
+    print(plan(graph, args.protocol, args.link).table(args.variants))
+    return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    graph, _, _ = load_model(args.model)
+    print(plan(graph, args.protocol, args.link).explain(args.layer))
     return 0
 
 
@@ -273,10 +279,19 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--verbose", action="store_true", help="print all outputs")
     network(infer)
 
-    shown = add("plan", _plan, "print what every layer costs")
+    def planned(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        known = ", ".join(sorted(PRESETS))
+        made.add_argument("--protocol", default="pqjax", help=f"one of {known}")
+        made.add_argument("--link", type=link, default=None, help="predict seconds on this network")
+        return made
+
+    shown = planned(add("plan", _plan, "print what every layer costs"))
     shown.add_argument("model", help="network file (.npz)")
-    shown.add_argument("--protocol", default="pqjax", help=f"one of {', '.join(sorted(PRESETS))}")
-    shown.add_argument("--link", type=link, default=None, help="predict seconds on this network")
+    shown.add_argument("--variants", action="store_true", help="also what was not chosen")
+
+    explained = planned(add("explain", _explain, "print why a layer runs as it does"))
+    explained.add_argument("model", help="network file (.npz)")
+    explained.add_argument("layer", help="a layer's name, see `pqjax plan`")
 
     certs = add("certs", _certs, "make certificates for both sides")
     certs.add_argument("folder")

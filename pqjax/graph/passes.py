@@ -25,7 +25,6 @@ from pqjax.graph.ir import (
     Relu,
     ScaleUp,
     Subsample,
-    TensorType,
     Truncate,
     TruncateReduce,
 )
@@ -262,12 +261,6 @@ def _all_operands(graph: Graph) -> Graph:
         if not isinstance(edit, str):
             graph = edit.apply(graph)
     return graph
-
-
-def describe(out: TensorType) -> str:
-    """A format in a few characters: bits, +/- for its sign."""
-    sign = "u" if not out.signed else "+" if out.nonnegative else "s"
-    return f"{sign}{out.bits}@{out.scale}"
 
 
 LOWER = Pass(

@@ -41,12 +41,12 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Applied:
-    """A pass that was run: the price of the whole graph before and after, and its nodes after."""
+    """A pass that was run: the whole graph's price before and after, and what it made."""
 
     rewrite: Pass
     before: float
     after: float
-    nodes: int
+    graph: Graph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,44 +169,25 @@ class Plan:
                 )
         return found
 
-    def table(self) -> str:
-        """Per layer: widths, variant, bits, flows and, for a link, its seconds."""
-        rows = [
-            ("layer", "kind", "bits", "variant", "offline MiB", "online MiB", "flows", "seconds")
-        ]
-        for step in self.steps:
-            source = "" if not step.node.sources else f"{self.graph.source(step.node).bits}->"
-            both = step.cost.offline + step.cost.online
-            rows.append(
-                (
-                    step.node.name,
-                    step.node.kind,
-                    f"{source}{step.node.out.bits}",
-                    step.variant or "",
-                    _mib(step.cost.offline.bits),
-                    _mib(step.cost.online.bits),
-                    str(both.flows),
-                    f"{self.link.seconds(*both.sent, both.flows):.2f}" if self.link else "",
-                )
-            )
-        stock = self.cost("offline", STOCK_LAYER)
-        if stock.bits:
-            rows.append((STOCK_LAYER, "", "", "", _mib(stock.bits), _mib(0), str(stock.flows), ""))
-        offline, online = self.cost("offline"), self.cost("online")
-        rows.append(
-            ("total", "", "", "", _mib(offline.bits), _mib(online.bits),
-             str((offline + online).flows), f"{self.seconds():.2f}" if self.link else "")
-        )  # fmt: skip
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        return "\n".join(
-            "  ".join(cell.ljust(w) if i < 4 else cell.rjust(w)
-                      for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
-            for row in rows
-        )  # fmt: skip
+    def table(self, variants: bool = False) -> str:
+        """Per layer: formats, variant, bits, flows and, for a link, its seconds.
 
+        Args:
+          variants: a line for every variant of a linear layer, too.
+        """
+        from pqjax.planner.report import table
 
-def _mib(bits: int) -> str:
-    return f"{bits / 8 / 2**20:.3f}"
+        return table(self, variants)
+
+    def explain(self, layer: str) -> str:
+        """How one layer is run, what else it could be, and why this was chosen.
+
+        Raises:
+          PlanError: there is no such layer; names those that sound like it.
+        """
+        from pqjax.planner.report import explain
+
+        return explain(self, layer)
 
 
 def plan(
@@ -275,7 +256,7 @@ def rewrite(graph: Graph, preset: Preset, link: Link | None) -> tuple[Graph, tup
     for each in preset.passes:
         graph = each(graph, price)
         after = price_of(graph, [node.name for node in graph], price)
-        applied.append(Applied(each, before, after, len(graph.nodes)))
+        applied.append(Applied(each, before, after, graph))
         before = after
     return graph, tuple(applied)
 

@@ -1,0 +1,104 @@
+"""What plans say about themselves: every layer, every variant, and why."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+import pqjax
+from pqjax.cli import main
+from pqjax.errors import GraphError, PlanError
+from pqjax.graph import Conv, Dense, Graph, TensorType, load_model
+from pqjax.planner import PRESETS
+from pqjax.planner.cost import linear_cost
+
+MODEL = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints" / "minionn_w2a4.npz"
+GRAPH = load_model(MODEL)[0]
+
+
+@pytest.mark.parametrize("protocol", list(PRESETS))
+def test_every_layer_is_explained(protocol):
+    made = pqjax.plan(GRAPH, protocol)
+
+    for node in GRAPH:
+        text = made.explain(node.name)
+        assert text.startswith(f"{node.name}: {node.kind}")
+        if isinstance(node, (Conv, Dense)):
+            assert all(variant in text for variant in made.preset.variants)
+            assert text.count("<- chosen") == 1
+        else:
+            assert "Runs as" in text or "no step of its own" in text
+
+
+@pytest.mark.parametrize("protocol", list(PRESETS))
+def test_the_variant_chosen_is_the_cheapest_of_those_listed(protocol):
+    made = pqjax.plan(GRAPH, protocol)
+    for step in made.steps:
+        if isinstance(step.node, (Conv, Dense)):
+            costs = [
+                linear_cost(made.graph, step.node, made.preset, v) for v in made.preset.variants
+            ]
+            if not made.preset.scheme.stocked:
+                assert step.cost.bits == min(cost.bits for cost in costs)
+
+
+def test_a_forced_variant_says_so():
+    made = pqjax.plan(GRAPH, "privquant", variants={"conv2": "1-extend-w-choose-x"})
+
+    assert "asked for by the caller" in made.explain("conv2")
+    assert "(4-extend-x-choose-w)" in made.table(variants=True)
+    assert "1-extend-w-choose-x" in next(t for t in made.table().splitlines() if "conv2" in t)
+
+
+def test_passes_say_what_they_saved():
+    made = pqjax.plan(GRAPH, "privquant")
+
+    text = made.explain("act1")
+
+    assert "trunc-by-tr" in text and "MiB" in text and "Trunc(l, s) = Ext" in text
+    for applied, following in zip(made.applied, made.applied[1:], strict=False):
+        assert applied.after == following.before
+        if applied.rewrite.site is not None:
+            assert applied.after <= applied.before
+
+
+def test_unknown_layers_are_refused_with_names_that_are_near():
+    made = pqjax.plan(GRAPH)
+
+    with pytest.raises(PlanError, match="no layer named 'conv22'; did you mean conv2"):
+        made.explain("conv22")
+
+
+@pytest.mark.parametrize("protocol", list(PRESETS))
+def test_the_command_explains(protocol, capsys):
+    assert main(["explain", str(MODEL), "conv2", "--protocol", protocol, "--link", "lan"]) == 0
+    assert "<- chosen" in capsys.readouterr().out
+    assert main(["plan", str(MODEL), "--protocol", protocol, "--variants"]) == 0
+    assert "conv7" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["explain", str(MODEL), "relu99"],
+                                   ["explain", str(MODEL), "conv1", "--protocol", "nope"]])  # fmt: skip
+def test_the_command_refuses_unknown_names_in_one_line(words, capsys):
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("pqjax: ") and said.count("\n") == 1
+
+
+def test_a_width_beyond_the_uniform_ring_names_its_node():
+    nodes = list(GRAPH.nodes)
+    wide = dataclasses.replace(nodes[1].out, bits=40)
+    nodes[1] = dataclasses.replace(nodes[1], out=wide)
+    nodes[2] = dataclasses.replace(nodes[2], out=dataclasses.replace(wide, nonnegative=True))
+
+    with pytest.raises(GraphError, match="conv1.*40 bits.*37"):
+        pqjax.plan(Graph(tuple(nodes)), "cryptflow2")
+
+
+def test_additions_that_are_not_aligned_name_their_node():
+    image = pqjax.graph.Input("x", (), TensorType((2,), 4, 1))
+    other = pqjax.graph.Requantize("y", ("x",), TensorType((2,), 4, 0), rounding="floor")
+    total = pqjax.graph.Add("sum", ("x", "y"), TensorType((2,), 5, 1))
+
+    with pytest.raises(GraphError, match="sum.*scale must agree, got 1 and 0: requantize"):
+        pqjax.plan(Graph((image, other, total)))

@@ -15,8 +15,10 @@ from pqjax.graph import (
     Graph,
     Input,
     MaxPool,
+    PadChannels,
     Relu,
     Requantize,
+    Subsample,
     TensorType,
     reach,
     validate,
@@ -215,3 +217,83 @@ def run_both(plan, weights, x, deadline_s=120.0):
         return run
 
     return run_pair(side(0), side(1), deadline_s)
+
+
+def resnet32(weight_bits=3, bits=6, residual_bits=8, seed=0, blocks=5, stages=(16, 32, 64)):
+    """ResNet32's shape for CIFAR-100 (31 convolutions, one dense layer) with random weights."""
+    rng = np.random.default_rng(seed)
+    side = 32
+    nodes = [Input("image", (), TensorType((side, side, 3), 8, 8))]
+    weights = {}
+
+    def add(kind, name, sources, out, **fields):
+        nodes.append(kind(name, sources, out, **fields))
+        return out
+
+    def conv(name, source, x, channels, stride, width, interval, more=0):
+        """A convolution whose ring holds its sums, `more` on top and a rounding."""
+        shape = (3, 3, x.shape[2], channels)
+        half = 2 ** (width - 1)
+        weights[f"{name}/weight"] = rng.integers(-half, half, shape) * (rng.random(shape) < 0.4)
+        weights[f"{name}/bias"] = rng.integers(-9, 9, channels)
+        size = -(-x.shape[0] // stride)
+        out = TensorType((size, size, channels), 40, x.scale + 3)
+        margin = ((1, 1), (1, 1)) if stride == 1 or x.shape[0] % 2 else ((0, 1), (0, 1))
+        node = Conv(name, (source,), out, (3, 3), (stride, stride), margin, width, 3)
+        low, high = reach(node, interval, weights)
+        wide = dataclasses.replace(out, bits=width_for(low - more, high + more + 64))
+        nodes.append(dataclasses.replace(node, out=wide))
+        return wide
+
+    def relu(name, source, x):
+        return add(Relu, name, (source,), dataclasses.replace(x, nonnegative=True))
+
+    def positive(shape, width, scale):
+        return TensorType(shape, width, scale, nonnegative=True)
+
+    x = conv("conv1", "image", nodes[0].out, stages[0], 1, max(weight_bits, 4), (-128, 127))
+    relu("relu1", "conv1", x)
+    r, at = positive(x.shape, residual_bits, 4), "res1"
+    add(Requantize, at, ("relu1",), r)
+    for stage, channels in enumerate(stages):
+        for block in range(blocks):
+            name = f"s{stage + 1}b{block + 1}"
+            stride = 2 if stage and not block else 1
+            a = positive(r.shape, bits, r.scale - (residual_bits - bits))
+            add(Requantize, f"{name}.in", (at,), a, rounding="floor")
+            x = conv(f"{name}.conv1", f"{name}.in", a, channels, stride, weight_bits, (0, a.high))
+            relu(f"{name}.relu1", f"{name}.conv1", x)
+            h = positive(x.shape, bits, 2)
+            add(Requantize, f"{name}.mid", (f"{name}.relu1",), h)
+            scale = h.scale + 3
+            top = r.high << (scale - r.scale)
+            x = conv(f"{name}.conv2", f"{name}.mid", h, channels, 1, weight_bits, (0, h.high), top)
+            short = at
+            if stride == 2:
+                half = dataclasses.replace(r, shape=(x.shape[0], x.shape[1], r.shape[2]))
+                add(Subsample, f"{name}.half", (at,), half, stride=(2, 2))
+                side = (channels - r.shape[2]) // 2
+                short = f"{name}.pad"
+                out = dataclasses.replace(half, shape=x.shape)
+                add(PadChannels, short, (f"{name}.half",), out, before=side, after=side)
+            add(Requantize, f"{name}.short", (short,), x, rule="wrap")
+            add(Add, f"{name}.add", (f"{name}.conv2", f"{name}.short"), x)
+            relu(f"{name}.relu2", f"{name}.add", x)
+            r, at = positive(x.shape, residual_bits, r.scale), f"{name}.out"
+            add(Requantize, at, (f"{name}.relu2",), r)
+    side = r.shape[0]
+    more = 2 * (side.bit_length() - 1)
+    add(Requantize, "wide", (at,), positive(r.shape, residual_bits + more, r.scale), rule="wrap")
+    pooled = positive((1, 1, r.shape[2]), residual_bits + more, r.scale + more)
+    add(AvgPool, "pool", ("wide",), pooled, window=(side, side), stride=(side, side))
+    add(Requantize, "pooled", ("pool",), positive(pooled.shape, 8, r.scale))
+    add(Flatten, "flatten", ("pooled",), positive((pooled.n,), 8, r.scale))
+    fc = max(weight_bits, 4)
+    weights["fc/weight"] = rng.integers(-(2 ** (fc - 1)), 2 ** (fc - 1), (pooled.n, 100))
+    weights["fc/bias"] = rng.integers(-9, 9, 100)
+    node = Dense("fc", ("flatten",), TensorType((100,), 40, r.scale + 3), fc, 3)
+    wide = width_for(*reach(node, (0, 127), weights))
+    nodes.append(dataclasses.replace(node, out=dataclasses.replace(node.out, bits=wide)))
+    graph = Graph(tuple(nodes))
+    validate(graph, weights)
+    return graph, weights, rng.integers(-128, 128, (32, 32, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from pqjax.errors import GraphError
 from pqjax.graph.ir import (
@@ -124,7 +125,7 @@ def uniform_ring(bits: int) -> Pass:
         nodes: list[Node] = []
         for node in graph:
             _check_fits(graph, node, known[node.name], bits)
-            nodes += _in_ring(graph, node, bits)
+            nodes += _in_ring(graph, node, bits, known)
         return Graph(tuple(nodes))
 
     return Pass(
@@ -151,7 +152,7 @@ def _check_fits(graph: Graph, node: Node, interval: Interval, bits: int) -> None
         )
 
 
-def _in_ring(graph: Graph, node: Node, bits: int) -> list[Node]:
+def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval]) -> list[Node]:
     """One node as it runs in the uniform ring."""
     out = dataclasses.replace(
         node.out, bits=bits, signed=True, nonnegative=node.out.low == 0 and node.out.bits < bits
@@ -166,7 +167,10 @@ def _in_ring(graph: Graph, node: Node, bits: int) -> list[Node]:
             return [Extend(node.name, node.sources, out)]
         return [Truncate(node.name, node.sources, out, node.shift, node.rounding)]
     if isinstance(node, (Narrow, TruncateReduce)):
-        return _reduced(graph, node, out, bits)
+        low, high = known[node.sources[0]]
+        if isinstance(node, Narrow) and node.out.low <= low and high <= node.out.high:
+            return [Extend(node.name, node.sources, out)]
+        return _reduced(node, out, bits)
     if isinstance(node, ScaleUp):
         name = f"{node.name}.wide"
         wide = TensorType(out.shape, bits + node.shift, out.scale)
@@ -182,16 +186,13 @@ def _drops(graph: Graph, node: Node) -> bool:
     return isinstance(node, TruncateReduce) and node.out.bits < source.bits - node.shift
 
 
-def _reduced(graph: Graph, node: Node, out: TensorType, bits: int) -> list[Node]:
+def _reduced(node: Narrow | TruncateReduce, out: TensorType, bits: int) -> list[Node]:
     """Low bits only: dropped and extended again, because the uniform ring would keep the others."""
     source, made = node.sources[0], []
     if isinstance(node, TruncateReduce):
         source = f"{node.name}.shifted"
         whole = dataclasses.replace(out, nonnegative=False)
         made.append(Truncate(source, node.sources, whole, node.shift, node.rounding))
-    held = graph.source(node)
-    if isinstance(node, Narrow) and node.out.low <= held.low and held.high <= node.out.high:
-        return [Extend(node.name, node.sources, out)]
     if node.out.bits + (not node.out.signed) >= bits:
         return [*made, Narrow(node.name, (source,), out)]
     low = f"{node.name}.low"

@@ -64,7 +64,7 @@ class Plan:
 
     Attributes:
       source: the graph as given; `graph` is what the preset's passes made of it.
-      protocol: name of the preset.
+      preset: the preset that it follows.
       link: the network it was planned for, if any.
       forced: variants the caller insisted on, by layer.
       applied: the passes that led from `source` to `graph`, and what each saved.
@@ -72,16 +72,16 @@ class Plan:
 
     source: Graph
     graph: Graph
-    protocol: str
+    preset: Preset
     steps: tuple[Step, ...]
     link: Link | None = None
     forced: tuple[tuple[str, str], ...] = ()
     applied: tuple[Applied, ...] = dataclasses.field(default=(), compare=False)
 
     @property
-    def preset(self) -> Preset:
-        """The preset this plan follows."""
-        return find_preset(self.protocol)
+    def protocol(self) -> str:
+        """The preset's name."""
+        return self.preset.name
 
     @functools.cached_property
     def document(self) -> bytes:
@@ -192,7 +192,7 @@ class Plan:
 
 def plan(
     graph: Graph,
-    protocol: str = "pqjax",
+    protocol: str | Preset = "pqjax",
     link: Link | None = None,
     variants: Mapping[str, str] | None = None,
 ) -> Plan:
@@ -200,7 +200,8 @@ def plan(
 
     Args:
       graph: the integer network.
-      protocol: a preset's name, see `pqjax.planner.presets`.
+      protocol: a preset's name, see `pqjax.planner.presets`; or a preset of one's own, whose plans
+        run with `run_local` (a served plan is found again by its preset's name).
       link: the network to plan for; bits decide without one, predicted seconds with one.
       variants: layer name to variant, where the cheapest is not wanted.
 
@@ -208,7 +209,7 @@ def plan(
       PlanError: an unknown preset, layer or variant. GraphError: a graph that does not hold together.
     """
     validate(graph)
-    preset = find_preset(protocol)
+    preset = find_preset(protocol) if isinstance(protocol, str) else protocol
     forced = dict(variants or {})
     lowered, applied = rewrite(graph, preset, link)
     validate(lowered)
@@ -220,7 +221,7 @@ def plan(
             raise PlanError(f"{name}: unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
         if variant not in _possible(preset):
             raise PlanError(
-                f"{name}: variant {variant!r} does not go with protocol {protocol!r}, which takes "
+                f"{name}: variant {variant!r} does not go with protocol {preset.name!r}, which takes "
                 f"{', '.join(_possible(preset))}"
             )
     steps = []
@@ -229,9 +230,7 @@ def plan(
         if isinstance(node, (Conv, Dense)) and variant is None:
             variant = cheapest(lowered, node, preset, link)
         steps.append(Step(node, variant, node_cost(lowered, node, preset, variant)))
-    return Plan(
-        graph, lowered, protocol, tuple(steps), link, tuple(sorted(forced.items())), applied
-    )
+    return Plan(graph, lowered, preset, tuple(steps), link, tuple(sorted(forced.items())), applied)
 
 
 def pricing(preset: Preset, link: Link | None) -> Price:

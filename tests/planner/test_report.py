@@ -102,3 +102,16 @@ def test_additions_that_are_not_aligned_name_their_node():
 
     with pytest.raises(GraphError, match="sum.*scale must agree, got 1 and 0: requantize"):
         pqjax.plan(Graph((image, other, total)))
+
+
+def test_a_preset_of_ones_own_is_planned_and_run():
+    from networks import random_network
+
+    graph, weights, x = random_network(3)
+    mine = dataclasses.replace(PRESETS["privquant"], name="mine", passes=PRESETS["sirnn"].passes)
+
+    result = pqjax.run_local(pqjax.plan(graph, mine), weights, x)
+
+    assert (result.output == pqjax.reference(graph, weights, x)).all()
+    with pytest.raises(PlanError, match="unknown protocol 'mine'"):
+        pqjax.planner.read_plan(pqjax.plan(graph, mine).document)

@@ -7,7 +7,6 @@ to need per unit; the memory limit is the rate of one copy.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ import numpy as np
 from Crypto.Cipher import AES
 
 from experiments import bench_ring
+from experiments.command import parser
 from experiments.record import RESULTS, table, write
 from pqjax.crypto import crhash, prg
 from pqjax.engine.process import settle
@@ -168,7 +168,7 @@ def protocol_rows(rate: float) -> list[dict]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table and writes `results/bench.json` and `.md`."""
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
+    parser("bench", __doc__).parse_args(arguments)
     settle()
     aes, copy = aes_rate(), copy_rate()
     rows = bench_ring.rows() + protocol_rows(aes)

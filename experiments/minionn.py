@@ -7,16 +7,15 @@ every layer's bits and flows against the plan.
 
 from __future__ import annotations
 
-import argparse
-import json
 import pathlib
 import sys
 import tempfile
 
 import numpy as np
 
+from experiments.command import parser
 from experiments.images import cifar10_test
-from experiments.record import PUBLISHED, RESULTS, table, write
+from experiments.record import RESULTS, published, table, write
 from experiments.two_processes import differences, phase_bytes, run_two_processes
 from pqjax import Link, load_model, plan, reference
 from pqjax.errors import PqjaxError
@@ -25,6 +24,7 @@ from pqjax.pictures import picture_input
 CHECKPOINTS = pathlib.Path(__file__).parents[1] / "nets" / "checkpoints"
 NETWORKS = ("minionn_w2a4", "minionn_w4a4")
 PROTOCOLS = ("privquant", "pqjax")
+QUOTED = ("CrypTFlow2", "SiRNN", "COINN", "PrivQuant")
 LINK = Link(mbps=200, rtt_ms=13)
 _BATCH = 500
 
@@ -99,7 +99,6 @@ def _total(times: dict) -> float:
 
 def report(rows: list[dict], top1: dict[str, float | None], origin: str) -> str:
     """The table, published rows below ours."""
-    published = json.loads(PUBLISHED.read_text())["minionn"]
     shown = []
     for row in rows:
         value = top1[row["network"]]
@@ -122,11 +121,13 @@ def report(rows: list[dict], top1: dict[str, float | None], origin: str) -> str:
                 "MiB server, client": f"{row['server_MiB']:.0f}, {row['client_MiB']:.0f}",
             }
         )
-    for quoted in published["rows"]:
-        shown.append(
-            {"system": f"{quoted['name']} (quoted)", "GiB": quoted["gigabytes"],
-             "200 Mbit/s s": quoted["seconds"]}
-        )  # fmt: skip
+    quoted = published("table11")
+    for row in quoted["rows"]:
+        if row["name"] in QUOTED:
+            shown.append(
+                {"system": f"{row['name']} (quoted)", "GiB": row["gigabytes"][0],
+                 "200 Mbit/s s": row["seconds"][0]}
+            )  # fmt: skip
     return (
         "# MiniONN, CIFAR-10: private inference in two processes\n\n"
         + table(shown, list(shown[0]))
@@ -134,26 +135,28 @@ def report(rows: list[dict], top1: dict[str, float | None], origin: str) -> str:
         "by layer; the published rows' GB are taken as printed. Seconds are medians of warm runs at "
         "the client; x bound is the time over bits / rate + flows x 6.5 ms. Every answer equals the "
         "integer reference bit for bit.\n"
-        f"Quoted rows: {published['source']}.\n"
+        f"Quoted rows: {published('source')}, table 11: {quoted['title']}.\n"
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs everything and writes `results/minionn.json` and `.md`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=4, help="images per network and preset")
-    parser.add_argument("--wan-images", type=int, default=2, help="of them over the slow link")
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
-    parser.add_argument("--no-accuracy", action="store_true", help="skip the full test set")
-    args = parser.parse_args(arguments)
+    options = parser("exp-minionn", __doc__)
+    options.add_argument("--images", type=int, default=4, help="images per network and preset")
+    options.add_argument("--wan-images", type=int, default=2, help="of them over the slow link")
+    options.add_argument("--networks", nargs="*", default=list(NETWORKS))
+    options.add_argument("--no-accuracy", action="store_true", help="skip the full test set")
+    args = options.parse_args(arguments)
     try:
         images, labels, origin = cifar10_test()
         top1: dict[str, float | None] = {}
         rows = []
         for name in args.networks:
             graph, weights, _ = load_model(CHECKPOINTS / f"{name}.npz")
-            known = labels is not None and not args.no_accuracy
-            top1[name] = accuracy(graph, weights, images, labels) if known else None
+            if labels is None or args.no_accuracy:
+                top1[name] = None
+            else:
+                top1[name] = accuracy(graph, weights, images, labels)
             for protocol in PROTOCOLS:
                 print(f"{name} with {protocol} ...", file=sys.stderr, flush=True)
                 rows.append(

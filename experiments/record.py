@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
 import platform
@@ -11,6 +12,7 @@ import subprocess
 import jax
 
 import pqjax
+from pqjax.errors import DataError
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 PUBLISHED = pathlib.Path(__file__).parent / "published.json"
@@ -61,6 +63,38 @@ def write(name: str, config: dict, runs: list[dict], **more) -> pathlib.Path:
     tree = {"config": config, "commit": commit(), "machine": machine(), "runs": runs, **more}
     path.write_text(json.dumps(tree, indent=1) + "\n")
     return path
+
+
+def read(name: str) -> dict:
+    """What `write` wrote last.
+
+    Raises:
+      DataError: there is no such result.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        raise DataError(f"{path.name} is not there: run make exp-{name} first")
+    return json.loads(path.read_text())
+
+
+def published(key: str):
+    """A table of the paper, as printed; or where it is from, the key being `source`."""
+    return json.loads(PUBLISHED.read_text())[key]
+
+
+def relative(ours: float, theirs: float) -> float:
+    """By what part of theirs ours is larger."""
+    return ours / theirs - 1
+
+
+def percent(part: float) -> str:
+    """A relative difference as a table shows it."""
+    return f"{100 * part:+.1f} %"
+
+
+def rms(values: list[float]) -> float:
+    """Root of the mean square."""
+    return math.sqrt(math.fsum(v * v for v in values) / len(values))
 
 
 def table(rows: list[dict], columns: list[str]) -> str:

@@ -1,0 +1,58 @@
+"""What the commands of the experiments have in common: options, one-line errors, result and report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from experiments.record import RESULTS, read, write
+from pqjax.errors import PqjaxError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the options in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    """Options of the command `make name`; bad ones end it with one line and status 1."""
+    return _Parser(prog=name, description=(about or "").split("\n\n")[0])
+
+
+def run(
+    options: argparse.ArgumentParser,
+    compute: Callable[[argparse.Namespace], dict],
+    report: Callable[[dict], str],
+    arguments: list[str] | None,
+) -> int:
+    """Computes, writes `results/<name>.json`, and from that file alone `results/<name>.md`.
+
+    Args:
+      options: made by `parser`, named exp-<name>.
+      compute: from the options to what `record.write` takes: `config`, `runs` and more.
+      report: from the result file's tree to Markdown; it may draw pictures.
+      arguments: of the command line.
+
+    Returns:
+      The exit status.
+    """
+    options.add_argument(
+        "--report", action="store_true", help="only make table and pictures from the result file"
+    )
+    args = options.parse_args(arguments)
+    name = options.prog.removeprefix("exp-")
+    try:
+        if not args.report:
+            write(name, **compute(args))
+        text = report(read(name))
+    except PqjaxError as error:
+        print(f"{options.prog}: {error}", file=sys.stderr)
+        return 1
+    (RESULTS / f"{name}.md").write_text(text)
+    print(text)
+    return 0

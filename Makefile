@@ -4,13 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: exp-minionn exp-resnet50 bench test test-slow check format lint types train-minionn clean
+# Tables and pictures that need no network: see experiments/README.md.
+COSTS := exp-table2 exp-table4 exp-table9 exp-table12 exp-figure7 exp-copriv
+
+.PHONY: exp-minionn exp-resnet50 exp-costs $(COSTS) bench test test-slow check format lint types train-minionn clean
 
 exp-minionn: $(READY)
 	$(BIN)/python -m experiments.minionn $(ARGS)
 
 # The largest network that runs today.
 exp-resnet50: exp-minionn
+
+$(COSTS): exp-%: $(READY)
+	$(BIN)/python -m experiments.$* $(ARGS)
+
+exp-costs: $(COSTS)
 
 bench: $(READY)
 	$(BIN)/python -m experiments.bench $(ARGS)

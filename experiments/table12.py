@@ -165,12 +165,13 @@ def report(tree: dict) -> str:
         + _sirnn(runs)
         + "\n\n## The printed totals cannot hold the projections\n\nWhatever the widths, each of the "
         "four choices sends for every weight and token at least one bit that depends on that weight "
-        "(the messages), and (2) and (4) also an OT of 128 bits per weight. One bit alone is already:\n\n"
+        "(the messages), and (2) and (4) also an OT of 128 bits per weight. One bit alone "
+        "is already:\n\n"
         + _floor(runs)
         + f"\n\nBelow that floor: {'; '.join(below)}. At one token the projections take "
         f"{_ratio(least / MIB, first['printed']['PrivQuant'])} the printed total of PrivQuant at the "
-        "least. The printed totals are of the size of the products of activations alone: those of SiRNN grow "
-        f"as a t + b t^2 in the tokens t ({_fit(runs)}), the form of scores and values.\n\n"
+        "least. The printed totals are of the size of the products of activations alone: those of "
+        f"SiRNN grow as a t + b t^2 in the tokens t ({_fit(runs)}), the form of scores and values.\n\n"
         + _picture(runs)
     )  # fmt: skip
 

@@ -57,15 +57,15 @@ def _rings(graph: Graph) -> dict[str, str]:
     return {name: root(name) for name in parent}
 
 
-def _pool_room(graph: Graph, name: str) -> int:
+def pool_room(graph: Graph, name: str) -> int:
     """Bits that average pools behind this accumulator add."""
     room = 0
     for reader in graph.readers[name]:
         if isinstance(reader, AvgPool):
             area = reader.window[0] * reader.window[1] * reader.multiplier
-            room = max(room, (area - 1).bit_length() + _pool_room(graph, reader.name))
+            room = max(room, (area - 1).bit_length() + pool_room(graph, reader.name))
         elif isinstance(reader, _SAME_RING):
-            room = max(room, _pool_room(graph, reader.name))
+            room = max(room, pool_room(graph, reader.name))
     return room
 
 
@@ -77,7 +77,7 @@ def _worst_case_widths(graph: Graph) -> Graph:
         ring = rings[node.name]
         if isinstance(node, (Conv, Dense)):
             bits = node.weight_bits + graph.source(node).bits
-            bits += (terms(graph, node) - 1).bit_length() + _pool_room(graph, node.name)
+            bits += (terms(graph, node) - 1).bit_length() + pool_room(graph, node.name)
             wide[ring] = max(wide.get(ring, 0), node.out.bits, bits)
         elif not isinstance(node, _SAME_RING):
             low, high = known[node.name]

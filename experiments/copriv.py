@@ -17,7 +17,7 @@ from experiments.convolution import MIB, Layer, choice_bits, published_setting
 from experiments.formulas import extra_bits
 from experiments.plots import grouped_bars, save
 from experiments.record import percent, published, relative, table
-from nets.minionn import LAYERS
+from nets.architecture import MINIONN
 from pqjax.protocols.linear_ot import FULL, Product, multiply_cost
 from pqjax.protocols.resize import extend_cost
 
@@ -47,11 +47,11 @@ def resnet32() -> list[tuple[Layer, int]]:
 def minionn() -> list[tuple[Layer, int]]:
     """Its 3x3 layers, all of stride 1."""
     resolution, found = 32, []
-    for layer in LAYERS:
+    for layer in MINIONN.layers:
         if layer.window == 3:
             found.append((Layer(resolution, layer.in_channels, layer.out_channels, 3), 1))
-        if layer.pool:
-            resolution //= 2
+        if layer.pool > 1:
+            resolution //= layer.pool
     return found
 
 

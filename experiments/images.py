@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import sys
@@ -11,44 +12,72 @@ import urllib.request
 
 import numpy as np
 
-from nets.data import load_cifar10
+from nets.data import load_cifar
 from pqjax.engine.process import cache_folder
 from pqjax.errors import DataError
 from pqjax.pictures import fit_picture
 
-_HOME = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # as published on the data set's page
+
+@dataclasses.dataclass(frozen=True)
+class _Home:
+    """The original archive of a data set, as its page publishes it."""
+
+    title: str
+    url: str
+    md5: str
+    member: str
+    labels: int  # bytes before a picture; the last one is its label
+
+
+_HOMES = {
+    "cifar10": _Home(
+        "CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin/test_batch.bin", 1,
+    ),
+    "cifar100": _Home(
+        "CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+        "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary/test.bin", 2,
+    ),
+}  # fmt: skip
 _TIMEOUT_S = 20.0
 _PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
-def cifar10_test() -> tuple[np.ndarray, np.ndarray | None, str]:
-    """Pictures for MiniONN: uint8 (n, 32, 32, 3), labels (n,) if there are any, and their origin."""
+def cifar_test(name: str) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Pictures for a CIFAR network and where they come from.
+
+    Args:
+      name: "cifar10" or "cifar100".
+
+    Returns:
+      uint8 (n, 32, 32, 3), labels (n,) if there are any, and the origin in words.
+    """
+    home = _HOMES[name]
     if os.environ.get("PQJAX_DATA"):
-        images, labels = load_cifar10("test")
-        return images, labels, "CIFAR-10 test set from PQJAX_DATA"
+        images, labels = load_cifar(name, "test")
+        return images, labels, f"{home.title} test set from PQJAX_DATA"
     try:
-        images, labels = _downloaded()
-        return images, labels, "CIFAR-10 test set from its public home"
+        images, labels = _downloaded(home)
+        return images, labels, f"{home.title} test set from its public home"
     except (OSError, DataError) as error:
         print(
-            f"CIFAR-10 is not at hand ({error}); using scikit-image's photographs, resized to "
-            "32x32: they have no CIFAR-10 labels",
+            f"{home.title} is not at hand ({error}); using scikit-image's photographs, resized to "
+            f"32x32: they have no {home.title} labels",
             file=sys.stderr,
         )
     return _photographs(), None, "photographs of scikit-image, resized to 32x32 (no labels)"
 
 
-def _downloaded() -> tuple[np.ndarray, np.ndarray]:
+def _downloaded(home: _Home) -> tuple[np.ndarray, np.ndarray]:
     """The original test batch, fetched once and checked."""
-    kept = cache_folder() / "cifar-10-binary.tar.gz"
+    kept = cache_folder() / home.url.rsplit("/", 1)[1]
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(".part")
         digest = hashlib.md5(usedforsecurity=False)
         try:
             with (
-                urllib.request.urlopen(_HOME, timeout=_TIMEOUT_S) as source,
+                urllib.request.urlopen(home.url, timeout=_TIMEOUT_S) as source,
                 open(part, "wb") as to,
             ):
                 while chunk := source.read(1 << 20):
@@ -56,20 +85,21 @@ def _downloaded() -> tuple[np.ndarray, np.ndarray]:
                     to.write(chunk)
         except urllib.error.URLError as error:
             part.unlink(missing_ok=True)
-            raise DataError(f"cannot download {_HOME}: {error.reason}") from error
-        if digest.hexdigest() != _MD5:
+            raise DataError(f"cannot download {home.url}: {error.reason}") from error
+        if digest.hexdigest() != home.md5:
             part.unlink(missing_ok=True)
-            raise DataError(f"{_HOME}: MD5 {_MD5} expected, got {digest.hexdigest()}")
+            raise DataError(f"{home.url}: MD5 {home.md5} expected, got {digest.hexdigest()}")
         os.replace(part, kept)
     try:
         with tarfile.open(kept) as archive:
-            member = archive.extractfile("cifar-10-batches-bin/test_batch.bin")
+            member = archive.extractfile(home.member)
             if member is None:
-                raise DataError(f"{kept} holds no test batch")
-            raw = np.frombuffer(member.read(), np.uint8).reshape(10_000, 3073)
+                raise DataError(f"{kept} holds no {home.member}")
+            raw = np.frombuffer(member.read(), np.uint8).reshape(10_000, 3072 + home.labels)
     except (tarfile.TarError, KeyError, ValueError) as error:
         raise DataError(f"{kept} is damaged ({error}): delete it") from error
-    return raw[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), raw[:, 0]
+    pixels = raw[:, home.labels :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return pixels, raw[:, home.labels - 1]
 
 
 def _photographs() -> np.ndarray:

@@ -1,46 +1,63 @@
 """Convolution as bf16 matrix products with f32 accumulation, forward and both gradients.
 
-XLA's CPU convolution is several times slower than its bf16 dots, so a convolution here is one dot
-per kernel tap (or one dot over gathered patches when there are few channels). Sums are kept in f32,
-so the result is *exact* whenever operands are integers of magnitude at most 256 and sums stay below
-2^24: quantized networks run through the very same code.
+XLA's CPU convolution is several times slower than its bf16 dots, so a convolution here is one dot over
+patches. A patch covers a small tile of outputs with the kernel spread over it: fewer, longer rows, which
+is what few channels need. Sums are kept in f32, so the result is *exact* whenever operands are integers
+of magnitude at most 256 and sums stay below 2^24: quantized networks run through the very same code.
 """
 
+from __future__ import annotations
+
 import functools
+import typing
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-_PATCH_LIMIT = (
-    64  # up to this many values per patch, one dot over gathered patches beats one per tap
-)
-_CHUNK_PIXELS = 4096  # the weight gradient walks through the batch in pieces that stay in cache
+_ROW_LIMIT = 1600  # values a patch may have before tiles stop paying
+_TILES = ((2, 4), (2, 2), (1, 2), (1, 1))  # outputs that share a patch, largest first
+_CHUNK_PIXELS = 8192  # the weight gradient walks through the batch in pieces that stay in cache
 
 
-@jax.custom_vjp
-def conv(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c k"]) -> Float[Array, "b h w k"]:
-    """Cross-correlation, stride 1, SAME zero padding; operands rounded to bf16, result f32."""
-    return _correlate(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+def conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "n n c k"], stride: int = 1
+) -> Float[Array, "b h2 w2 k"]:
+    """Cross-correlation of an odd window, padded by half of it; operands rounded to bf16, result f32."""
+    return typing.cast(jax.Array, _conv(x, kernel, stride))
 
 
-def _conv_fwd(x, kernel):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x, kernel, stride):
+    return _correlate(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), stride)
+
+
+def _conv_fwd(x, kernel, stride):
     x16 = x.astype(jnp.bfloat16)
     k16 = kernel.astype(jnp.bfloat16)
     # Empty arrays carry the caller's dtypes to the backward pass.
-    return _correlate(x16, k16), (x16, k16, jnp.zeros(0, x.dtype), jnp.zeros(0, kernel.dtype))
+    return _correlate(x16, k16, stride), (
+        x16,
+        k16,
+        jnp.zeros(0, x.dtype),
+        jnp.zeros(0, kernel.dtype),
+    )
 
 
-def _conv_bwd(saved, dy):
+def _conv_bwd(stride, saved, dy):
     x, kernel, x_like, kernel_like = saved
     dy = dy.astype(jnp.bfloat16)
-    dx = _correlate(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
-    dkernel = _kernel_gradient(x, dy, kernel.shape[:2])
+    if stride > 1:  # zeros between: then the gradients are those of stride 1
+        lost = [x.shape[i] - ((dy.shape[i] - 1) * stride + 1) for i in (1, 2)]
+        margins = ((0, 0, 0), (0, lost[0], stride - 1), (0, lost[1], stride - 1), (0, 0, 0))
+        dy = lax.pad(dy, jnp.zeros((), dy.dtype), margins)
+    dx = _correlate(dy, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), 1)
+    dkernel = _kernel_gradient(x, dy, kernel.shape[0])
     return dx.astype(x_like.dtype), dkernel.astype(kernel_like.dtype)
 
 
-conv.defvjp(_conv_fwd, _conv_bwd)
+_conv.defvjp(_conv_fwd, _conv_bwd)
 
 
 def dense(x: Float[Array, "b c"], kernel: Float[Array, "c k"]) -> Float[Array, "b k"]:
@@ -49,8 +66,13 @@ def dense(x: Float[Array, "b c"], kernel: Float[Array, "c k"]) -> Float[Array, "
     return jnp.dot(x, kernel, precision=lax.Precision.HIGHEST)
 
 
-def _dot(a, b):
-    return lax.dot(a, b, preferred_element_type=jnp.float32)
+def _words(a):
+    """Copies move as uint16: XLA's CPU backend would widen bf16 copies to f32 and back."""
+    return lax.bitcast_convert_type(a, jnp.uint16)
+
+
+def _floats(a):
+    return lax.bitcast_convert_type(a, jnp.bfloat16)
 
 
 def _dot_minor(a, b):
@@ -58,70 +80,113 @@ def _dot_minor(a, b):
     return lax.dot_general(a, b, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def _correlate(x, kernel):
+def _tile(side, channels, height, width, stride):
+    """The largest tile that divides the output and whose patches are not too long."""
+    for rows, cols in _TILES:
+        length = ((rows - 1) * stride + side) * ((cols - 1) * stride + side) * channels
+        if height % rows == 0 and width % cols == 0 and length <= _ROW_LIMIT:
+            return rows, cols
+    return 1, 1
+
+
+def _correlate(x, kernel, stride):
     batch, height, width, channels = x.shape
-    rows, cols, _, out_channels = kernel.shape
-    padded = jnp.pad(x, ((0, 0), (rows // 2,) * 2, (cols // 2,) * 2, (0, 0)))
-    taps = [
-        padded[:, i : i + height, j : j + width].reshape(-1, channels)
+    side, _, _, out_channels = kernel.shape
+    height, width = -(-height // stride), -(-width // stride)
+    rows, cols = _tile(side, channels, height, width, stride)
+    margin = (side // 2, side // 2)
+    padded = jnp.pad(_words(x), ((0, 0), margin, margin, (0, 0)))
+    patches = _patches(padded, side, stride, (rows, cols), (height, width))
+    matrix = _floats(patches.reshape(-1, patches.shape[3]))
+    y = lax.dot(matrix, _spread(kernel, stride, rows, cols), preferred_element_type=jnp.float32)
+    y = y.reshape(batch, height // rows, width // cols, rows, cols * out_channels)
+    return y.transpose(0, 1, 3, 2, 4).reshape(batch, height, width, out_channels)
+
+
+def _patches(x, side, stride, tile, out):
+    """(b, H / rows, W / cols, patch) of a padded image; a patch is row-major, channels last."""
+    batch, _, width, channels = x.shape
+    step_rows, step_cols = tile[0] * stride, tile[1] * stride
+    high, wide = (t * stride - stride + side for t in tile)
+    n_rows, n_cols = out[0] // tile[0], out[1] // tile[1]
+    reach = -(-wide // step_cols)  # steps that a patch reaches over
+    more = max(0, (n_cols + reach - 1) * step_cols - width)
+    below = max(0, (n_rows - 1) * step_rows + high - x.shape[1])
+    x = jnp.pad(x, ((0, 0), (0, below), (0, more), (0, 0)))
+    pieces = []
+    for i in range(high):
+        row = x[:, i : i + (n_rows - 1) * step_rows + 1 : step_rows]
+        for q in range(reach):
+            part = row[:, :, q * step_cols : (q + n_cols) * step_cols]
+            part = part.reshape(batch, n_rows, n_cols, step_cols * channels)
+            pieces.append(part[..., : (wide - q * step_cols) * channels])
+    return jnp.concatenate(pieces, -1)
+
+
+def _spread(kernel, stride, rows, cols):
+    """The kernel at every place of a tile: (patch, rows * cols * k), zero elsewhere."""
+    placed = [
+        jnp.pad(
+            kernel,
+            ((i * stride, (rows - 1 - i) * stride), (j * stride, (cols - 1 - j) * stride),
+             (0, 0), (0, 0)),
+        )
         for i in range(rows)
         for j in range(cols)
-    ]
-    matrices = kernel.reshape(rows * cols, channels, out_channels)
-    if len(taps) * channels <= _PATCH_LIMIT:
-        y = _dot(jnp.concatenate(taps, 1), matrices.reshape(-1, out_channels))
-    else:
-        y = functools.reduce(jnp.add, [_dot(tap, m) for tap, m in zip(taps, matrices, strict=True)])
-    return y.reshape(batch, height, width, out_channels)
+    ]  # fmt: skip
+    return jnp.stack(placed, 3).reshape(-1, rows * cols * kernel.shape[3])
 
 
-def _kernel_gradient(x, dy, window):
+def _kernel_gradient(x, dy, side):
     """Sums over the batch in chunks: one chunk's transposed copies stay in the caches."""
     batch, height, width, _ = x.shape
-    if window == (
-        1,
-        1,
-    ):  # XLA would fold the transposes into a bf16 dot it lacks
+    if side == 1:  # XLA would fold the transposes into a bf16 dot it lacks
         x, dy = (a.reshape(-1, a.shape[3]).astype(jnp.float32) for a in (x, dy))
         return jnp.dot(x.T, dy, precision=lax.Precision.HIGHEST)[None, None]
-    chunk = max(d for d in range(1, batch + 1) if batch % d == 0 and (
-        d == 1 or d * height * width <= _CHUNK_PIXELS
-    ))  # fmt: skip
+    fits = [
+        d for d in range(1, batch + 1) if batch % d == 0 and d * height * width <= _CHUNK_PIXELS
+    ]
+    chunk = max(fits, default=1)
     if chunk == batch:
-        return _chunk_gradient(x, dy, window)
-    pieces = [a.reshape(batch // chunk, chunk, *a.shape[1:]) for a in (x, dy)]
-    start = jnp.zeros((*window, x.shape[3], dy.shape[3]), jnp.float32)
+        return _chunk_gradient(x, dy, side)
+    pieces = tuple(a.reshape(batch // chunk, chunk, *a.shape[1:]) for a in (x, dy))
+    start = jnp.zeros((side, side, x.shape[3], dy.shape[3]), jnp.float32)
     total, _ = lax.scan(
-        lambda total, piece: (total + _chunk_gradient(piece[0], piece[1], window), None),
+        lambda total, piece: (total + _chunk_gradient(piece[0], piece[1], side), None),
         start,
-        tuple(pieces),
+        pieces,
     )
     return total
 
 
-def _chunk_gradient(x, dy, window):
+def _chunk_gradient(x, dy, side):
     """Weight gradient of one chunk, contracting pixels along the minor axis.
 
-    Both operands are transposed to (channels, pixels) with the same padded row length; a tap is
-    then a constant offset into x. dy is zero at padded positions, so what lies there in x is
-    irrelevant. Data moves as uint16, because XLA's CPU backend would widen bf16 copies to f32 and
-    back.
+    Pairs of pixels count as one of twice the channels where the width allows it. Both operands are
+    transposed to (channels, pixels) with the same padded row length; a tap is then a constant offset
+    into x. dy is zero at padded positions, so what lies there in x is irrelevant.
     """
-    rows, cols = window
-    pitch = x.shape[2] + cols - 1
-    x_flat = _transposed(x, (rows // 2, rows - 1 - rows // 2), (cols // 2, cols - 1 - cols // 2))
-    dy_flat = _transposed(dy, (0, rows - 1), (0, cols - 1))
-    n = x_flat.shape[1] - (rows - 1) * pitch - (cols - 1)
-    dy_flat = lax.bitcast_convert_type(dy_flat[:, :n], jnp.bfloat16)
+    batch, height, width, channels = x.shape
+    pair = 2 if side == 3 and width % 2 == 0 else 1
+    merged = width // pair
+    x_flat = _transposed(x.reshape(batch, height, merged, -1), side // 2, side // 2)
+    dy_flat = _transposed(dy.reshape(batch, height, merged, -1), 0, side - 1)
+    pitch = merged + 2 * (side // 2)
+    n = x_flat.shape[1] - (side - 1) * pitch - (side - 1)
     taps = []
-    for offset in (i * pitch + j for i in range(rows) for j in range(cols)):
-        tap = lax.bitcast_convert_type(x_flat[:, offset : offset + n], jnp.bfloat16)
-        taps.append(_dot_minor(tap, dy_flat))
-    return jnp.stack(taps).reshape(rows, cols, x.shape[3], dy.shape[3])
+    for i in range(side):
+        for j in range(side):
+            tap = x_flat[:, i * pitch + j : i * pitch + j + n]
+            if pair == 2:  # of the outer pixel pairs only the one next to the window is in it
+                tap = (tap[channels:], tap, tap[:channels])[j]
+            taps.append(tap)
+    g = _dot_minor(_floats(jnp.concatenate(taps, 0)), _floats(dy_flat[:, :n]))
+    g = g.reshape(side, side + pair - 1, channels, pair, -1)
+    return functools.reduce(jnp.add, [g[:, j : j + side, :, j] for j in range(pair)])
 
 
-def _transposed(a, pad_rows, pad_cols):
+def _transposed(a, before, after):
     batch, height, width, channels = a.shape
-    bits = lax.bitcast_convert_type(a, jnp.uint16).reshape(-1, channels).T
-    planes = bits.reshape(channels, batch, height, width)
-    return jnp.pad(planes, ((0, 0), (0, 0), pad_rows, pad_cols)).reshape(channels, -1)
+    planes = _words(a).reshape(-1, channels).T.reshape(channels, batch, height, width)
+    margin = (before, after)
+    return jnp.pad(planes, ((0, 0), (0, 0), margin, margin)).reshape(channels, -1)

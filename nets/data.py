@@ -1,4 +1,4 @@
-"""CIFAR-10 from the folder that PQJAX_DATA names, decoded once and cached outside the checkout."""
+"""CIFAR-10 and CIFAR-100 from the folder that PQJAX_DATA names, decoded once and cached outside."""
 
 import os
 import pathlib
@@ -8,6 +8,7 @@ from PIL import Image
 
 from pqjax.errors import DataError
 
+DATA_SETS = ("cifar10", "cifar100")
 SPLITS = {"train": 50_000, "test": 10_000}
 PIXEL_ZERO = (
     128  # the integer input is pixel - 128, so the zero padding of convolutions is mid-grey
@@ -15,14 +16,14 @@ PIXEL_ZERO = (
 INPUT_SCALE_BITS = 8  # the real value is (pixel - 128) / 2^8, in [-0.5, 0.5)
 
 
-def data_folder() -> pathlib.Path:
-    """Returns `$PQJAX_DATA/cifar10`; raises DataError where there is none."""
+def data_folder(name: str) -> pathlib.Path:
+    """Returns `$PQJAX_DATA/<name>`; raises DataError where there is none."""
     root = os.environ.get("PQJAX_DATA")
     if not root:
-        raise DataError("PQJAX_DATA is not set: it must name a folder that has cifar10/")
-    folder = pathlib.Path(root) / "cifar10"
+        raise DataError(f"PQJAX_DATA is not set: it must name a folder that has {name}/")
+    folder = pathlib.Path(root) / name
     if not folder.is_dir():
-        raise DataError(f"PQJAX_DATA is {root!r}, but that folder has no cifar10/")
+        raise DataError(f"PQJAX_DATA is {root!r}, but that folder has no {name}/")
     return folder
 
 
@@ -32,10 +33,11 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(base).expanduser() / "pqjax"
 
 
-def load_cifar10(split: str) -> tuple[np.ndarray, np.ndarray]:
+def load_cifar(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Loads one split, from the cache when a former call left the decoded images there.
 
     Args:
+      name: "cifar10" or "cifar100".
       split: "train" (50,000 images) or "test" (10,000 images).
 
     Returns:
@@ -43,9 +45,11 @@ def load_cifar10(split: str) -> tuple[np.ndarray, np.ndarray]:
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {sorted(SPLITS)}, got {split!r}")
-    folder = data_folder()
+    if name not in DATA_SETS:
+        raise ValueError(f"data set must be one of {list(DATA_SETS)}, got {name!r}")
+    folder = data_folder(name)
     labels = _read_labels(folder / "labels.npz", split)
-    cached = cache_folder() / f"cifar10_{split}.npy"
+    cached = cache_folder() / f"{name}_{split}.npy"
     images = _read_cached(cached)
     if images is None:
         images = _decode(folder, split)

@@ -1,18 +1,22 @@
 """From the trained network to the integer graph that two parties execute, and its accuracy.
 
 Accumulator widths come from the actual weights: the smallest signed width that holds every sum any
-input can reach, per output channel, with room for the 2x2 sum before a pool and for the rounding
-addition.
+input can reach, per output channel, with room for a residual, for the sum before a pool and for the
+rounding addition.
 """
+
+import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
 
+from nets.architecture import INPUT, Layer, Shortcut
 from nets.data import INPUT_SCALE_BITS, integer_input
-from nets.quantized import QuantMiniONN
+from nets.quantized import QuantLayer, QuantNet
 from nets.quantizer import exact_scale
 from pqjax.errors import GraphError
 from pqjax.graph import (
+    Add,
     AvgPool,
     Conv,
     Dense,
@@ -20,8 +24,10 @@ from pqjax.graph import (
     Graph,
     Input,
     Node,
+    PadChannels,
     Relu,
     Requantize,
+    Subsample,
     TensorType,
     every_value,
     reach,
@@ -34,85 +40,152 @@ from pqjax.graph import (
 _EXACT_BITS = 24  # signed width up to which f32 training arithmetic is exact
 
 
-def export(net: QuantMiniONN) -> tuple[Graph, dict[str, np.ndarray]]:
+@dataclasses.dataclass(frozen=True)
+class _Tensor:
+    """A tensor of the network as a node of the graph."""
+
+    node: str
+    out: TensorType
+    low: int
+    high: int
+
+
+class _Export:
+    """The nodes made so far, and where each of the network's tensors is among them."""
+
+    def __init__(self, net: QuantNet):
+        self.net, self.architecture, self.widths = net, net.architecture, net.widths
+        side = net.architecture.side
+        source = TensorType((side, side, 3), bits=8, scale=INPUT_SCALE_BITS)
+        self.nodes: list[Node] = [Input(INPUT, (), source)]
+        self.weights: dict[str, np.ndarray] = {}
+        self.tensors = {INPUT: _Tensor(INPUT, source, source.low, source.high)}
+        self.operands: dict[str, _Tensor] = {}
+
+    def add(self, node: Node) -> str:
+        self.nodes.append(node)
+        return node.name
+
+    def operand(self, name: str) -> _Tensor:
+        """What a weight layer reads: of a residual the top bits, cut once for all its readers."""
+        tensor = self.tensors[name]
+        drop = self.widths.residual - self.widths.activations
+        if name not in self.architecture.residuals or not drop:
+            return tensor
+        if name not in self.operands:
+            out = dataclasses.replace(
+                tensor.out, bits=self.widths.activations, scale=tensor.out.scale - drop
+            )
+            cut = Requantize(_part(name, "act"), (tensor.node,), out, rounding="floor")
+            self.operands[name] = _Tensor(self.add(cut), out, 0, tensor.high >> drop)
+        return self.operands[name]
+
+    def shortcut(self, node: Shortcut) -> None:
+        tensor = self.tensors[node.source]
+        h, w, c = tensor.out.shape
+        half = dataclasses.replace(
+            tensor.out, shape=(-(-h // node.stride), -(-w // node.stride), c)
+        )
+        at = self.add(
+            Subsample(f"{node.name}.half", (tensor.node,), half, (node.stride, node.stride))
+        )
+        out = dataclasses.replace(half, shape=(*half.shape[:2], node.out_channels))
+        self.add(PadChannels(node.name, (at,), out, node.margin, node.margin))
+        self.tensors[node.name] = _Tensor(node.name, out, tensor.low, tensor.high)
+
+    def layer(self, layer: QuantLayer) -> None:
+        """conv, [align, add], relu, [pool], and the requantization; with the accumulator's width."""
+        spec, source = layer.layer, self.operand(layer.layer.source)
+        name, weight_scale = spec.name, exact_scale(layer.weight_scale[...])
+        scale = source.out.scale + weight_scale
+        kernel, bias, _ = layer.integers(jnp.float32(source.out.scale), False)
+        self.weights[f"{name}/weight"] = np.asarray(kernel).astype(np.int64)
+        self.weights[f"{name}/bias"] = np.asarray(bias).astype(np.int64)
+        if not spec.window:
+            self._classifier(layer, source, scale, weight_scale)
+            return
+        h, w, _ = source.out.shape
+        shape = (-(-h // spec.stride), -(-w // spec.stride), spec.out_channels)
+        margin = (spec.window // 2, spec.window // 2)
+        wide = Conv(
+            name, (source.node,), TensorType(shape, 64, scale), (spec.window, spec.window),
+            (spec.stride, spec.stride), (margin, margin), layer.bits, weight_scale,
+        )  # fmt: skip
+        low, high = reach(wide, (source.low, source.high), self.weights)
+        plus = self.tensors[spec.plus] if spec.plus else None
+        if plus is not None:
+            up = scale - plus.out.scale
+            if up < 0:
+                raise GraphError(
+                    f"{name}: the residual {plus.node} has scale {plus.out.scale}, finer than the "
+                    f"accumulator's {scale}, and cannot be aligned"
+                )
+            low, high = low + (plus.low << up), high + (plus.high << up)
+        top = max(high, 0) * spec.pool**2
+        pool_bits = 2 * (spec.pool.bit_length() - 1)
+        out_scale = exact_scale(layer.out_scale[...])
+        shift = scale + pool_bits - out_scale
+        half = (1 << shift) >> 1 if shift > 0 else 0
+        bits = max(width_for(low, high), width_for(0, top + half))
+        _check_exact(name, bits)
+        acc = TensorType(shape, bits, scale)
+        at = self.add(dataclasses.replace(wide, out=acc))
+        if plus is not None:
+            aligned = self.add(Requantize(_part(name, "align"), (plus.node,), acc, rule="wrap"))
+            at = self.add(Add(_part(name, "add"), (at, aligned), acc))
+        positive = dataclasses.replace(acc, nonnegative=True)
+        at = self.add(Relu(_part(name, "relu"), (at,), positive))
+        if spec.pool > 1:
+            windows = (shape[0] // spec.pool, shape[1] // spec.pool, shape[2])
+            pooled = dataclasses.replace(positive, shape=windows, scale=scale + pool_bits)
+            square = (spec.pool, spec.pool)
+            at = self.add(AvgPool(_part(name, "pool"), (at,), pooled, square, square))
+            shape = windows
+        signed = self.architecture.signed
+        out = TensorType(
+            shape, self.widths.out_bits(self.architecture, spec), out_scale, signed, signed
+        )
+        part = "res" if name in self.architecture.residuals else "act"
+        self.add(Requantize(_part(name, part), (at,), out, rule=self.widths.rule))
+        reached = (top + half) >> shift if shift >= 0 else top << -shift
+        self.tensors[name] = _Tensor(_part(name, part), out, 0, min(reached, out.high))
+
+    def _classifier(
+        self, layer: QuantLayer, source: _Tensor, scale: int, weight_scale: int
+    ) -> None:
+        spec: Layer = layer.layer
+        flat = dataclasses.replace(source.out, shape=(source.out.n,))
+        at = self.add(Flatten("flatten", (source.node,), flat))
+        wide = Dense(
+            spec.name, (at,), TensorType((spec.out_channels,), 64, scale), layer.bits, weight_scale
+        )
+        bits = width_for(*reach(wide, (source.low, source.high), self.weights))
+        _check_exact(spec.name, bits)
+        self.add(dataclasses.replace(wide, out=dataclasses.replace(wide.out, bits=bits)))
+
+
+def _part(name: str, part: str) -> str:
+    """The name of another step of a layer: conv3 and relu make relu3."""
+    return name.replace("conv", part)
+
+
+def export(net: QuantNet) -> tuple[Graph, dict[str, np.ndarray]]:
     """Writes the network as a validated graph and int64 weights by parameter name.
 
     Raises:
-      GraphError: an accumulator is too wide for training arithmetic to have been exact.
+      GraphError: an accumulator is too wide for training arithmetic to have been exact, or a residual
+        cannot be aligned to one.
     """
-    source = TensorType((32, 32, 3), bits=8, scale=INPUT_SCALE_BITS)
-    nodes: list[Node] = [Input("input", (), source)]
-    weights: dict[str, np.ndarray] = {}
-    interval = (source.low, source.high)
-    for layer in net.layers:
-        name = layer.layer.name
-        kernel, bias, _ = layer.integers(jnp.float32(source.scale), False)
-        weights[f"{name}/weight"] = np.asarray(kernel).astype(np.int64)
-        weights[f"{name}/bias"] = np.asarray(bias).astype(np.int64)
-        if layer.layer.window:
-            added, interval = _block(net, layer, source, interval, nodes[-1].name, weights)
+    made = _Export(net)
+    layers = iter(net.layers)
+    for node in net.architecture.nodes:
+        if isinstance(node, Shortcut):
+            made.shortcut(node)
         else:
-            added = _classifier(layer, source, interval, nodes[-1].name, weights)
-        nodes += added
-        source = nodes[-1].out
-    graph = Graph(tuple(nodes))
-    validate(graph, weights)
-    return graph, weights
-
-
-def _block(net, layer, source, interval, previous, weights) -> tuple[list[Node], tuple[int, int]]:
-    """Conv, relu, [pool], act (the requantize), with the accumulator's width."""
-    spec, bits = layer.layer, net.widths.activations
-    weight_scale, out_scale = (exact_scale(s[...]) for s in (layer.weight_scale, layer.out_scale))
-    scale = source.scale + weight_scale
-    side = source.shape[0]
-    shape = (side, side, spec.out_channels)
-    margin = (spec.window // 2,) * 2
-    node = Conv(
-        spec.name, (previous,), TensorType(shape, 64, scale), (spec.window,) * 2, (1, 1),
-        (margin, margin), layer.bits, weight_scale,
-    )  # fmt: skip
-    low, high = reach(node, interval, weights)
-    top = max(high, 0) * (4 if spec.pool else 1)
-    shift = scale + (2 if spec.pool else 0) - out_scale
-    half = (1 << shift) >> 1 if shift > 0 else 0
-    acc_bits = max(width_for(low, high), width_for(0, top + half))
-    _check_exact(spec.name, acc_bits)
-    acc = TensorType(shape, acc_bits, scale)
-    positive = TensorType(shape, acc_bits, scale, nonnegative=True)
-    number = spec.name.removeprefix("conv")
-    relu = f"relu{number}"
-    nodes: list[Node] = [
-        Conv(spec.name, (previous,), acc, node.kernel, node.stride, node.padding, node.weight_bits,
-             weight_scale),
-        Relu(relu, (spec.name,), positive),
-    ]  # fmt: skip
-    if spec.pool:
-        shape = (side // 2, side // 2, spec.out_channels)
-        pooled = TensorType(shape, acc_bits, scale + 2, nonnegative=True)
-        nodes.append(AvgPool(f"pool{number}", (relu,), pooled, (2, 2), (2, 2)))
-    out = TensorType(shape, bits, out_scale, signed=False)
-    nodes.append(Requantize(f"act{number}", (nodes[-1].name,), out, rule=net.widths.rule))
-    reached = (top + half) >> shift if shift >= 0 else top << -shift
-    return nodes, (0, min(reached, out.high))
-
-
-def _classifier(layer, source, interval, previous, weights) -> list[Node]:
-    """Flatten -> FC; its accumulator is the output."""
-    spec, weight_scale = layer.layer, exact_scale(layer.weight_scale[...])
-    flat = TensorType((source.n,), source.bits, source.scale, signed=source.signed)
-    scale = source.scale + weight_scale
-    wide = TensorType((spec.out_channels,), 64, scale)
-    low, high = reach(
-        Dense(spec.name, ("flatten",), wide, layer.bits, weight_scale), interval, weights
-    )
-    bits = width_for(low, high)
-    _check_exact(spec.name, bits)
-    acc = TensorType((spec.out_channels,), bits, scale)
-    return [
-        Flatten("flatten", (previous,), flat),
-        Dense(spec.name, ("flatten",), acc, layer.bits, weight_scale),
-    ]
+            made.layer(next(layers))
+    graph = Graph(tuple(made.nodes))
+    validate(graph, made.weights)
+    return graph, made.weights
 
 
 def _check_exact(name: str, bits: int) -> None:

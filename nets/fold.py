@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from nets.minionn import LAYERS, MiniONN
+from nets.architecture import Architecture
+from nets.floating import FloatNet
 
 Folded = list[tuple[np.ndarray, np.ndarray]]  # (kernel, bias) of every layer, the FC last
 
 
-def fold_batch_norm(net: MiniONN) -> Folded:
+def fold_batch_norm(net: FloatNet) -> Folded:
     """Absorbs batch norm's running statistics:  norm(conv(x, W))  =>  conv(x, W') + b'."""
     folded = []
     for block in net.blocks:
@@ -20,30 +21,41 @@ def fold_batch_norm(net: MiniONN) -> Folded:
     return folded
 
 
-def equalize(folded: Folded, rounds: int = 10, strength: float = 1.0) -> Folded:
+def equalize(
+    folded: Folded, architecture: Architecture, rounds: int = 10, strength: float = 1.0
+) -> Folded:
     """Moves scale between layers until channel ranges match; the function stays the same.
 
-    ReLU and average pooling commute with positive factors, so channel c of layer i may be divided
-    by t_c and the weights that read it multiplied by t_c. Layers then need only one scale each.
+    ReLU and average pooling commute with positive factors, so where one layer alone reads another's
+    tensor, channel c may be divided by t_c there and the weights that read it multiplied by t_c.
+    Layers then need only one scale each.
 
     Args:
       folded: kernels and biases.
+      architecture: who reads what.
       rounds: sweeps over the layers.
       strength: 0 leaves the layers alone, 1 equalizes root-mean-square weights fully.
     """
+    layers = architecture.layers
+    places = {layer.name: i for i, layer in enumerate(layers)}
+    pairs = [
+        (i, places[reader.name])
+        for i, layer in enumerate(layers)
+        if (reader := architecture.only_reader(layer.name)) is not None and layer.plus is None
+    ]
     kernels = [kernel.astype(np.float64) for kernel, _ in folded]
     biases = [bias.astype(np.float64) for _, bias in folded]
     for _ in range(rounds):
-        for i in range(len(kernels) - 1):
-            channels = LAYERS[i].out_channels
-            reader = kernels[i + 1].reshape(-1, channels, kernels[i + 1].shape[-1])
+        for i, j in pairs:
+            channels = layers[i].out_channels
+            reader = kernels[j].reshape(-1, channels, kernels[j].shape[-1])
             writes = np.sqrt(np.square(kernels[i]).mean((0, 1, 2)))
             reads = np.sqrt(np.square(reader).mean((0, 2)))
             factor = np.sqrt((writes + 1e-6) / (reads + 1e-6)) ** strength
             factor /= np.exp(np.log(factor).mean())  # layers keep their overall size
             kernels[i] = kernels[i] / factor
             biases[i] = biases[i] / factor
-            kernels[i + 1] = (reader * factor[:, None]).reshape(kernels[i + 1].shape)
+            kernels[j] = (reader * factor[:, None]).reshape(kernels[j].shape)
     return [
         (k.astype(np.float32), b.astype(np.float32)) for k, b in zip(kernels, biases, strict=True)
     ]

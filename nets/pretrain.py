@@ -1,4 +1,4 @@
-"""Training MiniONN in floating point: SGD, one-cycle learning rate, label smoothing."""
+"""Training in floating point: SGD, one-cycle learning rate, label smoothing."""
 
 import dataclasses
 import functools
@@ -11,9 +11,11 @@ import numpy as np
 import optax
 from flax import nnx
 
+from nets.architecture import Architecture
 from nets.checkpoint import fill_tree, load_arrays, save_tree
+from nets.floating import FloatNet
 from nets.loop import Logits, State, Step
-from nets.minionn import MiniONN
+from nets.public import import_public, is_public
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +27,21 @@ class FloatRecipe:
     decay: float = 5e-4
     smoothing: float = 0.05
     warmup: float = 0.2  # share of the steps in which the rate rises
+    first: float = 0.1  # the first step's rate, of the peak
 
 
-def float_task(recipe: FloatRecipe, steps: int, seed: int) -> tuple[State, Step, Logits]:
+def float_task(
+    architecture: Architecture, recipe: FloatRecipe, steps: int, seed: int
+) -> tuple[State, Step, Logits]:
     """Builds the initial state {params, stats, optimizer}, the jitted step and logits."""
-    graphdef, *templates = nnx.split(MiniONN(nnx.Rngs(seed)), nnx.Param, nnx.BatchStat)
+    graphdef, *templates = nnx.split(
+        FloatNet(architecture, nnx.Rngs(seed)), nnx.Param, nnx.BatchStat
+    )
     # Copies, because the step gives its input's memory away.
     params, stats = (jax.tree.map(jnp.array, nnx.to_pure_dict(t)) for t in templates)
     rate = optax.linear_onecycle_schedule(
-        steps, recipe.peak_rate, pct_start=recipe.warmup, pct_final=1.0, div_factor=10.0,
-        final_div_factor=1e3,
+        steps, recipe.peak_rate, pct_start=recipe.warmup, pct_final=1.0,
+        div_factor=1 / recipe.first, final_div_factor=1e3,
     )  # fmt: skip
     optimizer = optax.chain(
         optax.add_decayed_weights(recipe.decay, mask=_is_kernel),
@@ -84,9 +91,9 @@ def save_float(path: pathlib.Path | str, state: State, meta: dict) -> None:
     save_tree(path, small, meta)
 
 
-def load_float(path: pathlib.Path | str) -> tuple[MiniONN, dict]:
+def load_float(path: pathlib.Path | str, architecture: Architecture) -> tuple[FloatNet, dict]:
     """Reads `save_float`'s file: the network, ready for evaluation, and its description."""
-    graphdef, *templates = nnx.split(MiniONN(nnx.Rngs(0)), nnx.Param, nnx.BatchStat)
+    graphdef, *templates = nnx.split(FloatNet(architecture, nnx.Rngs(0)), nnx.Param, nnx.BatchStat)
     tree, meta = _load_tree(path, [nnx.to_pure_dict(t) for t in templates])
     full = [_with(t, pure) for t, pure in zip(templates, tree.values(), strict=True)]
     net = nnx.merge(graphdef, *full)
@@ -94,8 +101,10 @@ def load_float(path: pathlib.Path | str) -> tuple[MiniONN, dict]:
     return net, meta
 
 
-def warm_started(state: State, path: pathlib.Path | str) -> State:
-    """A fresh training state whose network is `save_float`'s: a second cycle from there."""
+def warm_started(architecture: Architecture, state: State, path: pathlib.Path | str) -> State:
+    """A fresh training state whose network is `save_float`'s, or the public CIFAR-10 ResNet32's."""
+    if is_public(path):
+        return {**state, **import_public(architecture, state, path)}
     tree, _ = _load_tree(path, [state["params"], state["stats"]])
     return {**state, **tree}
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,12 @@ import numpy as np
 import optax
 from flax import nnx
 
+from nets.architecture import Architecture
+from nets.checkpoint import load_tree
+from nets.floating import FloatNet
 from nets.fold import equalize, fold_batch_norm
 from nets.loop import Logits, State, Step
-from nets.minionn import MiniONN
-from nets.quantized import QuantMiniONN, Widths, calibrate
+from nets.quantized import QuantNet, Widths, calibrate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,7 @@ class QatRecipe:
 
 
 def qat_task(
-    teacher: MiniONN, widths: Widths, recipe: QatRecipe, steps: int, calibration: np.ndarray
+    teacher: FloatNet, widths: Widths, recipe: QatRecipe, steps: int, calibration: np.ndarray
 ) -> tuple[State, Step, Logits]:
     """Builds the calibrated initial state {params, optimizer}, the jitted step and jitted logits.
 
@@ -37,14 +40,11 @@ def qat_task(
       widths: bits of every layer.
       recipe: optimizer settings.
       steps: length of the learning-rate schedule.
-      calibration: int8 images (n, 32, 32, 3) on which the scales are chosen.
+      calibration: int8 images (n, h, w, 3) on which the scales are chosen.
     """
-    student = QuantMiniONN(widths)
-    calibrate(
-        student,
-        equalize(fold_batch_norm(teacher), strength=recipe.equalize),
-        jnp.asarray(calibration),
-    )
+    student = QuantNet(teacher.architecture, widths)
+    folded = equalize(fold_batch_norm(teacher), teacher.architecture, strength=recipe.equalize)
+    calibrate(student, folded, jnp.asarray(calibration))
     graphdef, template = nnx.split(student)
     params = jax.tree.map(jnp.array, nnx.to_pure_dict(template))
     rate = optax.linear_onecycle_schedule(
@@ -100,9 +100,22 @@ def _scaled(units: dict) -> optax.GradientTransformation:
     return optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, units))
 
 
-def student_of(widths: Widths, params: dict) -> QuantMiniONN:
+def continued(state: State, path: pathlib.Path | str) -> State:
+    """A fresh training state with the parameters of another one's checkpoint, scales included.
+
+    Weight scales that belong to other widths are kept as calibrated.
+    """
+    before, _ = load_tree(path, state)
+    own, theirs = state["params"], before["params"]
+    merged = jax.tree_util.tree_map_with_path(
+        lambda place, mine, other: mine if "weight_scale" in str(place) else other, own, theirs
+    )
+    return {**state, "params": jax.tree.map(jnp.array, merged)}
+
+
+def student_of(architecture: Architecture, widths: Widths, params: dict) -> QuantNet:
     """The quantized network that a training state's parameters describe."""
-    net = QuantMiniONN(widths)
+    net = QuantNet(architecture, widths)
     graphdef, state = nnx.split(net)
     nnx.replace_by_pure_dict(state, params)
     return nnx.merge(graphdef, state)

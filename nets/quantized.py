@@ -1,10 +1,14 @@
-"""MiniONN with quantized weights and activations, computed on integers exactly as inference does.
+"""Any architecture with quantized weights and activations, on integers exactly as inference does.
 
-Block:  conv -> + bias -> ReLU -> [2x2 sum, scale + 2] -> requantize to unsigned activations.
-All tensors are integers held in floats; the logits are divided by their scale only for the loss.
+Layer:  conv -> + bias -> [+ residual at the accumulator's scale] -> ReLU -> [sum of the pool's windows]
+        -> requantize.
+
+A tensor that is added later is a residual: it keeps more bits, and convolutions read its top bits. All
+tensors are integers held in floats; the logits are divided by their scale only for the loss.
 """
 
 import dataclasses
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,51 +16,88 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from nets.architecture import INPUT, Architecture, Layer, Shortcut
 from nets.conv import conv, dense
 from nets.data import INPUT_SCALE_BITS
-from nets.minionn import LAYERS, Layer, pool_sum
+from nets.floating import pool_sum, shortcut
 from nets.quantizer import (
     Rule,
     best_activation_scale,
     best_weight_scale,
+    floor_shift,
     power_of_two,
     quantize_weight,
     requantize,
     round_half_up,
 )
+from pqjax.errors import GraphError
+
+RESIDUAL_BITS = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Widths:
-    """Signed weight bits of every layer, unsigned activation bits, and what happens at overflow."""
+    """Bits of every tensor, and what happens at overflow.
+
+    Attributes:
+      weights: signed weight bits of every layer.
+      activations: bits of what convolutions read, the sign bit (known to be 0) included where the
+        architecture's formats are signed.
+      rule: at overflow.
+      learn_scales: whether log2 scales are trained.
+      residual: bits of tensors that are added later.
+      head: bits of what the FC reads; 0 for as many as `activations`.
+    """
 
     weights: tuple[int, ...]
     activations: int = 4
     rule: Rule = "saturate"
     learn_scales: bool = False
+    residual: int = RESIDUAL_BITS
+    head: int = 0
 
     def __post_init__(self):
-        if len(self.weights) != len(LAYERS) or not all(2 <= b <= 8 for b in self.weights):
-            raise ValueError(f"{len(LAYERS)} weight widths in 2..8 expected, got {self.weights}")
+        if not self.weights or not all(2 <= b <= 8 for b in self.weights):
+            raise ValueError(f"weight widths in 2..8 expected, got {self.weights}")
         if not 1 <= self.activations <= 8:
             raise ValueError(f"activation bits must be in 1..8, got {self.activations}")
+        if not self.activations <= self.residual <= 16:
+            raise ValueError(
+                f"residual bits from {self.activations} (as activations) to 16 expected, got "
+                f"{self.residual}"
+            )
         if self.rule not in ("saturate", "wrap"):
             raise ValueError(f"rule must be saturate or wrap, got {self.rule!r}")
 
     @staticmethod
-    def parse(text: str, rule: Rule = "saturate", learn_scales: bool = False) -> "Widths":
-        """Reads "W4A4", "W2A4" (first layer and FC then keep 4 bits) or "4,2,2,2,2,2,2,4/A4"."""
-        try:
-            head, activations = text.upper().removeprefix("W").split("A")
-            bits = [int(b) for b in head.rstrip("/").split(",")]
-            if len(bits) == 1:
-                ends = max(bits[0], 4)
-                bits = [ends] + bits * (len(LAYERS) - 2) + [ends]
-            return Widths(tuple(bits), int(activations), rule, learn_scales)
-        except ValueError as error:
+    def parse(
+        text: str, architecture: Architecture, rule: Rule = "saturate", learn_scales: bool = False
+    ) -> "Widths":
+        """Reads "W4A4", "W3A6R8" (first layer and FC keep at least 4 bits) or "4,2,...,4/A4"."""
+        layers = len(architecture.layers)
+        found = re.fullmatch(r"W?([\d,]+)/?A(\d+)(?:R(\d+))?", text.upper())
+        if found is None:
+            raise ValueError(f"widths like W4A4, W3A6R8 or 4,2,...,4/A4 expected, got {text!r}")
+        bits = [int(b) for b in found[1].split(",") if b]
+        if len(bits) == 1:
+            ends = max(bits[0], 4)
+            bits = [ends] + bits * (layers - 2) + [ends]
+        if len(bits) != layers:
             raise ValueError(
-                f"widths like W4A4 or 4,2,2,2,2,2,2,4/A4 expected, got {text!r}: {error}"
-            ) from error
+                f"{architecture.name} has {layers} weight layers, got {len(bits)} widths in {text!r}"
+            )
+        residual = int(found[3]) if found[3] else max(RESIDUAL_BITS, int(found[2]))
+        head = 8 if architecture.signed else 0
+        return Widths(tuple(bits), int(found[2]), rule, learn_scales, residual, head)
+
+    def out_bits(self, architecture: Architecture, layer: Layer) -> int:
+        """Bits that a layer's requantization leaves, a sign bit included."""
+        if layer.name in architecture.residuals:
+            return self.residual
+        reader = architecture.only_reader(layer.name)
+        if reader is not None and not reader.window and self.head:
+            return self.head
+        return self.activations
 
 
 class QuantLayer(nnx.Module):
@@ -79,44 +120,98 @@ class QuantLayer(nnx.Module):
         kernel = quantize_weight(self.kernel[...], scale, self.bits)
         return kernel, round_half_up(self.bias[...] * power_of_two(acc_scale)), acc_scale
 
-    def __call__(
-        self, x: Float[Array, "b ..."], in_scale: Float[Array, ""], learn: bool
-    ) -> tuple[Float[Array, "b ..."], Float[Array, ""]]:
-        """The accumulator after ReLU and pooling (raw for the FC), and its scale."""
-        kernel, bias, scale = self.integers(in_scale, learn)
+    def __call__(self, x: "Scaled", plus: "Scaled | None", learn: bool) -> "Scaled":
+        """The accumulator after addition, ReLU and pooling (raw for the FC), with its scale."""
+        kernel, bias, scale = self.integers(x.scale, learn)
         if not self.layer.window:
-            return dense(x.reshape(x.shape[0], -1), kernel) + bias, scale
-        x = nnx.relu(conv(x, kernel) + bias)
-        return (pool_sum(x), scale + 2.0) if self.layer.pool else (x, scale)
+            flat = x.integers.reshape(x.integers.shape[0], -1)
+            return Scaled(dense(flat, kernel) + bias, scale)
+        y = conv(x.integers, kernel, self.layer.stride) + bias
+        if plus is not None:
+            y = y + plus.integers.astype(jnp.float32) * power_of_two(scale - plus.scale)
+        y = nnx.relu(y)
+        if self.layer.pool == 1:
+            return Scaled(y, scale)
+        area_bits = 2.0 * np.log2(self.layer.pool)
+        return Scaled(pool_sum(y, self.layer.pool), scale + area_bits)
 
 
-class QuantMiniONN(nnx.Module):
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    """Integers held in floats; the real values are integers / 2^scale."""
+
+    integers: Float[Array, "b ..."]
+    scale: Float[Array, ""]
+
+
+class QuantNet(nnx.Module):
     """The integer network; trainable because its quantizers pass gradients straight through."""
 
-    def __init__(self, widths: Widths):
+    def __init__(self, architecture: Architecture, widths: Widths):
+        if len(widths.weights) != len(architecture.layers):
+            raise ValueError(
+                f"{architecture.name} has {len(architecture.layers)} weight layers, got "
+                f"{len(widths.weights)} widths"
+            )
+        if architecture.signed and widths.rule == "wrap":
+            raise ValueError(
+                f"{architecture.name}'s activations are formats with a known sign bit: values that wrap "
+                "would lose it; use the rule saturate"
+            )
         self.layers = nnx.List(
-            [QuantLayer(layer, bits) for layer, bits in zip(LAYERS, widths.weights, strict=True)]
+            [QuantLayer(*pair) for pair in zip(architecture.layers, widths.weights, strict=True)]
         )
-        self.widths = widths
+        self.architecture, self.widths = architecture, widths
 
-    def __call__(self, x: Int[Array, "b 32 32 3"]) -> Float[Array, "b 10"]:
+    def __call__(self, x: Int[Array, "b h w 3"]) -> Float[Array, "b n"]:
         """Real-valued logits: the integer accumulator over its scale."""
         logits, scale = self.accumulate(x)
         return logits * power_of_two(-scale)
 
-    def accumulate(
-        self, x: Int[Array, "b 32 32 3"]
-    ) -> tuple[Float[Array, "b 10"], Float[Array, ""]]:
+    def accumulate(self, x: Int[Array, "b h w 3"]) -> tuple[Float[Array, "b n"], Float[Array, ""]]:
         """The last layer's integer accumulator and its scale."""
-        learn, widths = self.widths.learn_scales, self.widths
-        x, scale = x.astype(jnp.bfloat16), jnp.float32(INPUT_SCALE_BITS)
-        for layer in self.layers:
-            x, acc_scale = layer(x, scale, learn)
-            if layer.layer.window:
-                scale = whole(layer.out_scale[...], learn)
-                x = requantize(x, acc_scale - scale, widths.activations, widths.rule)
-                x = x.astype(jnp.bfloat16)  # exact: at most 8 bits
-        return x, acc_scale
+        values = _input(x)
+        layers = iter(self.layers)
+        for node in self.architecture.nodes:
+            if isinstance(node, Shortcut):
+                source = values[node.source]
+                values[node.name] = Scaled(shortcut(source.integers, node), source.scale)
+                continue
+            layer = next(layers)
+            values[node.name] = self._step(layer, values)
+        last = values[self.architecture.nodes[-1].name]
+        return last.integers, last.scale
+
+    def _step(self, layer: QuantLayer, values: dict[str, Scaled]) -> Scaled:
+        learn, node = self.widths.learn_scales, layer.layer
+        plus = values[node.plus] if node.plus else None
+        acc = layer(self.operand(node.source, values), plus, learn)
+        if not node.window:
+            return acc
+        return self.fitted(layer, acc, whole(layer.out_scale[...], learn))
+
+    def fitted(self, layer: QuantLayer, acc: Scaled, scale: Float[Array, ""]) -> Scaled:
+        """A layer's accumulator in the format of its output."""
+        bits = self.magnitude(layer.layer)
+        y = requantize(acc.integers, acc.scale - scale, bits, self.widths.rule)
+        return Scaled(y.astype(jnp.bfloat16) if bits <= 8 else y, scale)  # exact either way
+
+    def magnitude(self, layer: Layer) -> int:
+        """Bits of a layer's output without its sign bit."""
+        return self.widths.out_bits(self.architecture, layer) - self.architecture.signed
+
+    def operand(self, name: str, values: dict[str, Scaled]) -> Scaled:
+        """What a weight layer reads: of a residual the top bits."""
+        value = values[name]
+        if name not in self.architecture.residuals:
+            return value
+        drop = self.widths.residual - self.widths.activations
+        short = floor_shift(value.integers.astype(jnp.float32), drop)
+        return Scaled(short.astype(jnp.bfloat16), value.scale - drop)
+
+
+def _input(x: Int[Array, "b h w 3"]) -> dict[str, Scaled]:
+    return {INPUT: Scaled(jnp.asarray(x).astype(jnp.bfloat16), jnp.float32(INPUT_SCALE_BITS))}
 
 
 def whole(scale: Float[Array, ""], learn: bool) -> Float[Array, ""]:
@@ -126,7 +221,7 @@ def whole(scale: Float[Array, ""], learn: bool) -> Float[Array, ""]:
 
 
 def calibrate(
-    net: QuantMiniONN, folded: list[tuple[np.ndarray, np.ndarray]], x: Int[Array, "b 32 32 3"]
+    net: QuantNet, folded: list[tuple[np.ndarray, np.ndarray]], x: Int[Array, "b h w 3"]
 ) -> None:
     """Puts folded float weights into `net` and chooses scales by least squared error.
 
@@ -134,15 +229,30 @@ def calibrate(
       net: changed in place.
       folded: (kernel, bias) of every layer, see `fold.fold_batch_norm`.
       x: integer calibration images; every layer sees its already quantized predecessors.
+
+    Raises:
+      GraphError: a residual has a finer scale than the accumulator it is added to.
     """
-    value, scale = jnp.asarray(x).astype(jnp.bfloat16), jnp.float32(INPUT_SCALE_BITS)
-    for layer, (kernel, bias) in zip(net.layers, folded, strict=True):
+    values = _input(x)
+    layers = iter(zip(net.layers, folded, strict=True))
+    for node in net.architecture.nodes:
+        if isinstance(node, Shortcut):
+            source = values[node.source]
+            values[node.name] = Scaled(shortcut(source.integers, node), source.scale)
+            continue
+        layer, (kernel, bias) = next(layers)
         layer.kernel[...], layer.bias[...] = jnp.asarray(kernel), jnp.asarray(bias)
         layer.weight_scale[...] = jnp.float32(best_weight_scale(kernel, layer.bits))
-        value, acc_scale = layer(value, scale, False)
-        if layer.layer.window:
-            real = np.asarray(value * power_of_two(-acc_scale))
-            best = best_activation_scale(real, net.widths.activations, net.widths.rule)
-            scale = layer.out_scale[...] = jnp.float32(min(best, int(acc_scale)))
-            value = requantize(value, acc_scale - scale, net.widths.activations, net.widths.rule)
-            value = value.astype(jnp.bfloat16)
+        plus = values[node.plus] if node.plus else None
+        acc = layer(net.operand(node.source, values), plus, False)
+        if plus is not None and acc.scale - 2 * np.log2(node.pool) < plus.scale:
+            raise GraphError(
+                f"{node.name}: the residual {node.plus} has scale {int(plus.scale)}, finer than the "
+                f"accumulator's {int(acc.scale)}, and cannot be aligned: use more weight bits or "
+                "fewer residual bits"
+            )
+        if node.window:
+            real = np.asarray(acc.integers * power_of_two(-acc.scale))
+            best = best_activation_scale(real, net.magnitude(node), net.widths.rule)
+            scale = layer.out_scale[...] = jnp.float32(min(best, int(acc.scale)))
+            values[node.name] = net.fitted(layer, acc, scale)

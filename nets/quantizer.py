@@ -67,6 +67,12 @@ def requantize(
     return lax.stop_gradient(value) + (inside - lax.stop_gradient(inside))
 
 
+def floor_shift(x: Float[Array, "*s"], shift: int) -> Float[Array, "*s"]:
+    """floor(x / 2^shift): the top bits of integers, with the gradient of the division."""
+    real = x * 2.0**-shift
+    return lax.stop_gradient(jnp.floor(real)) + (real - lax.stop_gradient(real))
+
+
 def best_weight_scale(weight: np.ndarray, bits: int) -> int:
     """The exponent whose quantized weights have the least squared error."""
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1

@@ -1,7 +1,7 @@
-"""`python -m nets.train float|qat`: trains MiniONN in float, or quantized from a float checkpoint.
+"""`python -m nets.train float|qat`: trains a network in float, or quantized from a float checkpoint.
 
 Run again with the same arguments it goes on where it was interrupted. It leaves in --out:
-`state.npz` (to resume), `curve.json`, and the finished network (`minionn_float.npz`, or a packed
+`state.npz` (to resume), `curve.json`, and the finished network (`<net>_float.npz`, or a packed
 integer graph).
 """
 
@@ -30,14 +30,27 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     built = argparse.ArgumentParser(prog="python -m nets.train", description=__doc__)
     built.add_argument("mode", choices=["float", "qat"])
-    built.add_argument("--net", choices=["minionn"], default="minionn")
-    built.add_argument("--bits", default="W4A4", help="W4A4, W2A4, or 4,2,2,2,2,2,2,4/A4 (qat)")
+    built.add_argument("--net", choices=["minionn", "resnet32"], default="minionn")
+    built.add_argument(
+        "--bits",
+        default="W4A4",
+        help="W4A4, W3A6R8 (residuals of 8 bits), or 4,2,2,2,2,2,2,4/A4 (qat)",
+    )
     built.add_argument("--rule", choices=["saturate", "wrap"], default="saturate")
     built.add_argument("--learn-scales", action="store_true", help="train the log2 scales too")
     built.add_argument(
         "--float", type=pathlib.Path, dest="teacher", help="float checkpoint to start from (qat)"
     )
-    built.add_argument("--start", type=pathlib.Path, help="float checkpoint to go on from (float)")
+    built.add_argument(
+        "--start", type=pathlib.Path,
+        help="float checkpoint to go on from, or the public CIFAR-10 ResNet32 (float)",
+    )  # fmt: skip
+    built.add_argument("--from", type=pathlib.Path, dest="before",
+                       help="state.npz of a former quantized run to start from (qat)")  # fmt: skip
+    built.add_argument("--warmup", type=float, help="share of the steps in which the rate rises")
+    built.add_argument(
+        "--first-rate", type=float, help="the first step's rate, of the peak (float)"
+    )
     built.add_argument("--epochs", type=int, default=14)
     built.add_argument("--batch", type=int, default=128)
     built.add_argument("--seed", type=int, default=1)
@@ -51,34 +64,41 @@ def parser() -> argparse.ArgumentParser:
 
 def _setting(args: argparse.Namespace):
     """The data and the schedule of a run; jax is imported late so that --help is quick."""
-    from nets.data import load_cifar10
+    from nets.architecture import ARCHITECTURES
+    from nets.data import load_cifar
     from nets.loop import Images, Schedule
+
+    architecture = ARCHITECTURES[args.net]
 
     schedule = Schedule(
         epochs=args.epochs, batch=args.batch, seed=args.seed, erase_chance=args.erase,
         evaluate_every=args.evaluate_every,
     )  # fmt: skip
-    train, test = Images(*load_cifar10("train")), Images(*load_cifar10("test"))
+    train, test = (Images(*load_cifar(architecture.data, split)) for split in ("train", "test"))
     args.out.mkdir(parents=True, exist_ok=True)
-    return train, test, schedule, len(train.labels) // schedule.batch * schedule.epochs
+    steps = len(train.labels) // schedule.batch * schedule.epochs
+    return architecture, train, test, schedule, steps
 
 
 def train_float(args: argparse.Namespace) -> dict:
-    """Trains in float and writes `minionn_float.npz`; returns top-1 over the test set."""
+    """Trains in float and writes `<net>_float.npz`; returns top-1 over the test set."""
     from nets.loop import accuracy, fit
     from nets.pretrain import FloatRecipe, float_task, load_float, save_float, warm_started
 
-    train, test, schedule, steps = _setting(args)
-    recipe = FloatRecipe() if args.rate is None else FloatRecipe(peak_rate=args.rate)
-    state, step, logits = float_task(recipe, steps, schedule.seed)
+    architecture, train, test, schedule, steps = _setting(args)
+    given = {"peak_rate": args.rate, "warmup": args.warmup, "first": args.first_rate}
+    recipe = FloatRecipe(**{name: value for name, value in given.items() if value is not None})
+    state, step, logits = float_task(architecture, recipe, steps, schedule.seed)
     config = {"net": args.net, "mode": "float", "recipe": dataclasses.asdict(recipe)}
     if args.start is not None:
-        state = warm_started(state, args.start)
+        state = warm_started(architecture, state, args.start)
         config["start"] = args.start.name
     state, curve = fit(state, step, logits, train, test, schedule, args.out, config)
-    file = args.out / "minionn_float.npz"
+    file = args.out / f"{args.net}_float.npz"
     save_float(file, state, {"config": curve["config"]})
-    net, _ = load_float(file)  # what is reported is what was written, float16 kernels included
+    net, _ = load_float(
+        file, architecture
+    )  # what is reported is what was written, float16 kernels included
     return {"network": str(file), "top1": accuracy(None, jitted(net), test)}
 
 
@@ -88,16 +108,16 @@ def train_qat(args: argparse.Namespace) -> dict:
     from nets.export import export, overflow_rates, top1
     from nets.loop import accuracy, fit
     from nets.pretrain import load_float
-    from nets.qat import QatRecipe, qat_task, student_of
+    from nets.qat import QatRecipe, continued, qat_task, student_of
     from nets.quantized import Widths
     from pqjax.graph import save_model
 
     if args.teacher is None:
         raise ValueError("qat needs --float, a float checkpoint")
-    widths = Widths.parse(args.bits, args.rule, args.learn_scales)
-    teacher, _ = load_float(args.teacher)
-    train, test, schedule, steps = _setting(args)
-    given = {"peak_rate": args.rate, "distill": args.distill}
+    architecture, train, test, schedule, steps = _setting(args)
+    widths = Widths.parse(args.bits, architecture, args.rule, args.learn_scales)
+    teacher, _ = load_float(args.teacher, architecture)
+    given = {"peak_rate": args.rate, "distill": args.distill, "warmup": args.warmup}
     recipe = QatRecipe(**{name: value for name, value in given.items() if value is not None})
     calibration = integer_input(train.images[:256])
     state, step, logits = qat_task(teacher, widths, recipe, steps, calibration)
@@ -105,8 +125,11 @@ def train_qat(args: argparse.Namespace) -> dict:
         "net": args.net, "mode": "qat", "bits": args.bits, "widths": dataclasses.asdict(widths),
         "recipe": dataclasses.asdict(recipe), "teacher": args.teacher.name,
     }  # fmt: skip
+    if args.before is not None:
+        state = continued(state, args.before)
+        config["from"] = args.before.parent.name
     state, curve = fit(state, step, logits, train, test, schedule, args.out, config)
-    graph, weights = export(student_of(widths, state["params"]))
+    graph, weights = export(student_of(architecture, widths, state["params"]))
     result = {
         "top1": top1(graph, weights, test.images, test.labels),
         "top1_fake_quantized": accuracy(state, logits, test),
@@ -118,7 +141,7 @@ def train_qat(args: argparse.Namespace) -> dict:
     }
     suffix = "" if args.rule == "saturate" else f"_{args.rule}"
     name = args.bits.lower().replace(",", "").replace("/", "")
-    file = args.out / f"minionn_{name}{suffix}.npz"
+    file = args.out / f"{args.net}_{name}{suffix}.npz"
     save_model(file, graph, weights, {"config": curve["config"], **result})
     return {"network": str(file), **result}
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from nets.architecture import MINIONN
 from nets.checkpoint import load_arrays, load_tree, save_arrays, save_tree
-from nets.minionn import MiniONN
+from nets.floating import FloatNet
 from nets.pretrain import load_float, save_float
 from pqjax.errors import CheckpointError
 
@@ -72,12 +73,12 @@ def test_another_model_is_refused(saved):
 
 
 def test_a_float_network_comes_back(tmp_path):
-    net = MiniONN(nnx.Rngs(3))
+    net = FloatNet(MINIONN, nnx.Rngs(3))
     _, params, stats = nnx.split(net, nnx.Param, nnx.BatchStat)
     state = {"params": nnx.to_pure_dict(params), "stats": nnx.to_pure_dict(stats)}
 
     save_float(tmp_path / "f.npz", state, {"config": 1})
-    got, meta = load_float(tmp_path / "f.npz")
+    got, meta = load_float(tmp_path / "f.npz", MINIONN)
 
     assert meta == {"config": 1}
     want = np.asarray(net.kernel[...]).astype(np.float16).astype(np.float32)

@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
+from nets.architecture import MINIONN
 from nets.data import integer_input
-from nets.minionn import LAYERS
 from nets.pretrain import FloatRecipe, float_task, load_float, warm_started
 from pqjax.graph import load_model, reference
 
@@ -23,17 +23,17 @@ def test_a_quantized_network_is_small_and_runs(path):
 
     assert path.stat().st_size < 300_000
     layers = [node for node in graph if node.kind in ("Conv", "Dense")]
-    assert [node.name for node in layers] == [layer.name for layer in LAYERS]
+    assert [node.name for node in layers] == [layer.name for layer in MINIONN.layers]
     assert [node.weight_bits for node in layers] == meta["config"]["widths"]["weights"]
     assert reference(graph, weights, integer_input(images)).shape == (2, 10)
 
 
 def test_the_float_network_can_be_trained_on():
     path = FOLDER / "minionn_float.npz"
-    net, _ = load_float(path)
-    fresh, _, _ = float_task(FloatRecipe(), steps=10, seed=0)
+    net, _ = load_float(path, MINIONN)
+    fresh, _, _ = float_task(MINIONN, FloatRecipe(), steps=10, seed=0)
 
-    state = warm_started(fresh, path)
+    state = warm_started(MINIONN, fresh, path)
 
     np.testing.assert_array_equal(state["params"]["kernel"], net.kernel[...])
     assert path.stat().st_size < 700_000

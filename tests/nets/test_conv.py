@@ -7,9 +7,10 @@ from jax import lax
 from nets.conv import conv
 
 
-def plain(x, kernel):
+def plain(x, kernel, stride=1):
+    margin = (kernel.shape[0] // 2,) * 2
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        x, kernel, (stride, stride), (margin, margin), dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=lax.Precision.HIGHEST,
     )  # fmt: skip
 
@@ -20,15 +21,19 @@ def integers(seed, *shapes, low=-8, high=8):
 
 
 @pytest.mark.parametrize(
-    ("side", "window", "channels", "outs"),
-    [(5, 3, 3, 8), (32, 3, 16, 8), (6, 1, 64, 16), (4, 5, 8, 4)],
-)
-def test_conv_and_its_gradients_are_lax_conv_exactly_on_integers(side, window, channels, outs):
-    shapes = (8, side, side, channels), (window, window, channels, outs), (8, side, side, outs)
+    ("side", "window", "channels", "outs", "stride"),
+    [(5, 3, 3, 8, 1), (32, 3, 16, 8, 1), (6, 1, 64, 16, 1), (4, 5, 8, 4, 1), (8, 3, 64, 16, 1),
+     (32, 3, 16, 32, 2), (9, 3, 8, 8, 2), (8, 1, 8, 8, 2), (16, 3, 3, 8, 4)],
+)  # fmt: skip
+def test_conv_and_its_gradients_are_lax_conv_exactly_on_integers(
+    side, window, channels, outs, stride
+):
+    out = -(-side // stride)
+    shapes = (8, side, side, channels), (window, window, channels, outs), (8, out, out, outs)
     x, kernel, dy = integers(side, *shapes)
 
-    y, back = jax.vjp(jax.jit(conv), x, kernel)
-    wanted, wanted_back = jax.vjp(plain, x, kernel)
+    y, back = jax.vjp(jax.jit(lambda x, k: conv(x, k, stride)), x, kernel)
+    wanted, wanted_back = jax.vjp(lambda x, k: plain(x, k, stride), x, kernel)
 
     np.testing.assert_array_equal(y, wanted)
     for got, want in zip(back(dy), wanted_back(dy), strict=True):

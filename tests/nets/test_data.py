@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nets.data import integer_input, load_cifar10
+from nets.data import integer_input, load_cifar
 from nets.train import main
 from pqjax.errors import DataError
 
@@ -15,14 +15,14 @@ def test_missing_variable_is_a_data_error(monkeypatch):
     monkeypatch.delenv("PQJAX_DATA", raising=False)
 
     with pytest.raises(DataError, match="PQJAX_DATA is not set"):
-        load_cifar10("test")
+        load_cifar("cifar10", "test")
 
 
 def test_missing_folder_is_a_data_error(monkeypatch, tmp_path):
     monkeypatch.setenv("PQJAX_DATA", str(tmp_path))
 
     with pytest.raises(DataError, match="no cifar10/"):
-        load_cifar10("test")
+        load_cifar("cifar10", "test")
 
 
 def test_unreadable_labels_and_missing_images_are_data_errors(monkeypatch, tmp_path):
@@ -31,16 +31,21 @@ def test_unreadable_labels_and_missing_images_are_data_errors(monkeypatch, tmp_p
     folder.mkdir()
     (folder / "labels.npz").write_bytes(b"garbage")
     with pytest.raises(DataError, match="labels"):
-        load_cifar10("test")
+        load_cifar("cifar10", "test")
 
     np.savez(folder / "labels.npz", test=np.zeros(10_000, np.uint8))
     with pytest.raises(DataError, match="test_"):
-        load_cifar10("test")
+        load_cifar("cifar10", "test")
 
 
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="split"):
-        load_cifar10("validation")
+        load_cifar("cifar10", "validation")
+
+
+def test_an_unknown_data_set_is_refused():
+    with pytest.raises(ValueError, match="cifar10', 'cifar100'.*mnist"):
+        load_cifar("mnist", "test")
 
 
 def test_integer_input_is_pixel_minus_128():

@@ -3,11 +3,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from nets.architecture import MINIONN
 from nets.data import integer_input
 from nets.export import export, overflow_rates, top1
+from nets.floating import FloatNet
 from nets.fold import equalize, fold_batch_norm
-from nets.minionn import MiniONN
-from nets.quantized import QuantMiniONN, Widths, calibrate
+from nets.quantized import QuantNet, Widths, calibrate
 from pqjax.errors import GraphError
 from pqjax.graph import load_model, reference, save_model
 
@@ -19,15 +20,15 @@ def images():
 
 @pytest.fixture(scope="module")
 def floating(images):
-    net = MiniONN(nnx.Rngs(0))
+    net = FloatNet(MINIONN, nnx.Rngs(0))
     net(integer_input(images))  # moves the running statistics off their start
     net.eval()
     return net
 
 
 def quantized(floating, images, text, rule):
-    net = QuantMiniONN(Widths.parse(text, rule))
-    calibrate(net, equalize(fold_batch_norm(floating)), integer_input(images))
+    net = QuantNet(MINIONN, Widths.parse(text, MINIONN, rule))
+    calibrate(net, equalize(fold_batch_norm(floating), MINIONN), integer_input(images))
     return net
 
 
@@ -74,7 +75,7 @@ def test_top1_counts_right_answers(floating, images):
 
 def test_folding_and_equalizing_change_nothing_but_rounding(floating, images):
     x = integer_input(images)
-    plain, equal = fold_batch_norm(floating), equalize(fold_batch_norm(floating))
+    plain, equal = fold_batch_norm(floating), equalize(fold_batch_norm(floating), MINIONN)
 
     wide = Widths((8,) * 8, 8)
     outs = [float_forward(folded, x) for folded in (plain, equal)]

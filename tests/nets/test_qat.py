@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from nets.architecture import MINIONN
 from nets.data import integer_input
 from nets.export import export
+from nets.floating import FloatNet
 from nets.loop import Images, Schedule, fit
-from nets.minionn import MiniONN
 from nets.pretrain import FloatRecipe, float_task
 from nets.qat import QatRecipe, qat_task, student_of
 from nets.quantized import Widths
 from pqjax.graph import reference
 
 SCHEDULE = Schedule(epochs=2, batch=8, seed=3, evaluate_every=2)
-WIDTHS = Widths.parse("W2A4")
+WIDTHS = Widths.parse("W2A4", MINIONN)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def quantized_task(images):
-    teacher = MiniONN(nnx.Rngs(0))
+    teacher = FloatNet(MINIONN, nnx.Rngs(0))
     teacher(integer_input(images.images))  # moves the running statistics off their start
     teacher.eval()
     start, *functions = qat_task(teacher, WIDTHS, QatRecipe(), 4, integer_input(images.images))
@@ -35,7 +36,7 @@ def quantized_task(images):
 
 @pytest.fixture(scope="module")
 def floating_task():
-    start, *functions = float_task(FloatRecipe(), 4, seed=0)
+    start, *functions = float_task(MINIONN, FloatRecipe(), 4, seed=0)
     return jax.tree.map(np.asarray, start), *functions
 
 
@@ -63,7 +64,7 @@ def test_the_trained_network_is_the_integer_reference(quantized_task, images, tm
     state = run(quantized_task, tmp_path / "run", images)
     x = integer_input(images.images)
 
-    graph, weights = export(student_of(WIDTHS, state["params"]))
+    graph, weights = export(student_of(MINIONN, WIDTHS, state["params"]))
     answer = reference(graph, weights, x)
 
     _, _, logits = quantized_task

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nets.architecture import MINIONN
 from nets.quantized import Widths
 from nets.quantizer import (
     best_activation_scale,
@@ -108,9 +109,9 @@ def test_the_scale_for_wrapping_wraps_nothing():
 @pytest.mark.parametrize("text", ["", "W4", "W9A4", "4,2/A4", "WxA4", "W4A99"])
 def test_bad_widths_are_refused(text):
     with pytest.raises(ValueError, match="got"):
-        Widths.parse(text)
+        Widths.parse(text, MINIONN)
 
 
 def test_two_bit_networks_keep_four_at_both_ends():
-    assert Widths.parse("W2A4").weights == (4, 2, 2, 2, 2, 2, 2, 4)
-    assert Widths.parse("4,2,3,2,2,2,2,8/A5") == Widths((4, 2, 3, 2, 2, 2, 2, 8), 5)
+    assert Widths.parse("W2A4", MINIONN).weights == (4, 2, 2, 2, 2, 2, 2, 4)
+    assert Widths.parse("4,2,3,2,2,2,2,8/A5", MINIONN) == Widths((4, 2, 3, 2, 2, 2, 2, 8), 5)

@@ -1,0 +1,144 @@
+"""Networks as data: layers with names, sources and sizes. Float, quantized and integer form follow.
+
+Every weight layer is a convolution with batch norm, an optional sum with an earlier tensor, ReLU and an
+optional average pool; the last one is the FC.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+INPUT = "input"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """conv -> norm -> [+ plus] -> ReLU -> [average pool], or the closing FC.
+
+    Attributes:
+      name: of the layer and of the tensor it makes.
+      source: the tensor it reads.
+      window: side of the square kernel; 0 for the FC.
+      in_channels, out_channels: for the FC the lengths of its input and output.
+      stride: of the convolution, which is padded by half its window.
+      plus: the tensor that is added before the ReLU.
+      pool: side of the windows that are averaged after the ReLU.
+    """
+
+    name: str
+    source: str
+    window: int
+    in_channels: int
+    out_channels: int
+    stride: int = 1
+    plus: str | None = None
+    pool: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shortcut:
+    """Every stride-th row and column, zero channels on both sides alike (He et al., option A)."""
+
+    name: str
+    source: str
+    stride: int
+    in_channels: int
+    out_channels: int
+
+    @property
+    def margin(self) -> int:
+        """Zero channels on either side."""
+        return (self.out_channels - self.in_channels) // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A network's shape.
+
+    Attributes:
+      name: as commands and files call it.
+      data: the data set it is for, see `nets.data`.
+      side: of the square input image.
+      classes: length of the output.
+      nodes: in order; each reads earlier ones.
+      signed: whether activations are signed formats with a sign bit of 0, else unsigned ones.
+    """
+
+    name: str
+    data: str
+    side: int
+    classes: int
+    nodes: tuple[Layer | Shortcut, ...]
+    signed: bool
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Those that have weights, the FC last."""
+        return tuple(node for node in self.nodes if isinstance(node, Layer))
+
+    @property
+    def convs(self) -> tuple[Layer, ...]:
+        """The weight layers but the FC."""
+        return self.layers[:-1]
+
+    @property
+    def residuals(self) -> frozenset[str]:
+        """Layers whose tensors are added somewhere, straight or by a shortcut."""
+        made_by = {node.name: node for node in self.nodes}
+        found = set()
+        for layer in self.layers:
+            if layer.plus is not None:
+                node = made_by[layer.plus]
+                found.add(node.source if isinstance(node, Shortcut) else node.name)
+        return frozenset(found)
+
+    def only_reader(self, name: str) -> Layer | None:
+        """The weight layer that alone reads a tensor, if it is read by nothing else."""
+        readers = [node for node in self.nodes if node.source == name]
+        added = any(layer.plus == name for layer in self.layers)
+        if len(readers) != 1 or added or not isinstance(readers[0], Layer):
+            return None
+        return readers[0]
+
+
+def _minionn() -> Architecture:
+    windows = (3, 3, 3, 3, 3, 1, 1)
+    channels = (3, 64, 64, 64, 64, 64, 64, 16)
+    nodes: list[Layer | Shortcut] = []
+    source = INPUT
+    for i, window in enumerate(windows, 1):
+        pool = 2 if i in (2, 4) else 1
+        nodes.append(Layer(f"conv{i}", source, window, channels[i - 1], channels[i], pool=pool))
+        source = f"conv{i}"
+    nodes.append(Layer("fc", source, 0, 1024, 10))
+    return Architecture("minionn", "cifar10", 32, 10, tuple(nodes), signed=False)
+
+
+def cifar_resnet(
+    name: str, data: str, classes: int, blocks: int, stages: tuple[int, ...] = (16, 32, 64)
+) -> Architecture:
+    """A CIFAR ResNet of He et al. (section 4.2): 6 * blocks + 2 layers, option-A shortcuts."""
+    nodes: list[Layer | Shortcut] = [Layer("conv1", INPUT, 3, 3, stages[0])]
+    at, channels = "conv1", stages[0]
+    for stage, width in enumerate(stages, 1):
+        for block in range(1, blocks + 1):
+            prefix = f"s{stage}b{block}"
+            stride = 2 if stage > 1 and block == 1 else 1
+            plus = at
+            if stride > 1:
+                plus = f"{prefix}.short"
+                nodes.append(Shortcut(plus, at, stride, channels, width))
+            first, second = f"{prefix}.conv1", f"{prefix}.conv2"
+            last = stage == len(stages) and block == blocks
+            pool = 32 >> (len(stages) - 1) if last else 1
+            nodes.append(Layer(first, at, 3, channels, width, stride))
+            nodes.append(Layer(second, first, 3, width, width, plus=plus, pool=pool))
+            at, channels = second, width
+    nodes.append(Layer("fc", at, 0, channels, classes))
+    return Architecture(name, data, 32, classes, tuple(nodes), signed=True)
+
+
+MINIONN = _minionn()
+RESNET32 = cifar_resnet("resnet32", "cifar100", 100, 5)
+RESNET32_CIFAR10 = cifar_resnet("resnet32_cifar10", "cifar10", 10, 5)
+ARCHITECTURES = {a.name: a for a in (MINIONN, RESNET32)}

@@ -1,0 +1,206 @@
+"""Residual architectures: quantized training arithmetic is the exported graph's, bit for bit."""
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from nets.architecture import (
+    ARCHITECTURES,
+    MINIONN,
+    RESNET32,
+    RESNET32_CIFAR10,
+    Shortcut,
+    cifar_resnet,
+)
+from nets.data import integer_input, load_cifar
+from nets.export import export, overflow_rates
+from nets.floating import FloatNet
+from nets.fold import equalize, fold_batch_norm
+from nets.pretrain import FloatRecipe, float_task, warm_started
+from nets.quantized import QuantNet, Widths, calibrate
+from pqjax.errors import CheckpointError, GraphError
+from pqjax.graph import reference
+
+TINY = cifar_resnet("tiny", "cifar100", 7, blocks=1, stages=(8, 16, 24))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def floating(images):
+    net = FloatNet(TINY, nnx.Rngs(0))
+    net(integer_input(images))  # moves the running statistics off their start
+    net.eval()
+    return net
+
+
+def quantized(floating, images, text, rule="saturate"):
+    net = QuantNet(TINY, Widths.parse(text, TINY, rule))
+    calibrate(net, equalize(fold_batch_norm(floating), TINY), integer_input(images))
+    return net
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"), [("W4A6", "saturate"), ("W3A4R7", "saturate"), ("W3A6R6", "saturate")]
+)
+def test_the_fake_quantized_network_is_the_integer_reference(floating, images, text, rule):
+    net = quantized(floating, images, text, rule)
+
+    graph, weights = export(net)
+    accumulator, scale = net.accumulate(integer_input(images))
+
+    np.testing.assert_array_equal(accumulator, reference(graph, weights, integer_input(images)))
+    assert float(scale) == graph.output.out.scale
+    assert len(np.unique(np.asarray(accumulator))) > 10  # no dead network
+
+
+def test_residuals_keep_more_bits_than_what_convolutions_read(floating, images):
+    graph, _ = export(quantized(floating, images, "W3A6R8"))
+
+    assert graph["res1"].out.bits == 8 and graph["act1"].out.bits == 6
+    assert graph["act1"].rounding == "floor" and graph["act1"].out.nonnegative
+    assert graph["s2b1.short"].kind == "PadChannels" and graph["s2b1.add2"].kind == "Add"
+    assert graph["s2b1.align2"].out == graph["s2b1.conv2"].out
+    assert max(overflow_rates(graph, *_exported(floating, images)).values()) < 0.5
+
+
+def _exported(floating, images):
+    _, weights = export(quantized(floating, images, "W3A6R8"))
+    return weights, images
+
+
+def test_resnet32_is_what_the_papers_describe():
+    convs = [layer for layer in RESNET32.layers if layer.window]
+
+    assert len(convs) == 31 and len(RESNET32.layers) == 32
+    assert sum(isinstance(node, Shortcut) for node in RESNET32.nodes) == 2
+    macs = (
+        sum(9 * layer.in_channels * layer.out_channels * _side(layer) ** 2 for layer in convs)
+        + 64 * 100
+    )
+    assert round(macs / 1e9, 3) == 0.069  # PrivQuant, table 8
+    assert MINIONN.residuals == frozenset() and len(RESNET32.residuals) == 15
+    assert ARCHITECTURES["resnet32"] is RESNET32
+
+
+def _side(layer):
+    return {16: 32, 32: 16, 64: 8}[layer.out_channels]
+
+
+def test_a_residual_finer_than_the_accumulator_is_refused(floating, images):
+    with pytest.raises(GraphError, match="conv2: the residual .* cannot be aligned"):
+        quantized(floating, images, "W2A2R16")
+
+
+def test_wrapping_would_lose_the_sign_that_formats_promise(floating, images):
+    with pytest.raises(ValueError, match="tiny's activations.*saturate"):
+        quantized(floating, images, "W3A6", "wrap")
+
+
+@pytest.mark.parametrize("text", ["W3A6R4", "W3,4A6", "W3A6R99"])
+def test_widths_that_do_not_fit_are_refused(text):
+    with pytest.raises(ValueError, match="got"):
+        Widths.parse(text, RESNET32)
+
+
+def test_folding_and_equalizing_a_residual_network_changes_rounding_only(floating, images):
+    x = integer_input(images)
+    folded = fold_batch_norm(floating)
+    outs = [float_forward(f, x) for f in (folded, equalize(folded, TINY))]
+
+    np.testing.assert_allclose(outs[0], outs[1], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(outs[0], np.asarray(floating(x)), rtol=0.1, atol=0.1)  # bf16
+
+
+def float_forward(folded, x):
+    values = {"input": np.asarray(x, np.float32) / 256}
+    weights = dict(zip([layer.name for layer in TINY.layers], folded, strict=True))
+    for node in TINY.nodes:
+        source = values[node.source]
+        if isinstance(node, Shortcut):
+            half = source[:, :: node.stride, :: node.stride]
+            values[node.name] = np.pad(half, ((0, 0), (0, 0), (0, 0), (node.margin, node.margin)))
+            continue
+        kernel, bias = weights[node.name]
+        if not node.window:
+            return source.reshape(len(source), -1) @ kernel + bias
+        y = jax.lax.conv_general_dilated(
+            source, kernel, (node.stride,) * 2, ((1, 1), (1, 1)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=jax.lax.Precision.HIGHEST,
+        ) + bias  # fmt: skip
+        y = np.maximum(np.asarray(y) + (values[node.plus] if node.plus else 0), 0)
+        values[node.name] = y.mean((1, 2), keepdims=True) if node.pool > 1 else y
+    raise AssertionError("no FC")
+
+
+def state_dict(rng, classes=10):
+    """A state dict of the public ResNet32's names and shapes."""
+    found = {"linear.weight": rng.normal(size=(classes, 64)), "linear.bias": np.zeros(classes)}
+    for layer in RESNET32.convs:
+        place = layer.name
+        if place.startswith("s"):
+            stage, block, conv = place[1], int(place[3]) - 1, place[5:]
+            place = f"layer{stage}.{block}.{conv}"
+        k, c = layer.out_channels, layer.in_channels
+        found[f"{place}.weight"] = rng.normal(size=(k, c, 3, 3)) / np.sqrt(9 * c)
+        norm = place.replace("conv", "bn")
+        found[f"{norm}.weight"], found[f"{norm}.bias"] = rng.uniform(0.5, 1, k), rng.normal(size=k)
+        found[f"{norm}.running_mean"] = rng.normal(size=k)
+        found[f"{norm}.running_var"] = rng.uniform(0.5, 1, k)
+    return {name: value.astype(np.float32) for name, value in found.items()}
+
+
+def test_a_public_state_dict_starts_a_network(tmp_path):
+    public = state_dict(np.random.default_rng(1))
+    np.savez(tmp_path / "public.npz", **public)
+    fresh, _, logits = float_task(RESNET32_CIFAR10, FloatRecipe(), 10, 0)
+
+    state = warm_started(RESNET32_CIFAR10, fresh, tmp_path / "public.npz")
+
+    # A constant image: away from the edges both normalisations are the same function.
+    x = np.full((1, 32, 32, 3), 77, np.uint8)
+    real = (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    first = np.einsum("c,kcij->k", real[0, 0, 0], public["conv1.weight"])
+    gain = public["bn1.weight"] / np.sqrt(public["bn1.running_var"] + 1e-5)
+    wanted = (first - public["bn1.running_mean"]) * gain + public["bn1.bias"]
+    block = state["params"]["blocks"][0]
+    ours = np.einsum("c,ijck->k", (77 - 128) / 256 * np.ones(3), block["kernel"])
+    norm = state["stats"]["blocks"][0]["norm"]
+    ours = (ours - norm["mean"]) / np.sqrt(norm["var"] + 1e-5) * block["norm"]["scale"]
+    np.testing.assert_allclose(ours + block["norm"]["bias"], wanted, rtol=1e-3, atol=1e-3)
+    jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), state, fresh)
+    np.testing.assert_array_equal(state["params"]["kernel"], public["linear.weight"].T)
+    assert logits(state, integer_input(x)).shape == (1, 10)
+
+
+def test_a_public_state_dict_that_lacks_a_tensor_is_refused(tmp_path):
+    public = state_dict(np.random.default_rng(1))
+    del public["layer2.3.conv1.weight"]
+    np.savez(tmp_path / "public.npz", **public)
+    fresh, _, _ = float_task(RESNET32_CIFAR10, FloatRecipe(), 10, 0)
+
+    with pytest.raises(CheckpointError, match="layer2.3.conv1.weight.*nothing"):
+        warm_started(RESNET32_CIFAR10, fresh, tmp_path / "public.npz")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("PQJAX_DATA" not in os.environ, reason="needs the public weights and CIFAR-10")
+def test_the_public_network_keeps_its_accuracy_through_the_import():
+    public = pathlib.Path(os.environ["PQJAX_DATA"]) / "cifar10_resnet_ckpt" / "resnet32.npz"
+    images, labels = load_cifar("cifar10", "test")
+    fresh, _, logits = float_task(RESNET32_CIFAR10, FloatRecipe(), 10, 0)
+    state = warm_started(RESNET32_CIFAR10, fresh, public)
+
+    answers = [
+        np.asarray(logits(state, integer_input(images[i : i + 250]))).argmax(1)
+        for i in range(0, 2000, 250)
+    ]
+
+    assert (np.concatenate(answers) == labels[:2000]).mean() > 0.91

@@ -1,19 +1,21 @@
-# Two commands on a fresh machine: `make exp-minionn` and `make test`. Both make the environment.
+# Two commands on a fresh machine: `make exp-resnet50` and `make test`. Both make the environment.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 # Tables and pictures that need no network: see experiments/README.md.
-COSTS := exp-table2 exp-table4 exp-table9 exp-table12 exp-figure7 exp-copriv
+COSTS := exp-table2 exp-table4 exp-table9 exp-table10 exp-table12 exp-figure1 exp-figure7 exp-figure9 \
+	exp-figure10 exp-copriv
+NETWORKS := exp-minionn exp-resnet32
 
-.PHONY: exp-minionn exp-resnet50 exp-costs $(COSTS) bench test test-slow check format lint types train-minionn clean
+.PHONY: $(NETWORKS) exp-resnet50 exp-costs $(COSTS) bench test test-slow check format lint types train clean
 
-exp-minionn: $(READY)
-	$(BIN)/python -m experiments.minionn $(ARGS)
+$(NETWORKS): exp-%: $(READY)
+	$(BIN)/python -m experiments.$* $(ARGS)
 
 # The largest network that runs today.
-exp-resnet50: exp-minionn
+exp-resnet50: exp-resnet32
 
 $(COSTS): exp-%: $(READY)
 	$(BIN)/python -m experiments.$* $(ARGS)
@@ -40,9 +42,9 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# Trains from nothing; resumes where it was interrupted. Needs CIFAR-10 in PQJAX_DATA.
-train-minionn: $(READY)
-	$(BIN)/python -m experiments.train_minionn --train runs
+# Trains all committed networks; resumes where it was interrupted. Needs CIFAR in PQJAX_DATA.
+train: $(READY)
+	$(BIN)/python -m experiments.train_nets --train runs
 
 clean:
 	rm -rf $(VENV) build *.egg-info

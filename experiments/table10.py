@@ -103,11 +103,11 @@ def report(tree: dict) -> str:
     text = (
         "# Table 10: residual addition\n\n"
         f"{published('source')}, table 10. MB of 10^6 bytes, predicted by the cost model: SiRNN's "
-        "addition (figure 5a: the convolution's result is requantized to the residual's format, both "
-        "operands are extended by a bit, the sum is requantized) with preset `sirnn`, the simplified one "
-        "(figure 5b) with preset `privquant`; of each the steps of the addition alone, without its "
-        "ReLU. Activations have 6 bits; accumulators l_w + l_x + ceil(log2 K) bits; the shifts are "
-        "those of our trained networks (weight scale 2^(W + 3)).\n\n"
+        "addition (figure 5a: the convolution's result is requantized to the residual's format, "
+        "both operands are extended by a bit, the sum is requantized) with preset `sirnn`, the "
+        "simplified one (figure 5b) with preset `privquant`; of each the steps of the addition "
+        "alone, without its ReLU. Activations have 6 bits; accumulators l_w + l_x + ceil(log2 K) "
+        "bits; the shifts are those of our trained networks (weight scale 2^(W + 3)).\n\n"
         + table(shown, list(shown[0]))
         + "\n\nThe paper reports neither residual widths nor scales nor what it counts, so its absolute "
         "figures cannot be reproduced; ours differ from them by the columns above. `wrap` drops high "

@@ -1,37 +1,53 @@
-"""Accuracy of the committed MiniONNs on all CIFAR-10 test images, by the integer reference.
+"""Accuracy of the committed networks on all test images, by the integer reference.
 
-    PQJAX_DATA=... python -m experiments.train_minionn                 # evaluates nets/checkpoints
-    PQJAX_DATA=... python -m experiments.train_minionn --train RUNS    # trains them first
+    PQJAX_DATA=... python -m experiments.train_nets                 # evaluates nets/checkpoints
+    PQJAX_DATA=... python -m experiments.train_nets --train RUNS    # trains them first
 
-Writes `results/minionn_accuracy.json` and the table in `nets/README.md`. Training takes more than an
-hour on two CPU cores and goes on where it was interrupted.
+Writes `results/accuracy.json` and the tables in `nets/README.md`. Training takes hours on two CPU cores
+and goes on where it was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import sys
 
-import numpy as np
-
 from experiments.record import table, write
 from nets import train
-from nets.data import load_cifar10
+from nets.architecture import ARCHITECTURES
+from nets.data import load_cifar
 from nets.malloc import keep_freed_memory
 from pqjax.errors import CheckpointError, PqjaxError
 
 NETS = pathlib.Path(__file__).parents[1] / "nets"
 CHECKPOINTS = NETS / "checkpoints"
+PUBLIC = "cifar10_resnet_ckpt/resnet32.npz"  # in PQJAX_DATA
 RUNS = {
-    "float": "float --epochs 14 --seed 1",
-    "w4a4": "qat --bits W4A4 --epochs 2 --seed 2 --rate 0.01 --erase 0 --evaluate-every 1",
-    "w2a4": "qat --bits W2A4 --epochs 5 --seed 2 --rate 0.02 --erase 0 --evaluate-every 1",
+    "minionn_float": "float --net minionn --epochs 14 --seed 1",
+    "minionn_w4a4": (
+        "qat --net minionn --bits W4A4 --epochs 2 --seed 2 --rate 0.01 --erase 0 --evaluate-every 1"
+    ),
+    "minionn_w2a4": (
+        "qat --net minionn --bits W2A4 --epochs 5 --seed 2 --rate 0.02 --erase 0 --evaluate-every 1"
+    ),
+    "resnet32_float": (
+        "float --net resnet32 --start PUBLIC --epochs 9 --seed 1 --rate 0.1 --warmup 0.15 "
+        "--first-rate 0.2 --erase 0.1 --evaluate-every 3"
+    ),
+    "resnet32_w4a6": (
+        "qat --net resnet32 --bits W4A6 --epochs 2 --seed 2 --rate 0.01 --erase 0 --evaluate-every 1"
+    ),
+    "resnet32_w3a6": (
+        "qat --net resnet32 --bits W3A6 --epochs 2 --seed 3 --rate 0.01 --erase 0 --evaluate-every 1 "
+        "--from resnet32_w4a6/state.npz"
+    ),
 }
 OVERFLOW_IMAGES = 1000
-_MARKS = "<!-- written by experiments/train_minionn.py -->", "<!-- end -->"
+_MARKS = "<!-- written by experiments/train_nets.py -->", "<!-- end -->"
 
 
 def train_all(folder: pathlib.Path) -> None:
@@ -40,37 +56,46 @@ def train_all(folder: pathlib.Path) -> None:
         args = arguments_of(name, folder)
         (train.train_float if args.mode == "float" else train.train_qat)(args)
         print(f"trained {name}: {words}", file=sys.stderr)
-        shutil.copy(args.out / f"minionn_{name}.npz", CHECKPOINTS)
-        shutil.copy(args.out / "curve.json", CHECKPOINTS / f"minionn_{name}.curve.json")
+        shutil.copy(args.out / f"{name}.npz", CHECKPOINTS)
+        shutil.copy(args.out / "curve.json", CHECKPOINTS / f"{name}.curve.json")
 
 
 def arguments_of(name: str, folder: pathlib.Path) -> argparse.Namespace:
     """What `python -m nets.train` would be given for one of `RUNS`."""
     words = [*RUNS[name].split(), "--out", str(folder / name)]
+    net = name.split("_")[0]
     if words[0] == "qat":
-        words += ["--float", str(folder / "float" / "minionn_float.npz")]
-    return train.parser().parse_args(words)
+        words += ["--float", str(folder / f"{net}_float" / f"{net}_float.npz")]
+    args = train.parser().parse_args(words)
+    if args.start is not None:
+        args.start = pathlib.Path(os.environ.get("PQJAX_DATA", "PQJAX_DATA")) / PUBLIC
+    if args.before is not None:
+        args.before = folder / args.before
+    return args
 
 
-def evaluate(name: str, images: np.ndarray, labels: np.ndarray) -> dict:
+def evaluate(name: str) -> dict:
     """Top-1 of one committed network; for a quantized one also its widths and overflows."""
     from nets.export import overflow_rates, top1
     from nets.loop import Images, accuracy
     from nets.pretrain import load_float
     from pqjax.graph import load_model
 
-    path = CHECKPOINTS / f"minionn_{name}.npz"
-    curve = json.loads((CHECKPOINTS / f"minionn_{name}.curve.json").read_text())
+    architecture = ARCHITECTURES[name.split("_")[0]]
+    images, labels = load_cifar(architecture.data, "test")
+    path = CHECKPOINTS / f"{name}.npz"
+    curve = json.loads((CHECKPOINTS / f"{name}.curve.json").read_text())
     row = {
         "network": path.name,
+        "data": architecture.data,
         "command": f"python -m nets.train {RUNS[name]}",
         "bytes": path.stat().st_size,
         "epochs": len(curve["epochs"]),
         "train_seconds": curve["seconds"],
         "images": len(labels),
     }
-    if name == "float":
-        net, meta = load_float(path)
+    if name.endswith("_float"):
+        net, meta = load_float(path, architecture)
         row["top1"] = accuracy(None, train.jitted(net), Images(images, labels))
     else:
         graph, weights, meta = load_model(path)
@@ -90,23 +115,27 @@ def evaluate(name: str, images: np.ndarray, labels: np.ndarray) -> dict:
 
 def report(rows: list[dict]) -> str:
     """The commands and the table for nets/README.md."""
-    best = rows[0]["top1"]
-    worst = [max(row["overflow"].values()) if "overflow" in row else None for row in rows]
-    shown = [
-        {
-            "network": row["network"],
-            "top-1": f"{100 * row['top1']:.2f} %",
-            "below float, points": f"{100 * (best - row['top1']):.2f}",
-            "epochs": row["epochs"],
-            "minutes": f"{row['train_seconds'] / 60:.0f}",
-            "KB": f"{row['bytes'] / 1000:.0f}",
-            "most overflow": "" if most is None else f"{100 * most:.2f} %",
-        }
-        for row, most in zip(rows, worst, strict=True)
-    ]
+    floats = {row["data"]: row["top1"] for row in rows if "overflow" not in row}
+    shown = []
+    for row in rows:
+        most = max(row["overflow"].values()) if "overflow" in row else None
+        shown.append(
+            {
+                "network": row["network"],
+                "data": row["data"],
+                "top-1": f"{100 * row['top1']:.2f} %",
+                "below float, points": f"{100 * (floats[row['data']] - row['top1']):.2f}",
+                "epochs": row["epochs"],
+                "minutes": f"{row['train_seconds'] / 60:.0f}",
+                "KB": f"{row['bytes'] / 1000:.0f}",
+                "most overflow": "" if most is None else f"{100 * most:.2f} %",
+            }
+        )
     commands = []
     for name, words in RUNS.items():
-        start = "--float runs/float/minionn_float.npz " if words.startswith("qat") else ""
+        net = name.split("_")[0]
+        start = f"--float runs/{net}_float/{net}_float.npz " if words.startswith("qat") else ""
+        words = words.replace("--from ", "--from runs/").replace("PUBLIC", f"$PQJAX_DATA/{PUBLIC}")
         commands.append(f"    python -m nets.train {words} {start}--out runs/{name}")
     return (
         "\n".join(commands)
@@ -126,15 +155,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if args.train is not None:
             train_all(args.train)
-        images, labels = load_cifar10("test")
         rows = []
         for name in RUNS:
-            rows.append(evaluate(name, images, labels))
+            rows.append(evaluate(name))
             print(f"{name}: top-1 {rows[-1]['top1']:.4f}", flush=True)
     except PqjaxError as error:
-        print(f"train_minionn: {error}", file=sys.stderr)
+        print(f"train_nets: {error}", file=sys.stderr)
         return 1
-    print(write("minionn_accuracy", {"data": "CIFAR-10 test", "images": len(labels)}, rows))
+    print(write("accuracy", {"data": "all test images"}, rows))
     readme = NETS / "README.md"
     before, rest = readme.read_text().split(_MARKS[0])
     after = rest.split(_MARKS[1])[1]

@@ -1,0 +1,264 @@
+"""Private inference of committed networks in two processes, beside the published rows.
+
+Runs every committed network of a job with each preset on real test images, over loopback and over an
+emulated 200 Mbit/s link with 13 ms round trip; checks every answer against the integer reference and
+every layer's bits and flows against the plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+
+from experiments.command import parser
+from experiments.formats import CRYPTFLOW2, SIRNN, in_format
+from experiments.images import cifar_test
+from experiments.record import RESULTS, published, table, write
+from experiments.two_processes import differences, phase_bytes, run_two_processes
+from pqjax import Link, load_model, plan, reference
+from pqjax.errors import PqjaxError
+from pqjax.pictures import picture_input
+
+CHECKPOINTS = pathlib.Path(__file__).parents[1] / "nets" / "checkpoints"
+PROTOCOLS = ("privquant", "pqjax")  # with times over both links
+BASELINES = ("cryptflow2", "sirnn", "sirnn-choice1")  # one image over loopback
+QUOTED = ("CrypTFlow2", "SiRNN", "COINN", "CoPriv", "PrivQuant")
+LINK = Link(mbps=200, rtt_ms=13)
+_BATCH = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What one command runs.
+
+    Attributes:
+      name: of the command (exp-<name>), of its results and of the networks' files.
+      title: of the report.
+      data: the CIFAR set whose test images are asked about.
+      networks: file names without suffix; the first one also runs with the baselines.
+      column: of the published end-to-end table.
+    """
+
+    name: str
+    title: str
+    data: str
+    networks: tuple[str, ...]
+    column: int
+
+
+def accuracy(graph, weights, images: np.ndarray, labels: np.ndarray) -> float:
+    """Top-1 of the integer reference on labelled images."""
+    right = 0
+    for at in range(0, len(images), _BATCH):
+        x = np.stack([picture_input(graph, p) for p in images[at : at + _BATCH]])
+        y = reference(graph, weights, x)
+        right += int((y.argmax(1) == labels[at : at + _BATCH]).sum())
+    return right / len(images)
+
+
+def checked(name: str, protocol: str, inputs: np.ndarray, link: Link | None = None):
+    """A session of several inferences, every answer and every layer's bits checked.
+
+    Raises:
+      PqjaxError: an answer is not the reference's, or a layer is not as predicted.
+    """
+    path = CHECKPOINTS / f"{name}.npz"
+    graph, weights, _ = load_model(path)
+    made = plan(graph, protocol)
+    run = run_two_processes(path, protocol, inputs, link)
+    if not np.array_equal(run.outputs, reference(graph, weights, inputs)):
+        raise PqjaxError(f"{name}, {protocol}: an answer differs from the integer reference")
+    found = differences(made, run)
+    if found:
+        raise PqjaxError(f"{name}, {protocol}: not as predicted: {found[0]}")
+    return made, run
+
+
+def measure_baseline(name: str, protocol: str, inputs: np.ndarray) -> dict:
+    """One network with one published system's protocols, once over loopback."""
+    made, run = checked(name, protocol, inputs)
+    cost = made.cost("offline") + made.cost("online")
+    return {
+        "network": name,
+        "protocol": protocol,
+        "images": len(inputs),
+        "equal_to_reference": True,
+        "bits_as_predicted": True,
+        "GiB": made.cost().bits / 8 / 2**30,
+        "offline_bytes": phase_bytes(run, made, "offline"),
+        "online_bytes": phase_bytes(run, made, "online"),
+        "flows": cost.flows,
+        "loopback_s": _total(run.each[-1]),
+        "server_MiB": run.server["peak_bytes"] / 2**20,
+        "client_MiB": run.client["peak_bytes"] / 2**20,
+    }
+
+
+def measure(name: str, protocol: str, inputs: np.ndarray, wan_images: int) -> dict:
+    """One network with one preset: all figures of a table row, and the checks."""
+    made, local = checked(name, protocol, inputs)
+    _, far = checked(name, protocol, inputs[:wan_images], LINK)
+    warm = [e["offline"] + e["online"] for e in local.each[1:] or local.each]
+    cost = made.cost("offline") + made.cost("online")
+    bound = LINK.seconds(*cost.sent, cost.flows)
+    far_seconds = _total(far.each[-1])
+    return {
+        "network": name,
+        "protocol": protocol,
+        "images": len(inputs),
+        "equal_to_reference": True,
+        "bits_as_predicted": True,
+        "GiB": made.cost().bits / 8 / 2**30,
+        "setup_bytes": phase_bytes(local, made, "setup"),
+        "offline_bytes": phase_bytes(local, made, "offline"),
+        "online_bytes": phase_bytes(local, made, "online"),
+        "flows": cost.flows,
+        "online_flows": made.cost("online").flows,
+        "loopback_s": float(np.median(warm)),
+        "loopback_online_s": float(np.median([e["online"] for e in local.each[1:] or local.each])),
+        **starts(CHECKPOINTS / f"{name}.npz", protocol, inputs[:1]),
+        "wan_s": far_seconds,
+        "wan_online_s": far.each[-1]["online"],
+        "wan_bound_s": bound,
+        "wan_ratio": far_seconds / bound,
+        "server_MiB": local.server["peak_bytes"] / 2**20,
+        "client_MiB": local.client["peak_bytes"] / 2**20,
+        "each": local.each,
+        "wan_each": far.each,
+    }
+
+
+def predicted(name: str) -> list[dict]:
+    """The same architecture in the formats that the published systems ran, by the cost model."""
+    graph, _, _ = load_model(CHECKPOINTS / f"{name}.npz")
+    found = []
+    for system, to, protocol in (
+        ("CrypTFlow2, 37 bit", CRYPTFLOW2, "cryptflow2"),
+        ("SiRNN, 16 bit, choice (4)", SIRNN, "sirnn"),
+        ("SiRNN, 16 bit, choice (1)", SIRNN, "sirnn-choice1"),
+    ):
+        made = plan(in_format(graph, to), protocol)
+        cost = made.cost()
+        found.append(
+            {
+                "system": system,
+                "protocol": protocol,
+                "GiB": cost.bits / 8 / 2**30,
+                "flows": (made.cost("offline") + made.cost("online")).flows,
+            }
+        )
+    return found
+
+
+def starts(path: pathlib.Path, protocol: str, inputs: np.ndarray) -> dict[str, float]:
+    """Seconds from starting the server to the first answer, kernels compiled anew and cached."""
+    with tempfile.TemporaryDirectory() as cache:
+        place = pathlib.Path(cache)
+        cold = run_two_processes(path, protocol, inputs, cache=place).first_seconds
+        warm = run_two_processes(path, protocol, inputs, cache=place).first_seconds
+    return {"first_compiling_s": cold, "first_cached_s": warm}
+
+
+def _total(times: dict) -> float:
+    return times["offline"] + times["online"]
+
+
+def report(tree: dict) -> str:
+    """The table: measured rows, predicted ones, published ones."""
+    config, shown = tree["config"], []
+    for row in tree["runs"]:
+        value = tree["top1"][row["network"]]
+        line = {
+            "system": f"{row['protocol']}, {row['network'].split('_', 1)[1].upper()}",
+            "top-1": "" if value is None else f"{100 * value:.2f} %",
+            "GiB": row["GiB"],
+            "offline MB": round(row["offline_bytes"] / 1e6, 3),
+            "online MB": row["online_bytes"] / 1e6,
+            "flows": row["flows"],
+            "loopback s": row["loopback_s"],
+        }
+        if "wan_s" in row:
+            line |= {
+                "of it online": row["loopback_online_s"],
+                "200 Mbit/s s": row["wan_s"],
+                "of it online s": row["wan_online_s"],
+                "x bound": row["wan_ratio"],
+                "first answer s, compiling / cached": (
+                    f"{row['first_compiling_s']:.0f} / {row['first_cached_s']:.0f}"
+                ),
+            }
+        line["MiB server, client"] = f"{row['server_MiB']:.0f}, {row['client_MiB']:.0f}"
+        shown.append(line)
+    for row in tree["predicted"]:
+        shown.append(
+            {"system": f"{row['system']} (predicted)", "GiB": row["GiB"], "flows": row["flows"]}
+        )
+    quoted = published("table11")
+    for row in quoted["rows"]:
+        gigabytes = row["gigabytes"][config["column"]]
+        if row["name"] in QUOTED and gigabytes is not None:
+            shown.append(
+                {"system": f"{row['name']} (quoted)", "GiB": gigabytes,
+                 "200 Mbit/s s": row["seconds"][config["column"]]}
+            )  # fmt: skip
+    columns = list(dict.fromkeys(key for line in shown for key in line))
+    return (
+        f"# {config['title']}: private inference in two processes\n\n"
+        + table(shown, columns)
+        + f"\n\nImages: {config['source']}. GiB and flows are exact and equal what both processes "
+        "metered, layer by layer; the published rows' GB are taken as printed. Seconds are "
+        "medians of warm runs at the client; x bound is the time over bits / rate + flows x 6.5 "
+        "ms. Every answer equals the integer reference bit for bit. The baselines (`cryptflow2`, "
+        "`sirnn`) run our quantized network with the published systems' protocols, one image over"
+        " loopback; predicted rows are the same architecture in the formats those systems were "
+        "published with.\n"
+        f"Quoted rows: {published('source')}, table 11: {quoted['title']}.\n"
+    )
+
+
+def main(job: Job, arguments: list[str] | None = None) -> int:
+    """Runs everything and writes `results/<job>.json` and `.md`."""
+    options = parser(f"exp-{job.name}", f"{job.title}: private inference in two processes.")
+    options.add_argument("--images", type=int, default=4, help="images per network and preset")
+    options.add_argument("--wan-images", type=int, default=2, help="of them over the slow link")
+    options.add_argument("--networks", nargs="*", default=list(job.networks))
+    options.add_argument("--no-accuracy", action="store_true", help="skip the full test set")
+    options.add_argument("--no-baselines", action="store_true", help="skip CrypTFlow2 and SiRNN")
+    args = options.parse_args(arguments)
+    try:
+        if not 0 < args.wan_images <= args.images:
+            raise PqjaxError(
+                f"0 < --wan-images <= --images expected, got {args.wan_images} and {args.images}"
+            )
+        images, labels, origin = cifar_test(job.data)
+        top1: dict[str, float | None] = {}
+        rows = []
+        for name in args.networks:
+            graph, weights, _ = load_model(CHECKPOINTS / f"{name}.npz")
+            known = labels is not None and not args.no_accuracy
+            top1[name] = accuracy(graph, weights, images, labels) if known else None
+            inputs = np.stack([picture_input(graph, p) for p in images[: args.images]])
+            for protocol in PROTOCOLS:
+                print(f"{name} with {protocol} ...", file=sys.stderr, flush=True)
+                rows.append(measure(name, protocol, inputs, args.wan_images))
+            for protocol in BASELINES if not args.no_baselines and name == job.networks[0] else ():
+                print(f"{name} with {protocol} ...", file=sys.stderr, flush=True)
+                rows.append(measure_baseline(name, protocol, inputs[:1]))
+        priced = predicted(job.networks[0])
+    except PqjaxError as error:
+        print(f"exp-{job.name}: {error}", file=sys.stderr)
+        return 1
+    config = {
+        "title": job.title, "column": job.column, "images": args.images,
+        "wan_images": args.wan_images, "link": str(LINK), "source": origin, "seed": None,
+    }  # fmt: skip
+    tree = {"config": config, "runs": rows, "top1": top1, "predicted": priced}
+    write(job.name, **tree)
+    text = report(tree)
+    (RESULTS / f"{job.name}.md").write_text(text)
+    print(text)
+    return 0

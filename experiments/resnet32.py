@@ -1,0 +1,18 @@
+"""`make exp-resnet32`: private ResNet32 on CIFAR-100, two processes, beside the published rows."""
+
+import sys
+
+from experiments import inference
+
+JOB = inference.Job(
+    "resnet32", "ResNet32, CIFAR-100", "cifar100", ("resnet32_w3a6", "resnet32_w4a6"), column=1
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes the job's results, `.json` and `.md`."""
+    return inference.main(JOB, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,7 +24,7 @@ from pqjax.graph import (
     Graph,
     Input,
     Node,
-    PadChannels,
+    Pad,
     Relu,
     Requantize,
     Subsample,
@@ -90,7 +90,7 @@ class _Export:
             Subsample(f"{node.name}.half", (tensor.node,), half, (node.stride, node.stride))
         )
         out = dataclasses.replace(half, shape=(*half.shape[:2], node.out_channels))
-        self.add(PadChannels(node.name, (at,), out, node.margin, node.margin))
+        self.add(Pad(node.name, (at,), out, ((0, 0), (0, 0), (node.margin, node.margin))))
         self.tensors[node.name] = _Tensor(node.name, out, tensor.low, tensor.high)
 
     def layer(self, layer: QuantLayer) -> None:

@@ -15,7 +15,7 @@ from pqjax.graph import (
     Graph,
     Input,
     MaxPool,
-    PadChannels,
+    Pad,
     Relu,
     Requantize,
     Subsample,
@@ -275,7 +275,7 @@ def resnet32(weight_bits=3, bits=6, residual_bits=8, seed=0, blocks=5, stages=(1
                 side = (channels - r.shape[2]) // 2
                 short = f"{name}.pad"
                 out = dataclasses.replace(half, shape=x.shape)
-                add(PadChannels, short, (f"{name}.half",), out, before=side, after=side)
+                add(Pad, short, (f"{name}.half",), out, margins=((0, 0), (0, 0), (side, side)))
             add(Requantize, f"{name}.short", (short,), x, rule="wrap")
             add(Add, f"{name}.add", (f"{name}.conv2", f"{name}.short"), x)
             relu(f"{name}.relu2", f"{name}.add", x)

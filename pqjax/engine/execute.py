@@ -27,7 +27,7 @@ from pqjax.graph.ir import (
     MaxPool,
     Narrow,
     Node,
-    PadChannels,
+    Pad,
     Relu,
     ScaleUp,
     Subsample,
@@ -284,8 +284,8 @@ def _run(
         return ring.shift_left(share.astype(ring.dtype), node.shift)
     if isinstance(node, Subsample):
         return share[:: node.stride[0], :: node.stride[1]]
-    if isinstance(node, PadChannels):
-        return np.pad(share, ((0, 0), (0, 0), (node.before, node.after)))
+    if isinstance(node, Pad):
+        return np.pad(share, node.margins)
     if isinstance(node, Add):
         return Ring(node.out.bits).add(share, values[node.sources[1]])
     if isinstance(node, AvgPool):

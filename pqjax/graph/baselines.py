@@ -18,7 +18,7 @@ from pqjax.graph.ir import (
     MaxPool,
     Narrow,
     Node,
-    PadChannels,
+    Pad,
     Relu,
     Requantize,
     ScaleUp,
@@ -30,7 +30,7 @@ from pqjax.graph.ir import (
 from pqjax.graph.rewrite import Pass
 from pqjax.graph.validate import Interval, validate, width_for
 
-_SAME_RING = (Relu, AvgPool, MaxPool, Flatten, Add, Subsample, PadChannels)
+_SAME_RING = (Relu, AvgPool, MaxPool, Flatten, Add, Subsample, Pad)
 
 
 def terms(graph: Graph, node: Conv | Dense) -> int:

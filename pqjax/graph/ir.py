@@ -180,11 +180,10 @@ class Subsample(Node):
 
 
 @dataclasses.dataclass(frozen=True)
-class PadChannels(Node):
-    """An image with `before` channels of zeros in front of its own and `after` behind them."""
+class Pad(Node):
+    """An image with zeros around it: (before, after) for rows, columns and channels."""
 
-    before: int
-    after: int
+    margins: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 # Steps of a requantization. Planners rewrite a `Requantize` into these; users may write them too.
@@ -235,7 +234,7 @@ KINDS: dict[str, type[Node]] = {
     kind.__name__: kind
     for kind in (
         Input, Conv, Dense, Relu, Requantize, Add, MaxPool, AvgPool, Flatten, ArgMax, Subsample,
-        PadChannels, Extend, Narrow, ScaleUp, Truncate, TruncateReduce, Clamp,
+        Pad, Extend, Narrow, ScaleUp, Truncate, TruncateReduce, Clamp,
     )
 }  # fmt: skip
 

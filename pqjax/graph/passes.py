@@ -21,7 +21,7 @@ from pqjax.graph.ir import (
     MaxPool,
     Narrow,
     Node,
-    PadChannels,
+    Pad,
     Relu,
     ScaleUp,
     Subsample,
@@ -31,7 +31,7 @@ from pqjax.graph.ir import (
 from pqjax.graph.lower import lower_all
 from pqjax.graph.rewrite import Edit, Pass
 
-_KEEPS_SIGN = (Extend, ScaleUp, MaxPool, Flatten, Subsample, PadChannels)
+_KEEPS_SIGN = (Extend, ScaleUp, MaxPool, Flatten, Subsample, Pad)
 _KEEPS_SIGN_IF_EXACT = (Truncate, TruncateReduce, AvgPool)
 _PLAIN = (Flatten, Subsample, MaxPool)  # hand on the format they read
 
@@ -112,7 +112,7 @@ def _hoist(graph: Graph, node: Node) -> Edit | str:
     if not isinstance(node, Extend):
         return "it is not an extension"
     inner = graph[node.sources[0]]
-    if not isinstance(inner, (PadChannels, Flatten)) or not _alone(graph, inner.name):
+    if not isinstance(inner, (Pad, Flatten)) or not _alone(graph, inner.name):
         return "it does not read padded or flattened values, or others read them too"
     out = dataclasses.replace(node.out, shape=graph.source(inner).shape)
     moved = dataclasses.replace(inner, sources=(node.name,), out=node.out)

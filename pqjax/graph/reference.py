@@ -28,7 +28,7 @@ from pqjax.graph.ir import (
     MaxPool,
     Narrow,
     Node,
-    PadChannels,
+    Pad,
     Relu,
     Requantize,
     ScaleUp,
@@ -134,8 +134,8 @@ def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> ja
         return x.reshape(x.shape[0], -1)
     if isinstance(node, Subsample):
         return x[:, :: node.stride[0], :: node.stride[1]]
-    if isinstance(node, PadChannels):
-        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (node.before, node.after)))
+    if isinstance(node, Pad):
+        return jnp.pad(x, ((0, 0), *node.margins))
     if isinstance(node, (Extend, Narrow)):
         return _wrapped(x.astype(_wider(node.out)), node.out)
     if isinstance(node, ScaleUp):

@@ -23,7 +23,7 @@ from pqjax.graph.ir import (
     MaxPool,
     Narrow,
     Node,
-    PadChannels,
+    Pad,
     Relu,
     Requantize,
     Rounding,
@@ -114,12 +114,12 @@ def _shape(graph: Graph, node: Node) -> tuple[int, ...]:
         return (source.n,)
     if isinstance(node, ArgMax):
         return (1,)
-    if isinstance(node, (Subsample, PadChannels)):
+    if isinstance(node, (Subsample, Pad)):
         if len(source.shape) != 3:
             raise _fail(node, f"needs an (H, W, C) input, got shape {source.shape}")
+        if isinstance(node, Pad):
+            return tuple(d + sum(m) for d, m in zip(source.shape, node.margins, strict=True))
         h, w, c = source.shape
-        if isinstance(node, PadChannels):
-            return (h, w, c + node.before + node.after)
         return (-(-h // node.stride[0]), -(-w // node.stride[1]), c)
     return source.shape
 
@@ -146,8 +146,10 @@ def _check_format(node: Node) -> None:
         raise _fail(node, f"the rule is wrap or saturate, got {node.rule!r}")
     if getattr(node, "rounding", "floor") not in ("nearest", "floor"):
         raise _fail(node, f"rounding is nearest or floor, got {getattr(node, 'rounding')!r}")  # noqa: B009
-    if isinstance(node, PadChannels) and min(node.before, node.after) < 0:
-        raise _fail(node, f"at least 0 channels expected, got {node.before} and {node.after}")
+    if isinstance(node, Pad) and (
+        len(node.margins) != 3 or any(len(m) != 2 or min(m) < 0 for m in node.margins)
+    ):
+        raise _fail(node, f"three pairs of at least 0 expected, got {node.margins}")
     if isinstance(node, (ScaleUp, Truncate, TruncateReduce)) and node.shift < 1:
         raise _fail(node, f"a shift of at least 1 expected, got {node.shift}")
     if isinstance(node, Clamp) and not node.low <= 0 <= node.high:
@@ -240,7 +242,7 @@ def _interval(
         _same(node, source, out, ("bits", "scale", "signed"))
     elif isinstance(node, (Extend, ScaleUp, Truncate, TruncateReduce, Clamp)):
         interval = _resized(node, source, (low, high), node.sources[0] in trusted)
-    elif isinstance(node, PadChannels):
+    elif isinstance(node, Pad):
         interval = (min(low, 0), max(high, 0))
         _same(node, source, out, ("bits", "scale", "signed"))
     else:

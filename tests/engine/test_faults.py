@@ -342,7 +342,7 @@ def test_options_out_of_range_are_usage_errors(words):
 def test_a_missing_data_folder_is_one_line(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "PQJAX_DATA"}
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.train_minionn"],
+        [sys.executable, "-m", "experiments.train_nets"],
         cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment,
     )  # fmt: skip
 

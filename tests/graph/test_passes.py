@@ -19,7 +19,7 @@ from pqjax.graph import (
     Input,
     MaxPool,
     Narrow,
-    PadChannels,
+    Pad,
     Relu,
     Requantize,
     ScaleUp,
@@ -139,9 +139,9 @@ ONE = [
      (Clamp, dataclasses.replace(T, bits=5), {"low": -3, "high": 9}), ["Clamp"]),
     ("merge-extensions", (Extend, dataclasses.replace(T, bits=20), {}),
      (Relu, dataclasses.replace(POSITIVE, bits=20), {}), ["Relu", "Extend"]),
-    ("extend-before-padding", (PadChannels, dataclasses.replace(T, shape=(2, 2, 7)),
-     {"before": 1, "after": 2}),
-     (Extend, dataclasses.replace(T, shape=(2, 2, 7), bits=20), {}), ["Extend", "PadChannels"]),
+    ("extend-before-padding", (Pad, dataclasses.replace(T, shape=(2, 2, 7)),
+     {"margins": ((0, 0), (0, 0), (1, 2))}),
+     (Extend, dataclasses.replace(T, shape=(2, 2, 7), bits=20), {}), ["Extend", "Pad"]),
     ("cut-before-shift", (TruncateReduce, dataclasses.replace(T, bits=9, scale=1), {"shift": 3}),
      (Narrow, dataclasses.replace(T, bits=4, scale=1), {}), ["TruncateReduce"]),
     ("relu-after-shift", (Relu, POSITIVE, {}), (TruncateReduce, SHORT, {"shift": 3}),
@@ -297,8 +297,8 @@ BAD = [
     ("range", (Clamp, dataclasses.replace(T, bits=3), {"low": 0, "high": 9}), "takes 5 bits"),
     ("extend", (Extend, dataclasses.replace(T, bits=9), {}), "12 bits at scale 4"),
     ("up", (ScaleUp, dataclasses.replace(T, scale=6), {"shift": 2}), "14 bits at scale 6"),
-    ("pad", (PadChannels, T, {"before": -1, "after": 1}), "at least 0 channels"),
-    ("pad2", (PadChannels, T, {"before": 1, "after": 1}), "shape"),
+    ("pad", (Pad, T, {"margins": ((0, 0), (0, 0), (-1, 1))}), "at least 0"),
+    ("pad2", (Pad, T, {"margins": ((0, 0), (0, 0), (1, 1))}), "shape"),
     ("subsample", (Subsample, T, {"stride": (2, 2)}), "shape"),
     ("mode", (Requantize, T, {"rounding": "up"}), "nearest or floor"),
 ]  # fmt: skip
@@ -315,7 +315,7 @@ def test_graphs_with_every_kind_survive_json():
     rng = np.random.default_rng(0)
     made = Builder(rng, (4, 4, 2), 8, True)
     shape = dataclasses.replace(made.last.out, shape=(4, 4, 4))
-    made.add(PadChannels, shape, before=1, after=1)
+    made.add(Pad, shape, margins=((0, 0), (0, 0), (1, 1)))
     made.add(Subsample, dataclasses.replace(shape, shape=(2, 2, 4)), stride=(2, 2))
     made.add(Requantize, TensorType((2, 2, 4), 6, 1), rounding="floor")
     graph = LOWER(Graph(tuple(made.nodes)), lambda g, n: 0.0)

@@ -66,7 +66,7 @@ def test_residuals_keep_more_bits_than_what_convolutions_read(floating, images):
 
     assert graph["res1"].out.bits == 8 and graph["act1"].out.bits == 6
     assert graph["act1"].rounding == "floor" and graph["act1"].out.nonnegative
-    assert graph["s2b1.short"].kind == "PadChannels" and graph["s2b1.add2"].kind == "Add"
+    assert graph["s2b1.short"].kind == "Pad" and graph["s2b1.add2"].kind == "Add"
     assert graph["s2b1.align2"].out == graph["s2b1.conv2"].out
     assert max(overflow_rates(graph, *_exported(floating, images)).values()) < 0.5
 

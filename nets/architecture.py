@@ -1,153 +1,209 @@
-"""What a network is made of: named steps on (height, width, channels) tensors, written down once.
+"""Networks as data: layers with names, sources and sizes. Float, quantized and integer form follow.
 
-The float network, batch-norm folding, the quantized network and the exported graph are all read off
-an `Architecture`; none of them knows a network by name.
+Every weight layer is a convolution with batch norm, an optional sum with an earlier tensor, ReLU and an
+optional average pool; the last one is the FC. Between them lie shortcuts and pools.
 """
 
+from __future__ import annotations
+
 import dataclasses
-import functools
-from typing import Literal
 
-from pqjax.errors import GraphError
-
-Shape = tuple[int, ...]
-Activation = Literal["relu", "relu6"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Conv:
-    """Convolution with batch norm: odd square window, half a window of zeros around the image."""
-
-    name: str
-    source: str
-    channels: int
-    window: int = 3
-    stride: int = 1
-    depthwise: bool = False
-    activation: Activation | None = "relu"
-
-
-@dataclasses.dataclass(frozen=True)
-class Join:
-    """Sum of a residual block's last convolution and its shortcut."""
-
-    name: str
-    source: str  # the convolution, which has no activation of its own
-    shortcut: str
-    activation: Activation | None = "relu"
-
-
-@dataclasses.dataclass(frozen=True)
-class Halve:
-    """Shortcut without weights: every second row and column, zero channels on either side."""
-
-    name: str
-    source: str
-    channels: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Pool:
-    """Mean or largest value of square windows that tile the image."""
-
-    name: str
-    source: str
-    window: int
-    kind: Literal["mean", "max"] = "mean"
-
-
-@dataclasses.dataclass(frozen=True)
-class Fc:
-    """Fully connected layer with bias on the flattened tensor; the last step of a network."""
-
-    name: str
-    source: str
-    channels: int
-
-
-Step = Conv | Join | Halve | Pool | Fc
 INPUT = "input"
 
 
 @dataclasses.dataclass(frozen=True)
-class Architecture:
-    """Steps in order of execution; the first reads `INPUT`, the last is the `Fc`."""
+class Layer:
+    """conv -> norm -> [+ plus] -> ReLU -> [average pool], or the closing FC.
+
+    Attributes:
+      name: of the layer and of the tensor it makes.
+      source: the tensor it reads.
+      window: side of the square kernel; 0 for the FC.
+      in_channels, out_channels: for the FC the lengths of its input and output.
+      stride: of the convolution, which is padded by half its window.
+      plus: the tensor that is added before the ReLU.
+      pool: side of the windows that are averaged after the ReLU, a power of two.
+      relu: whether there is a ReLU; a layer without is one that is only added (a downsampling).
+    """
 
     name: str
-    shape: Shape  # of the image
-    steps: tuple[Step, ...]
+    source: str
+    window: int
+    in_channels: int
+    out_channels: int
+    stride: int = 1
+    plus: str | None = None
+    pool: int = 1
+    relu: bool = True
 
-    def __post_init__(self):
-        if not self.steps or not isinstance(self.steps[-1], Fc):
-            raise GraphError(f"{self.name}: the last step must be an Fc")
-        if len({step.name for step in self.steps}) != len(self.steps):
-            raise GraphError(f"{self.name}: names of steps must be unique")
-        _ = self.shapes
 
-    @functools.cached_property
-    def shapes(self) -> dict[str, Shape]:
-        """Shape of the input and of every step's output."""
-        found = {INPUT: self.shape}
-        for step in self.steps:
-            for source in sources(step):
-                if source not in found:
-                    raise GraphError(f"{step.name}: {source!r} is not an earlier step")
-            found[step.name] = _shape(step, found)
-        return found
+@dataclasses.dataclass(frozen=True)
+class Largest:
+    """Largest value of every window, padded by half of it with zeros: it reads nothing negative."""
+
+    name: str
+    source: str
+    window: int
+    stride: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Average:
+    """Average over the whole image, of any side: the sum times round(2^t / side^2), shifted by t."""
+
+    name: str
+    source: str
+    side: int
 
     @property
-    def weighted(self) -> tuple[Conv | Fc, ...]:
-        """The steps that have weights, in order."""
-        return tuple(step for step in self.steps if isinstance(step, (Conv, Fc)))
+    def shift(self) -> int:
+        """t: six bits more than the area has, so the factor is right to 1 %."""
+        return (self.side**2 - 1).bit_length() + 6
 
     @property
-    def classes(self) -> int:
-        """Number of logits."""
-        return self.shapes[self.steps[-1].name][0]
-
-    def __getitem__(self, name: str) -> Step:
-        return next(step for step in self.steps if step.name == name)
-
-    def readers(self, name: str) -> tuple[Step, ...]:
-        """The steps that read a step's output."""
-        return tuple(step for step in self.steps if name in sources(step))
-
-    def kernel_shape(self, step: Conv | Fc) -> Shape:
-        """(h, w, channels in, channels out) of a convolution, (in, out) of an `Fc`."""
-        source = self.shapes[step.source]
-        if isinstance(step, Fc):
-            return (_elements(source), step.channels)
-        return (step.window, step.window, 1 if step.depthwise else source[2], step.channels)
+    def multiplier(self) -> int:
+        """round(2^t / side^2)."""
+        return round((1 << self.shift) / self.side**2)
 
 
-def sources(step: Step) -> tuple[str, ...]:
-    """Names of what a step reads."""
-    return (step.source, step.shortcut) if isinstance(step, Join) else (step.source,)
+@dataclasses.dataclass(frozen=True)
+class Shortcut:
+    """Every stride-th row and column, zero channels on both sides alike (He et al., option A)."""
+
+    name: str
+    source: str
+    stride: int
+    in_channels: int
+    out_channels: int
+
+    @property
+    def margin(self) -> int:
+        """Zero channels on either side."""
+        return (self.out_channels - self.in_channels) // 2
 
 
-def _elements(shape: Shape) -> int:
-    return functools.reduce(lambda a, b: a * b, shape, 1)
+AnyNode = Layer | Shortcut | Largest | Average
 
 
-def _shape(step: Step, found: dict[str, Shape]) -> Shape:
-    source = found[step.source]
-    if isinstance(step, Fc):
-        return (step.channels,)
-    if len(source) != 3:
-        raise GraphError(f"{step.name}: an image is needed, got shape {source}")
-    h, w, c = source
-    if isinstance(step, Conv):
-        if step.window % 2 == 0 or (step.depthwise and step.channels != c):
-            raise GraphError(f"{step.name}: odd window and, if depthwise, {c} channels expected")
-        return (-(-h // step.stride), -(-w // step.stride), step.channels)
-    if isinstance(step, Halve):
-        if step.channels < c or (step.channels - c) % 2:
-            raise GraphError(f"{step.name}: cannot pad {c} channels evenly to {step.channels}")
-        return (-(-h // 2), -(-w // 2), step.channels)
-    if isinstance(step, Pool):
-        if h % step.window or w % step.window:
-            raise GraphError(f"{step.name}: windows of {step.window} do not tile {h}x{w}")
-        return (h // step.window, w // step.window, c)
-    if found[step.shortcut] != source:
-        raise GraphError(f"{step.name}: cannot add {source} and {found[step.shortcut]}")
-    return source
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A network's shape.
+
+    Attributes:
+      name: as commands and files call it.
+      data: the data set it is for, see `nets.data`.
+      side: of the square input image.
+      classes: length of the output.
+      nodes: in order; each reads earlier ones.
+      signed: whether activations are signed formats with a sign bit of 0, else unsigned ones.
+    """
+
+    name: str
+    data: str
+    side: int
+    classes: int
+    nodes: tuple[AnyNode, ...]
+    signed: bool
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Those that have weights, the FC last."""
+        return tuple(node for node in self.nodes if isinstance(node, Layer))
+
+    @property
+    def convs(self) -> tuple[Layer, ...]:
+        """The weight layers but the FC."""
+        return self.layers[:-1]
+
+    @property
+    def residuals(self) -> frozenset[str]:
+        """Layers whose tensors are added somewhere, straight or by a shortcut, or averaged."""
+        made_by = {node.name: node for node in self.nodes}
+        found = {node.source for node in self.nodes if isinstance(node, Average)}
+        for layer in self.layers:
+            if layer.plus is not None:
+                node = made_by[layer.plus]
+                found.add(node.source if isinstance(node, Shortcut) else node.name)
+        return frozenset(found)
+
+    def only_reader(self, name: str) -> Layer | None:
+        """The weight layer that alone reads a tensor, if it is read by nothing else."""
+        readers = [node for node in self.nodes if node.source == name]
+        added = any(layer.plus == name for layer in self.layers)
+        if len(readers) != 1 or added or not isinstance(readers[0], Layer):
+            return None
+        return readers[0]
+
+
+def _minionn() -> Architecture:
+    windows = (3, 3, 3, 3, 3, 1, 1)
+    channels = (3, 64, 64, 64, 64, 64, 64, 16)
+    nodes: list[AnyNode] = []
+    source = INPUT
+    for i, window in enumerate(windows, 1):
+        pool = 2 if i in (2, 4) else 1
+        nodes.append(Layer(f"conv{i}", source, window, channels[i - 1], channels[i], pool=pool))
+        source = f"conv{i}"
+    nodes.append(Layer("fc", source, 0, 1024, 10))
+    return Architecture("minionn", "cifar10", 32, 10, tuple(nodes), signed=False)
+
+
+def cifar_resnet(
+    name: str, data: str, classes: int, blocks: int, stages: tuple[int, ...] = (16, 32, 64)
+) -> Architecture:
+    """A CIFAR ResNet of He et al. (section 4.2): 6 * blocks + 2 layers, option-A shortcuts."""
+    nodes: list[AnyNode] = [Layer("conv1", INPUT, 3, 3, stages[0])]
+    at, channels = "conv1", stages[0]
+    for stage, width in enumerate(stages, 1):
+        for block in range(1, blocks + 1):
+            prefix = f"s{stage}b{block}"
+            stride = 2 if stage > 1 and block == 1 else 1
+            plus = at
+            if stride > 1:
+                plus = f"{prefix}.short"
+                nodes.append(Shortcut(plus, at, stride, channels, width))
+            first, second = f"{prefix}.conv1", f"{prefix}.conv2"
+            last = stage == len(stages) and block == blocks
+            pool = 32 >> (len(stages) - 1) if last else 1
+            nodes.append(Layer(first, at, 3, channels, width, stride))
+            nodes.append(Layer(second, first, 3, width, width, plus=plus, pool=pool))
+            at, channels = second, width
+    nodes.append(Layer("fc", at, 0, channels, classes))
+    return Architecture(name, data, 32, classes, tuple(nodes), signed=True)
+
+
+def bottleneck_resnet(
+    name: str, side: int = 224, classes: int = 1000, blocks: tuple[int, ...] = (3, 4, 6, 3),
+    width: int = 64,
+) -> Architecture:  # fmt: skip
+    """ResNet50 and its kin: He et al., table 1, with the stride in the 3x3 convolution (torchvision)."""
+    nodes: list[AnyNode] = [
+        Layer("conv1", INPUT, 7, 3, width, stride=2),
+        Largest("pool1", "conv1", 3, 2),
+    ]
+    at, channels = "pool1", width
+    for stage, count in enumerate(blocks, 1):
+        middle = width << (stage - 1)
+        for block in range(1, count + 1):
+            prefix, stride = f"s{stage}b{block}", 2 if stage > 1 and block == 1 else 1
+            plus = at
+            if block == 1:
+                plus = f"{prefix}.down"
+                nodes.append(Layer(plus, at, 1, channels, 4 * middle, stride, relu=False))
+            names = [f"{prefix}.conv{i}" for i in (1, 2, 3)]
+            nodes += [
+                Layer(names[0], at, 1, channels, middle),
+                Layer(names[1], names[0], 3, middle, middle, stride),
+                Layer(names[2], names[1], 1, middle, 4 * middle, plus=plus),
+            ]
+            at, channels = names[2], 4 * middle
+    nodes.append(Average("average", at, -(-side // (4 << len(blocks) - 1))))
+    nodes.append(Layer("fc", "average", 0, channels, classes))
+    return Architecture(name, "imagenet", side, classes, tuple(nodes), signed=True)
+
+
+MINIONN = _minionn()
+RESNET32 = cifar_resnet("resnet32", "cifar100", 100, 5)
+RESNET32_CIFAR10 = cifar_resnet("resnet32_cifar10", "cifar10", 10, 5)
+RESNET50 = bottleneck_resnet("resnet50")
+ARCHITECTURES = {a.name: a for a in (MINIONN, RESNET32, RESNET50)}

@@ -10,7 +10,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from nets.architecture import INPUT, Layer, Shortcut
+from nets.architecture import INPUT, Average, Largest, Layer, Shortcut
 from nets.data import INPUT_SCALE_BITS, integer_input
 from nets.quantized import QuantLayer, QuantNet
 from nets.quantizer import exact_scale
@@ -23,6 +23,7 @@ from pqjax.graph import (
     Flatten,
     Graph,
     Input,
+    MaxPool,
     Node,
     Pad,
     Relu,
@@ -93,6 +94,34 @@ class _Export:
         self.add(Pad(node.name, (at,), out, ((0, 0), (0, 0), (node.margin, node.margin))))
         self.tensors[node.name] = _Tensor(node.name, out, tensor.low, tensor.high)
 
+    def largest(self, node: Largest) -> None:
+        tensor = self.tensors[node.source]
+        h, w, c = tensor.out.shape
+        m = node.window // 2
+        padded = dataclasses.replace(tensor.out, shape=(h + 2 * m, w + 2 * m, c))
+        margins = ((m, m), (m, m), (0, 0))
+        at = self.add(Pad(f"{node.name}.pad", (tensor.node,), padded, margins))
+        shape = tuple((d + 2 * m - node.window) // node.stride + 1 for d in (h, w))
+        out = dataclasses.replace(tensor.out, shape=(*shape, c))
+        square, stride = (node.window, node.window), (node.stride, node.stride)
+        self.add(MaxPool(node.name, (at,), out, square, stride))
+        self.tensors[node.name] = _Tensor(node.name, out, tensor.low, tensor.high)
+
+    def average(self, node: Average) -> None:
+        """Widen, sum times multiplier, shift back: exact, and the residual's format again."""
+        tensor = self.tensors[node.source]
+        top = tensor.high * node.side**2 * node.multiplier + (1 << node.shift >> 1)
+        wide = dataclasses.replace(tensor.out, bits=width_for(0, top, tensor.out.signed))
+        _check_exact(node.name, wide.bits)
+        at = self.add(Requantize(f"{node.name}.wide", (tensor.node,), wide, rule="wrap"))
+        shape = (1, 1, wide.shape[2])
+        total = dataclasses.replace(wide, shape=shape, scale=wide.scale + node.shift)
+        square = (node.side, node.side)
+        at = self.add(AvgPool(f"{node.name}.sum", (at,), total, square, square, node.multiplier))
+        out = dataclasses.replace(tensor.out, shape=shape)
+        self.add(Requantize(node.name, (at,), out))
+        self.tensors[node.name] = _Tensor(node.name, out, 0, min(top >> node.shift, out.high))
+
     def layer(self, layer: QuantLayer) -> None:
         """conv, [align, add], relu, [pool], and the requantization; with the accumulator's width."""
         spec, source = layer.layer, self.operand(layer.layer.source)
@@ -133,22 +162,25 @@ class _Export:
         if plus is not None:
             aligned = self.add(Requantize(_part(name, "align"), (plus.node,), acc, rule="wrap"))
             at = self.add(Add(_part(name, "add"), (at, aligned), acc))
-        positive = dataclasses.replace(acc, nonnegative=True)
-        at = self.add(Relu(_part(name, "relu"), (at,), positive))
+        if spec.relu:
+            positive = dataclasses.replace(acc, nonnegative=True)
+            at = self.add(Relu(_part(name, "relu"), (at,), positive))
         if spec.pool > 1:
             windows = (shape[0] // spec.pool, shape[1] // spec.pool, shape[2])
-            pooled = dataclasses.replace(positive, shape=windows, scale=scale + pool_bits)
+            pooled = dataclasses.replace(
+                acc, shape=windows, scale=scale + pool_bits, nonnegative=spec.relu
+            )
             square = (spec.pool, spec.pool)
             at = self.add(AvgPool(_part(name, "pool"), (at,), pooled, square, square))
             shape = windows
-        signed = self.architecture.signed
-        out = TensorType(
-            shape, self.widths.out_bits(self.architecture, spec), out_scale, signed, signed
-        )
+        signed = self.architecture.signed or not spec.relu
+        width = self.widths.out_bits(self.architecture, spec)
+        out = TensorType(shape, width, out_scale, signed, signed and spec.relu)
         part = "res" if name in self.architecture.residuals else "act"
         self.add(Requantize(_part(name, part), (at,), out, rule=self.widths.rule))
         reached = (top + half) >> shift if shift >= 0 else top << -shift
-        self.tensors[name] = _Tensor(_part(name, part), out, 0, min(reached, out.high))
+        bottom = 0 if spec.relu else out.low
+        self.tensors[name] = _Tensor(_part(name, part), out, bottom, min(reached, out.high))
 
     def _classifier(
         self, layer: QuantLayer, source: _Tensor, scale: int, weight_scale: int
@@ -166,7 +198,7 @@ class _Export:
 
 def _part(name: str, part: str) -> str:
     """The name of another step of a layer: conv3 and relu make relu3."""
-    return name.replace("conv", part)
+    return name.replace("conv", part) if "conv" in name else f"{name}.{part}"
 
 
 def export(net: QuantNet) -> tuple[Graph, dict[str, np.ndarray]]:
@@ -181,6 +213,10 @@ def export(net: QuantNet) -> tuple[Graph, dict[str, np.ndarray]]:
     for node in net.architecture.nodes:
         if isinstance(node, Shortcut):
             made.shortcut(node)
+        elif isinstance(node, Largest):
+            made.largest(node)
+        elif isinstance(node, Average):
+            made.average(node)
         else:
             made.layer(next(layers))
     graph = Graph(tuple(made.nodes))

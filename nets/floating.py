@@ -9,9 +9,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float, Int
 
-from nets.architecture import INPUT, Architecture, Layer, Shortcut
+from nets.architecture import INPUT, Architecture, Average, Largest, Layer, Shortcut
 from nets.conv import conv, dense
 
 
@@ -31,7 +32,8 @@ class ConvBlock(nnx.Module):
         """The layer's tensor, bf16."""
         x = conv(x, self.kernel[...], self.layer.stride).astype(jnp.bfloat16)
         x = self.norm(x)
-        x = nnx.relu(x if plus is None else x + plus)
+        x = x if plus is None else x + plus
+        x = nnx.relu(x) if self.layer.relu else x
         if self.layer.pool == 1:
             return x
         area = self.layer.pool**2
@@ -58,6 +60,11 @@ class FloatNet(nnx.Module):
             source = values[node.source]
             if isinstance(node, Shortcut):
                 values[node.name] = shortcut(source, node)
+            elif isinstance(node, Largest):
+                values[node.name] = largest(source, node)
+            elif isinstance(node, Average):
+                mean = source.astype(jnp.float32).mean((1, 2), keepdims=True)
+                values[node.name] = mean.astype(jnp.bfloat16)
             else:
                 plus = values[node.plus] if node.plus else None
                 values[node.name] = next(blocks)(source, plus)
@@ -69,6 +76,14 @@ def shortcut(x: Float[Array, "b h w c"], node: Shortcut) -> Float[Array, "b h2 w
     """Subsampled, with zero channels on both sides."""
     x = x[:, :: node.stride, :: node.stride]
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (node.margin, node.margin)))
+
+
+def largest(x: Float[Array, "b h w c"], node: Largest) -> Float[Array, "b h2 w2 c"]:
+    """Max pool of values that are not negative, zeros at the edges."""
+    margin = (node.window // 2, node.window // 2)
+    window, stride = (1, node.window, node.window, 1), (1, node.stride, node.stride, 1)
+    zero = jnp.zeros((), x.dtype)
+    return lax.reduce_window(x, zero, lax.max, window, stride, ((0, 0), margin, margin, (0, 0)))
 
 
 def pool_sum(x: Float[Array, "b h w c"], side: int) -> Float[Array, "b h2 w2 c"]:

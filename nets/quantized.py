@@ -16,10 +16,10 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from nets.architecture import INPUT, Architecture, Layer, Shortcut
+from nets.architecture import INPUT, AnyNode, Architecture, Average, Largest, Layer, Shortcut
 from nets.conv import conv, dense
 from nets.data import INPUT_SCALE_BITS
-from nets.floating import pool_sum, shortcut
+from nets.floating import largest, pool_sum, shortcut
 from nets.quantizer import (
     Rule,
     best_activation_scale,
@@ -129,7 +129,7 @@ class QuantLayer(nnx.Module):
         y = conv(x.integers, kernel, self.layer.stride) + bias
         if plus is not None:
             y = y + plus.integers.astype(jnp.float32) * power_of_two(scale - plus.scale)
-        y = nnx.relu(y)
+        y = nnx.relu(y) if self.layer.relu else y
         if self.layer.pool == 1:
             return Scaled(y, scale)
         area_bits = 2.0 * np.log2(self.layer.pool)
@@ -153,6 +153,12 @@ class QuantNet(nnx.Module):
                 f"{architecture.name} has {len(architecture.layers)} weight layers, got "
                 f"{len(widths.weights)} widths"
             )
+        averaged = any(isinstance(node, Average) for node in architecture.nodes)
+        if averaged and widths.residual > 8 + architecture.signed:
+            raise ValueError(
+                f"{architecture.name} averages residuals into what the FC reads: at most "
+                f"{8 + architecture.signed} residual bits, got {widths.residual}"
+            )
         if architecture.signed and widths.rule == "wrap":
             raise ValueError(
                 f"{architecture.name}'s activations are formats with a known sign bit: values that wrap "
@@ -173,12 +179,10 @@ class QuantNet(nnx.Module):
         values = _input(x)
         layers = iter(self.layers)
         for node in self.architecture.nodes:
-            if isinstance(node, Shortcut):
-                source = values[node.source]
-                values[node.name] = Scaled(shortcut(source.integers, node), source.scale)
-                continue
-            layer = next(layers)
-            values[node.name] = self._step(layer, values)
+            if isinstance(node, Layer):
+                values[node.name] = self._step(next(layers), values)
+            else:
+                values[node.name] = self.between(node, values)
         last = values[self.architecture.nodes[-1].name]
         return last.integers, last.scale
 
@@ -190,10 +194,25 @@ class QuantNet(nnx.Module):
             return acc
         return self.fitted(layer, acc, whole(layer.out_scale[...], learn))
 
+    def between(self, node: AnyNode, values: dict[str, Scaled]) -> Scaled:
+        """A node without weights, on the integers that it reads."""
+        if isinstance(node, Average):
+            source = values[node.source]
+            total = source.integers.astype(jnp.float32).sum((1, 2), keepdims=True)
+            bits = self.widths.residual - self.architecture.signed
+            y = requantize(total * node.multiplier, jnp.float32(node.shift), bits)
+            return Scaled(y.astype(jnp.bfloat16), source.scale)  # at most 8 bits, see QuantNet
+        source = values[node.source]
+        if isinstance(node, Largest):
+            return Scaled(largest(source.integers, node), source.scale)
+        assert isinstance(node, Shortcut)
+        return Scaled(shortcut(source.integers, node), source.scale)
+
     def fitted(self, layer: QuantLayer, acc: Scaled, scale: Float[Array, ""]) -> Scaled:
         """A layer's accumulator in the format of its output."""
         bits = self.magnitude(layer.layer)
-        y = requantize(acc.integers, acc.scale - scale, bits, self.widths.rule)
+        negative = not layer.layer.relu
+        y = requantize(acc.integers, acc.scale - scale, bits, self.widths.rule, negative)
         return Scaled(y.astype(jnp.bfloat16) if bits <= 8 else y, scale)  # exact either way
 
     def magnitude(self, layer: Layer) -> int:
@@ -236,9 +255,8 @@ def calibrate(
     values = _input(x)
     layers = iter(zip(net.layers, folded, strict=True))
     for node in net.architecture.nodes:
-        if isinstance(node, Shortcut):
-            source = values[node.source]
-            values[node.name] = Scaled(shortcut(source.integers, node), source.scale)
+        if not isinstance(node, Layer):
+            values[node.name] = net.between(node, values)
             continue
         layer, (kernel, bias) = next(layers)
         layer.kernel[...], layer.bias[...] = jnp.asarray(kernel), jnp.asarray(bias)
@@ -253,6 +271,7 @@ def calibrate(
             )
         if node.window:
             real = np.asarray(acc.integers * power_of_two(-acc.scale))
-            best = best_activation_scale(real, net.magnitude(node), net.widths.rule)
+            bits, rule = net.magnitude(node), net.widths.rule
+            best = best_activation_scale(real, bits, rule, negative=not node.relu)
             scale = layer.out_scale[...] = jnp.float32(min(best, int(acc.scale)))
             values[node.name] = net.fitted(layer, acc, scale)

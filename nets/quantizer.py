@@ -49,21 +49,27 @@ def quantize_weight(
 
 
 def requantize(
-    x: Float[Array, "*s"], shift: Float[Array, ""], bits: int, rule: Rule = "saturate"
+    x: Float[Array, "*s"],
+    shift: Float[Array, ""],
+    bits: int,
+    rule: Rule = "saturate",
+    negative: bool = False,
 ) -> Float[Array, "*s"]:
-    """Shifts integers right with rounding and fits them into unsigned `bits` bits.
+    """Shifts integers right with rounding and fits them into `bits` bits, and a sign if `negative`.
 
-    (x + 2^(shift-1)) >> shift, then a clamp to [0, 2^bits - 1] or the low `bits` bits. For both
+    (x + 2^(shift-1)) >> shift, then a clamp to [0 or -2^bits, 2^bits - 1] or the low bits. For both
     rules the gradient is the clamp's.
     """
     high = 2**bits - 1
+    low = -high - 1 if negative else 0
     real = x * power_of_two(-shift)
-    inside = jnp.clip(real, 0, high)
+    inside = jnp.clip(real, low, high)
     value = jnp.floor(lax.stop_gradient(real) + 0.5)
     if rule == "wrap":
-        value = value - jnp.floor(value * (1 / (high + 1))) * (high + 1)
+        span = high + 1 - low
+        value = value - jnp.floor((value - low) * (1 / span)) * span
     else:
-        value = jnp.clip(value, 0, high)
+        value = jnp.clip(value, low, high)
     return lax.stop_gradient(value) + (inside - lax.stop_gradient(inside))
 
 
@@ -79,13 +85,15 @@ def best_weight_scale(weight: np.ndarray, bits: int) -> int:
     return _least_error(weight, low, high)
 
 
-def best_activation_scale(real: np.ndarray, bits: int, rule: Rule = "saturate") -> int:
+def best_activation_scale(
+    real: np.ndarray, bits: int, rule: Rule = "saturate", negative: bool = False
+) -> int:
     """The exponent of least squared error; for `wrap` the largest that wraps nothing."""
     high = 2**bits - 1
     if rule == "wrap":
-        top = max(float(real.max()), 1e-9)
+        top = max(float((np.abs(real) if negative else real).max()), 1e-9)
         return int(np.floor(np.log2((high + 0.499) / top)))
-    return _least_error(real, 0, high)
+    return _least_error(real, -high - 1 if negative else 0, high)
 
 
 def _least_error(real: np.ndarray, low: int, high: int) -> int:

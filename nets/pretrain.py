@@ -102,9 +102,9 @@ def load_float(path: pathlib.Path | str, architecture: Architecture) -> tuple[Fl
 
 
 def warm_started(architecture: Architecture, state: State, path: pathlib.Path | str) -> State:
-    """A fresh training state whose network is `save_float`'s, or the public CIFAR-10 ResNet32's."""
+    """A fresh training state whose network is `save_float`'s, or a public one's but for the FC."""
     if is_public(path):
-        return {**state, **import_public(architecture, state, path)}
+        return {**state, **import_public(architecture, state, path, new_head=True)}
     tree, _ = _load_tree(path, [state["params"], state["stats"]])
     return {**state, **tree}
 

@@ -1,12 +1,15 @@
-"""The public ResNet32 for CIFAR-10 as a start: from its state dict's names and layout to ours.
+"""Public ResNets as a start: from their state dicts' names and layout to ours.
 
-Its input is (pixel / 255 - mean) / std, ours (pixel - 128) / 256. Scale and offset of the difference go
-into the first kernel and its norm's mean; only what the zero padding stands for differs, at the edges.
+The CIFAR ResNets of `akamaster/pytorch_resnet_cifar10`, and ResNet50 as torchvision and timm name it.
+Their input is (pixel / 255 - mean) / std, ours (pixel - 128) / 256. Scale and offset of the difference
+go into the first kernel and its norm's mean; only what zero padding stands for differs, at the edges.
 """
 
 from __future__ import annotations
 
 import pathlib
+import re
+import zipfile
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,46 +21,89 @@ from pqjax.errors import CheckpointError
 _MEAN = np.array([0.485, 0.456, 0.406])
 _STD = np.array([0.229, 0.224, 0.225])
 _NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_HEADS = ("fc", "linear")  # torchvision and timm; the CIFAR ResNets
+_IGNORED = re.compile(r"num_batches_tracked$")
 
 
 def is_public(path: pathlib.Path | str) -> bool:
-    """Whether a file holds such a state dict."""
+    """Whether a file holds such a state dict, and not one of our checkpoints."""
+    path = pathlib.Path(path)
+    if path.suffix in (".safetensors", ".pt", ".pth", ".th", ".bin"):
+        return True
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return "conv1.weight" in archive.files
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return False
 
 
-def import_public(
-    architecture: Architecture, state: dict[str, Any], path: pathlib.Path | str
-) -> dict[str, Any]:
-    """Parameters and statistics of a training state with the file's convolutions and norms.
-
-    The FC is taken over where it has as many classes, else the state's own is kept.
+def read_state_dict(path: pathlib.Path | str) -> dict[str, np.ndarray]:
+    """Tensors by name from a safetensors, npz, or (where torch is installed) torch file.
 
     Raises:
-      CheckpointError: a tensor is missing or of another shape.
+      CheckpointError: the file is missing or unreadable, or what reads it is not installed.
     """
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        found = {name: archive[name] for name in archive.files}
+    path = pathlib.Path(path)
+    try:
+        if path.suffix == ".npz":
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        if path.suffix == ".safetensors":
+            from safetensors.numpy import load_file
+
+            return dict(load_file(path))
+        import torch  # type: ignore[import-not-found]
+
+        tree = torch.load(path, map_location="cpu", weights_only=True)
+        tree = tree.get("state_dict", tree)
+        return {name.removeprefix("module."): value.numpy() for name, value in tree.items()}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no state dict at {path}") from error
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path}: reading it needs {error.name}, which is not installed; .npz needs nothing more"
+        ) from error
+    except Exception as error:  # whatever the three libraries raise for a broken file
+        raise CheckpointError(f"{path} is not a readable state dict: {error}") from error
+
+
+def import_public(
+    architecture: Architecture,
+    state: dict[str, Any],
+    path: pathlib.Path | str,
+    new_head: bool = False,
+) -> dict[str, Any]:
+    """Parameters and statistics of a training state, taken from a public file.
+
+    Args:
+      architecture: what the tensors must fit.
+      state: a training state of it; tells the tree's structure.
+      path: the state dict.
+      new_head: keep the state's own FC instead of the file's, which may have other classes.
+
+    Raises:
+      CheckpointError: tensors are missing, left over, or of another shape; names them.
+    """
+    found = {n: v for n, v in read_state_dict(path).items() if not _IGNORED.search(n)}
+    head = next((h for h in _HEADS if f"{h}.weight" in found), _HEADS[0])
+    used: set[str] = set()
+    wrong: list[str] = []
 
     def take(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        used.add(name)
         if name not in found or found[name].shape != shape:
             got = found[name].shape if name in found else "nothing"
-            raise CheckpointError(f"{path}: {name} of shape {shape} expected, got {got}")
+            wrong.append(f"{name}: shape {shape} expected, got {got}")
+            return np.zeros(shape, np.float32)
         return found[name].astype(np.float32)
 
     params, stats = dict(state["params"]), dict(state["stats"])
     blocks, norms = {}, {}
     for i, layer in enumerate(architecture.convs):
-        name = _public_name(layer.name)
+        conv, bn = _public_names(layer.name)
         c, k, n = layer.in_channels, layer.out_channels, layer.window
-        kernel = take(f"{name}.weight", (k, c, n, n)).transpose(2, 3, 1, 0)
-        norm = {
-            ours: take(f"{name.replace('conv', 'bn')}.{theirs}", (k,))
-            for ours, theirs in _NORM.items()
-        }
+        kernel = take(f"{conv}.weight", (k, c, n, n)).transpose(2, 3, 1, 0)
+        norm = {ours: take(f"{bn}.{theirs}", (k,)) for ours, theirs in _NORM.items()}
         if i == 0:
             offset = (128 / 255 - _MEAN) / _STD
             norm["mean"] = norm["mean"] - np.einsum("hwck,c->k", kernel, offset)
@@ -69,16 +115,25 @@ def import_public(
         norms[i] = {"norm": {n: jnp.asarray(norm[n], jnp.float32) for n in ("mean", "var")}}
     params["blocks"], stats["blocks"] = blocks, norms
     fc = architecture.layers[-1]
-    if found.get("linear.weight", np.empty(0)).shape == (fc.out_channels, fc.in_channels):
-        params["kernel"] = jnp.asarray(take("linear.weight", (10, 64)).T)
-        params["bias"] = jnp.asarray(take("linear.bias", (10,)))
+    if new_head:
+        used |= {f"{head}.weight", f"{head}.bias"}
+    else:
+        params["kernel"] = jnp.asarray(take(f"{head}.weight", (fc.out_channels, fc.in_channels)).T)
+        params["bias"] = jnp.asarray(take(f"{head}.bias", (fc.out_channels,)))
+    wrong += [f"{name}: not a tensor of {architecture.name}" for name in sorted(set(found) - used)]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise CheckpointError(f"{path} does not fit: {'; '.join(wrong[:5])}{more}")
     return {"params": params, "stats": stats}
 
 
-def _public_name(name: str) -> str:
-    """s2b1.conv1 is layer2.0.conv1 there."""
-    if not name.startswith("s"):
-        return name
-    place, conv = name.split(".")
+def _public_names(name: str) -> tuple[str, str]:
+    """Names of a layer's convolution and norm there: s2b1.conv1 is layer2.0.conv1 and .bn1."""
+    if "." not in name:
+        return name, name.replace("conv", "bn")
+    place, part = name.split(".")
     stage, block = place[1:].split("b")
-    return f"layer{stage}.{int(block) - 1}.{conv}"
+    prefix = f"layer{stage}.{int(block) - 1}"
+    if part == "down":
+        return f"{prefix}.downsample.0", f"{prefix}.downsample.1"
+    return f"{prefix}.{part}", f"{prefix}.{part.replace('conv', 'bn')}"

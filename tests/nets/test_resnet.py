@@ -13,7 +13,10 @@ from nets.architecture import (
     MINIONN,
     RESNET32,
     RESNET32_CIFAR10,
+    RESNET50,
+    Average,
     Shortcut,
+    bottleneck_resnet,
     cifar_resnet,
 )
 from nets.data import integer_input, load_cifar
@@ -21,9 +24,11 @@ from nets.export import export, overflow_rates
 from nets.floating import FloatNet
 from nets.fold import equalize, fold_batch_norm
 from nets.pretrain import FloatRecipe, float_task, warm_started
+from nets.public import import_public, read_state_dict
 from nets.quantized import QuantNet, Widths, calibrate
+from nets.untrained import UNTRAINED, kept_untrained
 from pqjax.errors import CheckpointError, GraphError
-from pqjax.graph import reference
+from pqjax.graph import load_model, reference
 
 TINY = cifar_resnet("tiny", "cifar100", 7, blocks=1, stages=(8, 16, 24))
 
@@ -162,7 +167,7 @@ def test_a_public_state_dict_starts_a_network(tmp_path):
     np.savez(tmp_path / "public.npz", **public)
     fresh, _, logits = float_task(RESNET32_CIFAR10, FloatRecipe(), 10, 0)
 
-    state = warm_started(RESNET32_CIFAR10, fresh, tmp_path / "public.npz")
+    state = {**fresh, **import_public(RESNET32_CIFAR10, fresh, tmp_path / "public.npz")}
 
     # A constant image: away from the edges both normalisations are the same function.
     x = np.full((1, 32, 32, 3), 77, np.uint8)
@@ -190,13 +195,157 @@ def test_a_public_state_dict_that_lacks_a_tensor_is_refused(tmp_path):
         warm_started(RESNET32_CIFAR10, fresh, tmp_path / "public.npz")
 
 
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_resnet50s_state_dict_gives_the_network_it_describes(suffix, tmp_path):
+    small = bottleneck_resnet("small", side=64, classes=5, blocks=(2, 1, 1, 1), width=8)
+    public = bottleneck_dict(np.random.default_rng(2), small)
+    path = tmp_path / f"public.{suffix}"
+    if suffix == "npz":
+        np.savez(path, **public)
+    else:
+        pytest.importorskip("safetensors.numpy").save_file(public, path)
+    fresh, _, logits = float_task(small, FloatRecipe(), 10, 0)
+
+    state = {**fresh, **import_public(small, fresh, path)}
+
+    # Gray edges: with the border at 128 the two normalisations' zero paddings are what differs.
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    wanted = bottleneck_forward(public, (pixels - 128.0) / 256, (2, 1, 1, 1))
+    got = logits(state, integer_input(pixels))
+    np.testing.assert_allclose(got, wanted, rtol=0.1, atol=0.05 * np.abs(wanted).max())  # bf16
+    assert np.corrcoef(np.ravel(got), np.ravel(wanted))[0, 1] > 0.999
+
+
+def bottleneck_dict(rng, architecture):
+    """A torchvision-like state dict with random tensors."""
+    found = {}
+    for layer in architecture.convs:
+        name = layer.name
+        conv, bn = name, name.replace("conv", "bn")
+        if "." in name:
+            prefix = f"layer{name[1]}.{int(name[3]) - 1}."
+            part = name[5:]
+            down = part == "down"
+            conv = prefix + ("downsample.0" if down else part)
+            bn = prefix + ("downsample.1" if down else part.replace("conv", "bn"))
+        k, c, n = layer.out_channels, layer.in_channels, layer.window
+        found[f"{conv}.weight"] = rng.normal(size=(k, c, n, n)) / np.sqrt(n * n * c)
+        found[f"{bn}.weight"], found[f"{bn}.bias"] = rng.uniform(0.5, 1, k), rng.normal(size=k) / 4
+        found[f"{bn}.running_mean"] = rng.normal(size=k) / 4
+        found[f"{bn}.running_var"] = rng.uniform(0.5, 1, k)
+        found[f"{bn}.num_batches_tracked"] = np.array(7.0)
+    fc = architecture.layers[-1]
+    found["fc.weight"] = rng.normal(size=(fc.out_channels, fc.in_channels))
+    found["fc.bias"] = rng.normal(size=fc.out_channels)
+    return {name: value.astype(np.float32) for name, value in found.items()}
+
+
+def bottleneck_forward(tensors, x, blocks):
+    """ResNet50's forward pass in NCHW float32, written from the papers; x as our networks take it.
+
+    The first convolution and norm are evaluated on the normalised input's interior by moving the
+    normalisation into them, as any deployment with this input would.
+    """
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    x = np.asarray(x, np.float32).transpose(0, 3, 1, 2)
+
+    def conv(x, name, stride, pad):
+        return np.asarray(jax.lax.conv_general_dilated(
+            x, tensors[f"{name}.weight"], (stride, stride), ((pad, pad), (pad, pad)),
+            dimension_numbers=("NCHW", "OIHW", "NCHW"), precision=jax.lax.Precision.HIGHEST,
+        ))  # fmt: skip
+
+    def norm(x, name, shift=0.0):
+        gain = tensors[f"{name}.weight"] / np.sqrt(tensors[f"{name}.running_var"] + 1e-5)
+        offset = tensors[f"{name}.bias"] - (tensors[f"{name}.running_mean"] - shift) * gain
+        return x * gain[:, None, None] + offset[:, None, None]
+
+    scaled = x * (256 / (255 * std))[:, None, None].astype(np.float32)
+    constant = np.einsum("kchw,c->k", tensors["conv1.weight"], (128 / 255 - mean) / std)
+    x = np.maximum(norm(conv(scaled, "conv1", 2, 3), "bn1", constant), 0)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    half = x.shape[2] // 2
+    x = np.max([padded[:, :, i : i + 2 * half : 2, j : j + 2 * half : 2]
+                for i in range(3) for j in range(3)], axis=0)  # fmt: skip
+    for stage, count in enumerate(blocks, 1):
+        for block in range(count):
+            name, stride = f"layer{stage}.{block}", 2 if stage > 1 and not block else 1
+            y = np.maximum(norm(conv(x, f"{name}.conv1", 1, 0), f"{name}.bn1"), 0)
+            y = np.maximum(norm(conv(y, f"{name}.conv2", stride, 1), f"{name}.bn2"), 0)
+            y = norm(conv(y, f"{name}.conv3", 1, 0), f"{name}.bn3")
+            if not block:
+                x = norm(conv(x, f"{name}.downsample.0", stride, 0), f"{name}.downsample.1")
+            x = np.maximum(x + y, 0)
+    return x.mean((2, 3)) @ tensors["fc.weight"].T + tensors["fc.bias"]
+
+
+def test_tensors_that_are_left_over_or_of_another_shape_are_named(tmp_path):
+    small = bottleneck_resnet("small", side=64, classes=5, blocks=(1, 1, 1, 1), width=8)
+    fresh, _, _ = float_task(small, FloatRecipe(), 10, 0)
+    public = bottleneck_dict(np.random.default_rng(2), small)
+    for name, bad in (("layer9.weight", np.zeros(3)), ("fc.bias", np.zeros(6))):
+        np.savez(tmp_path / "bad.npz", **{**public, name: bad})
+        with pytest.raises(CheckpointError, match=name):
+            import_public(small, fresh, tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("name", ["none.npz", "broken.npz", "broken.safetensors", "broken.pth"])
+def test_unreadable_state_dicts_are_one_error(name, tmp_path):
+    if not name.startswith("none"):
+        (tmp_path / name).write_bytes(b"garbage")
+
+    with pytest.raises(CheckpointError, match=name):
+        read_state_dict(tmp_path / name)
+
+
+def test_resnet50_has_the_shape_the_papers_give():
+    convs = [layer for layer in RESNET50.layers if layer.window]
+
+    assert sum("down" not in layer.name for layer in convs) == 49 and len(convs) == 53
+    parameters = sum(layer.window**2 * layer.in_channels * layer.out_channels for layer in convs)
+    assert round((parameters + 2048 * 1000) / 1e6, 1) == 25.5
+    average = next(node for node in RESNET50.nodes if isinstance(node, Average))
+    assert average.side == 7 and abs(average.multiplier / 2**average.shift * 49 - 1) < 0.01
+
+
+def test_the_quantized_bottleneck_network_trains_on_the_same_integers():
+    tiny = bottleneck_resnet("tiny50", side=96, classes=6, blocks=(1, 1, 1, 1), width=4)
+    pixels = np.random.default_rng(4).integers(0, 256, (2, 96, 96, 3)).astype(np.uint8)
+    floating = FloatNet(tiny, nnx.Rngs(0))
+    floating(integer_input(pixels))
+    floating.eval()
+    net = QuantNet(tiny, Widths.parse("W4A6", tiny))
+    calibrate(net, equalize(fold_batch_norm(floating), tiny), integer_input(pixels))
+
+    graph, weights = export(net)
+    accumulator, scale = net.accumulate(integer_input(pixels))
+
+    np.testing.assert_array_equal(accumulator, reference(graph, weights, integer_input(pixels)))
+    assert float(scale) == graph.output.out.scale
+
+
+def test_an_untrained_network_is_made_once_and_kept(tmp_path):
+    tiny = bottleneck_resnet("tiny50", side=64, classes=4, blocks=(1, 1), width=4)
+    pixels = np.random.default_rng(4).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
+
+    path = kept_untrained(tiny, "W3A6", pixels, 7, tmp_path)
+    made = path.stat().st_mtime_ns
+    assert kept_untrained(tiny, "W3A6", pixels, 7, tmp_path) == path
+
+    graph, weights, meta = load_model(path)
+    assert path.stat().st_mtime_ns == made and meta["weights"] == UNTRAINED
+    assert {"MaxPool", "Pad", "AvgPool", "Add"} <= {node.kind for node in graph}
+    assert len(np.unique(reference(graph, weights, integer_input(pixels)))) > 2
+    assert max(overflow_rates(graph, weights, pixels).values()) < 0.2
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("PQJAX_DATA" not in os.environ, reason="needs the public weights and CIFAR-10")
 def test_the_public_network_keeps_its_accuracy_through_the_import():
     public = pathlib.Path(os.environ["PQJAX_DATA"]) / "cifar10_resnet_ckpt" / "resnet32.npz"
     images, labels = load_cifar("cifar10", "test")
     fresh, _, logits = float_task(RESNET32_CIFAR10, FloatRecipe(), 10, 0)
-    state = warm_started(RESNET32_CIFAR10, fresh, public)
+    state = {**fresh, **import_public(RESNET32_CIFAR10, fresh, public)}
 
     answers = [
         np.asarray(logits(state, integer_input(images[i : i + 250]))).argmax(1)

@@ -39,7 +39,7 @@ from pqjax.graph.ir import (
 )
 from pqjax.graph.passes import own_input
 from pqjax.ot.setup import fill_stocks
-from pqjax.planner.cost import product_of
+from pqjax.planner.cost import product_of, tile_cost, tiles
 from pqjax.planner.plan import (
     BEGIN_LAYER,
     COMMAND_BITS,
@@ -49,11 +49,18 @@ from pqjax.planner.plan import (
     Step,
 )
 from pqjax.protocols.clamp import clamp
-from pqjax.protocols.linear_ot import multiply, multiply_plain, patches, product_bits
+from pqjax.protocols.linear_ot import (
+    multiply,
+    multiply_plain,
+    patches,
+    product_bits,
+    product_bits_cost,
+)
 from pqjax.protocols.nonlinear import arg_max, average_pool, max_tree, relu, window_view
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import Forms, extend, truncate, truncate_reduce
 from pqjax.ring import Ring
+from pqjax.wire.cost import Cost
 
 Progress = Callable[[str, int, int], None]  # phase and layer, layers done, layers in all
 
@@ -105,6 +112,9 @@ def prepare(
         _tell(progress, f"offline/{step.node.name}", i, steps)
         with party.messenger.layer("offline", step.node.name):
             if step.variant and plan.preset.ahead:
+                if plan.streamed:
+                    product = product_of(plan.graph, _linear_node(step), step.variant)
+                    _make_ots(party, product_bits_cost(party.scheme, product))
                 made.put(step.node.name, _multiply_ahead(party, plan.graph, step, weights))
     _tell(progress, "offline", steps, steps)
     return made
@@ -236,6 +246,36 @@ def _share_input(party: Party, plan: Plan, out: TensorType, x: np.ndarray | None
     return mine
 
 
+def _tiled(
+    party: Party, plan: Plan, node: Node, x: np.ndarray, source: TensorType, forms: Forms
+) -> np.ndarray:
+    """An element-wise step, cut along the last axis so that its memory does not grow with the image."""
+    done, at = [], 0
+    for n in tiles(node):
+        if plan.streamed:
+            _make_ots(party, tile_cost(plan.graph, node, plan.preset, n))
+        part = x[..., at : at + n]
+        at += n
+        if isinstance(node, Relu):
+            done.append(relu(party, part, source.bits, forms))
+        elif isinstance(node, MaxPool):
+            done.append(max_tree(party, part, source.bits, forms))
+        else:
+            assert isinstance(node, (Extend, Truncate, TruncateReduce, Clamp))
+            done.append(_resized(party, node, part, source, forms))
+    return done[0] if len(done) == 1 else np.concatenate(done)
+
+
+def _make_ots(party: Party, cost: Cost) -> None:
+    """Makes the random OTs that what follows will draw."""
+    fill_stocks(party.messenger, party.sender, party.receiver, cost.rots)
+
+
+def _linear_node(step: Step) -> Conv | Dense:
+    assert isinstance(step.node, (Conv, Dense))
+    return step.node
+
+
 def _resized(
     party: Party,
     node: Extend | Truncate | TruncateReduce | Clamp,
@@ -273,10 +313,8 @@ def _run(
     flat = share.reshape(-1)
     if isinstance(node, (Conv, Dense)):
         return _linear(party, plan, step, share, weights, preparation)
-    if isinstance(node, Relu):
-        return relu(party, flat, source.bits, forms).reshape(node.out.shape)
-    if isinstance(node, (Extend, Truncate, TruncateReduce, Clamp)):
-        return _resized(party, node, flat, source, forms).reshape(node.out.shape)
+    if isinstance(node, (Relu, Extend, Truncate, TruncateReduce, Clamp)):
+        return _tiled(party, plan, node, flat, source, forms).reshape(node.out.shape)
     if isinstance(node, Narrow):
         return Ring(node.out.bits).reduce(share)
     if isinstance(node, ScaleUp):
@@ -295,7 +333,9 @@ def _run(
         return flat
     assert isinstance(node, (MaxPool, ArgMax)) and node.headroom
     if isinstance(node, ArgMax):
+        if plan.streamed:
+            _make_ots(party, tile_cost(plan.graph, node, plan.preset, source.n))
         return arg_max(party, flat, source.bits, node.out.bits, forms)
     windows = window_view(share, node.window, node.stride)
-    best = max_tree(party, windows.reshape(len(windows), -1), source.bits, forms)
-    return best.reshape(node.out.shape)
+    flat = windows.reshape(len(windows), -1)
+    return _tiled(party, plan, node, flat, source, forms).reshape(node.out.shape)

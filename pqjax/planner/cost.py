@@ -29,6 +29,25 @@ from pqjax.protocols.resize import extend_cost, truncate_cost, truncate_reduce_c
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost, message, total
 
+TILE = 1 << 17  # elements of a tensor that run together: what bounds memory in a large layer
+_TILED = (Relu, Extend, Truncate, TruncateReduce, Clamp, MaxPool)
+
+
+def tiles(node: Node) -> list[int]:
+    """How many elements of its result a step works on at a time; one entry where it is not cut."""
+    n = node.out.n
+    if not isinstance(node, _TILED) or n <= TILE:
+        return [n]
+    return [TILE] * (n // TILE) + [n % TILE] * (n % TILE > 0)
+
+
+def tile_cost(graph: Graph, node: Node, preset: Preset, n: int) -> Cost:
+    """What n elements of an element-wise step (windows, of a max pool) send."""
+    source = dataclasses.replace(graph.source(node), shape=(n,))
+    out = dataclasses.replace(node.out, shape=(n,))
+    small = Graph((Input("x", (), source), dataclasses.replace(node, sources=("x",), out=out)))
+    return _whole_cost(small, small.output, preset)
+
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
@@ -79,18 +98,26 @@ def linear_cost(graph: Graph, node: Conv | Dense, preset: Preset, variant: str) 
 
 def node_cost(graph: Graph, node: Node, preset: Preset, variant: str | None = None) -> StepCost:
     """What a node sends; `variant` for linear layers, else the one of fewest bits."""
-    scheme, forms = preset.scheme, preset.forms
     if isinstance(node, Input):
         return StepCost(online=NOTHING if preset.ahead else message(1, node.out.n * node.out.bits))
-    source = graph.source(node)
-    n, bits = source.n, source.bits
     if isinstance(node, (Conv, Dense)):
         assert variant is not None
         return linear_cost(graph, node, preset, variant)
+    parts = tiles(node)
+    if len(parts) == 1:
+        return StepCost(online=_whole_cost(graph, node, preset))
+    return StepCost(online=total([tile_cost(graph, node, preset, n) for n in parts]))
+
+
+def _whole_cost(graph: Graph, node: Node, preset: Preset) -> Cost:
+    """What a node without weights sends if it runs in one piece."""
+    scheme, forms = preset.scheme, preset.forms
+    source = graph.source(node)
+    n, bits = source.n, source.bits
     cost = NOTHING
     if isinstance(node, Requantize):
         small = Graph((Input(node.sources[0], (), source), *lower(node, source)))
-        return StepCost(online=total([node_cost(small, n, preset).online for n in small.nodes[1:]]))
+        return total([_whole_cost(small, n, preset) for n in small.nodes[1:]])
     if isinstance(node, Relu):
         cost = relu_cost(scheme, n, bits, forms)
     elif isinstance(node, Extend):
@@ -104,10 +131,10 @@ def node_cost(graph: Graph, node: Node, preset: Preset, variant: str | None = No
         cost = clamp_cost(scheme, n, bits, node.low, out, source.nonnegative, forms)
     elif isinstance(node, (MaxPool, ArgMax)) and not (node.headroom or source.nonnegative):
         small = Graph((Input(node.sources[0], (), source), *with_headroom(node, source)))
-        return StepCost(online=total([node_cost(small, n, preset).online for n in small.nodes[1:]]))
+        return total([_whole_cost(small, n, preset) for n in small.nodes[1:]])
     elif isinstance(node, MaxPool):
         k = node.window[0] * node.window[1]
         cost = max_tree_cost(scheme, k, node.out.n, bits, forms)
     elif isinstance(node, ArgMax):
         cost = arg_max_cost(scheme, n, bits, node.out.bits, forms)
-    return StepCost(online=cost)  # the rest is local
+    return cost  # nothing where it is local

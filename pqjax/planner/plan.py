@@ -16,7 +16,7 @@ from pqjax.graph.ir import Conv, Dense, Graph, Node
 from pqjax.graph.rewrite import Pass, Price, price_of
 from pqjax.graph.validate import validate
 from pqjax.ot.setup import fill_stocks_cost, set_up_cost
-from pqjax.planner.cost import StepCost, linear_cost, node_cost
+from pqjax.planner.cost import StepCost, linear_cost, node_cost, tile_cost, tiles
 from pqjax.planner.presets import Preset, find_preset
 from pqjax.protocols.linear_ot import FULL, PRIVQUANT, VARIANTS
 from pqjax.wire.cost import Cost, message, total
@@ -25,6 +25,9 @@ from pqjax.wire.link import Link
 from pqjax.wire.trace import Trace
 
 COMMAND_BITS = 8
+STREAM_ABOVE = (
+    1 << 25
+)  # stored random OTs from which on they are made layer by layer, 16 bytes each
 STOCK_LAYER = "random ots"
 BEGIN_LAYER = "begin"
 REVEAL_LAYER = "reveal"
@@ -68,6 +71,8 @@ class Plan:
       link: the network it was planned for, if any.
       forced: variants the caller insisted on, by layer.
       applied: the passes that led from `source` to `graph`, and what each saved.
+      streamed: whether random OTs are made where they are used and not all ahead: a large network's
+        would not fit into memory. The costs of its steps contain them.
     """
 
     source: Graph
@@ -77,6 +82,7 @@ class Plan:
     link: Link | None = None
     forced: tuple[tuple[str, str], ...] = ()
     applied: tuple[Applied, ...] = dataclasses.field(default=(), compare=False)
+    streamed: bool = False
 
     @property
     def protocol(self) -> str:
@@ -230,7 +236,29 @@ def plan(
         if isinstance(node, (Conv, Dense)) and variant is None:
             variant = cheapest(lowered, node, preset, link)
         steps.append(Step(node, variant, node_cost(lowered, node, preset, variant)))
-    return Plan(graph, lowered, preset, tuple(steps), link, tuple(sorted(forced.items())), applied)
+    drawn = total([s.cost.offline for s in steps] + [s.cost.online for s in steps]).rots
+    streamed = sum(drawn) > STREAM_ABOVE
+    if streamed:
+        steps = [dataclasses.replace(s, cost=_with_ots(lowered, s, preset)) for s in steps]
+    asked = tuple(sorted(forced.items()))
+    return Plan(graph, lowered, preset, tuple(steps), link, asked, applied, streamed)
+
+
+def with_ots(cost: Cost, preset: Preset) -> Cost:
+    """A cost with the random OTs that it draws made just before."""
+    made = fill_stocks_cost(preset.scheme, cost.rots) + cost
+    return dataclasses.replace(made, rots=(0, 0))
+
+
+def _with_ots(graph: Graph, step: Step, preset: Preset) -> StepCost:
+    """A streamed step: the OTs of every tile, then the tile."""
+    parts = tiles(step.node)
+    online = step.cost.online
+    if len(parts) > 1:
+        online = total([with_ots(tile_cost(graph, step.node, preset, n), preset) for n in parts])
+    else:
+        online = with_ots(online, preset)
+    return StepCost(with_ots(step.cost.offline, preset), online)
 
 
 def pricing(preset: Preset, link: Link | None) -> Price:

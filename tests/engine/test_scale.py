@@ -1,0 +1,53 @@
+"""Large networks: steps run in tiles, and random OTs are made where they are used."""
+
+import sys
+
+import numpy as np
+import pytest
+from networks import random_network, resnet32, run_both
+
+import pqjax
+from pqjax.planner import PRESETS, cost, plan
+from pqjax.planner import plan as planned
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(cost, "TILE", 13)
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    # `pqjax.planner.plan` is the function; the module of that name is meant.
+    monkeypatch.setattr(sys.modules["pqjax.planner.plan"], "STREAM_ABOVE", 0)
+
+
+@pytest.mark.parametrize("protocol", list(PRESETS))
+@pytest.mark.parametrize("seed", [1, 3])
+def test_tiles_and_streams_are_exact_and_cost_what_was_predicted(
+    seed, protocol, small_tiles, streams
+):
+    graph, weights, x = random_network(seed)
+    made = plan(graph, protocol)
+
+    (_, trace0, party0), (y, trace1, _) = run_both(made, weights, x)
+
+    assert made.streamed is PRESETS[protocol].scheme.stocked
+    np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
+    assert made.differences(trace0, 0) == [] and made.differences(trace1, 1) == []
+    assert party0.sender.stock.left == party0.receiver.stock.left == 0
+
+
+def test_streaming_sends_as_many_bits_and_stores_none_ahead(streams):
+    graph, _, _ = resnet32(3, blocks=1)
+    streamed = planned(graph)
+
+    assert streamed.rots == (0, 0)
+    assert streamed.cost("offline", "random ots").bits == 0
+    assert streamed.cost("online").bits > streamed.cost("offline").bits / 1000
+
+
+def test_small_networks_are_not_streamed():
+    made = planned(random_network(1)[0])
+
+    assert not made.streamed and sum(made.rots) > 0

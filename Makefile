@@ -14,8 +14,9 @@ NETWORKS := exp-minionn exp-resnet32
 $(NETWORKS): exp-%: $(READY)
 	$(BIN)/python -m experiments.$* $(ARGS)
 
-# The largest network that runs today.
-exp-resnet50: exp-resnet32
+# IMAGE=path asks about a picture of yours; QUICK=1 runs one block of each stage.
+exp-resnet50: $(READY)
+	IMAGE="$(IMAGE)" QUICK="$(QUICK)" $(BIN)/python -m experiments.resnet50 $(ARGS)
 
 $(COSTS): exp-%: $(READY)
 	$(BIN)/python -m experiments.$* $(ARGS)

@@ -53,6 +53,9 @@ def run(
     except PqjaxError as error:
         print(f"{options.prog}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{options.prog}: interrupted", file=sys.stderr)
+        return 130
     (RESULTS / f"{name}.md").write_text(text)
     print(text)
     return 0

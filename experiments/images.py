@@ -65,7 +65,8 @@ def cifar_test(name: str) -> tuple[np.ndarray, np.ndarray | None, str]:
             f"32x32: they have no {home.title} labels",
             file=sys.stderr,
         )
-    return _photographs(), None, "photographs of scikit-image, resized to 32x32 (no labels)"
+    photos, _ = photographs((32, 32))
+    return photos, None, "photographs of scikit-image, resized to 32x32 (no labels)"
 
 
 def _downloaded(home: _Home) -> tuple[np.ndarray, np.ndarray]:
@@ -102,8 +103,9 @@ def _downloaded(home: _Home) -> tuple[np.ndarray, np.ndarray]:
     return pixels, raw[:, home.labels - 1]
 
 
-def _photographs() -> np.ndarray:
-    """The photographs that scikit-image's wheel carries, centre cut and scaled."""
+def photographs(size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
+    """The photographs that scikit-image's wheel carries, centre cut and scaled, and their names."""
     from skimage import data
 
-    return np.stack([fit_picture(getattr(data, name)(), (32, 32)) for name in _PHOTOGRAPHS])
+    pictures = [fit_picture(getattr(data, name)(), size) for name in _PHOTOGRAPHS]
+    return np.stack(pictures), list(_PHOTOGRAPHS)

@@ -1,0 +1,287 @@
+"""`make exp-resnet50`: private ResNet50 on 224x224 photographs, two processes.
+
+    IMAGE=path   asks about a picture of yours (default: photographs that scikit-image carries)
+    QUICK=1      one block of each stage between two processes, the rest predicted: a first answer
+
+There are no ImageNet weights here: the network is random weights from a seed, quantized like any other,
+and everything that shows its answers says so. Bits, flows and seconds do not depend on the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import numpy as np
+
+from experiments import timeline
+from experiments.command import parser, run
+from experiments.images import photographs
+from experiments.record import published, table
+from experiments.two_processes import Run, differences, phase_bytes, run_two_processes
+from nets.architecture import RESNET50
+from nets.untrained import UNTRAINED, kept_untrained
+from pqjax import Link, load_model, plan, reference
+from pqjax.engine.process import cache_folder
+from pqjax.errors import DataError, PqjaxError
+from pqjax.graph import Graph, Input, every_value, save_model
+from pqjax.pictures import picture_input, read_picture
+from pqjax.planner import Plan
+
+SEED = 50
+WIDTHS = "W3A6"
+PROTOCOLS = ("pqjax", "privquant")
+LINK = Link(mbps=200, rtt_ms=13)
+NEEDED_BYTES = 6 << 30  # both processes together
+NEEDED_DISK = 1 << 28
+QUICK_BLOCKS = ("s1b2", "s2b2", "s3b2", "s4b2")
+QUOTED = ("CrypTFlow2", "SiRNN", "COINN", "CoPriv", "PrivQuant")
+COLUMN = 2  # of the published end-to-end table
+
+
+def check_machine() -> None:
+    """Refuses to begin where memory or disk would not last.
+
+    Raises:
+      DataError: says how much there is and how much it takes.
+    """
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        free = next(
+            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")
+        )
+    except (OSError, StopIteration):
+        free = NEEDED_BYTES  # not Linux: unknown
+    if free < NEEDED_BYTES:
+        raise DataError(
+            f"{free / 2**30:.1f} GiB of memory are free, both processes take up to "
+            f"{NEEDED_BYTES / 2**30:.0f} GiB: close other programs, or run with QUICK=1"
+        )
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    disk = shutil.disk_usage(folder).free
+    if disk < NEEDED_DISK:
+        raise DataError(
+            f"{disk >> 20} MiB are free in {folder}, {NEEDED_DISK >> 20} MiB are needed: make room, or "
+            "name another folder by XDG_CACHE_HOME"
+        )
+
+
+def model_file() -> pathlib.Path:
+    """The network's file, made from the seed on the first run."""
+    images, _ = photographs((224, 224))
+    return kept_untrained(RESNET50, WIDTHS, images, SEED, cache_folder())
+
+
+def questions(image: pathlib.Path | None, count: int) -> tuple[np.ndarray, list[str]]:
+    """Integer inputs and the names of the pictures they are of."""
+    graph = load_model(model_file())[0]
+    if image is not None:
+        return picture_input(graph, read_picture(image))[None], [image.name]
+    images, names = photographs((224, 224))
+    return np.stack([picture_input(graph, p) for p in images[:count]]), names[:count]
+
+
+def checked(path: pathlib.Path, protocol: str, inputs: np.ndarray) -> tuple[Plan, Run]:
+    """One session, every answer and every layer's bits and flows checked."""
+    graph, weights, _ = load_model(path)
+    made = plan(graph, protocol)
+    got = run_two_processes(path, protocol, inputs)
+    if not np.array_equal(got.outputs, reference(graph, weights, inputs)):
+        raise PqjaxError(f"{path.stem}, {protocol}: an answer differs from the integer reference")
+    found = differences(made, got)
+    if found:
+        raise PqjaxError(f"{path.stem}, {protocol}: not as predicted: {found[0]}")
+    return made, got
+
+
+def row_of(made: Plan, got: Run, protocol: str) -> dict:
+    """What one run says of itself."""
+    cost = made.cost("offline") + made.cost("online")
+    times = got.each[-1]
+    return {
+        "protocol": protocol,
+        "equal_to_reference": True,
+        "bits_as_predicted": True,
+        "GiB": made.cost().bits / 8 / 2**30,
+        **{
+            f"{phase}_bytes": phase_bytes(got, made, phase)
+            for phase in ("setup", "offline", "online")
+        },
+        "flows": cost.flows,
+        "loopback_s": times["offline"] + times["online"],
+        "online_s": times["online"],
+        "wan_predicted_s": LINK.seconds(*cost.sent, cost.flows),
+        "server_MiB": got.server["peak_bytes"] / 2**20,
+        "client_MiB": got.client["peak_bytes"] / 2**20,
+    }
+
+
+def block_of(graph: Graph, weights: dict, values: dict, name: str):
+    """One block as a network of its own, with the tensor that reaches it as its input."""
+    names = {node.name for node in graph if node.name.split(".")[0] == name}
+    while True:
+        outside = {s for n in names for s in graph[n].sources} - names
+        # What convolutions read is cut from the residual just before the block.
+        cuts = {o for o in outside if set(graph[o].sources) & outside}
+        if not cuts:
+            break
+        names |= cuts
+    (outer,) = outside
+    inside = [node for node in graph if node.name in names]
+    small = Graph((Input(outer, (), graph[outer].out), *inside))
+    kept = {k: v for k, v in weights.items() if k.split("/")[0] in names}
+    return small, kept, values[outer][0]
+
+
+def compute_quick(inputs: np.ndarray) -> dict:
+    """One block of each stage between two processes; the whole network by the cost model."""
+    graph, weights, _ = load_model(model_file())
+    values = every_value(graph, weights, inputs[:1])
+    runs, whole = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for protocol in PROTOCOLS:
+            made = plan(graph, protocol)
+            bits = seconds = 0.0
+            for name in QUICK_BLOCKS:
+                small, kept, x = block_of(graph, weights, values, name)
+                path = pathlib.Path(folder) / f"{name}.npz"
+                save_model(path, small, kept)
+                print(f"{name} with {protocol} ...", file=sys.stderr, flush=True)
+                block, got = checked(path, protocol, x[None])
+                runs.append({"block": name, **row_of(block, got, protocol)})
+                bits += block.cost().bits
+                seconds += runs[-1]["loopback_s"]
+            cost = made.cost("offline") + made.cost("online")
+            whole.append(
+                {
+                    "protocol": protocol,
+                    "GiB": made.cost().bits / 8 / 2**30,
+                    "flows": cost.flows,
+                    "estimated_loopback_s": made.cost().bits / bits * seconds,
+                    "wan_predicted_s": LINK.seconds(*cost.sent, cost.flows),
+                }
+            )
+    return {"runs": runs, "whole": whole}
+
+
+def compute_full(inputs: np.ndarray, protocols: list[str]) -> dict:
+    """The whole network between two processes, with each preset."""
+    path = model_file()
+    runs, traces = [], {}
+    for protocol in protocols:
+        print(f"ResNet50 with {protocol} ...", file=sys.stderr, flush=True)
+        made, got = checked(path, protocol, inputs)
+        runs.append({**row_of(made, got, protocol), "predictions": got.outputs.argmax(1).tolist()})
+        sides = {"server": got.server["trace"], "client": got.client["trace"]}
+        timeline.write_trace(f"resnet50_{protocol}", sides)
+        keys = ("phase", "layer", "sent_bytes", "received_bytes", "seconds", "wait_seconds",
+                "send_seconds")  # fmt: skip
+        traces[protocol] = {
+            side: [{key: entry[key] for key in keys} for entry in sides[side]] for side in sides
+        }
+    return {"runs": runs, "traces": traces}
+
+
+def compute(args: argparse.Namespace) -> dict:
+    """What was asked for."""
+    check_machine()
+    inputs, names = questions(args.image, args.images)
+    config = {
+        "seed": SEED, "widths": WIDTHS, "weights": UNTRAINED, "pictures": names, "quick": args.quick,
+        "link": str(LINK),
+    }  # fmt: skip
+    found = compute_quick(inputs) if args.quick else compute_full(inputs, args.protocols)
+    return {"config": config, **found}
+
+
+def report(tree: dict) -> str:
+    """Tables, published rows, and the profile."""
+    config = tree["config"]
+    head = (
+        "# ResNet50, 224x224: private inference in two processes\n\n"
+        f"**{config['weights']}** (seed {config['seed']}), {config['widths']}, residuals of 8 bits: the "
+        "predictions mean nothing; bits, flows and seconds are those of any weights. Pictures: "
+        f"{', '.join(config['pictures'])}.\n\n"
+    )
+    return head + (_quick(tree) if config["quick"] else _full(tree))
+
+
+def _quick(tree: dict) -> str:
+    measured = [
+        {"block": r["block"], "protocol": r["protocol"], "GiB": r["GiB"], "flows": r["flows"],
+         "loopback s": r["loopback_s"],
+         "MiB server, client": f"{r['server_MiB']:.0f}, {r['client_MiB']:.0f}"} for r in tree["runs"]
+    ]  # fmt: skip
+    whole = [
+        {"protocol": r["protocol"], "GiB (predicted)": r["GiB"], "flows (predicted)": r["flows"],
+         "loopback s (estimated)": r["estimated_loopback_s"],
+         "200 Mbit/s s (predicted)": r["wan_predicted_s"]} for r in tree["whole"]
+    ]  # fmt: skip
+    return (
+        "QUICK: one block of each stage was run between two processes, on the values that reach it; "
+        "equal to the reference, bits and flows as predicted:\n\n"
+        + table(measured, list(measured[0]))
+        + "\n\nThe whole network: bits and flows by the cost model, which is exact; loopback seconds "
+        "are those of the blocks above, scaled by bits:\n\n"
+        + table(whole, list(whole[0]))
+        + "\n\n"
+        + _quoted()
+    )
+
+
+def _full(tree: dict) -> str:
+    shown = [
+        {"system": r["protocol"], "prediction (untrained)": ", ".join(map(str, r["predictions"])),
+         "GiB": r["GiB"], "offline MB": r["offline_bytes"] / 1e6, "online MB": r["online_bytes"] / 1e6,
+         "flows": r["flows"], "loopback s": r["loopback_s"], "of it online": r["online_s"],
+         "200 Mbit/s s (predicted)": r["wan_predicted_s"],
+         "MiB server, client": f"{r['server_MiB']:.0f}, {r['client_MiB']:.0f}"} for r in tree["runs"]
+    ]  # fmt: skip
+    text = (
+        table(shown, list(shown[0]))
+        + "\n\nEvery answer equals the integer reference bit for bit; bits and flows of every layer "
+        "equal the prediction at both parties.\n\n" + _quoted()
+    )
+    for protocol, sides in tree["traces"].items():
+        text += f"\n## Profile, {protocol}\n\nThe ten layers that took longest:\n\n"
+        text += timeline.top_ten(sides) + "\n\n"
+        name = f"resnet50_{protocol}"
+        text += timeline.picture(name, f"ResNet50, {protocol}", sides)
+        text += f"\nTime line for Chrome or Perfetto: `{name}.trace.json`.\n"
+    return text
+
+
+def _quoted() -> str:
+    rows = []
+    for row in published("table11")["rows"]:
+        gigabytes = row["gigabytes"][COLUMN]
+        if row["name"] in QUOTED and gigabytes is not None:
+            rows.append({"system (quoted)": row["name"], "GB": gigabytes,
+                         "200 Mbit/s s": row["seconds"][COLUMN]})  # fmt: skip
+    return f"{published('source')}, table 11:\n\n" + table(rows, list(rows[0])) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes `results/resnet50.json`, `.md`, traces and pictures; QUICK runs `resnet50_quick`."""
+    options = parser("exp-resnet50", __doc__)
+    image = os.environ.get("IMAGE")
+    options.add_argument(
+        "--image", type=pathlib.Path, default=pathlib.Path(image) if image else None,
+        help="a picture of yours",
+    )  # fmt: skip
+    options.add_argument("--images", type=int, default=1, help="photographs to ask about")
+    options.add_argument("--protocols", nargs="*", default=list(PROTOCOLS))
+    options.add_argument(
+        "--quick", action="store_true", default=os.environ.get("QUICK", "0") not in ("", "0"),
+        help="one block of each stage, the rest predicted",
+    )  # fmt: skip
+    return run(options, compute, report, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

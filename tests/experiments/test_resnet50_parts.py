@@ -1,0 +1,65 @@
+"""The parts of exp-resnet50: blocks cut out of a network, time lines, checks before it starts."""
+
+import numpy as np
+import pytest
+from networks import resnet32
+
+from experiments import resnet50, timeline
+from pqjax.errors import DataError
+from pqjax.graph import every_value, reference, validate
+
+ENTRY = {
+    "phase": "online", "layer": "s1b2.conv1", "begin": 1.0, "seconds": 2.0, "wait_seconds": 0.5,
+    "send_seconds": 0.25, "sent_bits": 8, "received_bits": 16, "sent_bytes": 17,
+    "received_bytes": 18, "messages": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["s1b1", "s2b1", "s3b2"])
+def test_a_block_of_a_network_computes_what_it_does_in_there(name):
+    graph, weights, x = resnet32(3, blocks=2, stages=(4, 8, 16))
+    values = every_value(graph, weights, x[None])
+
+    small, kept, given = resnet50.block_of(graph, weights, values, name)
+
+    validate(small, kept)
+    end = small.output.name
+    np.testing.assert_array_equal(reference(small, kept, given), values[end][0])
+    assert set(kept) < set(weights) and end.startswith(name)
+
+
+def test_shares_of_a_layer_add_up_to_its_seconds():
+    found = timeline.shares(ENTRY)
+
+    assert found == {"computing": 1.25, "sending": 0.25, "waiting": 0.5}
+
+
+def test_a_chrome_trace_has_both_parties_side_by_side():
+    tree = timeline.chrome_trace({"server": [ENTRY], "client": [ENTRY, ENTRY]})
+
+    layers = [e for e in tree["traceEvents"] if e["name"] == "online s1b2.conv1"]
+    assert [e["pid"] for e in layers] == [0, 1, 1]
+    assert all(e["ts"] == 1e6 and e["dur"] == 2e6 for e in layers)
+    parts = [e for e in tree["traceEvents"] if e.get("tid") == 1 and e["pid"] == 0]
+    assert sum(e["dur"] for e in parts) == 2e6
+    assert parts[0]["ts"] == 1e6 and parts[-1]["ts"] + parts[-1]["dur"] == 3e6
+
+
+def test_the_longest_layers_come_first():
+    short = {**ENTRY, "layer": "fc", "seconds": 0.9}
+    text = timeline.top_ten({"server": [short, ENTRY], "client": [ENTRY]})
+
+    assert text.index("s1b2.conv1") < text.index("fc")
+    assert timeline.by_group([ENTRY, short]).keys() == {"s1b2", "ends"}
+
+
+def test_too_little_memory_or_disk_is_said_before_anything_starts(monkeypatch, tmp_path):
+    monkeypatch.setattr(resnet50, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(resnet50, "NEEDED_BYTES", 1 << 60)
+    with pytest.raises(DataError, match="GiB of memory are free.*QUICK=1"):
+        resnet50.check_machine()
+
+    monkeypatch.setattr(resnet50, "NEEDED_BYTES", 1)
+    monkeypatch.setattr(resnet50, "NEEDED_DISK", 1 << 60)
+    with pytest.raises(DataError, match="MiB are needed.*XDG_CACHE_HOME"):
+        resnet50.check_machine()

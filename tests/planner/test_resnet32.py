@@ -1,5 +1,7 @@
 """ResNet32's shape: what it costs under every preset, and that both parties agree with the plan."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from networks import resnet32, run_both
@@ -7,6 +9,7 @@ from networks import resnet32, run_both
 import pqjax
 from pqjax.planner import PRESETS
 
+CHECKPOINTS = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints"
 GRAPH, WEIGHTS, X = resnet32(3)
 
 
@@ -17,6 +20,13 @@ def gibibytes(protocol):
 def test_w3a6_stays_below_the_limits():
     assert gibibytes("privquant") <= 0.90
     assert gibibytes("pqjax") <= 0.60
+
+
+def test_the_committed_network_stays_below_the_limits():
+    graph, _, _ = pqjax.load_model(CHECKPOINTS / "resnet32_w3a6.npz")
+
+    assert pqjax.plan(graph, "privquant").cost().bits <= 0.90 * 8 * 2**30
+    assert pqjax.plan(graph, "pqjax").cost().bits <= 0.60 * 8 * 2**30
 
 
 def test_each_system_costs_less_than_the_one_before():

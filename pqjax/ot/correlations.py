@@ -111,27 +111,34 @@ def pad_blocks(width: int, ring: Ring) -> int:
     return -(-width * ring.dtype.itemsize // 16)
 
 
-def pad_words(pads: np.ndarray, width: int, ring: Ring) -> np.ndarray:
-    """Reads pads (n, blocks, 2) as `width` words of the ring's dtype: (n, width), not reduced."""
-    return pads.reshape(len(pads), -1).view(ring.dtype)[:, :width]
+def pad_words(pads: np.ndarray, ring: Ring) -> np.ndarray:
+    """Reads pads (n, blocks, 2) as words of the ring's dtype, not reduced: (n, at least the width).
+
+    What is too much is cut off inside of kernels, where that copies nothing.
+    """
+    return pads.reshape(len(pads), -1).view(ring.dtype)
 
 
 def _correlate(x, zero, one, bits):
-    ring = Ring(bits)
+    ring, width = Ring(bits), x.shape[1]
+    zero, one = zero[:, :width], one[:, :width]
     return ring.reduce(zero + x - one), ring.reduce(-zero)
 
 
 def _correlated(choice, key, offered, bits):
     ring = Ring(bits)
+    key = key[:, : offered.shape[1]]
     return ring.reduce(key + choice[:, None].astype(ring.dtype) * offered)
 
 
 def _seal(first, second, zero, one, bits):
-    ring = Ring(bits)
+    ring, width = Ring(bits), first.shape[1]
+    zero, one = zero[:, :width], one[:, :width]
     return jnp.stack([ring.reduce(first ^ zero), ring.reduce(second ^ one)], axis=1)
 
 
 def _unseal(choice, key, both, bits):
+    key = key[:, : both.shape[2]]
     return Ring(bits).reduce(key ^ jnp.where(choice[:, None] != 0, both[:, 1], both[:, 0]))
 
 
@@ -144,18 +151,18 @@ _unseal_rows = blockwise(_unseal, static=("bits",))
 def _both_keys(
     sender: OtSender, raw: np.ndarray, n: int, width: int, ring: Ring
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The keys of both messages, (n, width) words each, from the receiver's request."""
+    """The keys of both messages, (n, at least width) words each, from the receiver's request."""
     zero, one = sender.pads(sender.accept(raw, n), pad_blocks(width, ring))
-    return pad_words(zero, width, ring), pad_words(one, width, ring)
+    return pad_words(zero, ring), pad_words(one, ring)
 
 
 def _offer_keys(party: HasOt, choices: np.ndarray, width: int, ring: Ring):
-    """The `offer` of a `Take` that remembers the chosen message's key, (n, width) words."""
+    """The `offer` of a `Take` that remembers the chosen message's key, (n, at least width) words."""
     receiver = party.receiver
 
     def offer(span: slice) -> tuple[np.ndarray, int, np.ndarray]:
         rows, raw = receiver.offer(choices[span])
-        key = pad_words(receiver.pads(rows, pad_blocks(width, ring)), width, ring)
+        key = pad_words(receiver.pads(rows, pad_blocks(width, ring)), ring)
         return raw, receiver.request_bits(_count(span)), key
 
     return offer

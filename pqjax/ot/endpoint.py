@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pqjax.crypto.crhash import compress, hash_blocks
+from pqjax.crypto.crhash import compress, hash_blocks, hash_offsets
 from pqjax.errors import InputError, OutOfCorrelations
 from pqjax.ot.kkot import WideReceiver, WideSender
 from pqjax.ot.softspoken import ExtensionReceiver, ExtensionSender, check_parameter
@@ -191,11 +191,7 @@ class OtSender:
         wide = _present(self._wide)
         rows = wide.extend(raw, n)
         tweak = self._tweaks.take(n << m)
-        words = np.zeros(n, np.uint64)
-        for v, offset in enumerate(wide.offsets(m)):
-            key = hash_blocks(compress(rows ^ offset), tweak + v * n)[:, 0, 0]
-            words |= (key & np.uint64((1 << t) - 1)) << np.uint64(v * t)
-        return words
+        return hash_offsets(rows, wide.offsets(m), tweak, t)
 
     def stock_from(self, raw: np.ndarray, n: int) -> None:
         """Puts n random OTs in store from the receiver's corrections."""

@@ -25,7 +25,7 @@ from pqjax.ot.endpoint import Scheme
 from pqjax.protocols.compare import known_wrap_bit, known_wrap_cost, less_than_cost, wrap_bit
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import Forms, extend, extend_cost
-from pqjax.ring import Ring, kernel, matmul, pack, unpack
+from pqjax.ring import Ring, kernel, laid_out, matmul, pack, unpack
 from pqjax.wire.cost import NOTHING, Cost, message
 
 _TILE = 1 << 20  # elements of a message: a few mebibytes, so that send and compute overlap
@@ -33,22 +33,23 @@ _TILE = 1 << 20  # elements of a message: a few mebibytes, so that send and comp
 
 def _offer(x, zero, one, bits):
     """Sender: t = k0 + x - k1 for (outer, inner, width), and minus the sum of k0 over inner."""
-    ring = Ring(bits)
-    zero, one = zero.reshape(-1, *x.shape), one.reshape(-1, *x.shape)
+    ring, width = Ring(bits), x.shape[1]
+    zero, one = (key[:, :width].reshape(-1, *x.shape) for key in (zero, one))
     return ring.reduce(zero + x[None] - one), -zero.sum(1, dtype=ring.dtype)
 
 
 def _gather(choice, key, offered, inner, bits):
     """Receiver: the sum over inner of k + c t."""
     ring = Ring(bits)
-    got = key + choice[:, None].astype(ring.dtype) * offered
-    return got.reshape(-1, inner, key.shape[1]).sum(1, dtype=ring.dtype)
+    width = offered.shape[1]
+    got = key[:, :width] + choice[:, None].astype(ring.dtype) * offered
+    return got.reshape(-1, inner, width).sum(1, dtype=ring.dtype)
 
 
 def _offer_both(x, flag, zero, one, mask, bits):
     """Sender of chosen messages (f ^ c) x - m, and the sum of m over inner."""
-    ring = Ring(bits)
-    zero, one = zero.reshape(-1, *x.shape), one.reshape(-1, *x.shape)
+    ring, width = Ring(bits), x.shape[1]
+    zero, one = (key[:, :width].reshape(-1, *x.shape) for key in (zero, one))
     mask = mask.reshape(-1, *x.shape)
     flag = flag.reshape(zero.shape[0], x.shape[0], 1).astype(ring.dtype)
     first = ring.reduce(flag * x[None] - mask) ^ ring.reduce(zero)
@@ -58,8 +59,9 @@ def _offer_both(x, flag, zero, one, mask, bits):
 
 def _open_both(choice, key, both, inner, bits):
     ring = Ring(bits)
-    got = ring.reduce(key ^ jnp.where(choice[:, None] != 0, both[1], both[0]))
-    return got.reshape(-1, inner, key.shape[1]).sum(1, dtype=ring.dtype)
+    width = both.shape[2]
+    got = ring.reduce(key[:, :width] ^ jnp.where(choice[:, None] != 0, both[1], both[0]))
+    return got.reshape(-1, inner, width).sum(1, dtype=ring.dtype)
 
 
 _offer_kernel = kernel(_offer, static=("bits",))
@@ -101,10 +103,11 @@ def _cots_send(
     share = np.zeros((outer, width), ring.dtype)
     for i in range(bits):
         part = Ring(ring.bits - i)
-        cut = part.reduce(ring.neg(vectors) if top_negative and i == bits - 1 else vectors)
+        negated = top_negative and i == bits - 1
+        cut = laid_out(part.reduce(ring.neg(vectors) if negated else vectors))
         for tile in _tiles(outer, inner, width):
             pads = party.sender.pads(_flat(rows[i], tile), pad_blocks(width, part))
-            zero, one = (pad_words(p, width, part) for p in pads)
+            zero, one = (pad_words(p, part) for p in pads)
             offered, own = _offer_kernel(cut[tile[1]], zero, one, bits=part.bits)
             offered = np.asarray(offered).reshape(-1)
             party.messenger.send(pack(offered, part.bits), offered.size * part.bits)
@@ -127,7 +130,7 @@ def _cots_receive(party: Party, choices: np.ndarray, width: int, ring: Ring) -> 
             raw = next(messages)
             offered = unpack(raw, _area(tile) * width, part.bits).reshape(-1, width)
             got = _gather_kernel(
-                _flat(choices[i], tile), pad_words(keys, width, part), offered,
+                _flat(choices[i], tile), pad_words(keys, part), offered,
                 inner=tile[1].stop - tile[1].start, bits=part.bits,
             )  # fmt: skip
             _accumulate(share, tile[0], np.asarray(got), i, ring)
@@ -288,10 +291,10 @@ def _subtract_wraps(
     with party.messenger.step("wrap and mux"):
         if party.rank == 0:
             rows = rows_send(party, flags.size).reshape(p.d3, p.d2, 2)
-            columns = np.ascontiguousarray(part.reduce(weights).T)
+            columns = laid_out(part.reduce(weights).T)
             for tile in tiles:
                 pads = party.sender.pads(_flat(rows, tile), pad_blocks(p.d1, part))
-                zero, one = (pad_words(q, p.d1, part) for q in pads)
+                zero, one = (pad_words(q, part) for q in pads)
                 mask = party.randomness.elements(_area(tile) * p.d1, part).reshape(-1, p.d1)
                 both, own = _offer_both_kernel(
                     columns[tile[1]], _flat(flags, tile), zero, one, mask, bits=part.bits
@@ -306,7 +309,7 @@ def _subtract_wraps(
                 keys = party.receiver.pads(_flat(rows, tile), pad_blocks(p.d1, part))
                 both = unpack(raw, 2 * _area(tile) * p.d1, part.bits).reshape(2, -1, p.d1)
                 got = _open_both_kernel(
-                    _flat(flags, tile), pad_words(keys, p.d1, part), both,
+                    _flat(flags, tile), pad_words(keys, part), both,
                     inner=tile[1].stop - tile[1].start, bits=part.bits,
                 )  # fmt: skip
                 _accumulate(total, tile[0], np.asarray(got), 0, part)

@@ -26,6 +26,7 @@ import jax
 import numpy as np
 
 from pqjax.errors import InputError
+from pqjax.ring.kernel import aligned
 from pqjax.ring.ring import Ring
 
 _BLOCK_BYTES = 1 << 19  # of elements; with its planes, they stay in the L2 cache
@@ -98,7 +99,7 @@ def unpack(buffer: bytes | memoryview | np.ndarray, n: int, bits: int) -> np.nda
         raw = raw.copy()  # numpy is slow on unaligned words
     if bits == 8 * dtype.itemsize:
         return raw.view(dtype)
-    out = np.empty(n, dtype)
+    out = aligned(n, dtype)
     done, at = 0, 0
     for segments, lanes in _blocks(n, bits):
         count, size = lanes * segments, lanes * segments * bits // 8

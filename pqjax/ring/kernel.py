@@ -1,16 +1,38 @@
-"""How a kernel is compiled: jit, with 64-bit types on, and nothing changed for the caller."""
+"""How a kernel is compiled: jit, with 64-bit types on, and nothing changed for the caller.
+
+And where its operands lie: a copy of each costs as much as the kernel itself.
+"""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 import jax
 import numpy as np
+import numpy.typing
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_LINE = 64  # bytes; XLA reads a host array where it is only if it begins on such a boundary
+
+
+def aligned(shape: int | tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
+    """An uninitialized array that kernels read in place; any other is copied first."""
+    shape = (shape,) if isinstance(shape, int) else shape
+    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(n_bytes + _LINE, np.uint8)
+    start = -room.ctypes.data % _LINE
+    return room[start : start + n_bytes].view(dtype).reshape(shape)
+
+
+def laid_out(x: np.ndarray) -> np.ndarray:
+    """A copy that kernels read in place: for operands of many calls."""
+    out = aligned(x.shape, x.dtype)
+    out[...] = x
+    return out
 
 
 def kernel(function: Callable[P, R], static: Sequence[str] = ()) -> Callable[P, R]:

@@ -2,11 +2,12 @@
 
 Both parties run as threads of this process over a local wire, so one party has about one core. The
 AES limit of a row is the machine's bulk ECB rate over the AES bytes that the busier party was counted
-to need per unit; the memory limit is the rate of one copy.
+to need per unit; the copy limit is the rate of one copy of the bytes that travel.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 import time
@@ -23,7 +24,14 @@ from pqjax.engine.process import settle
 from pqjax.ot.endpoint import Scheme
 from pqjax.ot.setup import fill_stocks, fill_stocks_cost
 from pqjax.planner import find_preset
-from pqjax.protocols.linear_ot import Product, product_bits, product_bits_cost
+from pqjax.planner.cost import TILE
+from pqjax.protocols.linear_ot import (
+    Product,
+    multiply,
+    multiply_cost,
+    product_bits,
+    product_bits_cost,
+)
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import Party, make_party, run_pair
 from pqjax.ring import Ring
@@ -110,15 +118,22 @@ def _both(scheme: Scheme, cost: Cost, work: Callable[[Party], object]) -> tuple[
     return slower, max(spent.values())
 
 
-def _row(name: str, unit: str, amount: float, seconds: float, aes: int, rate: float) -> dict:
-    limit = amount / (aes / rate) if aes else float("nan")
-    value = amount / seconds
-    return {"name": name, "value": value, "unit": unit, "limit": limit, "of": "AES",
-            "ratio": value / limit}  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class _Machine:
+    """Bytes a second of bulk AES and of copying."""
+
+    aes: float
+    copy: float
+
+    def row(self, name: str, unit: str, amount: float, seconds: float, aes: int, bits: int) -> dict:
+        """A rate beside what AES, and the copying of what travels, would allow."""
+        limits = {"AES": amount * self.aes / aes} if aes else {}
+        limits["copy"] = amount * self.copy * 8 / bits
+        return bench_ring.limited(name, amount / seconds, unit, limits)
 
 
-def protocol_rows(rate: float) -> list[dict]:
-    """Random OTs, ReLU and the OT convolution."""
+def protocol_rows(machine: _Machine) -> list[dict]:
+    """Random OTs, the steps of activations, and OT convolutions of every size in ResNet50."""
     rows = []
     n = 1 << 19
     for k in (1, 2, 4, 8):
@@ -131,8 +146,9 @@ def protocol_rows(rate: float) -> list[dict]:
 
         seconds, aes = _both(scheme, Cost(), stock)
         bits = fill_stocks_cost(scheme, (n, 0)).bits / n
-        rows.append(_row(f"random OT, k={k} ({bits:.0f} bits each)", "OT/s", n, seconds, aes, rate))
-    n = 1 << 16
+        name = f"random OT, k={k} ({bits:.0f} bits each)"
+        rows.append(machine.row(name, "OT/s", n, seconds, aes, round(bits * n)))
+    n = TILE
     for name in ("privquant", "pqjax"):
         preset = find_preset(name)
         for bits in (8, 16, 32):
@@ -145,25 +161,40 @@ def protocol_rows(rate: float) -> list[dict]:
 
             seconds, aes = _both(preset.scheme, cost, rectify)
             label = f"ReLU, {bits} bits, {name} ({cost.bits / 8 / n:.0f} bytes each, online)"
-            rows.append(_row(label, "elements/s", n, seconds, aes, rate))
-    for name, variant in (("privquant", "4-extend-x-choose-w"), ("pqjax", "full-choose-w")):
-        scheme = find_preset(name).scheme
-        product = Product(64, 576, 1024, 2, 4, True, True, 16, variant)
-        cost = product_bits_cost(scheme, product)
-        weights = np.ones((64, 576), np.int64)
-
-        def multiply(party: Party, product=product, weights=weights) -> None:
-            if party.rank == 0:
-                product_bits(party, product, weights, None)
-            else:
-                ring = Ring(product.extended)
-                c = party.randomness.elements(576 * 1024, ring).reshape(576, 1024)
-                product_bits(party, product, None, c)
-
-        seconds, aes = _both(scheme, cost, multiply)
-        label = f"OT convolution 32x32x64 -> 64, 3x3, W2, 16 bits, {name}"
-        rows.append(_row(label, "bytes/s", cost.bits / 8, seconds, aes, rate))
+            rows.append(machine.row(label, "elements/s", n, seconds, aes, cost.bits))
+    for shape in bench_ring.CONVOLUTIONS:
+        for name, variant in (("privquant", "4-extend-x-choose-w"), ("pqjax", "full-choose-w")):
+            rows.append(_convolution_row(machine, shape, name, variant))
     return rows
+
+
+def _convolution_row(
+    machine: _Machine, shape: bench_ring.Convolution, name: str, variant: str
+) -> dict:
+    """W3A6 with its wraps inline; from a store without, for there the operand fills the ring."""
+    preset = find_preset(name)
+    bits = 3 + 6 + (shape.inner - 1).bit_length()
+    d1, d2, d3 = shape.out_channels, shape.inner, shape.side**2
+    product = Product(d1, d2, d3, 3, 6, True, True, bits, variant)
+    weights = np.ones((d1, d2), np.int64)
+    if preset.ahead:
+        cost = product_bits_cost(preset.scheme, product)
+        width = product.extended
+    else:
+        cost = multiply_cost(preset.scheme, product, preset.forms)
+        width = product.x_bits
+
+    def run(party: Party) -> None:
+        x = party.randomness.elements(d2 * d3, Ring(width)).reshape(d2, d3)
+        own = weights if party.rank == 0 else None
+        if preset.ahead:
+            product_bits(party, product, own, x if party.rank == 1 else None)
+        else:
+            multiply(party, product, own, x, preset.forms)
+
+    seconds, aes = _both(preset.scheme, cost, run)
+    label = f"OT convolution {shape}, W3A6, {bits} bits, {name}"
+    return machine.row(label, "bytes/s", cost.bits / 8, seconds, aes, cost.bits)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -171,12 +202,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser("bench", __doc__).parse_args(arguments)
     settle()
     aes, copy = aes_rate(), copy_rate()
-    rows = bench_ring.rows() + protocol_rows(aes)
+    rows = bench_ring.rows() + protocol_rows(_Machine(aes, copy))
     text = (
         "# Benches\n\n"
         f"AES {aes / 1e9:.2f} GB/s, copy {copy / 1e9:.2f} GB/s. Best of a few runs, both parties "
         "threads of one process.\n\n"
-        + table(rows, ["name", "value", "unit", "limit", "of", "ratio"])
+        + table(rows, list(dict.fromkeys(key for row in rows for key in row)))
     )
     write("bench", {"repeats": _REPEATS, "seed": None}, rows, aes_rate=aes, copy_rate=copy)
     (RESULTS / "bench.md").write_text(text + "\n")

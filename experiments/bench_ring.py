@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import pathlib
-import sys
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -19,8 +17,47 @@ _REPEATS = 12
 _ELEMENTS = 1 << 20
 
 
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """A square convolution of stride 1 that keeps its image's side."""
+
+    side: int
+    channels: int
+    out_channels: int
+    kernel: int
+
+    @property
+    def inner(self) -> int:
+        """Products per result: length of the matrix product's inner axis."""
+        return self.kernel**2 * self.channels
+
+    def __str__(self) -> str:
+        h = self.kernel
+        return f"{self.side}x{self.side}x{self.channels} -> {self.out_channels}, {h}x{h}"
+
+
+# MiniONN's second convolution; of ResNet50 the 3x3 ones of every stage and 1x1 ones of first and last.
+CONVOLUTIONS = (
+    Convolution(32, 64, 64, 3),
+    Convolution(56, 64, 64, 3),
+    Convolution(28, 128, 128, 3),
+    Convolution(14, 256, 256, 3),
+    Convolution(7, 512, 512, 3),
+    Convolution(56, 64, 256, 1),
+    Convolution(7, 2048, 512, 1),
+)
+
+
+def limited(name: str, value: float, unit: str, limits: dict[str, float]) -> dict:
+    """A row: a rate, the same rate if only one resource were in its way, and the ratios."""
+    row: dict = {"name": name, "value": value, "unit": unit}
+    for of, limit in limits.items():
+        row |= {f"{of} limit": limit, f"of {of}": value / limit}
+    return row
+
+
 def rows() -> list[dict]:
-    """One row per kernel: name, value, unit, limit, what the limit is of, ratio.
+    """One row per kernel: name, value, unit, and its limits by what they are of, see `limited`.
 
     Packing and transposition count the bytes of the unpacked side, once, against one copy of as
     many bytes to a warm buffer; they themselves write a fresh one. Widths of 8, 16, 32 and 64 bits
@@ -70,20 +107,22 @@ def _product_rows() -> list[dict]:
         )
         name = f"matmul 1024^3, {bits} bits, operands {a_bits} and {b_bits}"
         found.append(_row(name, 2 * 1024**3 / seconds / 1e9, "GOP/s", limit / 1e9, "int8 dot"))
-    # MiniONN's second convolution: 32 x 32 x 64 to 64, 3 x 3, as one product 1024 x 576 x 64.
-    limit = _int8_rate(1024, 576, 64)
-    for bits, x_bits in ((16, 4), (16, 16), (24, 24)):
-        ring = Ring(bits)
-        x = ring.reduce(rng.integers(0, 2**x_bits, (1, 32, 32, 64)))
-        w = rng.integers(-8, 8, (3, 3, 64, 64)).astype(np.int8)
-        seconds = _best(
-            lambda x=x, w=w, ring=ring, x_bits=x_bits: conv(
-                x, w, ring, (1, 1), ((1, 1), (1, 1)), x_bits=x_bits, w_bits=4, w_signed=True
+    for shape in CONVOLUTIONS:
+        limit = _int8_rate(shape.side**2, shape.inner, shape.out_channels)
+        for bits, x_bits in ((16, 4), (16, 16), (24, 24)):
+            ring = Ring(bits)
+            x = ring.reduce(rng.integers(0, 2**x_bits, (1, shape.side, shape.side, shape.channels)))
+            h = shape.kernel
+            w = rng.integers(-8, 8, (h, h, shape.channels, shape.out_channels)).astype(np.int8)
+            margin = (h // 2, h // 2)
+            seconds = _best(
+                lambda x=x, w=w, ring=ring, x_bits=x_bits, margin=margin: conv(
+                    x, w, ring, (1, 1), (margin, margin), x_bits=x_bits, w_bits=4, w_signed=True
+                )
             )
-        )
-        rate = 2 * 1024 * 576 * 64 / seconds
-        name = f"conv 32x32x64 -> 64, 3x3, {bits} bits, operands {x_bits} and 4"
-        found.append(_row(name, rate / 1e9, "GOP/s", limit / 1e9, "int8 dot"))
+            rate = 2 * shape.side**2 * shape.inner * shape.out_channels / seconds
+            name = f"conv {shape}, {bits} bits, operands {x_bits} and 4"
+            found.append(_row(name, rate / 1e9, "GOP/s", limit / 1e9, "int8 dot"))
     return found
 
 
@@ -109,21 +148,4 @@ def _int8_rate(m: int, k: int, n: int) -> float:
 
 
 def _row(name: str, value: float, unit: str, limit: float, of: str) -> dict:
-    return {"name": name, "value": value, "unit": unit, "limit": limit, "of": of,
-            "ratio": value / limit}  # fmt: skip
-
-
-def main(path: str | None = None) -> None:
-    """Prints the rows; with a path also writes them there as JSON."""
-    found = rows()
-    for row in found:
-        print(
-            f"{row['name']:50} {row['value']:8.1f} {row['unit']:6}"
-            f" limit {row['limit']:8.1f} ({row['of']})  ratio {row['ratio']:.3f}"
-        )
-    if path is not None:
-        pathlib.Path(path).write_text(json.dumps(found, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    return limited(name, value, unit, {of: limit})

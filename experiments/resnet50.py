@@ -24,16 +24,19 @@ from experiments.images import photographs
 from experiments.record import published, table
 from experiments.two_processes import Run, differences, phase_bytes, run_two_processes
 from nets.architecture import RESNET50
+from nets.quantized import Widths
 from nets.untrained import UNTRAINED, kept_untrained
 from pqjax import Link, load_model, plan, reference
 from pqjax.engine.process import cache_folder
 from pqjax.errors import DataError, PqjaxError
-from pqjax.graph import Graph, Input, every_value, save_model
+from pqjax.graph import Graph, Input, every_value, save_model, wrap_rates
 from pqjax.pictures import picture_input, read_picture
 from pqjax.planner import Plan
 
 SEED = 50
-WIDTHS = "W3A6"
+STAGE_BITS = {"s1": 4, "s2": 3, "s3": 3, "s4": 2}  # late stages have most weights
+END_BITS = 4  # first convolution and FC
+LABEL = "w234a6"
 PROTOCOLS = ("pqjax", "privquant")
 LINK = Link(mbps=200, rtt_ms=13)
 NEEDED_BYTES = 6 << 30  # both processes together
@@ -71,10 +74,25 @@ def check_machine() -> None:
         )
 
 
+def widths() -> Widths:
+    """Mixed weights of 2 to 4 bits by stage, activations of 6, residuals of 8."""
+    bits = [STAGE_BITS.get(layer.name[:2], END_BITS) for layer in RESNET50.layers]
+    return Widths(tuple(bits), 6, residual=8, head=8)
+
+
+def widths_text() -> str:
+    """The same for readers."""
+    stages = ", ".join(f"{bits} in stage {name[1:]}" for name, bits in STAGE_BITS.items())
+    return (
+        f"weights of {stages}, {END_BITS} in first convolution and FC; activations of 6 bits, residuals "
+        "of 8"
+    )
+
+
 def model_file() -> pathlib.Path:
     """The network's file, made from the seed on the first run."""
     images, _ = photographs((224, 224))
-    return kept_untrained(RESNET50, WIDTHS, images, SEED, cache_folder())
+    return kept_untrained(RESNET50, widths(), LABEL, images, SEED, cache_folder())
 
 
 def questions(image: pathlib.Path | None, count: int) -> tuple[np.ndarray, list[str]]:
@@ -84,6 +102,13 @@ def questions(image: pathlib.Path | None, count: int) -> tuple[np.ndarray, list[
         return picture_input(graph, read_picture(image))[None], [image.name]
     images, names = photographs((224, 224))
     return np.stack([picture_input(graph, p) for p in images[:count]]), names[:count]
+
+
+def overflow(inputs: np.ndarray) -> float:
+    """Share of values that are clamped at the requantization where most are."""
+    graph, weights, _ = load_model(model_file())
+    rates = [wrap_rates(graph, every_value(graph, weights, x[None])) for x in inputs]
+    return float(np.mean([list(each.values()) for each in rates], axis=0).max())
 
 
 def checked(path: pathlib.Path, protocol: str, inputs: np.ndarray) -> tuple[Plan, Run]:
@@ -182,9 +207,15 @@ def compute_full(inputs: np.ndarray, protocols: list[str]) -> dict:
         keys = ("phase", "layer", "sent_bytes", "received_bytes", "seconds", "wait_seconds",
                 "send_seconds")  # fmt: skip
         traces[protocol] = {
-            side: [{key: entry[key] for key in keys} for entry in sides[side]] for side in sides
+            side: [{key: _short(entry[key]) for key in keys} for entry in sides[side]]
+            for side in sides
         }
     return {"runs": runs, "traces": traces}
+
+
+def _short(value: object) -> object:
+    """Seconds to the microsecond."""
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def compute(args: argparse.Namespace) -> dict:
@@ -192,8 +223,8 @@ def compute(args: argparse.Namespace) -> dict:
     check_machine()
     inputs, names = questions(args.image, args.images)
     config = {
-        "seed": SEED, "widths": WIDTHS, "weights": UNTRAINED, "pictures": names, "quick": args.quick,
-        "link": str(LINK),
+        "seed": SEED, "widths": widths_text(), "weights": UNTRAINED, "pictures": names,
+        "quick": args.quick, "link": str(LINK), "most_overflow": overflow(inputs),
     }  # fmt: skip
     found = compute_quick(inputs) if args.quick else compute_full(inputs, args.protocols)
     return {"config": config, **found}
@@ -204,9 +235,10 @@ def report(tree: dict) -> str:
     config = tree["config"]
     head = (
         "# ResNet50, 224x224: private inference in two processes\n\n"
-        f"**{config['weights']}** (seed {config['seed']}), {config['widths']}, residuals of 8 bits: the "
-        "predictions mean nothing; bits, flows and seconds are those of any weights. Pictures: "
-        f"{', '.join(config['pictures'])}.\n\n"
+        f"**{config['weights']}** (seed {config['seed']}): the predictions mean nothing; bits, flows "
+        f"and seconds are those of any weights. Bits: {config['widths']}. Of the values that a "
+        f"requantization fits into its format, at most {100 * config['most_overflow']:.2g} % are "
+        f"clamped (worst layer, these pictures). Pictures: {', '.join(config['pictures'])}.\n\n"
     )
     return head + (_quick(tree) if config["quick"] else _full(tree))
 

@@ -36,20 +36,20 @@ def chrome_trace(traces: dict[str, list[dict]]) -> dict:
     for process, party in enumerate(PARTIES):
         events.append({"name": "process_name", "ph": "M", "pid": process, "args": {"name": party}})
         for entry in traces[party]:
-            begin = entry["begin"] * 1e6
+            begin = round(entry["begin"] * 1e6)
             detail = {
                 "sent_bits": entry["sent_bits"], "received_bits": entry["received_bits"],
                 "messages": entry["messages"],
             }  # fmt: skip
             events.append(
                 {"name": f"{entry['phase']} {entry['layer']}", "ph": "X", "pid": process, "tid": 0,
-                 "ts": begin, "dur": entry["seconds"] * 1e6, "args": detail}
+                 "ts": begin, "dur": round(entry["seconds"] * 1e6), "args": detail}
             )  # fmt: skip
             for name, seconds in shares(entry).items():
                 if seconds > 0:
                     events.append({"name": name, "ph": "X", "pid": process, "tid": 1,
-                                   "ts": begin, "dur": seconds * 1e6})  # fmt: skip
-                    begin += seconds * 1e6
+                                   "ts": begin, "dur": round(seconds * 1e6)})  # fmt: skip
+                    begin += round(seconds * 1e6)
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 

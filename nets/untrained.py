@@ -6,6 +6,7 @@ a trained one would. Its answers mean nothing, and everything that shows them sa
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import jax
@@ -48,24 +49,31 @@ def untrained(
 
 
 def kept_untrained(
-    architecture: Architecture, text: str, images: np.ndarray, seed: int, folder: pathlib.Path
+    architecture: Architecture,
+    widths: Widths,
+    label: str,
+    images: np.ndarray,
+    seed: int,
+    folder: pathlib.Path,
 ) -> pathlib.Path:
     """Makes such a network once and keeps it as a file; returns its path.
 
     Args:
       architecture: its shape.
-      text: widths, see `Widths.parse`.
+      widths: bits of every tensor.
+      label: what the file's name calls them.
       images: see `untrained`.
       seed: of the weights.
       folder: where to keep it.
     """
-    meta = {"seed": seed, "widths": text, "weights": UNTRAINED, "jax": jax.__version__}
-    path = folder / f"{architecture.name}_{text.lower()}_seed{seed}.npz"
+    bits = {**dataclasses.asdict(widths), "weights": list(widths.weights)}
+    meta = {"seed": seed, "widths": bits, "weights": UNTRAINED, "jax": jax.__version__}
+    path = folder / f"{architecture.name}_{label}_seed{seed}.npz"
     try:
         if load_model(path)[2] == meta:
             return path
     except (CheckpointError, GraphError):
         pass  # absent, or of another version
-    graph, weights = untrained(architecture, Widths.parse(text, architecture), images, seed)
+    graph, weights = untrained(architecture, widths, images, seed)
     save_model(path, graph, weights, meta)
     return path

@@ -12,7 +12,7 @@ from Crypto.Cipher import AES
 from pqjax.ring import aligned
 
 PERMUTATION_KEY = bytes.fromhex("243f6a8885a308d313198a2e03707344")
-_RUN = 1 << 13  # blocks at a time: input, middle and output stay in the second-level cache
+_RUN = 1 << 14  # blocks at a time: input, middle and output stay in the second-level cache
 
 
 def _permutation():
@@ -50,7 +50,7 @@ def hash_blocks(x: np.ndarray, first_tweak: int | np.ndarray, blocks: int = 1) -
     out = aligned((n, blocks, 2), np.uint64)
     rows = max(1, min(n, _RUN // blocks))
     head = np.empty((rows, 2), np.uint64)
-    middle, tops, counter = (np.empty((rows, blocks, 2), np.uint64) for _ in range(3))
+    tops, counter = (np.empty((rows, blocks, 2), np.uint64) for _ in range(2))
     counter[:, :, 1] = 0
     single = isinstance(first_tweak, np.ndarray)
     if not single and n:
@@ -58,7 +58,7 @@ def hash_blocks(x: np.ndarray, first_tweak: int | np.ndarray, blocks: int = 1) -
         counter[:, :, 0] = tweaks.reshape(rows, blocks)
     for at in range(0, n, rows):
         m = min(rows, n - at)
-        top, mid, end, tweak = tops[:m], middle[:m], out[at : at + m], counter[:m]
+        top, end, tweak = tops[:m], out[at : at + m], counter[:m]
         if blocks == 1:
             _permute(x[at : at + m], top)
         else:
@@ -66,8 +66,8 @@ def hash_blocks(x: np.ndarray, first_tweak: int | np.ndarray, blocks: int = 1) -
             _repeat(head[:m], top)
         if isinstance(first_tweak, np.ndarray):
             tweak[:, 0, 0] = first_tweak[at : at + m]
-        np.bitwise_xor(top, tweak, out=mid)
-        _permute(mid, end)
+        np.bitwise_xor(top, tweak, out=end)
+        _permute(end, end)
         np.bitwise_xor(end, top, out=end)
         if not single:
             counter[:, :, 0] += np.uint64(rows * blocks)

@@ -328,9 +328,9 @@ def test_an_untrained_network_is_made_once_and_kept(tmp_path):
     tiny = bottleneck_resnet("tiny50", side=64, classes=4, blocks=(1, 1), width=4)
     pixels = np.random.default_rng(4).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
 
-    path = kept_untrained(tiny, "W3A6", pixels, 7, tmp_path)
+    path = kept_untrained(tiny, Widths.parse("W3A6", tiny), "w3a6", pixels, 7, tmp_path)
     made = path.stat().st_mtime_ns
-    assert kept_untrained(tiny, "W3A6", pixels, 7, tmp_path) == path
+    assert kept_untrained(tiny, Widths.parse("W3A6", tiny), "w3a6", pixels, 7, tmp_path) == path
 
     graph, weights, meta = load_model(path)
     assert path.stat().st_mtime_ns == made and meta["weights"] == UNTRAINED

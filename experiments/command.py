@@ -29,6 +29,7 @@ def run(
     compute: Callable[[argparse.Namespace], dict],
     report: Callable[[dict], str],
     arguments: list[str] | None,
+    name_of: Callable[[argparse.Namespace], str] | None = None,
 ) -> int:
     """Computes, writes `results/<name>.json`, and from that file alone `results/<name>.md`.
 
@@ -37,6 +38,7 @@ def run(
       compute: from the options to what `record.write` takes: `config`, `runs` and more.
       report: from the result file's tree to Markdown; it may draw pictures.
       arguments: of the command line.
+      name_of: <name> by the options, where one command writes several results.
 
     Returns:
       The exit status.
@@ -45,7 +47,7 @@ def run(
         "--report", action="store_true", help="only make table and pictures from the result file"
     )
     args = options.parse_args(arguments)
-    name = options.prog.removeprefix("exp-")
+    name = name_of(args) if name_of else options.prog.removeprefix("exp-")
     try:
         if not args.report:
             write(name, **compute(args))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from networks import resnet32
 
-from experiments import resnet50, timeline
+from experiments import command, record, resnet50, timeline
 from pqjax.errors import DataError
 from pqjax.graph import every_value, reference, validate
 
@@ -63,3 +63,14 @@ def test_too_little_memory_or_disk_is_said_before_anything_starts(monkeypatch, t
     monkeypatch.setattr(resnet50, "NEEDED_DISK", 1 << 60)
     with pytest.raises(DataError, match="MiB are needed.*XDG_CACHE_HOME"):
         resnet50.check_machine()
+
+
+@pytest.mark.parametrize(("option", "wanted"), [([], "resnet50"), (["--quick"], "resnet50_quick")])
+def test_a_quick_answer_does_not_replace_a_full_one(monkeypatch, tmp_path, option, wanted):
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
+    monkeypatch.setattr(resnet50, "compute", lambda args: {"config": {}, "runs": [args.quick]})
+    monkeypatch.setattr(resnet50, "report", str)
+
+    assert resnet50.main(option) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{wanted}.json", f"{wanted}.md"]

@@ -206,8 +206,12 @@ def compute_full(inputs: np.ndarray, protocols: list[str]) -> dict:
         timeline.write_trace(f"resnet50_{protocol}", sides)
         keys = ("phase", "layer", "sent_bytes", "received_bytes", "seconds", "wait_seconds",
                 "send_seconds")  # fmt: skip
+        kinds = {step.node.name: step.node.kind for step in made.steps}
         traces[protocol] = {
-            side: [{key: _short(entry[key]) for key in keys} for entry in sides[side]]
+            side: [
+                {key: _short(entry[key]) for key in keys} | {"kind": kinds.get(entry["layer"], "")}
+                for entry in sides[side]
+            ]
             for side in sides
         }
     return {"runs": runs, "traces": traces}
@@ -280,7 +284,8 @@ def _full(tree: dict) -> str:
         "equal the prediction at both parties.\n\n" + _quoted()
     )
     for protocol, sides in tree["traces"].items():
-        text += f"\n## Profile, {protocol}\n\nThe ten layers that took longest:\n\n"
+        text += f"\n## Profile, {protocol}\n\nBy kind of step:\n\n{timeline.by_kind(sides)}\n\n"
+        text += "The ten layers that took longest:\n\n"
         text += timeline.top_ten(sides) + "\n\n"
         name = f"resnet50_{protocol}"
         text += timeline.picture(name, f"ResNet50, {protocol}", sides)

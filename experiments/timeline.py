@@ -79,6 +79,27 @@ def by_group(entries: list[dict]) -> dict[str, dict[str, float]]:
     return found
 
 
+def by_kind(traces: dict[str, list[dict]]) -> str:
+    """Megabytes and seconds of every kind of step, the longest first, as a table.
+
+    Args:
+      traces: entries of each party's trace, with the `kind` of what ran.
+    """
+    rows: dict[tuple[str, str], dict] = {}
+    for party in PARTIES:
+        for entry in traces[party]:
+            key = entry["phase"], entry["kind"] or entry["layer"]
+            row = rows.setdefault(key, {"phase": key[0], "step": key[1], "MB": 0.0, "seconds": 0.0})
+            if party == PARTIES[0]:
+                row["MB"] += (entry["sent_bytes"] + entry["received_bytes"]) / 1e6
+                row["seconds"] += entry["seconds"]
+            for name, seconds in shares(entry).items():
+                row[f"{party} {name}"] = row.get(f"{party} {name}", 0.0) + seconds
+    longest = sorted(rows.values(), key=lambda row: -row["seconds"])
+    shown = [row for row in longest if row["seconds"] >= 0.005 * longest[0]["seconds"]]
+    return table(shown, list(shown[0]))
+
+
 def picture(name: str, title: str, traces: dict[str, list[dict]]) -> str:
     """Stacked bars of both parties by block; returns Markdown."""
     grouped = {party: by_group(traces[party]) for party in PARTIES}

@@ -53,6 +53,17 @@ def test_the_longest_layers_come_first():
     assert timeline.by_group([ENTRY, short]).keys() == {"s1b2", "ends"}
 
 
+def test_kinds_of_steps_add_up():
+    conv, relu = {**ENTRY, "kind": "Conv"}, {**ENTRY, "kind": "Relu", "seconds": 1.0}
+    text = timeline.by_kind({"server": [relu, conv, conv], "client": [conv, relu]})
+
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    rows = {line[1]: dict(zip(lines[0], line, strict=True)) for line in lines[2:]}
+    assert list(rows) == ["Conv", "Relu"]
+    assert float(rows["Conv"]["seconds"]) == 4.0 and float(rows["Conv"]["server waiting"]) == 1.0
+    assert float(rows["Conv"]["client computing"]) == 1.25
+
+
 def test_too_little_memory_or_disk_is_said_before_anything_starts(monkeypatch, tmp_path):
     monkeypatch.setattr(resnet50, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(resnet50, "NEEDED_BYTES", 1 << 60)

@@ -39,7 +39,7 @@ from pqjax.graph.ir import (
 )
 from pqjax.graph.passes import own_input
 from pqjax.ot.setup import fill_stocks
-from pqjax.planner.cost import product_of, tile_cost, tiles
+from pqjax.planner.cost import ahead_cost, product_of, tile_cost, tiles
 from pqjax.planner.plan import (
     BEGIN_LAYER,
     COMMAND_BITS,
@@ -49,13 +49,13 @@ from pqjax.planner.plan import (
     Step,
 )
 from pqjax.protocols.clamp import clamp
-from pqjax.protocols.linear_ot import (
-    multiply,
-    multiply_plain,
-    patches,
-    product_bits,
-    product_bits_cost,
+from pqjax.protocols.grouped_ot import (
+    GroupedProduct,
+    convolve_plain,
+    grouped_bits,
+    multiply_grouped,
 )
+from pqjax.protocols.linear_ot import Product, multiply, multiply_plain, patches, product_bits
 from pqjax.protocols.nonlinear import arg_max, average_pool, max_tree, relu, window_view
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import Forms, extend, truncate, truncate_reduce
@@ -114,7 +114,7 @@ def prepare(
             if step.variant and plan.preset.ahead:
                 if plan.streamed:
                     product = product_of(plan.graph, _linear_node(step), step.variant)
-                    _make_ots(party, product_bits_cost(party.scheme, product))
+                    _make_ots(party, ahead_cost(party.scheme, product))
                 made.put(step.node.name, _multiply_ahead(party, plan.graph, step, weights))
     _tell(progress, "offline", steps, steps)
     return made
@@ -171,9 +171,15 @@ def _reveal(party: Party, out: TensorType, share: np.ndarray) -> np.ndarray | No
     return ring.signed(y) if out.signed else y.astype(np.int64)
 
 
-def _matrix(node: Conv | Dense, weights: Weights) -> np.ndarray:
-    """The layer's weights as (d1, d2)."""
+def _operands(
+    node: Conv | Dense, product: Product | GroupedProduct, weights: Weights | None
+) -> np.ndarray | None:
+    """The layer's weights: (d1, d2), or the kernel as it is in groups; None at the client."""
+    if weights is None:
+        return None
     weight = np.asarray(weights[f"{node.name}/weight"])
+    if isinstance(product, GroupedProduct):
+        return weight
     return np.ascontiguousarray(weight.reshape(-1, weight.shape[-1]).T)
 
 
@@ -185,38 +191,46 @@ def _columns(node: Conv | Dense, x: np.ndarray) -> np.ndarray:
 
 
 def _finish(party: Party, node: Conv | Dense, y: np.ndarray, weights: Weights | None) -> np.ndarray:
-    """(d1, d3) shares to the node's shape, the bias added at rank 0."""
+    """Shares in the node's shape, the bias added at rank 0."""
     ring = Ring(node.out.bits)
-    y = np.ascontiguousarray(y.T).reshape(node.out.shape)
     if party.rank == 0:
         assert weights is not None
         y = ring.add(y, ring.reduce(np.asarray(weights[f"{node.name}/bias"])))
     return y
 
 
+def _shaped(node: Conv | Dense, y: np.ndarray) -> np.ndarray:
+    """(d1, d3) as the node's shape."""
+    return np.ascontiguousarray(y.T).reshape(node.out.shape)
+
+
 def _multiply_ahead(party: Party, graph: Graph, step: Step, weights: Weights | None) -> Ready:
-    node = step.node
-    assert isinstance(node, (Conv, Dense)) and step.variant is not None
+    node = _linear_node(step)
+    assert step.variant is not None
     product, ring = product_of(graph, node, step.variant), Ring(node.out.bits)
-    if party.rank == 0:
-        assert weights is not None
-        return Ready(None, product_bits(party, product, _matrix(node, weights), None))
-    shape = graph.source(node).shape
-    drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)
-    return Ready(drawn, product_bits(party, product, None, _columns(node, drawn)))
+    operands, drawn = _operands(node, product, weights), None
+    if party.rank == 1:
+        shape = graph.source(node).shape
+        drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)
+    if isinstance(product, GroupedProduct):
+        return Ready(drawn, grouped_bits(party, product, operands, drawn))
+    columns = None if drawn is None else _columns(node, drawn)
+    return Ready(drawn, _shaped(node, product_bits(party, product, operands, columns)))
 
 
 def _linear(
     party: Party, plan: Plan, step: Step, x: np.ndarray, weights, preparation: Preparation
 ) -> np.ndarray:
-    node, graph = step.node, plan.graph
-    assert isinstance(node, (Conv, Dense)) and step.variant is not None
+    node, graph = _linear_node(step), plan.graph
+    assert step.variant is not None
     product, forms = product_of(graph, node, step.variant), plan.preset.forms
-    matrix = _matrix(node, weights) if party.rank == 0 else None
+    operands = _operands(node, product, weights)
     if not plan.preset.ahead:
-        return _finish(
-            party, node, multiply(party, product, matrix, _columns(node, x), forms), weights
-        )
+        if isinstance(product, GroupedProduct):
+            y = multiply_grouped(party, product, operands, x, forms)
+        else:
+            y = _shaped(node, multiply(party, product, operands, _columns(node, x), forms))
+        return _finish(party, node, y, weights)
     source, ring = graph.source(node), Ring(node.out.bits)
     # The client holds its own input in the clear; any other operand was extended before.
     open_input = source.signed and own_input(graph, node)
@@ -226,12 +240,15 @@ def _linear(
         with party.messenger.step("masked input"):
             party.messenger.send_elements(ring.sub(wide, ready.drawn), ring)
         return _finish(party, node, ready.share, weights)
-    assert matrix is not None
+    assert operands is not None
     with party.messenger.step("masked input"):
         difference = party.messenger.receive_elements(wide.size, ring).reshape(wide.shape)
-    total = _columns(node, ring.add(wide, difference))
-    y = ring.add(ready.share, multiply_plain(matrix, total, product))
-    return _finish(party, node, y, weights)
+    total = ring.add(wide, difference)
+    if isinstance(product, GroupedProduct):
+        y = convolve_plain(operands, total, product)
+    else:
+        y = _shaped(node, multiply_plain(operands, _columns(node, total), product))
+    return _finish(party, node, ring.add(ready.share, y), weights)
 
 
 def _share_input(party: Party, plan: Plan, out: TensorType, x: np.ndarray | None) -> np.ndarray:

@@ -66,13 +66,35 @@ def _product_dtype(node: Conv | Dense, source: TensorType, terms: int) -> np.dty
 def _conv(node: Conv, source: TensorType, x, weights):
     weight, bias = weights[f"{node.name}/weight"], weights[f"{node.name}/bias"]
     dtype = _product_dtype(node, source, int(np.prod(weight.shape[:3])))
-    y = lax.conv_general_dilated(
-        x.astype(dtype), weight.astype(dtype), node.stride, node.padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=node.groups,
-        precision=lax.Precision.HIGHEST,
-    )  # fmt: skip
+    y = _correlate(node, x.astype(dtype), weight.astype(dtype))
     wide = _wider(node.out)
     return _wrapped(y.astype(wide) + bias.astype(wide), node.out)
+
+
+def _correlate(node: Conv, x, weight):
+    """The products' sums. XLA's convolution is slow for single channels and pixels (10x, 2x)."""
+    if node.groups > 1 and weight.shape[2] == 1:
+        return _depthwise(node, x, weight)
+    if node.kernel == node.stride == (1, 1) and node.groups == 1 and not np.any(node.padding):
+        y = jnp.dot(x.reshape(-1, x.shape[3]), weight[0, 0], precision=lax.Precision.HIGHEST)
+        return y.reshape(*x.shape[:3], -1)
+    return lax.conv_general_dilated(
+        x, weight, node.stride, node.padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=node.groups, precision=lax.Precision.HIGHEST,
+    )  # fmt: skip
+
+
+def _depthwise(node: Conv, x, weight):
+    """One input channel per output channel: element-wise, tap by tap."""
+    x = jnp.pad(x, ((0, 0), *node.padding, (0, 0)))
+    x = jnp.repeat(x, node.out.shape[2] // node.groups, axis=3)
+    (high, wide), (down, right) = node.out.shape[:2], node.stride
+    rows, cols = (high - 1) * down + 1, (wide - 1) * right + 1
+    total = jnp.zeros((), x.dtype)
+    for i in range(node.kernel[0]):
+        for j in range(node.kernel[1]):
+            total = total + x[:, i : i + rows : down, j : j + cols : right] * weight[i, j, 0]
+    return total
 
 
 def _dense(node: Dense, source: TensorType, x, weights):

@@ -21,8 +21,15 @@ from pqjax.graph.ir import (
     TruncateReduce,
 )
 from pqjax.graph.lower import lower, with_headroom
+from pqjax.ot.endpoint import Scheme
 from pqjax.planner.presets import Preset
 from pqjax.protocols.clamp import clamp_cost
+from pqjax.protocols.grouped_ot import (
+    GroupedProduct,
+    Window,
+    grouped_bits_cost,
+    multiply_grouped_cost,
+)
 from pqjax.protocols.linear_ot import VARIANTS, Product, multiply_cost, product_bits_cost
 from pqjax.protocols.nonlinear import arg_max_cost, max_tree_cost, relu_cost
 from pqjax.protocols.resize import extend_cost, truncate_cost, truncate_reduce_cost
@@ -62,23 +69,34 @@ class StepCost:
         return self.offline.bits + self.online.bits
 
 
-def product_of(graph: Graph, node: Conv | Dense, variant: str) -> Product:
-    """A linear layer as a matrix product."""
-    source = graph.source(node)
+def product_of(graph: Graph, node: Conv | Dense, variant: str) -> Product | GroupedProduct:
+    """A linear layer as a matrix product, a grouped convolution as one in each group."""
+    source, groups = graph.source(node), 1
     if isinstance(node, Conv):
-        if node.groups != 1:
-            raise PlanError(
-                f"{node.name}: convolution in {node.groups} groups has no OT variant; supported: "
-                "groups = 1"
-            )
-        d2 = node.kernel[0] * node.kernel[1] * source.shape[2]
+        groups = node.groups
+        d2 = node.kernel[0] * node.kernel[1] * source.shape[2] // groups
         d3 = node.out.shape[0] * node.out.shape[1]
     else:
         d2, d3 = source.shape[0], 1
-    return Product(
-        node.out.shape[-1], d2, d3, node.weight_bits, source.bits, source.signed,
+    product = Product(
+        node.out.shape[-1] // groups, d2, d3, node.weight_bits, source.bits, source.signed,
         source.nonnegative, node.out.bits, variant,
     )  # fmt: skip
+    if groups == 1:
+        return product
+    assert isinstance(node, Conv)
+    image = (source.shape[0], source.shape[1])
+    window = Window(image, node.kernel, node.stride, node.padding)
+    if not window.taps:
+        raise PlanError(f"{node.name}: its outputs read nothing but padding")
+    return GroupedProduct(product, groups, source.shape[2] // groups, window)
+
+
+def ahead_cost(scheme: Scheme, product: Product | GroupedProduct) -> Cost:
+    """What the server's weights times a share drawn by the client cost."""
+    if isinstance(product, GroupedProduct):
+        return grouped_bits_cost(scheme, product)
+    return product_bits_cost(scheme, product)
 
 
 def linear_cost(graph: Graph, node: Conv | Dense, preset: Preset, variant: str) -> StepCost:
@@ -91,9 +109,11 @@ def linear_cost(graph: Graph, node: Conv | Dense, preset: Preset, variant: str) 
                 f"{node.name}: variant {variant!r} needs an operand of {node.out.bits} bits, got "
                 f"{graph.source(node).bits}: its preset lacks a pass that extends operands"
             )
+        if isinstance(product, GroupedProduct):
+            return StepCost(online=multiply_grouped_cost(preset.scheme, product, preset.forms))
         return StepCost(online=multiply_cost(preset.scheme, product, preset.forms))
     online = message(1, graph.source(node).n * node.out.bits)
-    return StepCost(product_bits_cost(preset.scheme, product), online)
+    return StepCost(ahead_cost(preset.scheme, product), online)
 
 
 def node_cost(graph: Graph, node: Node, preset: Preset, variant: str | None = None) -> StepCost:

@@ -220,15 +220,21 @@ def _conv(x, w, ring: Ring, stride, padding, groups: int, limits: tuple[Limit, L
 
     def images(x: list[jax.Array]) -> jax.Array:
         # im2col on int8 limbs: the copies cost a quarter of what ring words would.
-        parts = []
-        for g in range(groups):
-            columns = []
-            for limb in x:
-                taps = _taps(limb[..., g * group_in : (g + 1) * group_in], size, stride, padding)
+        columns = []
+        for limb in x:
+            taps = _taps(limb, size, stride, padding)
+            if groups == 1:
                 columns.append(jnp.concatenate(taps, -1).reshape(-1, terms))
-            kernels = [limb[:, g * out : (g + 1) * out] for limb in w_limbs]
-            parts.append(_dot(columns, kernels, ring))
-        return jnp.concatenate(parts, -1).reshape(x[0].shape[0], down, right, channels)
+                continue
+            split = [tap.reshape(-1, groups, group_in) for tap in taps]
+            columns.append(jnp.concatenate(split, -1).transpose(1, 0, 2))
+        if groups == 1:
+            y = _dot(columns, w_limbs, ring)
+        else:
+            kernels = [limb.reshape(terms, groups, out).transpose(1, 0, 2) for limb in w_limbs]
+            each = jax.vmap(lambda a, b: _dot(a, b, ring))(columns, kernels)
+            y = each.transpose(1, 0, 2)
+        return y.reshape(x[0].shape[0], down, right, channels)
 
     x_limbs = _limbs(x, ring, limits[0])
     per = max(1, _COLUMN_BYTES // max(1, down * right * terms * groups * len(x_limbs)))

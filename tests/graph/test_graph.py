@@ -305,11 +305,3 @@ def test_unknown_names_in_plans_are_refused():
     forced = plan(graph, variants={linear: "full-choose-x"})
     assert next(s for s in forced.steps if s.node.name == linear).variant == "full-choose-x"
     assert read_plan(forced.document).digest == forced.digest
-
-
-def test_grouped_convolution_is_refused_by_name():
-    graph = Graph((Input("i", (), TensorType((4, 4, 2), 4, 0)),
-                   Conv("dw", ("i",), TensorType((4, 4, 2), 20, 1), (1, 1), (1, 1), ((0, 0), (0, 0)),
-                        3, 1, groups=2)))  # fmt: skip
-    with pytest.raises(PlanError, match="dw"):
-        plan(graph)

@@ -34,6 +34,26 @@ def _repeat(rows: np.ndarray, out: np.ndarray) -> None:
     out.view(np.complex128)[:, :, 0] = rows.view(np.complex128)
 
 
+def offset_rows(x: np.ndarray, offset: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+    """Every row of x xor an offset.
+
+    Args:
+      x: (n, 2) uint64, C-contiguous.
+      offset: (2,) uint64.
+      where: (n,) uint8, not secret: 1 for the rows that are offset, 0 for those copied; all if None.
+
+    Returns:
+      (n, 2) uint64.
+    """
+    out = np.empty_like(x)
+    if where is None:
+        _repeat(offset[None], out[None])
+    else:
+        choices = np.stack([np.zeros_like(offset), offset]).view(np.complex128)[:, 0]
+        np.take(choices, where, out=out.view(np.complex128)[:, 0], mode="clip")
+    return np.bitwise_xor(out, x, out=out)
+
+
 def hash_blocks(x: np.ndarray, first_tweak: int | np.ndarray, blocks: int = 1) -> np.ndarray:
     """Hashes each row to `blocks` 128-bit blocks.
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pqjax.crypto.crhash import compress, hash_blocks, hash_offsets
+from pqjax.crypto.crhash import compress, hash_blocks, hash_offsets, offset_rows
 from pqjax.errors import InputError, OutOfCorrelations
 from pqjax.ot.kkot import WideReceiver, WideSender
 from pqjax.ot.softspoken import ExtensionReceiver, ExtensionSender, check_parameter
@@ -83,12 +83,16 @@ class Stock:
         self.left = 0
 
     def draw(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Takes the next n rows and bits out of the store, for good."""
+        """Takes the next n rows and bits out of the store, for good; not to be written to."""
         if n > self.left:
             raise OutOfCorrelations(
                 f"{n} random OTs are needed and {self.left} are left: the plan prepared too few"
             )
         self.left -= n
+        if self._rows and n < len(self._rows[0]):
+            rows, self._rows[0] = np.split(self._rows[0], [n])
+            bits, self._bits[0] = np.split(self._bits[0], [n])
+            return rows, bits
         rows, bits = np.empty((n, 2), np.uint64), np.empty(n, np.uint8)
         at = 0
         while at < n:
@@ -166,14 +170,14 @@ class OtSender:
         if not self.scheme.stocked:
             return _present(self._extension).extend(raw, n)
         rows, _ = self.stock.draw(n)
-        flips = np.unpackbits(raw, count=n, bitorder="little").astype(np.uint64)
-        rows ^= (np.uint64(0) - flips)[:, None] & self._delta
-        return rows
+        flips = np.unpackbits(raw, count=n, bitorder="little")
+        return offset_rows(rows, self._delta, flips)
 
     def pads(self, rows: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
         """The keys of messages 0 and 1, each (n, blocks, 2) uint64."""
         tweak = self._tweaks.take(len(rows) * blocks)
-        return hash_blocks(rows, tweak, blocks), hash_blocks(rows ^ self._delta, tweak, blocks)
+        other = offset_rows(rows, self._delta)
+        return hash_blocks(rows, tweak, blocks), hash_blocks(other, tweak, blocks)
 
     def request_pick_bits(self, n: int, m: int) -> int:
         """Bits of the receiver's message for n 1-of-2^m OTs."""

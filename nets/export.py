@@ -77,7 +77,7 @@ class _Export:
             out = dataclasses.replace(
                 tensor.out, bits=self.widths.activations, scale=tensor.out.scale - drop
             )
-            cut = Requantize(_part(name, "act"), (tensor.node,), out, rounding="floor")
+            cut = Requantize(part_name(name, "act"), (tensor.node,), out, rounding="floor")
             self.operands[name] = _Tensor(self.add(cut), out, 0, tensor.high >> drop)
         return self.operands[name]
 
@@ -160,27 +160,27 @@ class _Export:
         acc = TensorType(shape, bits, scale)
         at = self.add(dataclasses.replace(wide, out=acc))
         if plus is not None:
-            aligned = self.add(Requantize(_part(name, "align"), (plus.node,), acc, rule="wrap"))
-            at = self.add(Add(_part(name, "add"), (at, aligned), acc))
+            aligned = self.add(Requantize(part_name(name, "align"), (plus.node,), acc, rule="wrap"))
+            at = self.add(Add(part_name(name, "add"), (at, aligned), acc))
         if spec.relu:
             positive = dataclasses.replace(acc, nonnegative=True)
-            at = self.add(Relu(_part(name, "relu"), (at,), positive))
+            at = self.add(Relu(part_name(name, "relu"), (at,), positive))
         if spec.pool > 1:
             windows = (shape[0] // spec.pool, shape[1] // spec.pool, shape[2])
             pooled = dataclasses.replace(
                 acc, shape=windows, scale=scale + pool_bits, nonnegative=spec.relu
             )
             square = (spec.pool, spec.pool)
-            at = self.add(AvgPool(_part(name, "pool"), (at,), pooled, square, square))
+            at = self.add(AvgPool(part_name(name, "pool"), (at,), pooled, square, square))
             shape = windows
         signed = self.architecture.signed or not spec.relu
         width = self.widths.out_bits(self.architecture, spec)
         out = TensorType(shape, width, out_scale, signed, signed and spec.relu)
         part = "res" if name in self.architecture.residuals else "act"
-        self.add(Requantize(_part(name, part), (at,), out, rule=self.widths.rule))
+        self.add(Requantize(part_name(name, part), (at,), out, rule=self.widths.rule))
         reached = (top + half) >> shift if shift >= 0 else top << -shift
         bottom = 0 if spec.relu else out.low
-        self.tensors[name] = _Tensor(_part(name, part), out, bottom, min(reached, out.high))
+        self.tensors[name] = _Tensor(part_name(name, part), out, bottom, min(reached, out.high))
 
     def _classifier(
         self, layer: QuantLayer, source: _Tensor, scale: int, weight_scale: int
@@ -196,7 +196,7 @@ class _Export:
         self.add(dataclasses.replace(wide, out=dataclasses.replace(wide.out, bits=bits)))
 
 
-def _part(name: str, part: str) -> str:
+def part_name(name: str, part: str) -> str:
     """The name of another step of a layer: conv3 and relu make relu3."""
     return name.replace("conv", part) if "conv" in name else f"{name}.{part}"
 

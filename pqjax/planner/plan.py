@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 
 from pqjax.errors import PlanError
-from pqjax.graph.ir import Conv, Dense, Graph, Node
+from pqjax.graph.ir import Conv, Dense, Graph, Input, Node, TensorType
 from pqjax.graph.rewrite import Pass, Price, price_of
 from pqjax.graph.validate import validate
 from pqjax.ot.setup import fill_stocks_cost, set_up_cost
@@ -261,16 +261,28 @@ def _with_ots(graph: Graph, step: Step, preset: Preset) -> StepCost:
     return StepCost(with_ots(step.cost.offline, preset), online)
 
 
+@functools.lru_cache(maxsize=16)
 def pricing(preset: Preset, link: Link | None) -> Price:
-    """What a node costs under a preset: bits, or seconds on a link; linear layers at their best."""
+    """What a node costs under a preset: bits, or seconds on a link; linear layers at their best.
+
+    Formats alone decide, so nodes that differ in name only are priced once.
+    """
+
+    @functools.lru_cache(maxsize=1 << 16)
+    def of(node: Node, *sources: TensorType) -> float:
+        inputs = [Input(f"x{i}", (), source) for i, source in enumerate(sources[:1])]
+        named = dataclasses.replace(node, sources=("x0",) * len(sources))
+        graph = Graph((*inputs, named))
+        variant = None
+        if isinstance(named, (Conv, Dense)):
+            if preset.variants == FULL and graph.source(named).bits < named.out.bits:
+                return 0.0  # not lowered yet: the extension of its operand will come
+            variant = cheapest(graph, named, preset, link)
+        return priced(node_cost(graph, named, preset, variant), preset, link)
 
     def price(graph: Graph, node: Node) -> float:
-        variant = None
-        if isinstance(node, (Conv, Dense)):
-            if preset.variants == FULL and graph.source(node).bits < node.out.bits:
-                return 0.0  # not lowered yet: the extension of its operand will come
-            variant = cheapest(graph, node, preset, link)
-        return priced(node_cost(graph, node, preset, variant), preset, link)
+        types = [graph.source(node, i) for i in range(len(node.sources))]
+        return of(dataclasses.replace(node, name="y", sources=()), *types)
 
     return price
 

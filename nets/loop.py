@@ -36,6 +36,18 @@ class Schedule:
     erase_chance: float = 0.25
     evaluate_every: int = 2  # epochs
     save_every: int = 100  # steps
+    part: float = 1.0  # of the set that an epoch sees, drawn anew for each
+
+    def __post_init__(self):
+        if not (self.epochs >= 1 and self.batch >= 1 and 0 < self.part <= 1):
+            raise ValueError(f"at least one epoch, one image, and a part in (0, 1], got {self}")
+
+    def steps(self, images: int) -> int:
+        """Steps of an epoch over a set of so many images."""
+        found = int(images * self.part) // self.batch
+        if not found:
+            raise ValueError(f"{self.part} of {images} images is less than a batch of {self.batch}")
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +94,7 @@ def fit(
         if curve["config"] != json.loads(json.dumps(config)):
             raise CheckpointError(f"{file} is of another configuration: {curve['config']}")
         first = curve.pop("step")
-    steps = len(train.labels) // schedule.batch
+    steps = schedule.steps(len(train.labels))
     total = steps * schedule.epochs
     last = total if stop_after is None else min(total, first + stop_after)
     start = time.monotonic()

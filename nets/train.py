@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "--first-rate", type=float, help="the first step's rate, of the peak (float)"
     )
     built.add_argument("--epochs", type=int, default=14)
+    built.add_argument("--part", type=float, default=1.0, help="of the images that an epoch sees")
     built.add_argument("--batch", type=int, default=128)
     built.add_argument("--seed", type=int, default=1)
     built.add_argument("--rate", type=float, help="peak learning rate")
@@ -72,11 +73,11 @@ def _setting(args: argparse.Namespace):
 
     schedule = Schedule(
         epochs=args.epochs, batch=args.batch, seed=args.seed, erase_chance=args.erase,
-        evaluate_every=args.evaluate_every,
+        evaluate_every=args.evaluate_every, part=args.part,
     )  # fmt: skip
     train, test = (Images(*load_cifar(architecture.data, split)) for split in ("train", "test"))
     args.out.mkdir(parents=True, exist_ok=True)
-    steps = len(train.labels) // schedule.batch * schedule.epochs
+    steps = schedule.steps(len(train.labels)) * schedule.epochs
     return architecture, train, test, schedule, steps
 
 

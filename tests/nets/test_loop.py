@@ -98,3 +98,14 @@ def test_augmentation_moves_pixels_and_invents_none():
         kept = out[out > 0]
         assert len(np.unique(kept)) == len(kept)
         assert np.isin(kept, image).all()
+
+
+@pytest.mark.parametrize(("part", "steps"), [(1.0, 8), (0.5, 4), (0.3, 2)])
+def test_an_epoch_may_see_a_part_of_the_set(part, steps):
+    assert Schedule(epochs=1, batch=16, part=part).steps(130) == steps
+
+
+@pytest.mark.parametrize("part", [0.0, 1.5, 0.1])
+def test_a_part_without_a_batch_is_refused(part):
+    with pytest.raises(ValueError, match="part|batch"):
+        Schedule(epochs=1, batch=16, part=part).steps(130)

@@ -8,10 +8,15 @@ READY := $(VENV)/ready
 COSTS := exp-table2 exp-table4 exp-table9 exp-table10 exp-table12 exp-figure1 exp-figure7 exp-figure9 \
 	exp-figure10 exp-copriv
 NETWORKS := exp-minionn exp-resnet32
+# Short trainings by the dozen (needs CIFAR in PQJAX_DATA); table 11 is made from the results there are.
+TRAININGS := exp-table6 exp-table7 exp-table11
 
-.PHONY: $(NETWORKS) exp-resnet50 exp-costs $(COSTS) bench test test-slow check format lint types train clean
+.PHONY: $(NETWORKS) $(TRAININGS) exp-pareto exp-resnet50 exp-costs $(COSTS) bench test test-slow check format lint types train clean
 
-$(NETWORKS): exp-%: $(READY)
+exp-pareto: $(READY)
+	$(BIN)/python -m experiments.figure8 $(ARGS)
+
+$(NETWORKS) $(TRAININGS): exp-%: $(READY)
 	$(BIN)/python -m experiments.$* $(ARGS)
 
 # IMAGE=path asks about a picture of yours; QUICK=1 runs one block of each stage.

@@ -115,6 +115,42 @@ def stacked_bars(
         return figure
 
 
+def curves(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    across: str,
+    up: str,
+    title: str,
+    level: tuple[str, float] | None = None,
+) -> Figure:
+    """Lines through points, such as fronts of accuracy against cost.
+
+    Args:
+      series: points (x, y) of each line, joined by growing x.
+      across: what x is, with its unit.
+      up: what y is.
+      title: of the picture.
+      level: name and value of a horizontal line.
+    """
+    with rc_context({**_STYLE, "axes.grid.axis": "both"}):
+        figure = Figure(figsize=(6.0, 3.6))
+        axes = figure.subplots()
+        for colour, mark, (name, points) in zip(COLOURS, "os^Dvx+", series.items(), strict=False):
+            ordered = sorted(points)
+            axes.plot(
+                [x for x, _ in ordered], [y for _, y in ordered], f"{mark}-", color=colour,
+                markersize=5, linewidth=1.2, label=name,
+            )  # fmt: skip
+        names = list(series)
+        if level is not None:
+            axes.axhline(level[1], color="#444444", linewidth=0.8, linestyle="--", label=level[0])
+            names.append(level[0])
+        axes.set_xlabel(across)
+        axes.set_ylabel(up)
+        axes.set_title(title, loc="left")
+        _legend(figure, names)
+        return figure
+
+
 def heatmaps(
     panels: Mapping[str, Sequence[Sequence[float]]],
     rows: Sequence[str],

@@ -34,7 +34,7 @@ class Schedule:
     batch: int = 128
     seed: int = 0
     erase_chance: float = 0.25
-    evaluate_every: int = 2  # epochs
+    evaluate_every: int = 2  # epochs, and after the last; 0 for never
     save_every: int = 100  # steps
     part: float = 1.0  # of the set that an epoch sees, drawn anew for each
 
@@ -112,7 +112,8 @@ def fit(
         bar.update()
         if place == steps - 1:
             entry = {"epoch": epoch + 1, "loss": sums[0] / sums[2], "train": sums[1] / sums[2]}
-            if (epoch + 1) % schedule.evaluate_every == 0 or epoch + 1 == schedule.epochs:
+            every, done = schedule.evaluate_every, epoch + 1
+            if every and (done % every == 0 or done == schedule.epochs):
                 entry["test"] = accuracy(state, logits, test)
             entry["seconds"] = spent + time.monotonic() - start
             curve["epochs"].append(entry)

@@ -58,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
     built.add_argument("--rate", type=float, help="peak learning rate")
     built.add_argument("--distill", type=float, help="weight of the teacher's answer (qat)")
     built.add_argument("--erase", type=float, default=0.25, help="chance of random erasing")
-    built.add_argument("--evaluate-every", type=int, default=4, help="epochs")
+    built.add_argument("--evaluate-every", type=int, default=4, help="epochs; 0 for never")
+    built.add_argument("--brief", action="store_true",
+                       help="of the final network only top-1 of the integer graph (qat)")  # fmt: skip
     built.add_argument("--out", type=pathlib.Path, required=True, help="folder of this run")
     return built
 
@@ -133,13 +135,14 @@ def train_qat(args: argparse.Namespace) -> dict:
     graph, weights = export(student_of(architecture, widths, state["params"]))
     result = {
         "top1": top1(graph, weights, test.images, test.labels),
-        "top1_fake_quantized": accuracy(state, logits, test),
-        "top1_float": accuracy(None, jitted(teacher), test),
         "overflow": overflow_rates(graph, weights, test.images[:1000]),
         "accumulator_bits": {
             node.name: node.out.bits for node in graph if node.kind in ("Conv", "Dense")
         },
     }
+    if not args.brief:
+        result["top1_fake_quantized"] = accuracy(state, logits, test)
+        result["top1_float"] = accuracy(None, jitted(teacher), test)
     suffix = "" if args.rule == "saturate" else f"_{args.rule}"
     name = args.bits.lower().replace(",", "").replace("/", "")
     file = args.out / f"{args.net}_{name}{suffix}.npz"

@@ -1,0 +1,149 @@
+"""`make exp-pareto`: PrivQuant's figure 8, accuracy against communication, on two networks.
+
+Fronts at the cost of uniform weights of 2 to 5 bits: the search's widths, uniform ones, those of the
+search that counts l_w * l_x * MACs instead of bits, and SiRNN's protocols on the search's networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import sys
+
+from experiments.command import parser, run
+from experiments.plots import curves, save
+from experiments.record import published, table
+from experiments.short_qat import CHECKPOINTS, RUNS, Short, recipe_text, row_of, train
+from pqjax import load_model
+from pqjax.graph.sensitivity import read_sensitivities
+from pqjax.graph.widths import widths_of
+from pqjax.planner.search import Found, Limit, Space, at, search
+from pqjax.planner.search_baselines import proxy_search, uniform_widths
+
+GIB = 8 * 2**30
+PROTOCOL = "privquant"
+LEVELS = (2, 3, 4, 5)
+# A graph at any widths, and the activation widths to search.
+NETWORKS = {
+    "minionn": ("minionn_w4a4", (3, 4, 5, 6, 7)),
+    "resnet32": ("resnet32_w4a6", (4, 5, 6, 7)),
+}
+TITLES = {"minionn": "MiniONN, CIFAR-10", "resnet32": "ResNet32, CIFAR-100"}
+METHODS = {"ours": "search", "uniform": "uniform", "proxy": "proxy search"}
+SIRNN = "SiRNN + our quantization"
+
+
+def points(net: str) -> list[dict]:
+    """Widths of every method at every limit."""
+    base, activations = NETWORKS[net]
+    graph, _, _ = load_model(CHECKPOINTS / f"{base}.npz")
+    known = read_sensitivities(CHECKPOINTS / f"{net}_sensitivity.json")
+    found = []
+    for level in LEVELS:
+        widths = uniform_widths(widths_of(graph), level)
+        uniform = at(graph, known, Limit(float(1 << 60)), PROTOCOL, widths)
+        limit = Limit(uniform.cost)
+        ours = search(graph, known, limit, PROTOCOL, Space(activations=activations))
+        proxied = proxy_search(graph, known, limit, PROTOCOL)
+        for method, each in (("ours", ours), ("uniform", uniform), ("proxy", proxied)):
+            found.append(_point(net, level, method, each))
+    return found
+
+
+def _point(net: str, level: int, method: str, found: Found) -> dict:
+    return {
+        "net": net, "level": level, "method": method, "bits": str(found.widths),
+        "expected_loss": found.loss, "searched_bits": found.cost, "proven": found.proven,
+    }  # fmt: skip
+
+
+def compute(args: argparse.Namespace) -> dict:
+    """Searches, trains what is missing, asks every network about an image."""
+    runs, rows = [], {}
+    for net in args.nets:
+        for point in points(net):
+            short = Short(net, point["bits"])
+            if short not in rows:
+                train(short, args.runs)
+                rows[short] = row_of(short, args.runs)
+            runs.append({**point, **rows[short]})
+    return {"config": {"seed": 2, "training": recipe_text(), "protocol": PROTOCOL}, "runs": runs}
+
+
+def report(tree: dict) -> str:
+    """A table and a picture per network."""
+    text = (
+        "# Figure 8: accuracy against communication\n\n"
+        f"{published('source')}, figure 8, a picture without numbers in the text. Limits are what "
+        "uniform weights of 2 to 5 bits cost (first convolution and FC at least 4); the search also "
+        f"chooses activations. Training: {tree['config']['training']}.\n"
+    )
+    for net in dict.fromkeys(row["net"] for row in tree["runs"]):
+        rows = [row for row in tree["runs"] if row["net"] == net]
+        text += f"\n## {TITLES[net]}\n\n{_table(rows)}\n\n{_verdict(rows)}\n\n{_picture(net, rows)}"
+    return text
+
+
+def _table(rows: list[dict]) -> str:
+    shown = [
+        {"limit": f"uniform W{row['level']}", "widths by": METHODS[row["method"]], "bits": row["bits"],
+         "expected loss": row["expected_loss"], "top-1, %": f"{100 * row['top1']:.2f}",
+         "below float": f"{100 * (row['top1_float'] - row['top1']):.2f}",
+         **{f"{name}, GiB": bits / GIB for name, bits in row["cost_bits"].items()}}
+        for row in rows
+    ]  # fmt: skip
+    return table(shown, list(shown[0]))
+
+
+def _verdict(rows: list[dict]) -> str:
+    """The search beside uniform widths and the proxy, level by level."""
+    by = {(row["level"], row["method"]): row for row in rows}
+    found = []
+    for other in ("uniform", "proxy"):
+        gains = [100 * (by[n, "ours"]["top1"] - by[n, other]["top1"]) for n in LEVELS]
+        each = ", ".join(f"{gain:+.2f}" for gain in gains)
+        found.append(
+            f"The search against {METHODS[other]} at equal limits, points of top-1: {each}."
+        )
+    return " ".join(found)
+
+
+def _picture(net: str, rows: list[dict]) -> str:
+    series = {
+        name: [(row["cost_bits"][PROTOCOL] / GIB, 100 * row["top1"])
+               for row in rows if row["method"] == method]
+        for method, name in METHODS.items()
+    }  # fmt: skip
+    series[SIRNN] = [
+        (row["cost_bits"]["sirnn-choice1"] / GIB, 100 * row["top1"])
+        for row in rows if row["method"] == "ours"
+    ]  # fmt: skip
+    figure = curves(
+        series, "communication, GiB", "top-1, %", f"Figure 8: {TITLES[net]}",
+        level=("float", 100 * rows[0]["top1_float"]),
+    )  # fmt: skip
+    caption = (
+        f"Figure 8, {TITLES[net]}. Communication: predicted by the cost model of the trained network, "
+        "exact; top-1: measured over the whole test set by the integer reference. SiRNN is choice (1)."
+    )
+    return save(figure, f"figure8_{net}", caption)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes `results/figure8.json`, `.md` and the pictures; --points only prints the widths."""
+    options = parser("exp-figure8", __doc__)
+    options.add_argument(
+        "--runs", type=pathlib.Path, default=RUNS, help="folder of the training runs"
+    )
+    options.add_argument("--nets", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
+    options.add_argument("--points", action="store_true", help="print the widths and end")
+    args, _ = options.parse_known_args(arguments)
+    if args.points:
+        print(json.dumps([point for net in args.nets for point in points(net)], indent=1))
+        return 0
+    return run(options, compute, report, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

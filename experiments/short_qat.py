@@ -58,7 +58,7 @@ def train(short: Short, folder: pathlib.Path) -> None:
     """Trains it unless that is done; goes on where it was interrupted.
 
     Raises:
-      DataError: the training command failed; says what it said.
+      DataError: the training command failed.
     """
     if short.file(folder).exists():
         return
@@ -66,12 +66,10 @@ def train(short: Short, folder: pathlib.Path) -> None:
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, *short.command(folder.resolve())], cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
+        env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise DataError(f"training {short.net} {short.bits}: {said[-1] if said else 'failed'}")
+        raise DataError(f"training {short.net} {short.bits} failed, see above; again goes on there")
 
 
 def two_party(short: Short, folder: pathlib.Path, protocol: str) -> None:

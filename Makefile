@@ -9,7 +9,7 @@ COSTS := exp-table2 exp-table4 exp-table9 exp-table10 exp-table12 exp-figure1 ex
 	exp-figure10 exp-copriv
 NETWORKS := exp-minionn exp-resnet32
 
-.PHONY: $(NETWORKS) exp-resnet50 exp-costs $(COSTS) bench test test-slow check format lint types train clean
+.PHONY: $(NETWORKS) exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy exp-costs $(COSTS) bench test test-slow check format lint types train clean
 
 $(NETWORKS): exp-%: $(READY)
 	$(BIN)/python -m experiments.$* $(ARGS)
@@ -17,6 +17,13 @@ $(NETWORKS): exp-%: $(READY)
 # IMAGE=path asks about a picture of yours; QUICK=1 runs one block of each stage.
 exp-resnet50: $(READY)
 	IMAGE="$(IMAGE)" QUICK="$(QUICK)" $(BIN)/python -m experiments.resnet50 $(ARGS)
+
+# IMAGE as above; LABELLED=n asks about n labelled photographs. Google's weights if PQJAX_DATA is set.
+exp-mobilenetv2: $(READY)
+	IMAGE="$(IMAGE)" LABELLED="$(LABELLED)" $(BIN)/python -m experiments.mobilenetv2 $(ARGS)
+
+exp-mobilenetv2-accuracy: $(READY)
+	$(BIN)/python -m experiments.mobilenetv2_accuracy $(ARGS)
 
 $(COSTS): exp-%: $(READY)
 	$(BIN)/python -m experiments.$* $(ARGS)

@@ -7,6 +7,7 @@ a trained one would. Its answers mean nothing, and everything that shows them sa
 from __future__ import annotations
 
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -48,8 +49,9 @@ def untrained(
 
 
 def kept_untrained(
-    architecture: Architecture, text: str, images: np.ndarray, seed: int, folder: pathlib.Path
-) -> pathlib.Path:
+    architecture: Architecture, text: str, images: np.ndarray, seed: int, folder: pathlib.Path,
+    name: str | None = None,
+) -> pathlib.Path:  # fmt: skip
     """Makes such a network once and keeps it as a file; returns its path.
 
     Args:
@@ -58,9 +60,11 @@ def kept_untrained(
       images: see `untrained`.
       seed: of the weights.
       folder: where to keep it.
+      name: of the widths in the file's name, where `text` is long.
     """
     meta = {"seed": seed, "widths": text, "weights": UNTRAINED, "jax": jax.__version__}
-    path = folder / f"{architecture.name}_{text.lower()}_seed{seed}.npz"
+    short = re.sub(r"[^\w]+", "-", name or text).lower()
+    path = folder / f"{architecture.name}_{short}_seed{seed}.npz"
     try:
         if load_model(path)[2] == meta:
             return path

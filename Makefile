@@ -11,7 +11,8 @@ NETWORKS := exp-minionn exp-resnet32
 # Short trainings by the dozen (needs CIFAR in PQJAX_DATA); table 11 is made from the results there are.
 TRAININGS := exp-table6 exp-table7 exp-table11
 
-.PHONY: $(NETWORKS) $(TRAININGS) exp-pareto exp-resnet50 exp-costs $(COSTS) bench test test-slow check format lint types train clean
+.PHONY: $(NETWORKS) $(TRAININGS) exp-pareto exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
+	exp-costs $(COSTS) bench test test-slow check format lint types train clean
 
 exp-pareto: $(READY)
 	$(BIN)/python -m experiments.figure8 $(ARGS)
@@ -22,6 +23,13 @@ $(NETWORKS) $(TRAININGS): exp-%: $(READY)
 # IMAGE=path asks about a picture of yours; QUICK=1 runs one block of each stage.
 exp-resnet50: $(READY)
 	IMAGE="$(IMAGE)" QUICK="$(QUICK)" $(BIN)/python -m experiments.resnet50 $(ARGS)
+
+# IMAGE as above; LABELLED=n asks about n labelled photographs. Google's weights if PQJAX_DATA is set.
+exp-mobilenetv2: $(READY)
+	IMAGE="$(IMAGE)" LABELLED="$(LABELLED)" $(BIN)/python -m experiments.mobilenetv2 $(ARGS)
+
+exp-mobilenetv2-accuracy: $(READY)
+	$(BIN)/python -m experiments.mobilenetv2_accuracy $(ARGS)
 
 $(COSTS): exp-%: $(READY)
 	$(BIN)/python -m experiments.$* $(ARGS)

@@ -1,7 +1,7 @@
 """Networks as data: layers with names, sources and sizes. Float, quantized and integer form follow.
 
-Every weight layer is a convolution with batch norm, an optional sum with an earlier tensor, ReLU and an
-optional average pool; the last one is the FC. Between them lie shortcuts and pools.
+Every weight layer is a convolution with batch norm, an optional sum with an earlier tensor, an optional
+ReLU and average pool; the last one is the FC. Between them lie shortcuts and pools.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ class Layer:
       source: the tensor it reads.
       window: side of the square kernel; 0 for the FC.
       in_channels, out_channels: for the FC the lengths of its input and output.
-      stride: of the convolution, which is padded by half its window.
+      stride: of the convolution.
       plus: the tensor that is added before the ReLU.
       pool: side of the windows that are averaged after the ReLU, a power of two.
-      relu: whether there is a ReLU; a layer without is one that is only added (a downsampling).
+      relu: whether there is a ReLU; a layer without is linear (a downsampling, a bottleneck).
+      cap: the largest value that the ReLU lets through (6 for ReLU6), None for any.
+      groups: 1, or as many as there are channels: a depthwise convolution.
+      margins: zeros before and after rows and columns; None for half a window.
     """
 
     name: str
@@ -35,6 +38,24 @@ class Layer:
     plus: str | None = None
     pool: int = 1
     relu: bool = True
+    cap: float | None = None
+    groups: int = 1
+    margins: tuple[int, int] | None = None
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Zeros before and after rows and columns."""
+        return self.margins or (self.window // 2, self.window // 2)
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Shape of the weights."""
+        shape = (self.in_channels // self.groups, self.out_channels)
+        return (self.window, self.window, *shape) if self.window else shape
+
+    def out_side(self, side: int) -> int:
+        """Side of the square result, before the pool."""
+        return (side + sum(self.padding) - self.window) // self.stride + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,8 +223,62 @@ def bottleneck_resnet(
     return Architecture(name, "imagenet", side, classes, tuple(nodes), signed=True)
 
 
+# Expansion, channels, blocks and stride of each stage: Sandler et al., table 2.
+_INVERTED = (
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)  # fmt: skip
+
+
+def mobilenet_v2(
+    name: str, side: int = 224, classes: int = 1000,
+    stages: tuple[tuple[int, int, int, int], ...] = _INVERTED, ends: tuple[int, int] = (32, 1280),
+    same: bool = False,
+) -> Architecture:  # fmt: skip
+    """MobileNetV2: expansion, depthwise convolution and linear bottleneck; ReLU6.
+
+    Args:
+      name: as commands and files call it.
+      side: of the input, a multiple of 32.
+      classes: length of the output.
+      stages: (expansion, channels, blocks, stride) of each.
+      ends: channels of the first and of the last convolution.
+      same: steps of 2 are padded behind only, as TensorFlow's "SAME" does for even sides, and not on
+        both sides as PyTorch's networks are.
+    """
+
+    def margins(stride: int) -> tuple[int, int] | None:
+        return (0, 1) if same and stride == 2 else None
+
+    nodes: list[AnyNode] = [Layer("conv1", INPUT, 3, 3, ends[0], 2, cap=6.0, margins=margins(2))]
+    at, channels, side_now = "conv1", ends[0], side // 2
+    for stage, (expansion, width, blocks, first) in enumerate(stages, 1):
+        for block in range(1, blocks + 1):
+            prefix, stride = f"s{stage}b{block}", first if block == 1 else 1
+            source, wide = at, channels * expansion
+            if expansion > 1:
+                source = f"{prefix}.expand"
+                nodes.append(Layer(source, at, 1, channels, wide, cap=6.0))
+            middle, end = f"{prefix}.depthwise", f"{prefix}.project"
+            plus = at if stride == 1 and channels == width else None
+            nodes += [
+                Layer(middle, source, 3, wide, wide, stride, cap=6.0, groups=wide,
+                      margins=margins(stride)),
+                Layer(end, middle, 1, wide, width, plus=plus, relu=False),
+            ]  # fmt: skip
+            at, channels, side_now = end, width, side_now // stride
+    nodes += [
+        Layer("last", at, 1, channels, ends[1], cap=6.0),
+        Average("average", "last", side_now),
+        Layer("fc", "average", 0, ends[1], classes),
+    ]
+    return Architecture(name, "imagenet", side, classes, tuple(nodes), signed=False)
+
+
 MINIONN = _minionn()
 RESNET32 = cifar_resnet("resnet32", "cifar100", 100, 5)
 RESNET32_CIFAR10 = cifar_resnet("resnet32_cifar10", "cifar10", 10, 5)
 RESNET50 = bottleneck_resnet("resnet50")
-ARCHITECTURES = {a.name: a for a in (MINIONN, RESNET32, RESNET50)}
+MOBILENETV2 = mobilenet_v2("mobilenetv2", same=True)
+MOBILENETV2_TORCH = mobilenet_v2("mobilenetv2_torch")
+ARCHITECTURES = {a.name: a for a in (MINIONN, RESNET32, RESNET50, MOBILENETV2)}

@@ -18,6 +18,7 @@ from pqjax.errors import GraphError
 from pqjax.graph import (
     Add,
     AvgPool,
+    Clamp,
     Conv,
     Dense,
     Flatten,
@@ -30,6 +31,7 @@ from pqjax.graph import (
     Requantize,
     Subsample,
     TensorType,
+    Truncate,
     every_value,
     reach,
     reference,
@@ -38,7 +40,7 @@ from pqjax.graph import (
     wrap_rates,
 )
 
-_EXACT_BITS = 24  # signed width up to which f32 training arithmetic is exact
+_EXACT_BITS = 25  # signed width up to which f32 training arithmetic is exact: 24 and a sign
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,9 @@ class _Export:
                 tensor.out, bits=self.widths.activations, scale=tensor.out.scale - drop
             )
             cut = Requantize(part_name(name, "act"), (tensor.node,), out, rounding="floor")
-            self.operands[name] = _Tensor(self.add(cut), out, 0, tensor.high >> drop)
+            self.operands[name] = _Tensor(
+                self.add(cut), out, tensor.low >> drop, tensor.high >> drop
+            )
         return self.operands[name]
 
     def shortcut(self, node: Shortcut) -> None:
@@ -133,12 +137,13 @@ class _Export:
         if not spec.window:
             self._classifier(layer, source, scale, weight_scale)
             return
-        h, w, _ = source.out.shape
-        shape = (-(-h // spec.stride), -(-w // spec.stride), spec.out_channels)
-        margin = (spec.window // 2, spec.window // 2)
+        side = spec.out_side(source.out.shape[0])
+        shape = (side, side, spec.out_channels)
+        margin = spec.padding
         wide = Conv(
             name, (source.node,), TensorType(shape, 64, scale), (spec.window, spec.window),
             (spec.stride, spec.stride), (margin, margin), layer.bits, weight_scale,
+            spec.groups,
         )  # fmt: skip
         low, high = reach(wide, (source.low, source.high), self.weights)
         plus = self.tensors[spec.plus] if spec.plus else None
@@ -159,6 +164,9 @@ class _Export:
         _check_exact(name, bits)
         acc = TensorType(shape, bits, scale)
         at = self.add(dataclasses.replace(wide, out=acc))
+        if layer.cap is not None:
+            self._capped(layer, at, acc, out_scale)
+            return
         if plus is not None:
             aligned = self.add(Requantize(part_name(name, "align"), (plus.node,), acc, rule="wrap"))
             at = self.add(Add(part_name(name, "add"), (at, aligned), acc))
@@ -181,6 +189,23 @@ class _Export:
         reached = (top + half) >> shift if shift >= 0 else top << -shift
         bottom = 0 if spec.relu else out.low
         self.tensors[name] = _Tensor(part_name(name, part), out, bottom, min(reached, out.high))
+
+    def _capped(self, layer: QuantLayer, at: str, acc: TensorType, out_scale: int) -> None:
+        """Shift and clamp to [0, cap]: a requantization would saturate at the top of its format."""
+        spec, cap = layer.layer, layer.cap
+        assert cap is not None and spec.relu and spec.plus is None and spec.pool == 1
+        shifted = dataclasses.replace(acc, scale=out_scale)
+        if acc.scale > out_scale:
+            shift = acc.scale - out_scale
+            name = part_name(spec.name, "shift")
+            at = self.add(Truncate(name, (at,), shifted, shift=shift, rounding="nearest"))
+        signed = self.architecture.signed
+        out = TensorType(
+            acc.shape, self.widths.out_bits(self.architecture, spec), out_scale, signed, signed
+        )
+        part = "res" if spec.name in self.architecture.residuals else "act"
+        name = self.add(Clamp(part_name(spec.name, part), (at,), out, low=0, high=cap))
+        self.tensors[spec.name] = _Tensor(name, out, 0, cap)
 
     def _classifier(
         self, layer: QuantLayer, source: _Tensor, scale: int, weight_scale: int

@@ -13,16 +13,15 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from nets.architecture import INPUT, Architecture, Average, Largest, Layer, Shortcut
-from nets.conv import conv, dense
+from nets.conv import dense, layer_conv
 
 
 class ConvBlock(nnx.Module):
     """A convolution's kernel (no bias) and its batch norm."""
 
     def __init__(self, layer: Layer, rngs: nnx.Rngs):
-        shape = (layer.window, layer.window, layer.in_channels, layer.out_channels)
         init = jax.nn.initializers.he_normal()
-        self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        self.kernel = nnx.Param(init(rngs.params(), layer.kernel, jnp.float32))
         self.norm = nnx.BatchNorm(layer.out_channels, momentum=0.9, dtype=jnp.bfloat16, rngs=rngs)
         self.layer = layer
 
@@ -30,10 +29,11 @@ class ConvBlock(nnx.Module):
         self, x: Float[Array, "b h w c"], plus: Float[Array, "b h2 w2 k"] | None = None
     ) -> Float[Array, "b h3 w3 k"]:
         """The layer's tensor, bf16."""
-        x = conv(x, self.kernel[...], self.layer.stride).astype(jnp.bfloat16)
+        x = layer_conv(x, self.kernel[...], self.layer).astype(jnp.bfloat16)
         x = self.norm(x)
         x = x if plus is None else x + plus
         x = nnx.relu(x) if self.layer.relu else x
+        x = x if self.layer.cap is None else jnp.minimum(x, self.layer.cap)
         if self.layer.pool == 1:
             return x
         area = self.layer.pool**2

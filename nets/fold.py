@@ -41,7 +41,9 @@ def equalize(
     pairs = [
         (i, places[reader.name])
         for i, layer in enumerate(layers)
-        if (reader := architecture.only_reader(layer.name)) is not None and layer.plus is None
+        if (reader := architecture.only_reader(layer.name)) is not None
+        and layer.plus is None
+        and reader.groups == 1  # a depthwise reader's channels are those of its outputs
     ]
     kernels = [kernel.astype(np.float64) for kernel, _ in folded]
     biases = [bias.astype(np.float64) for _, bias in folded]

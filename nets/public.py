@@ -1,15 +1,18 @@
-"""Public ResNets as a start: from their state dicts' names and layout to ours.
+"""Public networks as a start: from their state dicts' names and layout to ours.
 
-The CIFAR ResNets of `akamaster/pytorch_resnet_cifar10`, and ResNet50 as torchvision and timm name it.
+The CIFAR ResNets of `akamaster/pytorch_resnet_cifar10`, ResNet50 and MobileNetV2 as torchvision and timm
+name them.
 Their input is (pixel / 255 - mean) / std, ours (pixel - 128) / 256. Scale and offset of the difference
 go into the first kernel and its norm's mean; only what zero padding stands for differs, at the edges.
 """
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import re
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,7 +24,8 @@ from pqjax.errors import CheckpointError
 _MEAN = np.array([0.485, 0.456, 0.406])
 _STD = np.array([0.229, 0.224, 0.225])
 _NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-_HEADS = ("fc", "linear")  # torchvision and timm; the CIFAR ResNets
+# torchvision's and timm's ResNet50, the CIFAR ResNets, torchvision's and timm's MobileNetV2
+_HEADS = ("fc", "linear", "classifier.1", "classifier")
 _IGNORED = re.compile(r"num_batches_tracked$")
 
 
@@ -32,7 +36,8 @@ def is_public(path: pathlib.Path | str) -> bool:
         return True
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return "conv1.weight" in archive.files
+            first = {"conv1.weight", "conv_stem.weight", "features.0.0.weight"}
+            return bool(first & set(archive.files))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return False
 
@@ -86,6 +91,7 @@ def import_public(
     """
     found = {n: v for n, v in read_state_dict(path).items() if not _IGNORED.search(n)}
     head = next((h for h in _HEADS if f"{h}.weight" in found), _HEADS[0])
+    names = _names_in(found, architecture)
     used: set[str] = set()
     wrong: list[str] = []
 
@@ -100,9 +106,9 @@ def import_public(
     params, stats = dict(state["params"]), dict(state["stats"])
     blocks, norms = {}, {}
     for i, layer in enumerate(architecture.convs):
-        conv, bn = _public_names(layer.name)
+        conv, bn = names(layer.name)
         c, k, n = layer.in_channels, layer.out_channels, layer.window
-        kernel = take(f"{conv}.weight", (k, c, n, n)).transpose(2, 3, 1, 0)
+        kernel = take(f"{conv}.weight", (k, c // layer.groups, n, n)).transpose(2, 3, 1, 0)
         norm = {ours: take(f"{bn}.{theirs}", (k,)) for ours, theirs in _NORM.items()}
         if i == 0:
             offset = (128 / 255 - _MEAN) / _STD
@@ -125,6 +131,49 @@ def import_public(
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise CheckpointError(f"{path} does not fit: {'; '.join(wrong[:5])}{more}")
     return {"params": params, "stats": stats}
+
+
+def _names_in(
+    found: dict[str, np.ndarray], architecture: Architecture
+) -> Callable[[str], tuple[str, str]]:
+    """How a file names a layer's convolution and norm."""
+    if "features.0.0.weight" in found:
+        return functools.partial(_torchvision_mobile, architecture)
+    if "conv_stem.weight" in found:
+        return functools.partial(_timm_mobile, architecture)
+    return _public_names
+
+
+_MOBILE_PARTS = ("expand", "depthwise", "project")
+
+
+def _torchvision_mobile(architecture: Architecture, name: str) -> tuple[str, str]:
+    """s2b1.project is features.2.conv.2 and .3; blocks are counted through all stages."""
+    layers = {layer.name for layer in architecture.convs}
+    heads = list(dict.fromkeys(n.split(".")[0] for n in (x.name for x in architecture.convs)))
+    place = f"features.{heads.index(name.split('.')[0])}"
+    if "." not in name:
+        return f"{place}.0", f"{place}.1"
+    block, part = name.split(".")
+    parts = [p for p in _MOBILE_PARTS if f"{block}.{p}" in layers]
+    i = parts.index(part)
+    if part == "project":
+        return f"{place}.conv.{i}", f"{place}.conv.{i + 1}"
+    return f"{place}.conv.{i}.0", f"{place}.conv.{i}.1"
+
+
+def _timm_mobile(architecture: Architecture, name: str) -> tuple[str, str]:
+    """s2b1.project is blocks.1.0.conv_pwl and bn3."""
+    if "." not in name:
+        return ("conv_stem", "bn1") if name == "conv1" else ("conv_head", "bn2")
+    layers = {layer.name for layer in architecture.convs}
+    block, part = name.split(".")
+    stage, at = block[1:].split("b")
+    prefix = f"blocks.{int(stage) - 1}.{int(at) - 1}"
+    parts = [p for p in _MOBILE_PARTS if f"{block}.{p}" in layers]
+    convs = ("conv_pw", "conv_dw", "conv_pwl") if len(parts) == 3 else ("conv_dw", "conv_pw")
+    i = parts.index(part)
+    return f"{prefix}.{convs[i]}", f"{prefix}.bn{i + 1}"
 
 
 def _public_names(name: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ tensors are integers held in floats; the logits are divided by their scale only 
 import dataclasses
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -17,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from nets.architecture import INPUT, AnyNode, Architecture, Average, Largest, Layer, Shortcut
-from nets.conv import conv, dense
+from nets.conv import dense, layer_conv
 from nets.data import INPUT_SCALE_BITS
 from nets.floating import largest, pool_sum, shortcut
 from nets.quantizer import (
@@ -104,12 +105,12 @@ class QuantLayer(nnx.Module):
     """Weights, bias and scales of one layer; real-valued parameters, integer forward pass."""
 
     def __init__(self, layer: Layer, bits: int):
-        shape = (layer.window, layer.window, layer.in_channels, layer.out_channels)
-        self.kernel = nnx.Param(jnp.zeros(shape if layer.window else shape[2:], jnp.float32))
+        self.kernel = nnx.Param(jnp.zeros(layer.kernel, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(layer.out_channels, jnp.float32))
         self.weight_scale = nnx.Param(jnp.zeros((), jnp.float32))
         self.out_scale = nnx.Param(jnp.zeros((), jnp.float32))
         self.layer, self.bits = layer, bits
+        self.cap: int | None = None  # where the ReLU stops below the top of its format
 
     def integers(
         self, in_scale: Float[Array, ""], learn: bool
@@ -120,13 +121,20 @@ class QuantLayer(nnx.Module):
         kernel = quantize_weight(self.kernel[...], scale, self.bits)
         return kernel, round_half_up(self.bias[...] * power_of_two(acc_scale)), acc_scale
 
-    def __call__(self, x: "Scaled", plus: "Scaled | None", learn: bool) -> "Scaled":
-        """The accumulator after addition, ReLU and pooling (raw for the FC), with its scale."""
+    def product(self, x: "Scaled", learn: bool) -> "Scaled":
+        """Weights times operand plus bias: the accumulator before anything is done to it."""
         kernel, bias, scale = self.integers(x.scale, learn)
         if not self.layer.window:
             flat = x.integers.reshape(x.integers.shape[0], -1)
             return Scaled(dense(flat, kernel) + bias, scale)
-        y = conv(x.integers, kernel, self.layer.stride) + bias
+        return Scaled(layer_conv(x.integers, kernel, self.layer) + bias, scale)
+
+    def __call__(self, x: "Scaled", plus: "Scaled | None", learn: bool) -> "Scaled":
+        """The accumulator after addition, ReLU and pooling (raw for the FC), with its scale."""
+        product = self.product(x, learn)
+        y, scale = product.integers, product.scale
+        if not self.layer.window:
+            return product
         if plus is not None:
             y = y + plus.integers.astype(jnp.float32) * power_of_two(scale - plus.scale)
         y = nnx.relu(y) if self.layer.relu else y
@@ -136,6 +144,7 @@ class QuantLayer(nnx.Module):
         return Scaled(pool_sum(y, self.layer.pool), scale + area_bits)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Scaled:
     """Integers held in floats; the real values are integers / 2^scale."""
@@ -212,12 +221,14 @@ class QuantNet(nnx.Module):
         """A layer's accumulator in the format of its output."""
         bits = self.magnitude(layer.layer)
         negative = not layer.layer.relu
-        y = requantize(acc.integers, acc.scale - scale, bits, self.widths.rule, negative)
+        rule, cap = self.widths.rule, layer.cap
+        y = requantize(acc.integers, acc.scale - scale, bits, rule, negative, cap)
         return Scaled(y.astype(jnp.bfloat16) if bits <= 8 else y, scale)  # exact either way
 
     def magnitude(self, layer: Layer) -> int:
         """Bits of a layer's output without its sign bit."""
-        return self.widths.out_bits(self.architecture, layer) - self.architecture.signed
+        signed = self.architecture.signed or not layer.relu
+        return self.widths.out_bits(self.architecture, layer) - signed
 
     def operand(self, name: str, values: dict[str, Scaled]) -> Scaled:
         """What a weight layer reads: of a residual the top bits."""

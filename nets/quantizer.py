@@ -54,14 +54,16 @@ def requantize(
     bits: int,
     rule: Rule = "saturate",
     negative: bool = False,
+    cap: float | None = None,
 ) -> Float[Array, "*s"]:
     """Shifts integers right with rounding and fits them into `bits` bits, and a sign if `negative`.
 
-    (x + 2^(shift-1)) >> shift, then a clamp to [0 or -2^bits, 2^bits - 1] or the low bits. For both
-    rules the gradient is the clamp's.
+    (x + 2^(shift-1)) >> shift, then a clamp to [0 or -2^bits, 2^bits - 1], or to an integer `cap` below,
+    or the low bits. For both rules the gradient is the clamp's.
     """
     high = 2**bits - 1
     low = -high - 1 if negative else 0
+    high = high if cap is None else cap
     real = x * power_of_two(-shift)
     inside = jnp.clip(real, low, high)
     value = jnp.floor(lax.stop_gradient(real) + 0.5)

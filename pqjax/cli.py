@@ -13,7 +13,7 @@ import numpy as np
 from pqjax.engine.process import peak_bytes, settle
 from pqjax.engine.session import Server, connect
 from pqjax.errors import DataError, InputError, PqjaxError
-from pqjax.graph import load_model
+from pqjax.graph import ArgMax, Graph, load_model
 from pqjax.pictures import picture_input, read_picture
 from pqjax.planner import PRESETS, Plan, plan
 from pqjax.wire.channel import DEADLINE_S
@@ -135,7 +135,7 @@ def _infer(args: argparse.Namespace) -> int:
     _say(_BANNER)
     given = _inputs(args.input)
     picture = read_picture(args.input) if given is None else None
-    labels = _labels(args.labels)
+    names = _labels(args.labels)
     with contextlib.ExitStack() as stack:
         address = args.address
         if args.link is not None:
@@ -148,6 +148,7 @@ def _infer(args: argparse.Namespace) -> int:
             )
         )  # fmt: skip
         graph = session.plan.source
+        labels = _fitting(names, graph, args.labels)
         if picture is not None:
             given = picture_input(graph, picture)[None]
         assert given is not None
@@ -162,9 +163,8 @@ def _infer(args: argparse.Namespace) -> int:
             times.append({"offline": ready - start, "online": time.perf_counter() - ready})
         trace, made = session.trace, session.plan
     for y in outputs:
-        top = int(y.argmax()) if y.size > 1 else int(y[0])
-        name = f" {labels[top]}" if labels and top < len(labels) else ""
-        print(f"{top}{name}  {y.tolist()}" if args.verbose else f"{top}{name}", flush=True)
+        said = ", ".join(_named(i, labels) for i in _likeliest(y, args.top))
+        print(f"{said}  {y.tolist()}" if args.verbose else said, flush=True)
     seconds = {"connect": connected - begin, "each": times}
     report = _report(made, trace, seconds, 1)
     report["outputs"] = [y.tolist() for y in outputs]
@@ -178,15 +178,41 @@ def _infer(args: argparse.Namespace) -> int:
 
 
 def _labels(path: str | None) -> list[str] | None:
+    """Class names: a JSON list, or what a network file's description says."""
     if path is None:
         return None
-    try:
-        names = json.loads(pathlib.Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the class names in {path}: {error}") from error
+    if path.endswith(".npz"):
+        names = load_model(path)[2].get("classes")
+        if names is None:
+            raise DataError(f"{path} carries no class names; give a JSON list of them")
+    else:
+        try:
+            names = json.loads(pathlib.Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot read the class names in {path}: {error}") from error
     if not isinstance(names, list):
         raise DataError(f"{path}: a JSON list of class names expected, got {type(names).__name__}")
     return [str(name) for name in names]
+
+
+def _fitting(names: list[str] | None, graph: Graph, path: str) -> list[str] | None:
+    """The names, if there are as many as classes."""
+    last = graph.output
+    classes = graph.source(last).n if isinstance(last, ArgMax) else last.out.n
+    if names is not None and len(names) != classes:
+        raise DataError(
+            f"{path}: the network tells {classes} classes apart, but {len(names)} are named"
+        )
+    return names
+
+
+def _likeliest(y: np.ndarray, count: int) -> list[int]:
+    """Classes by output, the largest first; of a network that answers with a class, that one."""
+    return [int(y[0])] if y.size == 1 else np.argsort(-y, kind="stable")[:count].tolist()
+
+
+def _named(index: int, labels: list[str] | None) -> str:
+    return f"{index} {labels[index]}" if labels else str(index)
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -273,7 +299,13 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument(
         "--link", type=link, default=None, help="emulate a network, e.g. 200mbps,13ms, lan, none"
     )
-    infer.add_argument("--labels", metavar="FILE", help="JSON list of class names")
+    infer.add_argument(
+        "--labels", metavar="FILE",
+        help="class names: a JSON list, or a network file (.npz) that carries them",
+    )  # fmt: skip
+    infer.add_argument(
+        "--top", type=positive(int), default=1, metavar="N", help="name the N likeliest classes"
+    )
     infer.add_argument("--patience", type=float, default=0.0, metavar="SECONDS",
                        help="keep dialling while nobody listens")  # fmt: skip
     infer.add_argument("--verbose", action="store_true", help="print all outputs")

@@ -11,12 +11,20 @@ from pqjax.graph.ir import Graph
 
 
 def read_picture(path: pathlib.Path | str) -> np.ndarray:
-    """Reads a picture file: uint8 (H, W, 3), transparency on white, orientation applied."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    """Reads a picture file: uint8 (H, W, 3), transparency on white, orientation applied.
+
+    Of an animation the first frame; grey levels of 16 bits keep their upper 8.
+
+    Raises:
+      DataError: there is no such file, or it is not a whole picture that can be held in memory.
+    """
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
+            if picture.mode.startswith("I;16"):  # conversion would cut at 255: all white
+                return np.repeat((np.asarray(picture) >> 8).astype(np.uint8)[..., None], 3, axis=2)
             if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
                 rgba = picture.convert("RGBA")
                 ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -24,7 +32,7 @@ def read_picture(path: pathlib.Path | str) -> np.ndarray:
             return np.asarray(picture.convert("RGB"))
     except FileNotFoundError as error:
         raise DataError(f"no picture at {path}") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # every format's reader has errors of its own, some of them bare
         raise DataError(f"{path} is not a readable picture: {error}") from error
 
 

@@ -9,6 +9,7 @@ from pqjax.errors import PlanError
 from pqjax.graph.ir import Conv, Dense, Graph, Node, TensorType
 from pqjax.planner.cost import StepCost, linear_cost, product_of
 from pqjax.planner.plan import STOCK_LAYER, Plan, priced, pricing
+from pqjax.protocols.grouped_ot import GroupedProduct, grouped_bits_cost
 from pqjax.protocols.linear_ot import product_bits_cost
 from pqjax.protocols.resize import extend_cost
 from pqjax.wire.cost import NOTHING
@@ -106,13 +107,17 @@ def _choice(plan: Plan, node: Conv | Dense) -> str:
     for variant in variants:
         cost = linear_cost(graph, node, preset, variant or "")
         product = product_of(graph, node, variant or "")
-        core = product_bits_cost(preset.scheme, product)
+        if isinstance(product, GroupedProduct):
+            each, n = product.each, product.pixels
+            core = grouped_bits_cost(preset.scheme, product)
+        else:
+            each, n = product, product.d2 * product.d3
+            core = product_bits_cost(preset.scheme, product)
         wide = NOTHING
         if not preset.ahead:
-            n = product.d2 * product.d3
             wide = extend_cost(
-                preset.scheme, n, product.x_bits, min(product.extended, product.bits),
-                product.x_signed, product.x_nonnegative, preset.forms,
+                preset.scheme, n, each.x_bits, min(each.extended, each.bits), each.x_signed,
+                each.x_nonnegative, preset.forms,
             )  # fmt: skip
         both = cost.offline + cost.online
         rest = both.bits - core.bits - wide.bits
@@ -132,8 +137,11 @@ def _choice(plan: Plan, node: Conv | Dense) -> str:
         second = sorted(prices.values())[1]
         ratio = second / max(prices[chosen or ""], 1e-12)
         why = f"{chosen}: fewest {unit}; the next best takes {ratio:.2f} times as many."
-    p = product_of(graph, node, chosen or "")
-    shape = f"As a product ({p.d1} x {p.d2}) ({p.d2} x {p.d3}), accumulated in {p.bits} bits"
+    p, groups = product_of(graph, node, chosen or ""), ""
+    if isinstance(p, GroupedProduct):
+        p, groups = p.each, f"In {p.groups} groups, each a"
+    shape = f"{groups or 'A'}s a product ({p.d1} x {p.d2}) ({p.d2} x {p.d3})"
+    shape += f", accumulated in {p.bits} bits"
     return f"{shape}\n{_columns(rows, left=1)}\nChosen: {why}"
 
 

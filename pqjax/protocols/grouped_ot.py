@@ -6,11 +6,12 @@ image for a rectangle of outputs; what lies in the padding is no use and costs n
 
     product   choice bits   OTs             vector                    bits sent
     weights   W             T K c w_bits    a tap's pixels, of L - i  K c [T w_bits * 128 + U S(w_bits)]
-    pixels    the pixel     H W C x_bits    its uses, of L - i        H W C x_bits * 128 + K c U S(..)
+    pixels    the pixel     H W C x_bits    its uses, of L - i        H W C x_bits * 128 + K c U S(n)
 
 with T taps that read anything, c = C / groups inputs of a group, K outputs, U pixels read by all
-taps together (at most h w H' W'), and S(n) = n L - n (n - 1) / 2 as in `linear_ot`. Extension and
-wraps are per pixel, too: a pixel's one OT of "Wrap & MUX" carries all its uses.
+taps together (at most h w H' W'), and S(n) = n L - n (n - 1) / 2 as in `linear_ot` for the
+n bits walked. Extension and wraps are per pixel, too: a pixel's one OT of "Wrap & MUX" carries all
+its uses.
 """
 
 from __future__ import annotations

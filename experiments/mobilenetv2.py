@@ -1,0 +1,214 @@
+"""`make exp-mobilenetv2`: private MobileNetV2 on 224x224 photographs, two processes.
+
+    IMAGE=path   asks about a picture of yours
+    LABELLED=n   asks about n labelled photographs (needs PQJAX_DATA) instead of scikit-image's
+
+With PQJAX_DATA set the network is Google's, quantized here, and knows ImageNet's classes; without it, it
+is random weights from a seed, and everything that shows its answers says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import re
+import sys
+
+import numpy as np
+
+from experiments import timeline
+from experiments.command import parser, run
+from experiments.images import photographs
+from experiments.record import published, table
+from experiments.resnet50 import LINK, QUOTED, check_machine, checked, row_of
+from nets.architecture import MOBILENETV2
+from nets.mobilenet import SHA256
+from nets.mobilenet_quantized import RECIPES, SETTINGS, kept_mobilenet
+from nets.photographs import TEST, load_photographs
+from nets.quantized import Widths
+from nets.untrained import UNTRAINED, kept_untrained
+from pqjax import load_model
+from pqjax.engine.process import cache_folder, settle
+from pqjax.errors import DataError
+from pqjax.pictures import picture_input, read_picture
+
+SEED = 2
+PROTOCOLS = ("pqjax", "privquant")
+TRAINED = "Google's 8-bit weights, quantized again"
+PUBLISHED_AS = "CoPriv"  # the published system that runs MobileNetV2
+TOP = 10
+COLUMN = 2  # of the published end-to-end table
+SIDE = (224, 224)
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+    """What is asked: integer inputs, the pictures' names, and labels where they are known."""
+
+    inputs: np.ndarray
+    names: list[str]
+    labels: list[int | None]
+
+
+def model_file(setting: str) -> tuple[pathlib.Path, str]:
+    """The network's file, made on the first run, and what its weights are."""
+    if os.environ.get("PQJAX_DATA"):
+
+        def say(text: str) -> None:
+            print(text, file=sys.stderr, flush=True)
+
+        return kept_mobilenet(SETTINGS[setting], RECIPES[setting], say), TRAINED
+    images, _ = photographs(SIDE)
+    bits = SETTINGS[setting]
+    widths = [str(b) for b in bits.widths().weights]
+    text = f"{','.join(widths)}/A{bits.activations}"
+    parsed = Widths.parse(text, MOBILENETV2)
+    label = re.sub(r"[^\w]+", "-", bits.name).lower()
+    return kept_untrained(MOBILENETV2, parsed, label, images, SEED, cache_folder()), UNTRAINED
+
+
+def questions(graph, image: pathlib.Path | None, labelled: int, count: int) -> Questions:
+    """What the options ask for."""
+    if image is not None:
+        x = picture_input(graph, read_picture(image))[None]
+        return Questions(x, [image.name], [None])
+    if labelled:
+        images, labels = load_photographs(TEST)
+        if labelled > len(images):
+            raise DataError(f"{TEST} holds {len(images)} photographs, got LABELLED={labelled}")
+        pick = np.linspace(0, len(images) - 1, labelled).astype(int)
+        x = np.stack([picture_input(graph, images[i]) for i in pick])
+        return Questions(x, [f"{TEST} {i}" for i in pick], [int(labels[i]) for i in pick])
+    images, names = photographs(SIDE)
+    x = np.stack([picture_input(graph, p) for p in images[:count]])
+    return Questions(x, names[:count], [None] * count)
+
+
+def likeliest(outputs: np.ndarray, classes: list[str] | None) -> list[list[str]]:
+    """The ten largest outputs of every answer, by name where there are names."""
+    found = []
+    for y in outputs:
+        order = np.argsort(-y, kind="stable")[:TOP]
+        found.append([classes[i] if classes else str(i) for i in order])
+    return found
+
+
+def compute(args: argparse.Namespace) -> dict:
+    """The whole network between two processes, with each preset."""
+    settle()
+    check_machine()
+    path, weights = model_file(args.setting)
+    graph, _, meta = load_model(path)
+    classes = meta.get("classes")
+    asked = questions(graph, args.image, args.labelled, args.images)
+    runs, traces, answers = [], {}, []
+    for protocol in args.protocols:
+        # Every answer is checked with the first preset; the others are for their costs.
+        inputs = asked.inputs if protocol == args.protocols[0] else asked.inputs[:1]
+        print(f"MobileNetV2 with {protocol} ...", file=sys.stderr, flush=True)
+        made, got = checked(path, protocol, inputs)
+        runs.append({**row_of(made, got, protocol), "images": len(inputs)})
+        sides = {"server": got.server["trace"], "client": got.client["trace"]}
+        name = f"mobilenetv2_{protocol}"
+        first = {side: entries[: len(made.schedule)] for side, entries in sides.items()}
+        timeline.write_trace(name, first)
+        keys = ("phase", "layer", "sent_bytes", "received_bytes", "seconds", "wait_seconds",
+                "send_seconds")  # fmt: skip
+        traces[protocol] = {
+            side: [{key: entry[key] for key in keys} for entry in first[side]] for side in first
+        }
+        if not answers:
+            tops = likeliest(got.outputs, classes)
+            for picture, label, y, names in zip(
+                asked.names, asked.labels, got.outputs, tops, strict=True
+            ):
+                answers.append(
+                    {
+                        "picture": picture,
+                        "label": None if label is None or not classes else classes[label],
+                        "right": None if label is None else bool(y.argmax() == label),
+                        "likeliest": names,
+                    }
+                )
+    config = {
+        "seed": SEED if weights == UNTRAINED else RECIPES[args.setting].seed,
+        "weights": weights, "source": SHA256 if weights == TRAINED else None,
+        "setting": dataclasses.asdict(SETTINGS[args.setting]), "pictures": asked.names,
+        "link": str(LINK),
+    }  # fmt: skip
+    return {"config": config, "runs": runs, "answers": answers, "traces": traces}
+
+
+def report(tree: dict) -> str:
+    """Tables, the answers by name, published rows, and the profile."""
+    config, answers = tree["config"], tree["answers"]
+    untrained = config["weights"] == UNTRAINED
+    means = ": the predictions mean nothing; bits, flows and seconds are those of any weights"
+    shown = [
+        {"system": r["protocol"], "pictures": r["images"], "GiB": r["GiB"],
+         "offline MB": r["offline_bytes"] / 1e6, "online MB": r["online_bytes"] / 1e6,
+         "flows": r["flows"], "loopback s": r["loopback_s"], "of it online": r["online_s"],
+         "200 Mbit/s s (predicted)": r["wan_predicted_s"],
+         "MiB server, client": f"{r['server_MiB']:.0f}, {r['client_MiB']:.0f}"} for r in tree["runs"]
+    ]  # fmt: skip
+    text = (
+        "# MobileNetV2, 224x224: private inference in two processes\n\n"
+        f"**{config['weights']}**, {config['setting']['name']}, residuals of "
+        f"{config['setting']['residual']} bits{means if untrained else ''}.\n\n"
+        + table(shown, list(shown[0]))
+        + "\n\nEvery answer equals the integer reference bit for bit; bits and flows of every layer "
+        "equal the prediction at both parties. Bits and bytes are those of one picture; seconds are "
+        "of the last.\n\n"
+    )
+    known = [a for a in answers if a["right"] is not None]
+    if known and not untrained:
+        right = sum(a["right"] for a in known)
+        text += f"Labelled as their photographers were asked: {right} of {len(known)}.\n\n"
+    title = "likeliest (untrained)" if untrained else "likeliest, the server learning nothing"
+    rows = [
+        {"picture": a["picture"], **({"label": a["label"] or ""} if known else {}),
+         title: "; ".join(a["likeliest"])} for a in answers
+    ]  # fmt: skip
+    text += table(rows, list(rows[0])) + "\n\n" + _quoted()
+    for protocol, sides in tree["traces"].items():
+        text += f"\n## Profile, {protocol}\n\nThe ten layers that took longest:\n\n"
+        text += timeline.top_ten(sides) + "\n\n"
+        name = f"mobilenetv2_{protocol}"
+        text += timeline.picture(name, f"MobileNetV2, {protocol}", sides)
+        text += f"\nTime line for Chrome or Perfetto: `{name}.trace.json`.\n"
+    return text
+
+
+def _quoted() -> str:
+    rows = []
+    for row in published("table11")["rows"]:
+        gigabytes = row["gigabytes"][COLUMN]
+        if row["name"] in QUOTED and gigabytes is not None:
+            network = "MobileNetV2" if row["name"] == PUBLISHED_AS else "ResNet50"
+            rows.append({"system (quoted)": row["name"], "network": network, "GB": gigabytes,
+                         "200 Mbit/s s": row["seconds"][COLUMN]})  # fmt: skip
+    return f"{published('source')}, table 11, ImageNet:\n\n" + table(rows, list(rows[0])) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes `results/mobilenetv2.json`, `.md`, traces and pictures."""
+    options = parser("exp-mobilenetv2", __doc__)
+    image = os.environ.get("IMAGE")
+    options.add_argument(
+        "--image", type=pathlib.Path, default=pathlib.Path(image) if image else None,
+        help="a picture of yours",
+    )  # fmt: skip
+    options.add_argument(
+        "--labelled", type=int, default=int(os.environ.get("LABELLED") or 0),
+        help="labelled photographs to ask about",
+    )  # fmt: skip
+    options.add_argument("--images", type=int, default=1, help="of scikit-image's photographs")
+    options.add_argument("--protocols", nargs="*", default=list(PROTOCOLS))
+    options.add_argument("--setting", default="W8A8", choices=list(SETTINGS), help="bits")
+    return run(options, compute, report, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""`make exp-mobilenetv2-accuracy`: MobileNetV2 on 1,000 labelled photographs, from float to four bits.
+
+Needs PQJAX_DATA: Google's 8-bit weights, one training picture of each class to calibrate on, and the
+photographs outside ImageNet that are asked about. Every row is the exact integer reference. Networks are
+kept in the cache, rows in the result file: what was done is not done again, unless its recipe changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+
+import numpy as np
+
+from experiments.command import parser, run
+from experiments.record import read, table, write
+from nets.architecture import MOBILENETV2
+from nets.data import integer_input
+from nets.folded import FoldedNet
+from nets.mobilenet import SHA256, read_mobilenet
+from nets.mobilenet_quantized import RECIPES, SETTINGS, kept_mobilenet
+from nets.photographs import TEST, load_photographs
+from pqjax import load_model, plan, reference
+from pqjax.engine.process import settle
+from pqjax.errors import DataError
+
+NAME = "mobilenetv2-accuracy"
+_BATCH = 50
+
+
+def integer_top1(path, x: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """Share of pictures that the integer reference labels rightly, and its answers."""
+    graph, weights, _ = load_model(path)
+    answers = [
+        np.asarray(reference(graph, weights, x[i : i + _BATCH])).argmax(1)
+        for i in range(0, len(x), _BATCH)
+    ]
+    found = np.concatenate(answers)
+    return float((found == labels).mean()), found
+
+
+def compute(args: argparse.Namespace) -> dict:
+    """A row for the float network and for every setting, written as soon as it is known."""
+    settle()
+    photographs, labels = load_photographs(TEST)
+    x = integer_input(photographs[: args.images])
+    labels = labels[: args.images]
+    config = {"weights": SHA256, "photographs": TEST, "images": len(x), "seed": 0}
+    floating = FoldedNet.of(MOBILENETV2, read_mobilenet()).logits(x).argmax(1)
+    rows = [{"network": "float", "top1": float((floating == labels).mean())}]
+    for name in args.settings:
+        recipe = RECIPES[name]
+        row = _known(config, name, recipe)
+        if row is None:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            begin = time.perf_counter()
+            path = kept_mobilenet(SETTINGS[name], recipe, lambda text: print(text, file=sys.stderr))
+            made = time.perf_counter()
+            top1, answers = integer_top1(path, x, labels)
+            row = {
+                "network": name, "top1": top1, "as_float": float((answers == floating).mean()),
+                "GiB": plan(load_model(path)[0]).cost().bits / 8 / 2**30,
+                "recipe": dataclasses.asdict(recipe), "made_s": made - begin,
+                "asked_s": time.perf_counter() - made,
+            }  # fmt: skip
+        rows.append(row)
+        write(NAME, config, rows)
+    return {"config": config, "runs": rows}
+
+
+def _known(config: dict, name: str, recipe) -> dict | None:
+    """A row of an earlier run on the same photographs with the same recipe."""
+    try:
+        tree = read(NAME)
+    except (DataError, ValueError):
+        return None
+    for row in tree["runs"] if tree["config"] == config else []:
+        if row["network"] == name and row["recipe"] == dataclasses.asdict(recipe):
+            return row
+    return None
+
+
+def report(tree: dict) -> str:
+    """The table."""
+    shown = [
+        {"network": row["network"], "top-1": f"{100 * row['top1']:.1f} %",
+         "same answer as float": f"{100 * row['as_float']:.1f} %" if "as_float" in row else "",
+         "GiB, pqjax": row.get("GiB", ""),
+         "steps a block": row["recipe"]["steps"] if "recipe" in row else "",
+         "s to make": round(row["made_s"]) if "made_s" in row else ""} for row in tree["runs"]
+    ]  # fmt: skip
+    config = tree["config"]
+    return (
+        "# MobileNetV2, ImageNet classes: accuracy below 8 bits\n\n"
+        + table(shown, list(shown[0]))
+        + f"\n\nTop-1 of the exact integer reference on {config['images']} photographs of "
+        f"`{config['photographs']}`, which are not ImageNet's: the figures are not those of its "
+        "validation set. WxAy: x-bit weights (8 in the first layer and the FC), y-bit activations "
+        "(unsigned after ReLU6, signed after bottlenecks), 8-bit residuals; mixed: depthwise weights "
+        "keep 8 bits. One power-of-two scale a tensor. Quantized after training on pictures of "
+        "`imagenet_train1000`, without labels: channel levelling, range search, bias correction, and "
+        "block-wise reconstruction where steps are given.\n"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes `results/mobilenetv2-accuracy.json` and `.md`."""
+    options = parser(f"exp-{NAME}", __doc__)
+    options.add_argument("--images", type=int, default=1000, help="photographs to ask about")
+    options.add_argument("--settings", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
+    return run(options, compute, report, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""MobileNetV2 in low-bit integers, from Google's weights or from none: made once, kept in the cache.
+
+What is kept is derived from third-party weights and photographs; it is not part of the repository.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+
+from nets.architecture import MOBILENETV2, Architecture
+from nets.data import cache_folder, integer_input
+from nets.export import export
+from nets.folded import FoldedNet
+from nets.mobilenet import SHA256, read_mobilenet
+from nets.photographs import CALIBRATION, class_names, load_photographs
+from nets.ptq import Recipe, Say, quantized
+from nets.quantized import Widths
+from pqjax.errors import CheckpointError, GraphError
+from pqjax.graph import load_model, save_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Bits of MobileNetV2's tensors.
+
+    Attributes:
+      name: as results call it.
+      weights: of the 1x1 convolutions.
+      depthwise: of the depthwise ones, which are 7 % of all products.
+      ends: of the first layer and of the FC.
+      activations: of what layers read; unsigned after ReLU6, signed after bottlenecks.
+      residual: of what is added.
+    """
+
+    name: str
+    weights: int
+    depthwise: int
+    ends: int
+    activations: int
+    residual: int = 8
+
+    def widths(self, architecture: Architecture = MOBILENETV2) -> Widths:
+        """By layer."""
+        last = len(architecture.layers) - 1
+        bits = [
+            self.ends if i in (0, last) else self.depthwise if layer.groups > 1 else self.weights
+            for i, layer in enumerate(architecture.layers)
+        ]
+        return Widths(tuple(bits), self.activations, residual=self.residual, head=8)
+
+
+SETTINGS = {
+    s.name: s
+    for s in (
+        Setting("W8A8", 8, 8, 8, 8),
+        Setting("W6A6", 6, 6, 8, 6),
+        Setting("W4A6", 4, 4, 8, 6),
+        Setting("W4A4", 4, 4, 8, 4),
+        Setting("mixed W4/8A8", 4, 8, 8, 8),
+        Setting("mixed W4/8A6", 4, 8, 8, 6),
+    )
+}
+
+# What 8 bits do not need, and what fewer do: pictures and steps of every block's reconstruction.
+RECIPES = {
+    name: Recipe() if s.weights == 8 else Recipe(steps=120, pool=192)
+    for name, s in SETTINGS.items()
+}
+
+
+def kept_mobilenet(setting: Setting, recipe: Recipe, say: Say = lambda text: None) -> pathlib.Path:
+    """The network's file: made from PQJAX_DATA's weights and calibration set unless it is there.
+
+    Raises:
+      CheckpointError, DataError: weights or photographs are missing or altered.
+    """
+    meta = {
+        "weights": SHA256, "setting": dataclasses.asdict(setting),
+        "recipe": dataclasses.asdict(recipe), "classes": class_names(),
+    }  # fmt: skip
+    key = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:12]
+    path = cache_folder() / f"mobilenetv2_{key}.npz"
+    try:
+        if load_model(path)[2] == meta:
+            return path
+    except (CheckpointError, GraphError):
+        pass  # absent, or of another version
+    photographs, _ = load_photographs(CALIBRATION)
+    order = np.random.default_rng(recipe.seed).permutation(len(photographs))
+    x = integer_input(photographs[order[: recipe.pool]])
+    net = FoldedNet.of(MOBILENETV2, read_mobilenet())
+    graph, weights = export(quantized(net, setting.widths(), x, recipe, say))
+    save_model(path, graph, weights, meta)
+    return path

@@ -1,0 +1,156 @@
+"""Pictures as people have them, and labels of answers."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pqjax import cli
+from pqjax.errors import DataError, InputError
+from pqjax.graph import ArgMax, Dense, Graph, Input, TensorType, save_model
+from pqjax.pictures import fit_picture, picture_input, read_picture
+
+RED = (200, 30, 40)
+
+
+def saved(tmp_path, picture, name, **options):
+    path = tmp_path / name
+    picture.save(path, **options)
+    return path
+
+
+def near(pixels, colour, tolerance=6):
+    return np.abs(pixels.reshape(-1, 3).astype(int) - np.array(colour)).max() <= tolerance
+
+
+def test_colour_spaces_become_rgb(tmp_path):
+    red = Image.new("RGB", (20, 10), RED)
+
+    assert near(read_picture(saved(tmp_path, red, "rgb.png")), RED)
+    assert near(read_picture(saved(tmp_path, red.convert("CMYK"), "cmyk.jpg", quality=95)), RED)
+    assert near(read_picture(saved(tmp_path, red.convert("P"), "palette.png")), RED, 60)
+    assert near(read_picture(saved(tmp_path, red.convert("HSV").convert("RGB"), "x.webp")), RED, 12)
+    grey = read_picture(saved(tmp_path, Image.new("L", (20, 10), 77), "grey.png"))
+    assert grey.shape == (10, 20, 3) and (grey == 77).all()
+    bits = read_picture(saved(tmp_path, Image.new("1", (20, 10), 1), "bits.png"))
+    assert (bits == 255).all()
+
+
+def test_sixteen_bit_grey_keeps_its_upper_bits(tmp_path):
+    ramp = np.arange(200, dtype=np.uint16).reshape(10, 20) * 256 + 17
+
+    path = saved(tmp_path, Image.fromarray(ramp), "deep.png")
+
+    np.testing.assert_array_equal(read_picture(path)[..., 1], ramp >> 8)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(tmp_path, mode):
+    clear = Image.new("RGBA", (8, 8), (*RED, 0))
+    options = {}
+    if mode == "P":
+        clear = Image.new("P", (8, 8), 0)
+        clear.putpalette([*RED, 0, 0, 0])
+        options = {"transparency": 0}
+    else:
+        clear = clear.convert(mode)
+
+    assert (read_picture(saved(tmp_path, clear, "clear.png", **options)) == 255).all()
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_of_an_animation_the_first_frame_is_taken(tmp_path, suffix):
+    frames = [Image.new("RGB", (16, 16), c) for c in (RED, (0, 255, 0), (0, 0, 255))]
+
+    path = saved(tmp_path, frames[0], f"moving.{suffix}", save_all=True, append_images=frames[1:])
+
+    assert near(read_picture(path), RED, 60)
+
+
+def test_a_turned_photograph_is_turned_back(tmp_path):
+    half = np.zeros((10, 20, 3), np.uint8)
+    half[:, 10:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+
+    path = saved(tmp_path, Image.fromarray(half), "turned.png", exif=exif)
+
+    pixels = read_picture(path)
+    assert pixels.shape == (20, 10, 3) and pixels[0].max() == 0 and pixels[-1].min() == 255
+
+
+def damaged():
+    whole = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(
+        whole, "PNG"
+    )
+    raw = whole.getvalue()
+    yield "cut.png", raw[: len(raw) // 2]
+    yield "header.png", raw[:20]
+    yield "text.jpg", b"no picture at all"
+    yield "empty.png", b""
+    yield "flipped.png", raw[:60] + bytes(255 - b for b in raw[60:200]) + raw[200:]
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"), list(damaged()), ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_corrupt_files_are_one_error(tmp_path, name, raw):
+    (tmp_path / name).write_bytes(raw)
+
+    with pytest.raises(DataError, match=f"{name} is not a readable picture"):
+        read_picture(tmp_path / name)
+
+
+def test_missing_files_folders_and_bombs_are_one_error(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="no picture at"):
+        read_picture(tmp_path / "none.png")
+    with pytest.raises(DataError, match="not a readable picture"):
+        read_picture(tmp_path)
+    path = saved(tmp_path, Image.new("RGB", (99, 99)), "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match="large.png is not a readable picture: .*pixels"):
+        read_picture(path)
+
+
+def network(classes=3, arg_max=False):
+    nodes = [
+        Input("x", (), TensorType((4,), 4, 0)),
+        Dense("fc", ("x",), TensorType((classes,), 16, 0), 4, 0),
+    ]
+    if arg_max:
+        nodes.append(ArgMax("class", ("fc",), TensorType((1,), 4, 0, signed=False)))
+    return Graph(tuple(nodes))
+
+
+def test_a_network_without_an_rgb_input_says_so():
+    with pytest.raises(InputError, match="no 8-bit RGB picture"):
+        picture_input(network(), np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError, match="a picture is uint8"):
+        fit_picture(np.zeros((4, 4), np.uint8), (2, 2))
+
+
+def test_class_names_come_from_a_list_or_a_network_file(tmp_path):
+    graph = network()
+    weights = {"fc/weight": np.ones((4, 3), int), "fc/bias": np.zeros(3, int)}
+    names = ["cat", "cup", "coffee pot"]
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    save_model(tmp_path / "named.npz", graph, weights, {"classes": names})
+    save_model(tmp_path / "bare.npz", graph, weights)
+
+    for file in ("names.json", "named.npz"):
+        found = cli._fitting(cli._labels(str(tmp_path / file)), graph, file)
+        assert found == names
+        assert cli._named(1, found) == "1 cup"
+    with pytest.raises(DataError, match="carries no class names"):
+        cli._labels(str(tmp_path / "bare.npz"))
+    assert cli._likeliest(np.array([3, 9, 5]), 2) == [1, 2]
+    assert cli._likeliest(np.array([2]), 5) == [2]
+
+
+@pytest.mark.parametrize("arg_max", [False, True])
+def test_a_class_list_of_the_wrong_length_is_refused(arg_max):
+    with pytest.raises(DataError, match="names.json: the network tells 3 classes.*2 are named"):
+        cli._fitting(["cat", "cup"], network(arg_max=arg_max), "names.json")

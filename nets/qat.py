@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from flax import nnx
 from nets.architecture import Architecture
 from nets.checkpoint import load_tree
 from nets.floating import FloatNet
-from nets.fold import equalize, fold_batch_norm
+from nets.fold import Folded, equalize, fold_batch_norm
 from nets.loop import Logits, State, Step
 from nets.quantized import QuantNet, Widths, calibrate
 
@@ -42,8 +43,38 @@ def qat_task(
       steps: length of the learning-rate schedule.
       calibration: int8 images (n, h, w, 3) on which the scales are chosen.
     """
-    student = QuantNet(teacher.architecture, widths)
     folded = equalize(fold_batch_norm(teacher), teacher.architecture, strength=recipe.equalize)
+    teacher_def, teacher_state = nnx.split(teacher)
+
+    def answer(x):
+        net = nnx.merge(teacher_def, teacher_state, copy=True)
+        net.eval()
+        return net(x)
+
+    return student_task(teacher.architecture, folded, answer, widths, recipe, steps, calibration)
+
+
+def student_task(
+    architecture: Architecture,
+    folded: Folded,
+    answer: Callable[[jax.Array], jax.Array],
+    widths: Widths,
+    recipe: QatRecipe,
+    steps: int,
+    calibration: np.ndarray,
+) -> tuple[State, Step, Logits]:
+    """`qat_task` for a float network of any making.
+
+    Args:
+      architecture: the shape of both.
+      folded: its kernels and biases.
+      answer: its logits for int8 images, jit-compatible: what the student is distilled from.
+      widths: as for `qat_task`, like all that follows.
+      recipe: optimizer settings.
+      steps: length of the learning-rate schedule.
+      calibration: int8 images (n, h, w, 3).
+    """
+    student = QuantNet(architecture, widths)
     calibrate(student, folded, jnp.asarray(calibration))
     graphdef, template = nnx.split(student)
     params = jax.tree.map(jnp.array, nnx.to_pure_dict(template))
@@ -57,17 +88,11 @@ def qat_task(
         lambda p: np.float32(np.sqrt(np.square(p).mean()) + 1e-3 if p.ndim else scale_unit), params
     )
     optimizer = optax.chain(optax.adam(rate, b2=0.99), _scaled(units))
-    teacher_def, teacher_state = nnx.split(teacher)
 
     def logits_of(params, x):
         state = jax.tree.map(lambda leaf: leaf, template)
         nnx.replace_by_pure_dict(state, params)
         return nnx.merge(graphdef, state, copy=True)(x)
-
-    def answer(x):
-        net = nnx.merge(teacher_def, teacher_state, copy=True)
-        net.eval()
-        return net(x)
 
     def loss_of(params, x, y, target):
         logits = logits_of(params, x)

@@ -1,4 +1,4 @@
-"""The command line: `pqjax serve`, `infer`, `plan`, `certs`, `relay`."""
+"""The command line: `pqjax serve`, `infer`, `plan`, `explain`, `search`, `certs`, `relay`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pqjax.engine.process import peak_bytes, settle
 from pqjax.engine.session import Server, connect
 from pqjax.errors import DataError, InputError, PqjaxError
 from pqjax.graph import ArgMax, Graph, load_model
+from pqjax.graph.sensitivity import read_sensitivities
 from pqjax.pictures import picture_input, read_picture
 from pqjax.planner import PRESETS, Plan, plan
 from pqjax.wire.channel import DEADLINE_S
@@ -216,7 +217,7 @@ def _named(index: int, labels: list[str] | None) -> str:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    graph, _, _ = load_model(args.model)
+    graph = _read_graph(args.model)
     print(plan(graph, args.protocol, args.link).table(args.variants))
     return 0
 
@@ -225,6 +226,63 @@ def _explain(args: argparse.Namespace) -> int:
     graph, _, _ = load_model(args.model)
     print(plan(graph, args.protocol, args.link).explain(args.layer))
     return 0
+
+
+def _read_graph(path: str) -> Graph:
+    """The graph of a network file, or of the JSON that `pqjax search --out` writes."""
+    if not path.endswith(".json"):
+        return load_model(path)[0]
+    try:
+        return Graph.from_json(pathlib.Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the graph {path}: {error}") from error
+
+
+def _search(args: argparse.Namespace) -> int:
+    from pqjax.planner.search import Space, search, widths_report
+    from pqjax.planner.search_costs import Limit, parse_bits
+
+    if (args.limit is None) == (args.seconds is None):
+        raise InputError("one limit expected: --limit 0.5GB, or --seconds 10 --link 200mbps,13ms")
+    if args.seconds is not None and args.link is None:
+        raise InputError("a limit in seconds needs --link, for instance --link 200mbps,13ms")
+    if args.limit is not None and args.link is not None:
+        raise InputError("a limit in bytes does not depend on a link: give --seconds with --link")
+    limit = (
+        Limit(parse_bits(args.limit), args.online) if args.limit is not None
+        else Limit(args.seconds, args.online, args.link)
+    )  # fmt: skip
+    graph, sensitivities = _read_graph(args.model), read_sensitivities(args.sensitivity)
+    space = Space(
+        _widths(args.bits) or Space.weights, _widths(args.activations), _widths(args.residual)
+    )
+    found = search(graph, sensitivities, limit, args.protocol, space, _say)
+    print(widths_report(graph, sensitivities, limit, found))
+    if args.out:
+        _write_text(args.out, found.graph.to_json() + "\n")
+    if args.widths:
+        _write_text(args.widths, f"{found.widths}\n")
+    return 0
+
+
+def _widths(text: str | None) -> tuple[int, ...] | None:
+    """Reads 2-8 or 4,6,8."""
+    if text is None:
+        return None
+    try:
+        first, dash, last = text.partition("-")
+        if dash:
+            return tuple(range(int(first), int(last) + 1))
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"cannot read the widths {text!r}; expected 2-8 or 4,6,8") from error
+
+
+def _write_text(path: str, text: str) -> None:
+    try:
+        pathlib.Path(path).write_text(text)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}") from error
 
 
 def _certs(args: argparse.Namespace) -> int:
@@ -318,12 +376,31 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     shown = planned(add("plan", _plan, "print what every layer costs"))
-    shown.add_argument("model", help="network file (.npz)")
+    shown.add_argument("model", help="network file (.npz) or graph (.json)")
     shown.add_argument("--variants", action="store_true", help="also what was not chosen")
 
     explained = planned(add("explain", _explain, "print why a layer runs as it does"))
     explained.add_argument("model", help="network file (.npz)")
     explained.add_argument("layer", help="a layer's name, see `pqjax plan`")
+
+    searched = planned(
+        add("search", _search, "find the bit widths of least loss that keep to a limit")
+    )
+    searched.add_argument("model", help="network file (.npz) or graph (.json), at any widths")
+    searched.add_argument(
+        "--sensitivity", metavar="FILE", required=True,
+        help="JSON that `python -m nets.sensitivity` writes",
+    )  # fmt: skip
+    searched.add_argument("--limit", metavar="BYTES", help="at most, e.g. 0.5GB or 400MiB")
+    searched.add_argument("--online", action="store_true", help="--limit is of the online phase")
+    searched.add_argument("--seconds", type=positive(float), help="at most, on --link")
+    searched.add_argument("--bits", metavar="WIDTHS", help="of weights, 2-8 if not given")
+    searched.add_argument("--activations", metavar="WIDTHS", help="to try, e.g. 4,5,6")
+    searched.add_argument("--residual", metavar="WIDTHS", help="to try, e.g. 6,8")
+    searched.add_argument("--out", metavar="FILE", help="write the graph as JSON")
+    searched.add_argument(
+        "--widths", metavar="FILE", help="write the widths for `python -m nets.train qat --bits`"
+    )
 
     certs = add("certs", _certs, "make certificates for both sides")
     certs.add_argument("folder")

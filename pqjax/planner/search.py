@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pqjax.errors import CheckpointError, GraphError, PlanError
 from pqjax.graph.ir import Graph
 from pqjax.graph.sensitivity import Sensitivities
-from pqjax.graph.widths import Widths, operands, residuals, widths_of, with_widths
+from pqjax.graph.widths import Widths, operands, residuals, widths_of
 from pqjax.planner.plan import Plan
 from pqjax.planner.presets import Preset
 from pqjax.planner.search_costs import Domains, Limit, Pricer, Tables, domains, tables
@@ -247,12 +247,33 @@ def _kept(like: Widths) -> str:
     )
 
 
-def widths_text(found: Sequence[int]) -> str:
-    """Widths in a line: runs of equal ones are counted, 4 2x3 5."""
-    return " ".join(
-        str(bits) if n == 1 else f"{bits}x{n}"
-        for bits, n in ((b, len(list(g))) for b, g in itertools.groupby(found))
-    )
+def widths_report(graph: Graph, sensitivities: Sensitivities, limit: Limit, found: Found) -> str:
+    """What was found, in lines: every layer's widths, share of the loss and variant; the sums."""
+    made, losses = found.plan, weight_losses(
+        graph, sensitivities, {x: (b,) for x, b in found.widths.weights.items()}
+    )  # fmt: skip
+    variants = {step.node.name: step.variant or "" for step in made.steps}
+    width = max(map(len, losses))
+    lines = [f"{'layer':{width}}  weights  reads  accumulator  loss increase  variant"]
+    for layer, bits in found.widths.weights.items():
+        node = found.graph[layer]
+        read = found.graph.source(node).bits
+        lines.append(
+            f"{layer:{width}}  {bits:7}  {read:5}  {node.out.bits:11}  {losses[layer][bits]:13.3g}  "
+            f"{variants[layer]}"
+        )
+    rest = fixed_loss(graph, sensitivities, found.widths)
+    phases = made.cost("offline"), made.cost("online")
+    sure = "least possible" if found.proven else "not proven to be the least"
+    lines += [
+        f"widths: {found.widths}",
+        f"expected loss increase: {found.loss:.4g}, of it activations and residuals {rest:.4g}; {sure}",
+        f"cost: {limit.text(found.cost)}, limit {limit.text(limit.value)}; protocol {made.protocol}: "
+        f"{made.cost().bits / 8e9:.6f} GB, of it {phases[1].bits / 8e9:.6f} GB online, "
+        f"{(phases[0] + phases[1]).flows} flows",
+        "accumulators are estimates until weights are trained at these widths",
+    ]
+    return "\n".join(lines)
 
 
-__all__ = ["Found", "Limit", "Space", "at", "loss_of", "search", "with_widths"]
+__all__ = ["Found", "Limit", "Space", "at", "loss_of", "search", "widths_report"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import re
 from collections.abc import Callable, Mapping
 
 from pqjax.errors import GraphError, InputError
@@ -21,6 +22,7 @@ from pqjax.planner.plan import Plan, Step, plan
 from pqjax.planner.presets import Preset
 from pqjax.wire.link import Link
 
+_UNITS = {"kb": 8e3, "mb": 8e6, "gb": 8e9, "kib": 8 * 2**10, "mib": 8 * 2**20, "gib": 8 * 2**30}
 _SLACK = 2.0  # the tables' error is taken to be at most this times the largest that plans show
 
 
@@ -90,6 +92,14 @@ class Tables:
         for (layer, other), table in self.pairs.items():
             cost += table[weights[layer], weights[other]]
         return cost
+
+
+def parse_bits(text: str) -> float:
+    """Reads "0.5GB" (10^9 bytes) or "400MiB" (2^20 bytes) as bits."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)", text.strip().lower())
+    if found is None or not float(found[1]):
+        raise InputError(f"cannot read the limit {text!r}; expected 0.5GB, 400MB, 0.4GiB or 400MiB")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 Domains = Mapping[str, tuple[int, ...]]

@@ -17,6 +17,8 @@ from pqjax.graph import ArgMax, Graph, load_model
 from pqjax.graph.sensitivity import read_sensitivities
 from pqjax.pictures import picture_input, read_picture
 from pqjax.planner import PRESETS, Plan, plan
+from pqjax.planner.search import Space, search, widths_report
+from pqjax.planner.search_costs import Limit, parse_bits
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.link import Link, parse_link
 from pqjax.wire.relay import Relay
@@ -238,20 +240,23 @@ def _read_graph(path: str) -> Graph:
         raise DataError(f"cannot read the graph {path}: {error}") from error
 
 
-def _search(args: argparse.Namespace) -> int:
-    from pqjax.planner.search import Space, search, widths_report
-    from pqjax.planner.search_costs import Limit, parse_bits
+def _limit(args: argparse.Namespace) -> Limit:
+    """The one limit that the options of `pqjax search` name."""
+    if args.limit is not None and args.seconds is None:
+        if args.link is not None:
+            raise InputError(
+                "a limit in bytes does not depend on a link: give --seconds with --link"
+            )
+        return Limit(parse_bits(args.limit), args.online)
+    if args.seconds is not None and args.limit is None:
+        if args.link is None:
+            raise InputError("a limit in seconds needs --link, for instance --link 200mbps,13ms")
+        return Limit(args.seconds, args.online, args.link)
+    raise InputError("one limit expected: --limit 0.5GB, or --seconds 10 --link 200mbps,13ms")
 
-    if (args.limit is None) == (args.seconds is None):
-        raise InputError("one limit expected: --limit 0.5GB, or --seconds 10 --link 200mbps,13ms")
-    if args.seconds is not None and args.link is None:
-        raise InputError("a limit in seconds needs --link, for instance --link 200mbps,13ms")
-    if args.limit is not None and args.link is not None:
-        raise InputError("a limit in bytes does not depend on a link: give --seconds with --link")
-    limit = (
-        Limit(parse_bits(args.limit), args.online) if args.limit is not None
-        else Limit(args.seconds, args.online, args.link)
-    )  # fmt: skip
+
+def _search(args: argparse.Namespace) -> int:
+    limit = _limit(args)
     graph, sensitivities = _read_graph(args.model), read_sensitivities(args.sensitivity)
     space = Space(
         _widths(args.bits) or Space.weights, _widths(args.activations), _widths(args.residual)

@@ -1,4 +1,4 @@
-"""`python -m nets.digits`: from a flax model of one's own to a served quantized network, start to end.
+"""`python -m experiments.digits`: from a flax model of one's own to a served quantized network, start to end.
 
 The data are scikit-learn's handwritten digits (8 x 8, ten classes). The model is plain flax, as anyone
 would write it; everything after its training is what this package does with it.
@@ -106,8 +106,10 @@ def trained(train: Images, steps: int, seed: int) -> Digits:
 # 3. Its kernels and biases, in the architecture's order (a batch norm would be folded into them here).
 def folded_of(model: Digits) -> Folded:
     """Kernel (h, w, c, k), or (c, k) of the FC, and bias (k,) of every layer."""
-    pairs = [(m.kernel, m.bias) for m in (model.conv1, model.conv2, model.conv3, model.fc)]
-    folded = [(np.asarray(kernel[...]), np.asarray(bias[...])) for kernel, bias in pairs]
+    folded = []
+    for layer in (model.conv1, model.conv2, model.conv3, model.fc):
+        assert layer.bias is not None  # flax has one unless told otherwise
+        folded.append((np.asarray(layer.kernel[...]), np.asarray(layer.bias[...])))
     return equalize(folded, DIGITS)
 
 
@@ -142,7 +144,7 @@ def quantized(
 
 def main(arguments: list[str] | None = None) -> int:
     """All of it; writes the network that `pqjax serve` takes."""
-    options = argparse.ArgumentParser(prog="python -m nets.digits", description=__doc__)
+    options = argparse.ArgumentParser(prog="python -m experiments.digits", description=__doc__)
     options.add_argument("--out", type=pathlib.Path, default=pathlib.Path("digits.npz"))
     options.add_argument("--megabytes", type=float, default=6.5, help="communication at most")
     options.add_argument("--protocol", default="privquant")
@@ -158,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
         meta = {"widths": {**dataclasses.asdict(widths), "weights": list(widths.weights)}}
         save_model(args.out, graph, weights, meta)
     except PqjaxError as error:
-        print(f"nets.digits: {error}", file=sys.stderr)
+        print(f"exp-digits: {error}", file=sys.stderr)
         return 1
     cost = plan(graph, args.protocol).cost().bits / 8e6
     print(f"float {(real == test.labels).mean():.4f}")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nets import digits
+from experiments import digits
 from nets.data import integer_input
 from pqjax import load_model, plan, reference, run_local
 

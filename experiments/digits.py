@@ -1,4 +1,4 @@
-"""`python -m experiments.digits`: from a flax model of one's own to a served quantized network, start to end.
+"""`python -m experiments.digits`: from a flax model of your own to a served quantized network.
 
 The data are scikit-learn's handwritten digits (8 x 8, ten classes). The model is plain flax, as anyone
 would write it; everything after its training is what this package does with it.

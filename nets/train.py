@@ -7,11 +7,12 @@ integer graph).
 
 import argparse
 import dataclasses
+import hashlib
 import pathlib
 import sys
 
 from nets.malloc import keep_freed_memory
-from pqjax.errors import PqjaxError
+from pqjax.errors import DataError, PqjaxError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     built.add_argument(
         "--bits",
         default="W4A4",
-        help="W4A4, W3A6R8 (residuals of 8 bits), or 4,2,2,2,2,2,2,4/A4 (qat)",
+        help="W4A4, W3A6R8 (residuals of 8 bits), 4,2,2,2,2,2,2,4/A4, or @FILE that holds such a line, "
+        "as `pqjax search --widths` writes it (qat)",
     )
     built.add_argument("--rule", choices=["saturate", "wrap"], default="saturate")
     built.add_argument("--learn-scales", action="store_true", help="train the log2 scales too")
@@ -105,6 +107,22 @@ def train_float(args: argparse.Namespace) -> dict:
     return {"network": str(file), "top1": accuracy(None, jitted(net), test)}
 
 
+def read_bits(text: str) -> str:
+    """Widths as given, or from the file behind an @."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return pathlib.Path(text[1:]).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the widths in {text[1:]}: {error}") from error
+
+
+def file_part(bits: str) -> str:
+    """Widths as part of a file's name; long lists by what identifies them."""
+    short = bits.lower().replace(",", "").replace("/", "")
+    return short if len(short) <= 64 else hashlib.sha256(bits.encode()).hexdigest()[:12]
+
+
 def train_qat(args: argparse.Namespace) -> dict:
     """Trains quantized and writes the packed graph; top-1 is the integer reference's."""
     from nets.data import integer_input
@@ -117,15 +135,16 @@ def train_qat(args: argparse.Namespace) -> dict:
 
     if args.teacher is None:
         raise ValueError("qat needs --float, a float checkpoint")
+    bits = read_bits(args.bits)
     architecture, train, test, schedule, steps = _setting(args)
-    widths = Widths.parse(args.bits, architecture, args.rule, args.learn_scales)
+    widths = Widths.parse(bits, architecture, args.rule, args.learn_scales)
     teacher, _ = load_float(args.teacher, architecture)
     given = {"peak_rate": args.rate, "distill": args.distill, "warmup": args.warmup}
     recipe = QatRecipe(**{name: value for name, value in given.items() if value is not None})
     calibration = integer_input(train.images[:256])
     state, step, logits = qat_task(teacher, widths, recipe, steps, calibration)
     config = {
-        "net": args.net, "mode": "qat", "bits": args.bits, "widths": dataclasses.asdict(widths),
+        "net": args.net, "mode": "qat", "bits": bits, "widths": dataclasses.asdict(widths),
         "recipe": dataclasses.asdict(recipe), "teacher": args.teacher.name,
     }  # fmt: skip
     if args.before is not None:
@@ -144,8 +163,7 @@ def train_qat(args: argparse.Namespace) -> dict:
         result["top1_fake_quantized"] = accuracy(state, logits, test)
         result["top1_float"] = accuracy(None, jitted(teacher), test)
     suffix = "" if args.rule == "saturate" else f"_{args.rule}"
-    name = args.bits.lower().replace(",", "").replace("/", "")
-    file = args.out / f"{args.net}_{name}{suffix}.npz"
+    file = args.out / f"{args.net}_{file_part(bits)}{suffix}.npz"
     save_model(file, graph, weights, {"config": curve["config"], **result})
     return {"network": str(file), **result}
 

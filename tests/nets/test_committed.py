@@ -1,18 +1,14 @@
 """The networks in nets/checkpoints: readable, small, and of the architecture they claim."""
 
 import json
-import os
 import pathlib
 
 import numpy as np
 import pytest
-from flax import nnx
 
 from nets.architecture import ARCHITECTURES
-from nets.data import integer_input, load_cifar
+from nets.data import integer_input
 from nets.pretrain import FloatRecipe, float_task, load_float, warm_started
-from nets.quantized import Widths
-from nets.restore import restored
 from pqjax.graph import load_model, reference
 
 FOLDER = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints"
@@ -50,37 +46,3 @@ def test_every_network_has_its_curve():
     for path in FOLDER.glob("*.npz"):
         curve = json.loads(path.with_suffix(".curve.json").read_text())
         assert curve["epochs"][-1]["epoch"] == curve["config"]["schedule"]["epochs"]
-
-
-def _restored(path):
-    graph, weights, meta = load_model(path)
-    architecture = ARCHITECTURES[path.name.split("_")[0]]
-    settings = meta["config"]["widths"]
-    widths = Widths(**{**settings, "weights": tuple(settings["weights"])})
-    return graph, weights, restored(graph, weights, architecture, widths)
-
-
-@pytest.mark.parametrize("path", QUANTIZED, ids=lambda p: p.name)
-def test_the_trainable_network_gives_the_integers_of_the_graph(path):
-    images = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
-    graph, weights, net = _restored(path)
-
-    accumulator, scale = net.accumulate(integer_input(images))
-
-    np.testing.assert_array_equal(accumulator, reference(graph, weights, integer_input(images)))
-    assert float(scale) == graph.output.out.scale
-
-
-@pytest.mark.slow
-@pytest.mark.skipif("PQJAX_DATA" not in os.environ, reason="needs CIFAR in PQJAX_DATA")
-@pytest.mark.parametrize("path", QUANTIZED, ids=lambda p: p.name)
-def test_both_decide_alike_over_the_whole_test_set(path):
-    graph, weights, net = _restored(path)
-    images, _ = load_cifar(net.architecture.data, "test")
-    run = nnx.jit(lambda net, x: net(x).argmax(1))
-    alike = 0
-    for i in range(0, len(images), 250):
-        x = integer_input(images[i : i + 250])
-        alike += int((np.asarray(run(net, x)) == reference(graph, weights, x).argmax(1)).sum())
-
-    assert alike == len(images)  # 99.9 % are asked for; nothing rounds differently

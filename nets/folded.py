@@ -47,7 +47,7 @@ class FoldedNet:
         )
         return FoldedNet(architecture, weights, caps)
 
-    def scaled(self, stream: Stream, factors: np.ndarray) -> FoldedNet:
+    def scaled(self, stream: Stream, factors: np.ndarray | np.floating) -> FoldedNet:
         """The same function, the stream's channels times positive factors (one, or one each)."""
         weights, caps = list(self.weights), list(self.caps)
         layers = self.architecture.layers
@@ -154,7 +154,8 @@ def _run(architecture, weights, caps, x) -> dict[str, jax.Array]:
         else:
             assert isinstance(node, Layer)
             plus = values[node.plus] if node.plus else None
-            values[node.name] = layer_value(node, *weights[at], caps[at], source, plus)
+            kernel, bias = weights[at]
+            values[node.name] = layer_value(node, kernel, bias, caps[at], source, plus)
             at += 1
     return values
 

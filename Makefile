@@ -24,9 +24,9 @@ $(NETWORKS) $(TRAININGS): exp-%: $(READY)
 exp-resnet50: $(READY)
 	IMAGE="$(IMAGE)" QUICK="$(QUICK)" $(BIN)/python -m experiments.resnet50 $(ARGS)
 
-# IMAGE as above; LABELLED=n asks about n labelled photographs. Google's weights if PQJAX_DATA is set.
+# IMAGE and QUICK as above; LABELLED=n asks about n labelled photographs. Google's weights if PQJAX_DATA is set.
 exp-mobilenetv2: $(READY)
-	IMAGE="$(IMAGE)" LABELLED="$(LABELLED)" $(BIN)/python -m experiments.mobilenetv2 $(ARGS)
+	IMAGE="$(IMAGE)" LABELLED="$(LABELLED)" QUICK="$(QUICK)" $(BIN)/python -m experiments.mobilenetv2 $(ARGS)
 
 exp-mobilenetv2-accuracy: $(READY)
 	$(BIN)/python -m experiments.mobilenetv2_accuracy $(ARGS)

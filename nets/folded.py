@@ -47,7 +47,7 @@ class FoldedNet:
         )
         return FoldedNet(architecture, weights, caps)
 
-    def scaled(self, stream: Stream, factors: np.ndarray) -> FoldedNet:
+    def scaled(self, stream: Stream, factors: np.ndarray | np.floating) -> FoldedNet:
         """The same function, the stream's channels times positive factors (one, or one each)."""
         weights, caps = list(self.weights), list(self.caps)
         layers = self.architecture.layers

@@ -66,6 +66,8 @@ SETTINGS = {
     )
 }
 
+METHOD = 1  # of quantization; a file made by another is made again
+
 # What 8 bits do not need, and what fewer do: pictures and steps of every block's reconstruction.
 RECIPES = {
     name: Recipe() if s.weights == 8 else Recipe(steps=120, pool=192)
@@ -80,7 +82,7 @@ def kept_mobilenet(setting: Setting, recipe: Recipe, say: Say = lambda text: Non
       CheckpointError, DataError: weights or photographs are missing or altered.
     """
     meta = {
-        "weights": SHA256, "setting": dataclasses.asdict(setting),
+        "weights": SHA256, "method": METHOD, "setting": dataclasses.asdict(setting),
         "recipe": dataclasses.asdict(recipe), "classes": class_names(),
     }  # fmt: skip
     key = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:12]

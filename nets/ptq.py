@@ -44,7 +44,7 @@ class Recipe:
     pool: int = 256
     steps: int = 0
     batch: int = 16
-    rate: float = 0.03
+    rate: float = 0.01
     seed: int = 0
 
 
@@ -233,16 +233,17 @@ def reconstruct(
         inputs = {name: ours[name] for name in _outside(block)}
         aim = _float_block(net, block, indices, theirs)
         state = nnx.state(nnx.List([student.layers[i] for i in indices]))
-        before = after = 0.0
+        errors = []
         moments = _OPTIMIZER.init(state)
         for t in range(recipe.steps):
             pick = np.sort(rng.choice(len(x), min(recipe.batch, len(x)), replace=False))
             part = {n: Scaled(v.integers[pick], v.scale) for n, v in inputs.items()}
             rate = recipe.rate * 0.5 * (1 + np.cos(np.pi * t / recipe.steps))
             state, moments, error = step(state, moments, part, aim[pick], jnp.float32(rate))
-            before = before or float(error)
-            after = float(error)
+            errors.append(float(error))
         _put(student, indices, state)
+        few = -(-recipe.steps // 10)  # batches differ: the means of the first and the last tenth
+        before, after = np.mean(errors[:few]), np.mean(errors[-few:])
         say(f"{_block(block[0])}: error {before:.4f} to {after:.4f}")
         ours = _kept(ours, net.architecture, block)
         theirs = _kept(theirs, net.architecture, block)
@@ -316,8 +317,8 @@ def _compiled(student: QuantNet, block: tuple[Layer, ...]):
 
 def _moved(state, updates, rate):
     """Weights by `rate` of their last bit, biases by as much of the output's; scales stay."""
-    moved = nnx.to_pure_dict(state)
-    by = nnx.to_pure_dict(updates)
+    moved: Any = nnx.to_pure_dict(state)
+    by: Any = nnx.to_pure_dict(updates)
     for i, layer in moved.items():
         units = {"kernel": layer["weight_scale"], "bias": layer["out_scale"]}
         for name, scale in units.items():
@@ -327,8 +328,8 @@ def _moved(state, updates, rate):
 
 
 def _put(student: QuantNet, indices: list[int], state) -> None:
-    tree: Any = nnx.to_pure_dict(state)
-    for place, values in tree.items():
+    found: Any = nnx.to_pure_dict(state)
+    for place, values in found.items():
         layer = student.layers[indices[place]]
         layer.kernel[...], layer.bias[...] = values["kernel"], values["bias"]
 

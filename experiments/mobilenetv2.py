@@ -218,7 +218,7 @@ def report(tree: dict) -> str:
     known = [a for a in answers if a["right"] is not None]
     if known and not untrained:
         right = sum(a["right"] for a in known)
-        text += f"Labelled as their photographers were asked: {right} of {len(known)}.\n\n"
+        text += f"Likeliest class = label: {right} of {len(known)}.\n\n"
     title = "likeliest (untrained)" if untrained else "likeliest, the server learning nothing"
     rows = [
         {"picture": a["picture"], **({"label": a["label"] or ""} if known else {}),

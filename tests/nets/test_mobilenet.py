@@ -14,12 +14,14 @@ from nets.export import export
 from nets.fold import fold_batch_norm
 from nets.folded import FoldedNet, levels, streams
 from nets.mobilenet import float_net, read_mobilenet
+from nets.mobilenet_quantized import SETTINGS
 from nets.pretrain import FloatRecipe, float_task
 from nets.ptq import Recipe, fit, quantized, ranged, reconstruct
 from nets.public import import_public
 from nets.quantized import QuantNet, Widths
+from nets.untrained import UNTRAINED, kept_untrained
 from pqjax.errors import CheckpointError, DataError
-from pqjax.graph import Conv, reference
+from pqjax.graph import Conv, load_model, reference
 
 STAGES = ((1, 4, 1, 1), (2, 6, 2, 2), (3, 8, 1, 1))
 TINY = mobilenet_v2("tiny", side=32, classes=5, stages=STAGES, ends=(4, 12))
@@ -363,3 +365,15 @@ def test_the_imported_network_knows_imagenet():
     answers = net.logits(integer_input(images)).argmax(1)
 
     assert (answers == labels).mean() > 0.81
+
+
+@pytest.mark.slow
+def test_without_weights_an_untrained_network_is_made_once(pixels, tmp_path):
+    setting = SETTINGS["W8A8"]
+    text = f"{','.join(map(str, setting.widths(TINY_SAME).weights))}/A{setting.activations}"
+
+    path = kept_untrained(TINY_SAME, text, pixels, 2, tmp_path, setting.name)
+
+    graph, weights, meta = load_model(path)
+    assert path.name == "tiny_same_w8a8_seed2.npz" and meta["weights"] == UNTRAINED
+    assert (np.asarray(reference(graph, weights, integer_input(pixels))).std(0) > 0).all()

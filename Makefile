@@ -20,11 +20,12 @@ exp-pareto: $(READY)
 $(NETWORKS) $(TRAININGS): exp-%: $(READY)
 	$(BIN)/python -m experiments.$* $(ARGS)
 
-# IMAGE=path asks about a picture of yours; QUICK=1 runs one block of each stage.
+# IMAGE=path asks about a picture of yours; QUICK=1 runs one block of each stage; LABELLED=n asks about n
+# labelled photographs of PQJAX_DATA.
 exp-resnet50: $(READY)
-	IMAGE="$(IMAGE)" QUICK="$(QUICK)" $(BIN)/python -m experiments.resnet50 $(ARGS)
+	IMAGE="$(IMAGE)" LABELLED="$(LABELLED)" QUICK="$(QUICK)" $(BIN)/python -m experiments.resnet50 $(ARGS)
 
-# IMAGE and QUICK as above; LABELLED=n asks about n labelled photographs. Google's weights if PQJAX_DATA is set.
+# The same options; Google's weights if PQJAX_DATA is set.
 exp-mobilenetv2: $(READY)
 	IMAGE="$(IMAGE)" LABELLED="$(LABELLED)" QUICK="$(QUICK)" $(BIN)/python -m experiments.mobilenetv2 $(ARGS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import pathlib
 import sys
 import tarfile
 import urllib.error
@@ -13,9 +14,11 @@ import urllib.request
 import numpy as np
 
 from nets.data import load_cifar
+from nets.photographs import SIDE, TEST, load_photographs
 from pqjax.engine.process import cache_folder
 from pqjax.errors import DataError
-from pqjax.pictures import fit_picture
+from pqjax.graph import Graph
+from pqjax.pictures import fit_picture, picture_input, read_picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,3 +112,36 @@ def photographs(size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
 
     pictures = [fit_picture(getattr(data, name)(), size) for name in _PHOTOGRAPHS]
     return np.stack(pictures), list(_PHOTOGRAPHS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+    """What is asked: integer inputs, the pictures' names, and labels where they are known."""
+
+    inputs: np.ndarray
+    names: list[str]
+    labels: list[int | None]
+
+
+def questions(graph: Graph, image: pathlib.Path | None, labelled: int, count: int) -> Questions:
+    """What an experiment's options ask for.
+
+    Args:
+      graph: whose input the pictures become; 224x224 unless it is a picture of one's own.
+      image: a picture of one's own, or None.
+      labelled: so many labelled photographs of PQJAX_DATA, evenly spaced; 0 for none.
+      count: else so many of scikit-image's.
+    """
+    if image is not None:
+        x = picture_input(graph, read_picture(image))[None]
+        return Questions(x, [image.name], [None])
+    if labelled:
+        images, labels = load_photographs(TEST)
+        if labelled > len(images):
+            raise DataError(f"{TEST} holds {len(images)} photographs, got LABELLED={labelled}")
+        pick = np.linspace(0, len(images) - 1, labelled).astype(int)
+        x = np.stack([picture_input(graph, images[i]) for i in pick])
+        return Questions(x, [f"{TEST} {i}" for i in pick], [int(labels[i]) for i in pick])
+    images, names = photographs((SIDE, SIDE))
+    x = np.stack([picture_input(graph, p) for p in images[:count]])
+    return Questions(x, names[:count], [None] * count)

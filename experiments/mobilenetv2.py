@@ -22,20 +22,17 @@ import numpy as np
 
 from experiments import timeline
 from experiments.command import parser, run
-from experiments.images import photographs
+from experiments.images import photographs, questions
 from experiments.record import published, table
 from experiments.resnet50 import LINK, QUOTED, block_of, check_machine, checked, row_of
 from nets.architecture import MOBILENETV2
 from nets.mobilenet import SHA256
 from nets.mobilenet_quantized import RECIPES, SETTINGS, kept_mobilenet
-from nets.photographs import TEST, load_photographs
 from nets.quantized import Widths
 from nets.untrained import UNTRAINED, kept_untrained
 from pqjax import load_model, plan
 from pqjax.engine.process import cache_folder, settle
-from pqjax.errors import DataError
 from pqjax.graph import every_value, save_model
-from pqjax.pictures import picture_input, read_picture
 
 SEED = 2
 PROTOCOLS = ("pqjax", "privquant")
@@ -45,15 +42,6 @@ TOP = 10
 COLUMN = 2  # of the published end-to-end table
 QUICK_BLOCKS = ("s1b1", "s3b2", "s5b2", "s7b1")  # with and without a sum, at four sizes
 SIDE = (224, 224)
-
-
-@dataclasses.dataclass(frozen=True)
-class Questions:
-    """What is asked: integer inputs, the pictures' names, and labels where they are known."""
-
-    inputs: np.ndarray
-    names: list[str]
-    labels: list[int | None]
 
 
 def model_file(setting: str) -> tuple[pathlib.Path, str]:
@@ -71,23 +59,6 @@ def model_file(setting: str) -> tuple[pathlib.Path, str]:
     parsed = Widths.parse(text, MOBILENETV2)
     label = re.sub(r"[^\w]+", "-", bits.name).lower()
     return kept_untrained(MOBILENETV2, parsed, label, images, SEED, cache_folder()), UNTRAINED
-
-
-def questions(graph, image: pathlib.Path | None, labelled: int, count: int) -> Questions:
-    """What the options ask for."""
-    if image is not None:
-        x = picture_input(graph, read_picture(image))[None]
-        return Questions(x, [image.name], [None])
-    if labelled:
-        images, labels = load_photographs(TEST)
-        if labelled > len(images):
-            raise DataError(f"{TEST} holds {len(images)} photographs, got LABELLED={labelled}")
-        pick = np.linspace(0, len(images) - 1, labelled).astype(int)
-        x = np.stack([picture_input(graph, images[i]) for i in pick])
-        return Questions(x, [f"{TEST} {i}" for i in pick], [int(labels[i]) for i in pick])
-    images, names = photographs(SIDE)
-    x = np.stack([picture_input(graph, p) for p in images[:count]])
-    return Questions(x, names[:count], [None] * count)
 
 
 def likeliest(outputs: np.ndarray, classes: list[str] | None) -> list[list[str]]:

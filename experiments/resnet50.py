@@ -1,6 +1,7 @@
 """`make exp-resnet50`: private ResNet50 on 224x224 photographs, two processes.
 
     IMAGE=path   asks about a picture of yours (default: photographs that scikit-image carries)
+    LABELLED=n   asks about n labelled photographs of PQJAX_DATA
     QUICK=1      one block of each stage between two processes, the rest predicted: a first answer
 
 There are no ImageNet weights here: the network is random weights from a seed, quantized like any other,
@@ -20,7 +21,7 @@ import numpy as np
 
 from experiments import timeline
 from experiments.command import parser, run
-from experiments.images import photographs
+from experiments.images import photographs, questions
 from experiments.record import published, table
 from experiments.two_processes import Run, differences, phase_bytes, run_two_processes
 from nets.architecture import RESNET50
@@ -30,7 +31,6 @@ from pqjax import Link, load_model, plan, reference
 from pqjax.engine.process import cache_folder
 from pqjax.errors import DataError, PqjaxError
 from pqjax.graph import Graph, Input, every_value, save_model, wrap_rates
-from pqjax.pictures import picture_input, read_picture
 from pqjax.planner import Plan
 
 SEED = 50
@@ -93,15 +93,6 @@ def model_file() -> pathlib.Path:
     """The network's file, made from the seed on the first run."""
     images, _ = photographs((224, 224))
     return kept_untrained(RESNET50, widths(), LABEL, images, SEED, cache_folder())
-
-
-def questions(image: pathlib.Path | None, count: int) -> tuple[np.ndarray, list[str]]:
-    """Integer inputs and the names of the pictures they are of."""
-    graph = load_model(model_file())[0]
-    if image is not None:
-        return picture_input(graph, read_picture(image))[None], [image.name]
-    images, names = photographs((224, 224))
-    return np.stack([picture_input(graph, p) for p in images[:count]]), names[:count]
 
 
 def overflow(inputs: np.ndarray) -> float:
@@ -225,10 +216,11 @@ def _short(value: object) -> object:
 def compute(args: argparse.Namespace) -> dict:
     """What was asked for."""
     check_machine()
-    inputs, names = questions(args.image, args.images)
+    asked = questions(load_model(model_file())[0], args.image, args.labelled, args.images)
+    inputs = asked.inputs
     config = {
-        "seed": SEED, "widths": widths_text(), "weights": UNTRAINED, "pictures": names,
-        "quick": args.quick, "link": str(LINK), "most_overflow": overflow(inputs),
+        "seed": SEED, "widths": widths_text(), "weights": UNTRAINED, "pictures": asked.names,
+        "labels": asked.labels, "quick": args.quick, "link": str(LINK), "most_overflow": overflow(inputs),
     }  # fmt: skip
     found = compute_quick(inputs) if args.quick else compute_full(inputs, args.protocols)
     return {"config": config, **found}
@@ -278,8 +270,11 @@ def _full(tree: dict) -> str:
          "200 Mbit/s s (predicted)": r["wan_predicted_s"],
          "MiB server, client": f"{r['server_MiB']:.0f}, {r['client_MiB']:.0f}"} for r in tree["runs"]
     ]  # fmt: skip
+    labels = [label for label in tree["config"].get("labels", []) if label is not None]
+    right = sum(a == b for a, b in zip(tree["runs"][0]["predictions"], labels, strict=False))
     text = (
         table(shown, list(shown[0]))
+        + (f"\n\nAs labelled: {right} of {len(labels)}, by chance." if labels else "")
         + "\n\nEvery answer equals the integer reference bit for bit; bits and flows of every layer "
         "equal the prediction at both parties.\n\n" + _quoted()
     )
@@ -312,6 +307,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="a picture of yours",
     )  # fmt: skip
     options.add_argument("--images", type=int, default=1, help="photographs to ask about")
+    labelled = int(os.environ.get("LABELLED") or 0)
+    options.add_argument("--labelled", type=int, default=labelled,
+                         help="labelled photographs of PQJAX_DATA instead")  # fmt: skip
     options.add_argument("--protocols", nargs="*", default=list(PROTOCOLS))
     options.add_argument(
         "--quick", action="store_true", default=os.environ.get("QUICK", "0") not in ("", "0"),

@@ -220,7 +220,8 @@ def compute(args: argparse.Namespace) -> dict:
     inputs = asked.inputs
     config = {
         "seed": SEED, "widths": widths_text(), "weights": UNTRAINED, "pictures": asked.names,
-        "labels": asked.labels, "quick": args.quick, "link": str(LINK), "most_overflow": overflow(inputs),
+        "labels": asked.labels, "quick": args.quick, "link": str(LINK),
+        "most_overflow": overflow(inputs),
     }  # fmt: skip
     found = compute_quick(inputs) if args.quick else compute_full(inputs, args.protocols)
     return {"config": config, **found}

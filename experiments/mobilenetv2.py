@@ -16,30 +16,35 @@ import os
 import pathlib
 import re
 import sys
-import tempfile
 
 import numpy as np
 
 from experiments import timeline
 from experiments.command import parser, run
 from experiments.images import photographs, questions
-from experiments.record import published, table
-from experiments.resnet50 import LINK, QUOTED, block_of, check_machine, checked, row_of
+from experiments.record import table
+from experiments.resnet50 import (
+    LINK,
+    check_machine,
+    checked,
+    compute_quick,
+    picture_options,
+    quick_report,
+    quoted,
+    row_of,
+)
 from nets.architecture import MOBILENETV2
 from nets.mobilenet import SHA256
 from nets.mobilenet_quantized import RECIPES, SETTINGS, kept_mobilenet
 from nets.quantized import Widths
 from nets.untrained import UNTRAINED, kept_untrained
-from pqjax import load_model, plan
+from pqjax import load_model
 from pqjax.engine.process import cache_folder, settle
-from pqjax.graph import every_value, save_model
 
 SEED = 2
 PROTOCOLS = ("pqjax", "privquant")
 TRAINED = "Google's 8-bit weights, quantized again"
-PUBLISHED_AS = "CoPriv"  # the published system that runs MobileNetV2
 TOP = 10
-COLUMN = 2  # of the published end-to-end table
 QUICK_BLOCKS = ("s1b1", "s3b2", "s5b2", "s7b1")  # with and without a sum, at four sizes
 SIDE = (224, 224)
 
@@ -85,7 +90,7 @@ def compute(args: argparse.Namespace) -> dict:
         "link": str(LINK), "quick": args.quick,
     }  # fmt: skip
     if args.quick:
-        return {"config": config, **compute_quick(path, asked.inputs[:1], args.protocols)}
+        return {"config": config, **compute_quick(path, asked.inputs, args.protocols, QUICK_BLOCKS)}
     runs, traces, answers = [], {}, []
     for protocol in args.protocols:
         # Every answer is checked with the first preset; the others are for their costs.
@@ -93,15 +98,7 @@ def compute(args: argparse.Namespace) -> dict:
         print(f"MobileNetV2 with {protocol} ...", file=sys.stderr, flush=True)
         made, got = checked(path, protocol, inputs)
         runs.append({**row_of(made, got, protocol), "images": len(inputs)})
-        sides = {"server": got.server["trace"], "client": got.client["trace"]}
-        name = f"mobilenetv2_{protocol}"
-        first = {side: entries[: len(made.schedule)] for side, entries in sides.items()}
-        timeline.write_trace(name, first)
-        keys = ("phase", "layer", "sent_bytes", "received_bytes", "seconds", "wait_seconds",
-                "send_seconds")  # fmt: skip
-        traces[protocol] = {
-            side: [{key: entry[key] for key in keys} for entry in first[side]] for side in first
-        }
+        traces[protocol] = timeline.kept(f"mobilenetv2_{protocol}", made, got)
         if not answers:
             tops = likeliest(got.outputs, classes)
             for picture, label, y, names in zip(
@@ -118,56 +115,15 @@ def compute(args: argparse.Namespace) -> dict:
     return {"config": config, "runs": runs, "answers": answers, "traces": traces}
 
 
-def compute_quick(path: pathlib.Path, inputs: np.ndarray, protocols: list[str]) -> dict:
-    """Blocks between two processes on the values that reach them; the whole by the cost model."""
-    graph, weights, _ = load_model(path)
-    values = every_value(graph, weights, inputs)
-    runs, whole = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for protocol in protocols:
-            for name in QUICK_BLOCKS:
-                small, kept, x = block_of(graph, weights, values, name)
-                file = pathlib.Path(folder) / f"{name}.npz"
-                save_model(file, small, kept)
-                print(f"{name} with {protocol} ...", file=sys.stderr, flush=True)
-                block, got = checked(file, protocol, x[None])
-                runs.append({"block": name, **row_of(block, got, protocol)})
-            made = plan(graph, protocol)
-            cost = made.cost("offline") + made.cost("online")
-            whole.append({"protocol": protocol, "GiB": made.cost().bits / 8 / 2**30,
-                          "flows": cost.flows,
-                          "wan_predicted_s": LINK.seconds(*cost.sent, cost.flows)})  # fmt: skip
-    return {"runs": runs, "whole": whole}
-
-
-def _quick(tree: dict) -> str:
-    config = tree["config"]
-    blocks = [
-        {"block": r["block"], "protocol": r["protocol"], "GiB": r["GiB"], "flows": r["flows"],
-         "loopback s": r["loopback_s"], "of it online": r["online_s"]} for r in tree["runs"]
-    ]  # fmt: skip
-    whole = [
-        {"protocol": r["protocol"], "GiB (predicted)": r["GiB"], "flows (predicted)": r["flows"],
-         "200 Mbit/s s (predicted)": r["wan_predicted_s"]} for r in tree["whole"]
-    ]  # fmt: skip
-    return (
-        "# MobileNetV2, 224x224: some blocks in two processes\n\n"
-        f"**{config['weights']}**, {config['setting']['name']}; picture: {config['pictures'][0]}. "
-        "QUICK: these blocks were run between two processes, on the values that reach them; equal to "
-        "the reference, bits and flows as predicted:\n\n"
-        + table(blocks, list(blocks[0]))
-        + "\n\nThe whole network, by the cost model, which is exact:\n\n"
-        + table(whole, list(whole[0]))
-        + "\n\n"
-        + _quoted()
-    )
-
-
 def report(tree: dict) -> str:
     """Tables, the answers by name, published rows, and the profile."""
     config = tree["config"]
     if config["quick"]:
-        return _quick(tree)
+        return (
+            "# MobileNetV2, 224x224: some blocks in two processes\n\n"
+            f"**{config['weights']}**, {config['setting']['name']}; picture: "
+            f"{config['pictures'][0]}.\n\n" + quick_report(tree)
+        )
     answers, untrained = tree["answers"], config["weights"] == UNTRAINED
     means = ": the predictions mean nothing; bits, flows and seconds are those of any weights"
     shown = [
@@ -195,47 +151,23 @@ def report(tree: dict) -> str:
         {"picture": a["picture"], **({"label": a["label"] or ""} if known else {}),
          title: "; ".join(a["likeliest"])} for a in answers
     ]  # fmt: skip
-    text += table(rows, list(rows[0])) + "\n\n" + _quoted()
+    text += table(rows, list(rows[0])) + "\n\n" + quoted()
     for protocol, sides in tree["traces"].items():
-        text += f"\n## Profile, {protocol}\n\nThe ten layers that took longest:\n\n"
-        text += timeline.top_ten(sides) + "\n\n"
-        name = f"mobilenetv2_{protocol}"
-        text += timeline.picture(name, f"MobileNetV2, {protocol}", sides)
-        text += f"\nTime line for Chrome or Perfetto: `{name}.trace.json`.\n"
+        text += timeline.profile(f"mobilenetv2_{protocol}", f"MobileNetV2, {protocol}", sides)
     return text
-
-
-def _quoted() -> str:
-    rows = []
-    for row in published("table11")["rows"]:
-        gigabytes = row["gigabytes"][COLUMN]
-        if row["name"] in QUOTED and gigabytes is not None:
-            network = "MobileNetV2" if row["name"] == PUBLISHED_AS else "ResNet50"
-            rows.append({"system (quoted)": row["name"], "network": network, "GB": gigabytes,
-                         "200 Mbit/s s": row["seconds"][COLUMN]})  # fmt: skip
-    return f"{published('source')}, table 11, ImageNet:\n\n" + table(rows, list(rows[0])) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Writes `results/mobilenetv2.json`, `.md`, traces and pictures."""
     options = parser("exp-mobilenetv2", __doc__)
-    image = os.environ.get("IMAGE")
-    options.add_argument(
-        "--image", type=pathlib.Path, default=pathlib.Path(image) if image else None,
-        help="a picture of yours",
-    )  # fmt: skip
-    options.add_argument(
-        "--labelled", type=int, default=int(os.environ.get("LABELLED") or 0),
-        help="labelled photographs to ask about",
-    )  # fmt: skip
-    options.add_argument("--images", type=int, default=1, help="of scikit-image's photographs")
-    options.add_argument("--protocols", nargs="*", default=list(PROTOCOLS))
-    options.add_argument(
-        "--quick", action="store_true", default=os.environ.get("QUICK", "0") not in ("", "0"),
-        help="a few blocks, the rest predicted",
-    )  # fmt: skip
+    picture_options(options)
     options.add_argument("--setting", default="W8A8", choices=list(SETTINGS), help="bits")
-    return run(options, compute, report, arguments)
+    return run(options, compute, report, arguments, result_name)
+
+
+def result_name(args: argparse.Namespace) -> str:
+    """A quick answer does not replace a full one."""
+    return "mobilenetv2_quick" if args.quick else "mobilenetv2"
 
 
 if __name__ == "__main__":

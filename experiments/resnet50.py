@@ -43,6 +43,7 @@ NEEDED_BYTES = 4 << 30  # both processes, and the reference that checks them
 NEEDED_DISK = 1 << 28
 QUICK_BLOCKS = ("s1b2", "s2b2", "s3b2", "s4b2")
 QUOTED = ("CrypTFlow2", "SiRNN", "COINN", "CoPriv", "PrivQuant")
+ON_MOBILENET = "CoPriv"
 COLUMN = 2  # of the published end-to-end table
 
 
@@ -154,21 +155,23 @@ def block_of(graph: Graph, weights: dict, values: dict, name: str):
     return small, kept, values[outer][0]
 
 
-def compute_quick(inputs: np.ndarray) -> dict:
-    """One block of each stage between two processes; the whole network by the cost model."""
-    graph, weights, _ = load_model(model_file())
+def compute_quick(
+    path: pathlib.Path, inputs: np.ndarray, protocols: list[str], blocks: tuple[str, ...]
+) -> dict:
+    """Some blocks between two processes; the whole network by the cost model."""
+    graph, weights, _ = load_model(path)
     values = every_value(graph, weights, inputs[:1])
     runs, whole = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for protocol in PROTOCOLS:
+        for protocol in protocols:
             made = plan(graph, protocol)
             bits = seconds = 0.0
-            for name in QUICK_BLOCKS:
+            for name in blocks:
                 small, kept, x = block_of(graph, weights, values, name)
-                path = pathlib.Path(folder) / f"{name}.npz"
-                save_model(path, small, kept)
+                file = pathlib.Path(folder) / f"{name}.npz"
+                save_model(file, small, kept)
                 print(f"{name} with {protocol} ...", file=sys.stderr, flush=True)
-                block, got = checked(path, protocol, x[None])
+                block, got = checked(file, protocol, x[None])
                 runs.append({"block": name, **row_of(block, got, protocol)})
                 bits += block.cost().bits
                 seconds += runs[-1]["loopback_s"]
@@ -193,24 +196,8 @@ def compute_full(inputs: np.ndarray, protocols: list[str]) -> dict:
         print(f"ResNet50 with {protocol} ...", file=sys.stderr, flush=True)
         made, got = checked(path, protocol, inputs)
         runs.append({**row_of(made, got, protocol), "predictions": got.outputs.argmax(1).tolist()})
-        sides = {"server": got.server["trace"], "client": got.client["trace"]}
-        timeline.write_trace(f"resnet50_{protocol}", sides)
-        keys = ("phase", "layer", "sent_bytes", "received_bytes", "seconds", "wait_seconds",
-                "send_seconds")  # fmt: skip
-        kinds = {step.node.name: step.node.kind for step in made.steps}
-        traces[protocol] = {
-            side: [
-                {key: _short(entry[key]) for key in keys} | {"kind": kinds.get(entry["layer"], "")}
-                for entry in sides[side]
-            ]
-            for side in sides
-        }
+        traces[protocol] = timeline.kept(f"resnet50_{protocol}", made, got)
     return {"runs": runs, "traces": traces}
-
-
-def _short(value: object) -> object:
-    """Seconds to the microsecond."""
-    return round(value, 6) if isinstance(value, float) else value
 
 
 def compute(args: argparse.Namespace) -> dict:
@@ -223,7 +210,10 @@ def compute(args: argparse.Namespace) -> dict:
         "labels": asked.labels, "quick": args.quick, "link": str(LINK),
         "most_overflow": overflow(inputs),
     }  # fmt: skip
-    found = compute_quick(inputs) if args.quick else compute_full(inputs, args.protocols)
+    if args.quick:
+        found = compute_quick(model_file(), inputs, args.protocols, QUICK_BLOCKS)
+    else:
+        found = compute_full(inputs, args.protocols)
     return {"config": config, **found}
 
 
@@ -237,10 +227,11 @@ def report(tree: dict) -> str:
         f"requantization fits into its format, at most {100 * config['most_overflow']:.2g} % are "
         f"clamped (worst layer, these pictures). Pictures: {', '.join(config['pictures'])}.\n\n"
     )
-    return head + (_quick(tree) if config["quick"] else _full(tree))
+    return head + (quick_report(tree) if config["quick"] else _full(tree))
 
 
-def _quick(tree: dict) -> str:
+def quick_report(tree: dict) -> str:
+    """Tables of `compute_quick`'s result, and the published rows."""
     measured = [
         {"block": r["block"], "protocol": r["protocol"], "GiB": r["GiB"], "flows": r["flows"],
          "loopback s": r["loopback_s"],
@@ -252,14 +243,14 @@ def _quick(tree: dict) -> str:
          "200 Mbit/s s (predicted)": r["wan_predicted_s"]} for r in tree["whole"]
     ]  # fmt: skip
     return (
-        "QUICK: one block of each stage was run between two processes, on the values that reach it; "
+        "QUICK: these blocks were run between two processes, on the values that reach them; "
         "equal to the reference, bits and flows as predicted:\n\n"
         + table(measured, list(measured[0]))
         + "\n\nThe whole network: bits and flows by the cost model, which is exact; loopback seconds "
         "are those of the blocks above, scaled by bits:\n\n"
         + table(whole, list(whole[0]))
         + "\n\n"
-        + _quoted()
+        + quoted()
     )
 
 
@@ -277,31 +268,34 @@ def _full(tree: dict) -> str:
         table(shown, list(shown[0]))
         + (f"\n\nAs labelled: {right} of {len(labels)}, by chance." if labels else "")
         + "\n\nEvery answer equals the integer reference bit for bit; bits and flows of every layer "
-        "equal the prediction at both parties.\n\n" + _quoted()
+        "equal the prediction at both parties.\n\n" + quoted()
     )
     for protocol, sides in tree["traces"].items():
-        text += f"\n## Profile, {protocol}\n\nBy kind of step:\n\n{timeline.by_kind(sides)}\n\n"
-        text += "The ten layers that took longest:\n\n"
-        text += timeline.top_ten(sides) + "\n\n"
-        name = f"resnet50_{protocol}"
-        text += timeline.picture(name, f"ResNet50, {protocol}", sides)
-        text += f"\nTime line for Chrome or Perfetto: `{name}.trace.json`.\n"
+        text += timeline.profile(f"resnet50_{protocol}", f"ResNet50, {protocol}", sides)
     return text
 
 
-def _quoted() -> str:
+def quoted() -> str:
+    """The published ImageNet rows, and the network that each is of."""
     rows = []
     for row in published("table11")["rows"]:
         gigabytes = row["gigabytes"][COLUMN]
         if row["name"] in QUOTED and gigabytes is not None:
-            rows.append({"system (quoted)": row["name"], "GB": gigabytes,
+            network = "MobileNetV2" if row["name"] == ON_MOBILENET else "ResNet50"
+            rows.append({"system (quoted)": row["name"], "network": network, "GB": gigabytes,
                          "200 Mbit/s s": row["seconds"][COLUMN]})  # fmt: skip
-    return f"{published('source')}, table 11:\n\n" + table(rows, list(rows[0])) + "\n"
+    return f"{published('source')}, table 11, ImageNet:\n\n" + table(rows, list(rows[0])) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Writes `results/resnet50.json`, `.md`, traces and pictures; QUICK runs `resnet50_quick`."""
     options = parser("exp-resnet50", __doc__)
+    picture_options(options)
+    return run(options, compute, report, arguments, result_name)
+
+
+def picture_options(options: argparse.ArgumentParser) -> None:
+    """What is asked about, and how; the environment's IMAGE, LABELLED and QUICK where not given."""
     image = os.environ.get("IMAGE")
     options.add_argument(
         "--image", type=pathlib.Path, default=pathlib.Path(image) if image else None,
@@ -316,7 +310,6 @@ def main(arguments: list[str] | None = None) -> int:
         "--quick", action="store_true", default=os.environ.get("QUICK", "0") not in ("", "0"),
         help="one block of each stage, the rest predicted",
     )  # fmt: skip
-    return run(options, compute, report, arguments, result_name)
 
 
 def result_name(args: argparse.Namespace) -> str:

@@ -11,6 +11,8 @@ import pathlib
 
 from experiments.plots import save, stacked_bars
 from experiments.record import RESULTS, table
+from experiments.two_processes import Run
+from pqjax.planner import Plan
 
 PARTIES = ("server", "client")
 SHARES = ("computing", "sending", "waiting")
@@ -59,6 +61,58 @@ def write_trace(name: str, traces: dict[str, list[dict]]) -> pathlib.Path:
     path = RESULTS / f"{name}.trace.json"
     path.write_text(json.dumps(chrome_trace(traces), separators=(",", ":")) + "\n")
     return path
+
+
+_KEPT = (
+    "phase",
+    "layer",
+    "sent_bytes",
+    "received_bytes",
+    "seconds",
+    "wait_seconds",
+    "send_seconds",
+)
+
+
+def kept(name: str, made: Plan, run: Run) -> dict[str, list[dict]]:
+    """Writes the first inference's trace; what `profile` needs of it, for the result file.
+
+    Args:
+      name: of the trace's file.
+      made: the plan that was run.
+      run: one inference or more.
+    """
+    both = {"server": run.server["trace"], "client": run.client["trace"]}
+    first = {party: entries[: len(made.schedule)] for party, entries in both.items()}
+    write_trace(name, first)
+    kinds = {step.node.name: step.node.kind for step in made.steps}
+    return {
+        party: [
+            {key: _short(entry[key]) for key in _KEPT} | {"kind": kinds.get(entry["layer"], "")}
+            for entry in entries
+        ]
+        for party, entries in first.items()
+    }
+
+
+def _short(value: object) -> object:
+    """Seconds to the microsecond."""
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def profile(name: str, title: str, traces: dict[str, list[dict]]) -> str:
+    """A chapter of a report: seconds by kind of step, the longest layers, the picture.
+
+    Args:
+      name: of the picture's and the trace's files.
+      title: network and protocol.
+      traces: what `kept` returned.
+    """
+    return (
+        f"\n## Profile, {title}\n\nBy kind of step:\n\n{by_kind(traces)}\n\n"
+        f"The ten layers that took longest:\n\n{top_ten(traces)}\n\n{picture(name, title, traces)}"
+        f"\nTime line for Chrome or Perfetto: `{name}.trace.json`.\n"
+    )
 
 
 def group_of(layer: str) -> str:

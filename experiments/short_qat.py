@@ -25,33 +25,38 @@ from pqjax.errors import DataError, PqjaxError
 ROOT = pathlib.Path(__file__).parents[1]
 CHECKPOINTS = ROOT / "nets" / "checkpoints"
 RUNS = ROOT / "runs" / "short"
-RECIPE = (
-    "--epochs 1 --part 0.2 --batch 64 --seed 2 --rate 0.01 --erase 0 --evaluate-every 0 --brief"
-)
+RECIPE = "--epochs 1 --batch 64 --seed 2 --rate 0.01 --erase 0 --evaluate-every 0 --brief"
+PART = 0.2  # of an epoch
 PRESETS = ("privquant", "pqjax", "sirnn", "sirnn-choice1")
 
 
 @dataclasses.dataclass(frozen=True)
 class Short:
-    """A network in some widths, as `nets.train --bits` reads them."""
+    """A network in some widths, as `nets.train --bits` reads them, trained on a part of an epoch."""
 
     net: str
     bits: str
+    part: float = PART
 
     @property
     def name(self) -> str:
         """Of its folder and its file."""
         return f"{self.net}_{self.bits.lower().replace(',', '').replace('/', '')}"
 
+    @property
+    def folder(self) -> str:
+        """Of its run."""
+        return self.name if self.part == PART else f"{self.name}_part{self.part:g}"
+
     def command(self, folder: pathlib.Path | str) -> list[str]:
         """What trains it, after `python`."""
-        given = f"-m nets.train qat --net {self.net} --bits {self.bits} {RECIPE}".split()
+        given = f"-m nets.train qat --net {self.net} --bits {self.bits} {recipe(self.part)}".split()
         teacher = f"nets/checkpoints/{self.net}_float.npz"
-        return [*given, "--float", teacher, "--out", str(pathlib.Path(folder) / self.name)]
+        return [*given, "--float", teacher, "--out", str(pathlib.Path(folder) / self.folder)]
 
     def file(self, folder: pathlib.Path) -> pathlib.Path:
         """The finished network."""
-        return folder / self.name / f"{self.name}.npz"
+        return folder / self.folder / f"{self.name}.npz"
 
 
 def train(short: Short, folder: pathlib.Path) -> None:
@@ -121,10 +126,15 @@ def float_top1(net: str) -> float:
     )
 
 
-def recipe_text() -> str:
+def recipe(part: float) -> str:
+    """The options of `nets.train qat` that all share."""
+    return f"{RECIPE} --part {part:g}"
+
+
+def recipe_text(part: float = PART) -> str:
     """The training of all of them, for captions."""
     return (
-        f"every network trained by itself from the float one with `{RECIPE}` (Adam, distilled from the "
-        "float network), calibrated on 256 training images; top-1 over all test images by the integer "
-        "reference, one image run between two parties"
+        f"every network trained by itself from the float one with `{recipe(part)}` (Adam, distilled "
+        "from the float network), calibrated on 256 training images; top-1 over all test images by the "
+        "integer reference, one image run between two parties"
     )

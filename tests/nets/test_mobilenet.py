@@ -171,7 +171,8 @@ def test_reconstruction_brings_blocks_nearer(pixels):
 
     assert len(said) == 6  # conv1, four blocks, last
     errors = [[float(w) for w in line.split()[2::2]] for line in said]
-    assert sum(after < before for before, after in errors) >= 4, said
+    assert all(after <= before for before, after in errors), said
+    assert sum(after < before for before, after in errors) >= 3, said
     graph, weights = export(student)
     np.testing.assert_array_equal(student.accumulate(x)[0], reference(graph, weights, x))
 
@@ -372,7 +373,7 @@ def test_without_weights_an_untrained_network_is_made_once(pixels, tmp_path):
     setting = SETTINGS["W8A8"]
     text = f"{','.join(map(str, setting.widths(TINY_SAME).weights))}/A{setting.activations}"
 
-    path = kept_untrained(TINY_SAME, text, pixels, 2, tmp_path, setting.name)
+    path = kept_untrained(TINY_SAME, Widths.parse(text, TINY_SAME), "w8a8", pixels, 2, tmp_path)
 
     graph, weights, meta = load_model(path)
     assert path.name == "tiny_same_w8a8_seed2.npz" and meta["weights"] == UNTRAINED

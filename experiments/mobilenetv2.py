@@ -35,7 +35,7 @@ from experiments.resnet50 import (
 )
 from nets.architecture import MOBILENETV2
 from nets.mobilenet import SHA256
-from nets.mobilenet_quantized import RECIPES, SETTINGS, kept_mobilenet
+from nets.mobilenet_quantized import RECIPE, SETTINGS, kept_mobilenet
 from nets.quantized import Widths
 from nets.untrained import UNTRAINED, kept_untrained
 from pqjax import load_model
@@ -56,7 +56,7 @@ def model_file(setting: str) -> tuple[pathlib.Path, str]:
         def say(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
-        return kept_mobilenet(SETTINGS[setting], RECIPES[setting], say), TRAINED
+        return kept_mobilenet(SETTINGS[setting], say), TRAINED
     images, _ = photographs(SIDE)
     bits = SETTINGS[setting]
     widths = [str(b) for b in bits.widths().weights]
@@ -84,7 +84,7 @@ def compute(args: argparse.Namespace) -> dict:
     classes = meta.get("classes")
     asked = questions(graph, args.image, args.labelled, args.images)
     config = {
-        "seed": SEED if weights == UNTRAINED else RECIPES[args.setting].seed,
+        "seed": SEED if weights == UNTRAINED else RECIPE.seed,
         "weights": weights, "source": SHA256 if weights == TRAINED else None,
         "setting": dataclasses.asdict(SETTINGS[args.setting]), "pictures": asked.names,
         "link": str(LINK), "quick": args.quick,

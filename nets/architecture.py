@@ -140,12 +140,17 @@ class Architecture:
     def residuals(self) -> frozenset[str]:
         """Layers whose tensors are added somewhere, straight or by a shortcut, or averaged."""
         made_by = {node.name: node for node in self.nodes}
-        found = {node.source for node in self.nodes if isinstance(node, Average)}
+        found = set(self.averaged)
         for layer in self.layers:
             if layer.plus is not None:
                 node = made_by[layer.plus]
                 found.add(node.source if isinstance(node, Shortcut) else node.name)
         return frozenset(found)
+
+    @property
+    def averaged(self) -> frozenset[str]:
+        """Layers whose tensors are averaged into what the FC reads."""
+        return frozenset(node.source for node in self.nodes if isinstance(node, Average))
 
     def only_reader(self, name: str) -> Layer | None:
         """The weight layer that alone reads a tensor, if it is read by nothing else."""

@@ -116,32 +116,6 @@ def streams(architecture: Architecture) -> list[Stream]:
     return [Stream(frozenset(each), frozenset(each & names)) for each in unique.values()]
 
 
-def levels(
-    net: FoldedNet, values: dict[str, jax.Array], stream: Stream, most: float = 64.0
-) -> np.ndarray:
-    """Factors, at least 1, for the quiet channels of a stream.
-
-    A channel is scaled up until its values reach the range of the largest channel, or its weights that
-    of the largest weights, whichever is first: nothing gets wider, and formats of one scale a tensor
-    serve more channels. Depthwise kernels, whose channels differ by two orders of magnitude, need it.
-    (After Nagel et al., arXiv 1906.04721, which looks at weights alone.)
-
-    Args:
-      net: as scaled so far.
-      values: tensors of some pictures before any scaling, see `FoldedNet.values`.
-      stream: whose channels.
-      most: the largest factor: a channel that never speaks keeps a small bias.
-    """
-    writers = [i for i, n in enumerate(net.architecture.layers) if n.name in stream.writers]
-    tops = [np.abs(np.asarray(values[n])).max((0, 1, 2)) for n in sorted(stream.writers)]
-    top = np.maximum(np.max(tops, axis=0), 1e-9)
-    room = top.max() / top
-    for i in writers:
-        weights = np.abs(net.weights[i][0]).max((0, 1, 2)) + 1e-9
-        room = np.minimum(room, weights.max() / weights)
-    return np.minimum(room, most).astype(np.float32)
-
-
 def _run(architecture, weights, caps, x) -> dict[str, jax.Array]:
     values = {INPUT: x.astype(jnp.float32) * 2.0**-INPUT_SCALE_BITS}
     at = 0

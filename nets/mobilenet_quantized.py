@@ -58,24 +58,19 @@ SETTINGS = {
     s.name: s
     for s in (
         Setting("W8A8", 8, 8, 8, 8),
-        Setting("W6A6", 6, 6, 8, 6),
-        Setting("W4A6", 4, 4, 8, 6),
-        Setting("W4A4", 4, 4, 8, 4),
+        Setting("W6A6", 6, 6, 8, 6, 10),
+        Setting("W4A6", 4, 4, 8, 6, 10),
+        Setting("W4A4", 4, 4, 8, 4, 10),
         Setting("mixed W4/8A8", 4, 8, 8, 8),
-        Setting("mixed W4/8A6", 4, 8, 8, 6),
+        Setting("mixed W4/8A6", 4, 8, 8, 6, 10),
     )
 }
 
-METHOD = 1  # of quantization; a file made by another is made again
-
-# What 8 bits do not need, and what fewer do: pictures and steps of every block's reconstruction.
-RECIPES = {
-    name: Recipe() if s.weights == 8 else Recipe(steps=120, pool=192)
-    for name, s in SETTINGS.items()
-}
+METHOD = 2  # of quantization; a file made by another is made again
+RECIPE = Recipe()
 
 
-def kept_mobilenet(setting: Setting, recipe: Recipe, say: Say = lambda text: None) -> pathlib.Path:
+def kept_mobilenet(setting: Setting, say: Say = lambda text: None) -> pathlib.Path:
     """The network's file: made from PQJAX_DATA's weights and calibration set unless it is there.
 
     Raises:
@@ -83,7 +78,7 @@ def kept_mobilenet(setting: Setting, recipe: Recipe, say: Say = lambda text: Non
     """
     meta = {
         "weights": SHA256, "method": METHOD, "setting": dataclasses.asdict(setting),
-        "recipe": dataclasses.asdict(recipe), "classes": class_names(),
+        "recipe": dataclasses.asdict(RECIPE), "classes": class_names(),
     }  # fmt: skip
     key = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:12]
     path = cache_folder() / f"mobilenetv2_{key}.npz"
@@ -93,9 +88,9 @@ def kept_mobilenet(setting: Setting, recipe: Recipe, say: Say = lambda text: Non
     except (CheckpointError, GraphError):
         pass  # absent, or of another version
     photographs, _ = load_photographs(CALIBRATION)
-    order = np.random.default_rng(recipe.seed).permutation(len(photographs))
-    x = integer_input(photographs[order[: recipe.pool]])
+    order = np.random.default_rng(RECIPE.seed).permutation(len(photographs))
+    x = integer_input(photographs[order[: RECIPE.pool]])
     net = FoldedNet.of(MOBILENETV2, read_mobilenet())
-    graph, weights = export(quantized(net, setting.widths(), x, recipe, say))
+    graph, weights = export(quantized(net, setting.widths(), x, RECIPE, say))
     save_model(path, graph, weights, meta)
     return path

@@ -91,8 +91,15 @@ class Widths:
         head = 8 if architecture.signed else 0
         return Widths(tuple(bits), int(found[2]), rule, learn_scales, residual, head)
 
+    @property
+    def averaged(self) -> int:
+        """Bits of what is averaged into what the FC reads."""
+        return self.head or min(self.residual, 8)
+
     def out_bits(self, architecture: Architecture, layer: Layer) -> int:
         """Bits that a layer's requantization leaves, a sign bit included."""
+        if layer.name in architecture.averaged:
+            return self.averaged
         if layer.name in architecture.residuals:
             return self.residual
         reader = architecture.only_reader(layer.name)
@@ -162,12 +169,6 @@ class QuantNet(nnx.Module):
                 f"{architecture.name} has {len(architecture.layers)} weight layers, got "
                 f"{len(widths.weights)} widths"
             )
-        averaged = any(isinstance(node, Average) for node in architecture.nodes)
-        if averaged and widths.residual > 8 + architecture.signed:
-            raise ValueError(
-                f"{architecture.name} averages residuals into what the FC reads: at most "
-                f"{8 + architecture.signed} residual bits, got {widths.residual}"
-            )
         if architecture.signed and widths.rule == "wrap":
             raise ValueError(
                 f"{architecture.name}'s activations are formats with a known sign bit: values that wrap "
@@ -189,13 +190,14 @@ class QuantNet(nnx.Module):
         layers = iter(self.layers)
         for node in self.architecture.nodes:
             if isinstance(node, Layer):
-                values[node.name] = self._step(next(layers), values)
+                values[node.name] = self.step(next(layers), values)
             else:
                 values[node.name] = self.between(node, values)
         last = values[self.architecture.nodes[-1].name]
         return last.integers, last.scale
 
-    def _step(self, layer: QuantLayer, values: dict[str, Scaled]) -> Scaled:
+    def step(self, layer: QuantLayer, values: dict[str, Scaled]) -> Scaled:
+        """A layer's output from the tensors that it reads."""
         learn, node = self.widths.learn_scales, layer.layer
         plus = values[node.plus] if node.plus else None
         acc = layer(self.operand(node.source, values), plus, learn)
@@ -208,9 +210,9 @@ class QuantNet(nnx.Module):
         if isinstance(node, Average):
             source = values[node.source]
             total = source.integers.astype(jnp.float32).sum((1, 2), keepdims=True)
-            bits = self.widths.residual - self.architecture.signed
+            bits = self.widths.averaged - self.architecture.signed
             y = requantize(total * node.multiplier, jnp.float32(node.shift), bits)
-            return Scaled(y.astype(jnp.bfloat16), source.scale)  # at most 8 bits, see QuantNet
+            return Scaled(y.astype(jnp.bfloat16), source.scale)  # at most 8 bits
         source = values[node.source]
         if isinstance(node, Largest):
             return Scaled(largest(source.integers, node), source.scale)
@@ -235,9 +237,13 @@ class QuantNet(nnx.Module):
         value = values[name]
         if name not in self.architecture.residuals:
             return value
-        drop = self.widths.residual - self.widths.activations
-        short = floor_shift(value.integers.astype(jnp.float32), drop)
-        return Scaled(short.astype(jnp.bfloat16), value.scale - drop)
+        short = floor_shift(value.integers.astype(jnp.float32), self.cut)
+        return Scaled(short.astype(jnp.bfloat16), value.scale - self.cut)
+
+    @property
+    def cut(self) -> int:
+        """Bits of a residual that convolutions do not read."""
+        return self.widths.residual - self.widths.activations
 
 
 def _input(x: Int[Array, "b h w 3"]) -> dict[str, Scaled]:

@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def model_file(setting: str) -> tuple[pathlib.Path, str]:
     return kept_untrained(MOBILENETV2, parsed, label, images, SEED, cache_folder()), UNTRAINED
 
 
-def likeliest(outputs: np.ndarray, classes: list[str] | None) -> list[list[str]]:
+def likeliest(outputs: np.ndarray, classes: Sequence[str]) -> list[list[str]]:
     """The ten largest outputs of every answer, by name where there are names."""
     found = []
     for y in outputs:
@@ -80,8 +81,7 @@ def compute(args: argparse.Namespace) -> dict:
     settle()
     check_machine()
     path, weights = model_file(args.setting)
-    graph, _, meta = load_model(path)
-    classes = meta.get("classes")
+    graph, _, _ = load_model(path)
     asked = questions(graph, args.image, args.labelled, args.images)
     config = {
         "seed": SEED if weights == UNTRAINED else RECIPE.seed,
@@ -100,6 +100,7 @@ def compute(args: argparse.Namespace) -> dict:
         runs.append({**row_of(made, got, protocol), "images": len(inputs)})
         traces[protocol] = timeline.kept(f"mobilenetv2_{protocol}", made, got)
         if not answers:
+            classes = made.classes
             tops = likeliest(got.outputs, classes)
             for picture, label, y, names in zip(
                 asked.names, asked.labels, got.outputs, tops, strict=True

@@ -105,8 +105,8 @@ def overflow(inputs: np.ndarray) -> float:
 
 def checked(path: pathlib.Path, protocol: str, inputs: np.ndarray) -> tuple[Plan, Run]:
     """One session, every answer and every layer's bits and flows checked."""
-    graph, weights, _ = load_model(path)
-    made = plan(graph, protocol)
+    graph, weights, meta = load_model(path)
+    made = plan(graph, protocol, classes=meta.get("classes"))
     got = run_two_processes(path, protocol, inputs)
     if not np.array_equal(got.outputs, reference(graph, weights, inputs)):
         raise PqjaxError(f"{path.stem}, {protocol}: an answer differs from the integer reference")

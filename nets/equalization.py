@@ -90,11 +90,8 @@ def channel_factors(
     rooms, start = [], []
     for stream in found:
         writers = [layer for layer in architecture.layers if layer.name in stream.writers]
-        caps = {layer.cap for layer in writers if layer.cap is not None}
-        tops = np.max([channels[layer.name].top for layer in writers], axis=0)
-        room = np.log(np.clip(min(caps) / np.maximum(tops, 1e-9), 1, _MOST)) if caps else None
-        rooms.append(None if room is None else jnp.asarray(room, jnp.float32))
-        start.append(jnp.zeros(len(tops), jnp.float32))
+        rooms.append(_room([layer for layer in writers if layer.cap is not None], channels))
+        start.append(jnp.zeros(writers[0].out_channels, jnp.float32))
 
     def factors(free: list[jax.Array]) -> list[jax.Array]:
         return [
@@ -137,6 +134,15 @@ def channel_factors(
     for _ in range(_STEPS):
         free, state = step(free, state)
     return [np.asarray(f) for f in factors(free)]
+
+
+def _room(capped: list[Layer], channels: dict[str, Channels]) -> jax.Array | None:
+    """Logarithms of what channels may be multiplied by until they reach the cap; None without one."""
+    if not capped:
+        return None
+    cap = min(layer.cap for layer in capped if layer.cap is not None)
+    tops = np.max([channels[layer.name].top for layer in capped], axis=0)
+    return jnp.asarray(np.log(np.clip(cap / np.maximum(tops, 1e-9), 1, _MOST)), jnp.float32)
 
 
 def _norm(values: jax.Array, p: int) -> jax.Array:

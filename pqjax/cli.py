@@ -12,11 +12,11 @@ import numpy as np
 
 from pqjax.engine.process import peak_bytes, settle
 from pqjax.engine.session import Server, connect
-from pqjax.errors import DataError, InputError, PqjaxError
-from pqjax.graph import ArgMax, Graph, load_model
+from pqjax.errors import DataError, InputError, PlanError, PqjaxError
+from pqjax.graph import Graph, load_model
 from pqjax.graph.sensitivity import read_sensitivities
 from pqjax.pictures import picture_input, read_picture
-from pqjax.planner import PRESETS, Plan, plan
+from pqjax.planner import PRESETS, Plan, check_class_names, plan
 from pqjax.planner.search import Space, search, widths_report
 from pqjax.planner.search_costs import Limit, parse_bits
 from pqjax.wire.channel import DEADLINE_S
@@ -91,8 +91,8 @@ def _write(path: str | None, tree: dict) -> None:
 
 def _serve(args: argparse.Namespace) -> int:
     settle()
-    graph, weights, _ = load_model(args.model)
-    made = plan(graph, args.protocol, args.link)
+    graph, weights, meta = load_model(args.model)
+    made = plan(graph, args.protocol, args.link, classes=meta.get("classes"))
     failures = 0
 
     def ended(trace: Trace | None, error: PqjaxError | None) -> None:
@@ -151,7 +151,7 @@ def _infer(args: argparse.Namespace) -> int:
             )
         )  # fmt: skip
         graph = session.plan.source
-        labels = _fitting(names, graph, args.labels)
+        labels = _names(names, args.labels, session.plan)
         if picture is not None:
             given = picture_input(graph, picture)[None]
         assert given is not None
@@ -198,15 +198,14 @@ def _labels(path: str | None) -> list[str] | None:
     return [str(name) for name in names]
 
 
-def _fitting(names: list[str] | None, graph: Graph, path: str) -> list[str] | None:
-    """The names, if there are as many as classes."""
-    last = graph.output
-    classes = graph.source(last).n if isinstance(last, ArgMax) else last.out.n
-    if names is not None and len(names) != classes:
-        raise DataError(
-            f"{path}: the network tells {classes} classes apart, but {len(names)} are named"
-        )
-    return names
+def _names(given: list[str] | None, path: str, made: Plan) -> Sequence[str]:
+    """The user's names, if there are as many as classes, or the server's."""
+    if given is None:
+        return made.classes
+    try:
+        return check_class_names(made.source, given)
+    except PlanError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _likeliest(y: np.ndarray, count: int) -> list[int]:
@@ -214,8 +213,10 @@ def _likeliest(y: np.ndarray, count: int) -> list[int]:
     return [int(y[0])] if y.size == 1 else np.argsort(-y, kind="stable")[:count].tolist()
 
 
-def _named(index: int, labels: list[str] | None) -> str:
-    return f"{index} {labels[index]}" if labels else str(index)
+def _named(index: int, labels: Sequence[str]) -> str:
+    """A class by number and name; names are the server's, so what could steer a terminal is left out."""
+    name = "".join(c for c in labels[index] if c.isprintable()) if labels else ""
+    return f"{index} {name}" if name else str(index)
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -364,7 +365,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     infer.add_argument(
         "--labels", metavar="FILE",
-        help="class names: a JSON list, or a network file (.npz) that carries them",
+        help="class names instead of the server's: a JSON list, or a network file (.npz) that has them",
     )  # fmt: skip
     infer.add_argument(
         "--top", type=positive(int), default=1, metavar="N", help="name the N likeliest classes"

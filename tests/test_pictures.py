@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from pqjax import cli
-from pqjax.errors import DataError, InputError
+from pqjax.errors import DataError, InputError, PlanError
 from pqjax.graph import ArgMax, Dense, Graph, Input, TensorType, save_model
 from pqjax.pictures import fit_picture, picture_input, read_picture
+from pqjax.planner import plan, read_plan
 
 RED = (200, 30, 40)
 
@@ -132,18 +133,24 @@ def test_a_network_without_an_rgb_input_says_so():
         fit_picture(np.zeros((4, 4), np.uint8), (2, 2))
 
 
-def test_class_names_come_from_a_list_or_a_network_file(tmp_path):
+def test_class_names_come_from_a_list_a_network_file_or_the_plan(tmp_path):
     graph = network()
     weights = {"fc/weight": np.ones((4, 3), int), "fc/bias": np.zeros(3, int)}
-    names = ["cat", "cup", "coffee pot"]
+    names, others = ["cat", "cup", "coffee pot"], ("chat", "tasse", "cafetière")
     (tmp_path / "names.json").write_text(json.dumps(names))
     save_model(tmp_path / "named.npz", graph, weights, {"classes": names})
     save_model(tmp_path / "bare.npz", graph, weights)
+    made = plan(graph, classes=others)
 
     for file in ("names.json", "named.npz"):
-        found = cli._fitting(cli._labels(str(tmp_path / file)), graph, file)
-        assert found == names
+        found = cli._names(cli._labels(str(tmp_path / file)), file, made)
+        assert list(found) == names
         assert cli._named(1, found) == "1 cup"
+    assert cli._names(None, "", read_plan(made.document)) == others
+    assert cli._named(2, cli._names(None, "", plan(graph))) == "2"
+    assert (
+        cli._named(0, ["\x1b[2Jcat\n"]) == "0 [2Jcat"
+    )  # nothing of the server's steers a terminal
     with pytest.raises(DataError, match="carries no class names"):
         cli._labels(str(tmp_path / "bare.npz"))
     assert cli._likeliest(np.array([3, 9, 5]), 2) == [1, 2]
@@ -152,5 +159,10 @@ def test_class_names_come_from_a_list_or_a_network_file(tmp_path):
 
 @pytest.mark.parametrize("arg_max", [False, True])
 def test_a_class_list_of_the_wrong_length_is_refused(arg_max):
+    graph = network(arg_max=arg_max)
     with pytest.raises(DataError, match="names.json: the network tells 3 classes.*2 are named"):
-        cli._fitting(["cat", "cup"], network(arg_max=arg_max), "names.json")
+        cli._names(["cat", "cup"], "names.json", plan(graph))
+    with pytest.raises(PlanError, match="the network tells 3 classes.*2 are named"):
+        plan(graph, classes=["cat", "cup"])
+    with pytest.raises(PlanError, match="a list of strings, got 'cat'"):
+        plan(graph, classes="cat")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pqjax.errors import PlanError
-from pqjax.graph.ir import Conv, Dense, Graph, Input, Node, TensorType
+from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Input, Node, TensorType
 from pqjax.graph.rewrite import Pass, Price, price_of
 from pqjax.graph.validate import validate
 from pqjax.ot.setup import fill_stocks_cost, set_up_cost
@@ -73,6 +73,7 @@ class Plan:
       applied: the passes that led from `source` to `graph`, and what each saved.
       streamed: whether random OTs are made where they are used and not all ahead: a large network's
         would not fit into memory. The costs of its steps contain them.
+      classes: what the outputs are called, for the client to read; empty where nobody said.
     """
 
     source: Graph
@@ -83,6 +84,7 @@ class Plan:
     forced: tuple[tuple[str, str], ...] = ()
     applied: tuple[Applied, ...] = dataclasses.field(default=(), compare=False)
     streamed: bool = False
+    classes: tuple[str, ...] = ()
 
     @property
     def protocol(self) -> str:
@@ -93,7 +95,8 @@ class Plan:
     def document(self) -> bytes:
         """The public description from which the other side makes the same plan."""
         tree = {
-            "format": 1,
+            "classes": self.classes,
+            "format": 2,
             "forced": dict(self.forced),
             "graph": json.loads(self.source.to_json()),
             "link": None if self.link is None else dataclasses.asdict(self.link),
@@ -201,6 +204,7 @@ def plan(
     protocol: str | Preset = "pqjax",
     link: Link | None = None,
     variants: Mapping[str, str] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Plan:
     """Chooses the protocol of every layer.
 
@@ -210,9 +214,11 @@ def plan(
         run with `run_local` (a served plan is found again by its preset's name).
       link: the network to plan for; bits decide without one, predicted seconds with one.
       variants: layer name to variant, where the cheapest is not wanted.
+      classes: names of the outputs in their order; public, they travel with the plan.
 
     Raises:
-      PlanError: an unknown preset, layer or variant. GraphError: a graph that does not hold together.
+      PlanError: an unknown preset, layer or variant, or names that do not fit.
+      GraphError: a graph that does not hold together.
     """
     validate(graph)
     preset = find_preset(protocol) if isinstance(protocol, str) else protocol
@@ -241,7 +247,23 @@ def plan(
     if streamed:
         steps = [dataclasses.replace(s, cost=_with_ots(lowered, s, preset)) for s in steps]
     asked = tuple(sorted(forced.items()))
-    return Plan(graph, lowered, preset, tuple(steps), link, asked, applied, streamed)
+    names = check_class_names(graph, classes) if classes else ()
+    return Plan(graph, lowered, preset, tuple(steps), link, asked, applied, streamed, names)
+
+
+def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of a graph's outputs, checked.
+
+    Raises:
+      PlanError: not strings, or not as many as the network tells classes apart.
+    """
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise PlanError(f"class names are a list of strings, got {names!r:.60}")
+    last = graph.output
+    count = graph.source(last).n if isinstance(last, ArgMax) else last.out.n
+    if len(names) != count:
+        raise PlanError(f"the network tells {count} classes apart, but {len(names)} are named")
+    return tuple(names)
 
 
 def with_ots(cost: Cost, preset: Preset) -> Cost:
@@ -327,11 +349,11 @@ def read_plan(document: bytes) -> Plan:
     """
     try:
         tree = json.loads(document)
-        if tree["format"] != 1:
-            raise PlanError(f"plan format 1 expected, got {tree['format']!r}")
+        if tree["format"] != 2:
+            raise PlanError(f"plan format 2 expected, got {tree['format']!r}")
         graph = Graph.from_json(json.dumps(tree["graph"]))
         link = None if tree["link"] is None else Link(**tree["link"])
-        made = plan(graph, tree["protocol"], link, tree["forced"])
+        made = plan(graph, tree["protocol"], link, tree["forced"], tree["classes"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PlanError(f"not a plan: {error}") from error
     if made.document != document:

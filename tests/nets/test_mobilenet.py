@@ -12,13 +12,13 @@ from nets.architecture import MOBILENETV2, Layer, mobilenet_v2
 from nets.data import integer_input
 from nets.export import export
 from nets.fold import fold_batch_norm
-from nets.folded import FoldedNet, levels, streams
+from nets.folded import FoldedNet, streams
 from nets.mobilenet import float_net, read_mobilenet
 from nets.mobilenet_quantized import SETTINGS
 from nets.pretrain import FloatRecipe, float_task
-from nets.ptq import Recipe, fit, quantized, ranged, reconstruct
+from nets.ptq import Recipe, quantized
 from nets.public import import_public
-from nets.quantized import QuantNet, Widths
+from nets.quantized import Widths
 from nets.untrained import UNTRAINED, kept_untrained
 from pqjax.errors import CheckpointError, DataError
 from pqjax.graph import Conv, load_model, reference
@@ -117,13 +117,6 @@ def test_scaling_streams_keeps_the_function(pixels):
 
     np.testing.assert_allclose(net.logits(x), wanted, rtol=1e-3, atol=1e-4)
     assert any(stream.writers == {"s2b1.project", "s2b2.project"} for stream in streams(TINY))
-    values = net.values(x)
-    for stream in streams(TINY):
-        factors = levels(net, values, stream)
-        scaled = max(np.abs(np.asarray(values[n])).max() for n in stream.writers)
-        tops = [np.abs(np.asarray(values[n])).max((0, 1, 2)) for n in stream.writers]
-        assert factors.min() >= 1 - 1e-6
-        assert (np.max(tops, 0) * factors <= scaled * 1.0001).all()
 
 
 MORE = [pytest.param(TINY, "W4A6", marks=pytest.mark.slow),
@@ -156,25 +149,6 @@ def test_eight_bits_come_close_to_the_float_network(pixels):
 
     error = np.asarray(student(x)) - wanted
     assert np.square(error).mean() < 0.01 * np.square(wanted).mean()
-
-
-@pytest.mark.slow
-def test_reconstruction_brings_blocks_nearer(pixels):
-    x = integer_input(pixels)
-    net = FoldedNet.of(TINY, random_folded(TINY))
-    student = QuantNet(TINY, Widths.parse("W3A6", TINY))
-    net = ranged(net, student, x)
-    fit(student, net, x)
-    said = []
-
-    reconstruct(student, net, x, Recipe(steps=30, batch=6), said.append)
-
-    assert len(said) == 6  # conv1, four blocks, last
-    errors = [[float(w) for w in line.split()[2::2]] for line in said]
-    assert all(after <= before for before, after in errors), said
-    assert sum(after < before for before, after in errors) >= 3, said
-    graph, weights = export(student)
-    np.testing.assert_array_equal(student.accumulate(x)[0], reference(graph, weights, x))
 
 
 def npz_of(architecture, folded):

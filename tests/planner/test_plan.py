@@ -78,6 +78,7 @@ def test_the_digest_changes_with_anything():
         plan(graph, variants={linear.name: "full-choose-w"}),
         plan(Graph(tuple(wider if node is linear else node for node in graph))),
         plan(renamed),
+        plan(graph, classes=list("abcde")),
     ]
 
     assert len({made.digest for made in plans}) == len(plans)
@@ -89,7 +90,8 @@ def test_damaged_documents_are_no_plans(seed):
     document = plan(random_network(seed)[0]).document
     tree = json.loads(document)
     altered = [
-        {**tree, "format": 2},
+        {**tree, "format": 1},
+        {**tree, "classes": [1]},
         {**tree, "protocol": "unheard of"},
         {**tree, "protocol": []},
         {**tree, "link": {"mbps": 1}},

@@ -1,0 +1,186 @@
+"""Quantization after training: channel factors, and layers fitted with their roundings."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from nets.architecture import Layer, mobilenet_v2
+from nets.data import integer_input
+from nets.equalization import channel_factors, observed
+from nets.folded import FoldedNet, streams
+from nets.ptq import Recipe, quantized
+from nets.quantized import QuantNet, Widths
+from nets.quantizer import best_weight_scale
+from nets.rounding import Moments, fitted, moments
+
+TINY = mobilenet_v2("tiny", side=32, classes=5, stages=((1, 4, 1, 1), (2, 6, 2, 2)), ends=(4, 12))
+DENSE = Layer("dense", "input", 1, 6, 4)
+WINDOW = Layer("window", "input", 3, 2, 4, stride=2)
+DEPTHWISE = Layer("depthwise", "input", 3, 4, 4, groups=4, margins=(0, 1), stride=2)
+FC = Layer("fc", "input", 0, 6, 4)
+RNG_SEED = 5
+
+
+def net_of(architecture, spread):
+    """Random kernels whose depthwise channels differ by up to `spread` powers of two either way."""
+    rng = np.random.default_rng(RNG_SEED)
+    folded = []
+    for layer in architecture.layers:
+        kernel = rng.normal(size=layer.kernel) * np.sqrt(3 / np.prod(layer.kernel[:-1]))
+        if layer.groups > 1:
+            kernel = kernel * 2.0 ** rng.uniform(-spread, spread, layer.out_channels)
+        folded.append((kernel.astype(np.float32), rng.normal(size=layer.out_channels) / 4))
+    return FoldedNet.of(architecture, [(k, b.astype(np.float32)) for k, b in folded])
+
+
+@pytest.fixture(scope="module")
+def x():
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
+    return integer_input(pixels)
+
+
+def inputs(layer, rng):
+    """Pictures whose neighbouring pixels and channels go together."""
+    side = 6 if layer.window else 1
+    x = rng.normal(size=(8, side, side, layer.in_channels))
+    x = x.cumsum(1).cumsum(2) @ rng.normal(size=(layer.in_channels,) * 2)
+    return x.astype(np.float32)
+
+
+def windows_slowly(layer, x):
+    """(pixels, taps, channels) by loops."""
+    if not layer.window:
+        return x.reshape(len(x), 1, -1)
+    before, after = layer.padding
+    x = np.pad(x, ((0, 0), (before, after), (before, after), (0, 0)))
+    side = (x.shape[1] - layer.window) // layer.stride + 1
+    found = [
+        x[n, i * layer.stride : i * layer.stride + layer.window,
+          j * layer.stride : j * layer.stride + layer.window].reshape(-1, x.shape[-1])
+        for n, i, j in itertools.product(range(len(x)), range(side), range(side))
+    ]  # fmt: skip
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("layer", [DENSE, WINDOW, DEPTHWISE, FC], ids=lambda layer: layer.name)
+def test_moments_are_those_of_all_windows(layer):
+    rng = np.random.default_rng(RNG_SEED)
+    x = inputs(layer, rng)
+    side = layer.out_side(6) if layer.window else 1
+    aim = rng.normal(size=(8, side, side, layer.out_channels)).astype(np.float32)
+
+    got = moments(layer, [(x[:5], aim[:5]), (x[5:], aim[5:])], seed=0)
+
+    seen, wanted = windows_slowly(layer, x), aim.reshape(-1, layer.out_channels)
+    if layer.groups > 1:
+        seen, wanted = seen.transpose(2, 0, 1), wanted.T[:, :, None]
+    else:
+        seen, wanted = seen.reshape(1, len(seen), -1), wanted[None]
+    for g in range(len(seen)):
+        both = np.cov(np.concatenate([seen[g], wanted[g]], 1).T, bias=True)
+        d = seen.shape[2]
+        np.testing.assert_allclose(got.gram[g], both[:d, :d], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(got.cross[g], both[:d, d:], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(got.inputs, seen.mean(1), atol=1e-5)
+    np.testing.assert_allclose(got.aims, wanted.mean(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [DENSE, WINDOW, DEPTHWISE, FC], ids=lambda layer: layer.name)
+def test_fitted_weights_beat_the_nearest_integers(layer):
+    errors = {"nearest": 0.0, "fitted": 0.0}
+    side = layer.out_side(6) if layer.window else 1
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        x, kernel = inputs(layer, rng), rng.normal(size=layer.kernel).astype(np.float32)
+        seen = windows_slowly(layer, x)
+
+        def run(flat, seen=seen):
+            if layer.groups > 1:
+                return np.einsum("ntc,tc->nc", seen, flat)
+            return seen.reshape(len(seen), -1) @ flat
+
+        flat = kernel.reshape(-1, kernel.shape[-1])
+        aim = run(flat).astype(np.float32)
+        found = moments(layer, [(x, aim.reshape(len(x), side, side, -1))], seed=0)
+        scale = best_weight_scale(kernel, 3)
+
+        integers, bias, chosen = fitted(kernel, layer, found, 3, [scale], damp=0.01)
+
+        assert chosen == scale and integers.shape == kernel.shape
+        assert np.array_equal(integers, np.round(integers))
+        assert integers.min() >= -4 and integers.max() <= 3
+        ours = run(integers.reshape(flat.shape) * 2.0**-scale)
+        np.testing.assert_allclose((ours + bias).mean(0), aim.mean(0), atol=1e-3)
+        nearest = np.clip(np.floor(flat * 2.0**scale + 0.5), -4, 3) * 2.0**-scale
+        errors["nearest"] += float((run(nearest) - aim).var(0).sum())
+        errors["fitted"] += float((ours - aim).var(0).sum())
+    assert errors["fitted"] < 0.7 * errors["nearest"], errors
+
+
+def test_of_several_scales_the_best_is_taken():
+    kernel = np.random.default_rng(1).normal(size=(1, 1, 6, 4)).astype(np.float32)
+    eye = np.eye(6)[None]
+    found = Moments(eye, kernel[0].astype(float), np.zeros((1, 6)), np.zeros((1, 4)))
+    best = best_weight_scale(kernel, 4)
+
+    *_, scale = fitted(kernel, DENSE, found, 4, [best - 3, best, best + 3], damp=0.01)
+
+    assert scale == best
+
+
+def test_channel_factors_keep_the_function_and_the_caps(x):
+    net = net_of(TINY, 4)
+    student = QuantNet(TINY, Widths.parse("W4A6", TINY))
+    seen = observed(net, net.values(x))
+
+    chosen = channel_factors(net, student, seen)
+
+    scaled = net
+    layers = {layer.name: layer for layer in TINY.layers}
+    for stream, factors in zip(streams(TINY), chosen, strict=True):
+        assert (factors > 0).all()
+        capped = [name for name in stream.writers if layers[name].cap]
+        if capped:
+            tops = np.max([seen[name].top for name in capped], 0)
+            assert (factors >= 1 - 1e-6).all() and (factors * tops <= 6.0001).all()
+        scaled = scaled.scaled(stream, factors)
+    np.testing.assert_allclose(scaled.logits(x), net.logits(x), rtol=1e-3, atol=1e-3)
+    uneven, even = (
+        [np.abs(k).max((0, 1, 2)) for (k, _), layer in zip(n.weights, TINY.layers, strict=True)
+         if layer.groups > 1]
+        for n in (net, scaled)
+    )  # fmt: skip
+    spread = [np.log2(top.max() / top.min()) for top in uneven]
+    assert sum(np.log2(top.max() / top.min()) for top in even) < 0.7 * sum(spread)
+
+
+def test_noise_in_a_channel_is_felt_where_it_is_read(x):
+    net = net_of(TINY, 0)
+    seen = observed(net, net.values(x))
+    kernels = {n.name: k.astype(float) for n, (k, _) in zip(TINY.layers, net.weights, strict=True)}
+
+    np.testing.assert_allclose(seen["fc"].felt, 1)
+    np.testing.assert_allclose(seen["last"].felt, (kernels["fc"] ** 2).sum(1), rtol=1e-6)
+    wanted = (kernels["s2b2.expand"][0, 0] ** 2).sum(1) + seen[
+        "s2b2.project"
+    ].felt  # read and added to
+    np.testing.assert_allclose(seen["s2b1.project"].felt, wanted, rtol=1e-6)
+    wanted = (kernels["s2b1.depthwise"] ** 2).sum((0, 1, 2))
+    np.testing.assert_allclose(seen["s2b1.expand"].felt, wanted, rtol=1e-6)
+
+
+def test_fitting_brings_the_network_nearer_than_the_nearest_integers_would(x):
+    net = net_of(TINY, 3)
+    wanted = net.logits(x)
+    widths = Widths.parse("W3A8", TINY)
+
+    def error(student):
+        off = np.asarray(student(x)) - wanted
+        return float(np.square(off - off.mean(0)).mean())
+
+    student = quantized(net, widths, x, Recipe(images=16, pool=16))
+    held = quantized(net, widths, x, dataclasses.replace(Recipe(images=16, pool=16), damp=1e6))
+
+    assert error(student) < 0.8 * error(held)

@@ -1,14 +1,19 @@
-"""MobileNetV2 in low-bit integers, from Google's weights or from none: made once, kept in the cache.
+"""MobileNetV2 in low-bit integers, from Google's weights: made once, kept in the cache.
+
+    python -m nets.mobilenet_quantized mobilenetv2.npz --setting W8A8
 
 What is kept is derived from third-party weights and photographs; it is not part of the repository.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import json
 import pathlib
+import shutil
+import sys
 
 import numpy as np
 
@@ -16,11 +21,12 @@ from nets.architecture import MOBILENETV2, Architecture
 from nets.data import cache_folder, integer_input
 from nets.export import export
 from nets.folded import FoldedNet
+from nets.malloc import keep_freed_memory
 from nets.mobilenet import SHA256, read_mobilenet
 from nets.photographs import CALIBRATION, class_names, load_photographs
 from nets.ptq import Recipe, Say, quantized
 from nets.quantized import Widths
-from pqjax.errors import CheckpointError, GraphError
+from pqjax.errors import CheckpointError, GraphError, PqjaxError
 from pqjax.graph import load_model, save_model
 
 
@@ -94,3 +100,28 @@ def kept_mobilenet(setting: Setting, say: Say = lambda text: None) -> pathlib.Pa
     graph, weights = export(quantized(net, setting.widths(), x, RECIPE, say))
     save_model(path, graph, weights, meta)
     return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes a network file that `pqjax serve` takes."""
+    options = argparse.ArgumentParser(
+        prog="python -m nets.mobilenet_quantized",
+        description="Quantizes Google's MobileNetV2 (PQJAX_DATA) and writes a network file.",
+    )
+    options.add_argument("file", type=pathlib.Path, help="where to")
+    options.add_argument("--setting", default="W8A8", choices=list(SETTINGS), help="bits")
+    args = options.parse_args(arguments)
+    try:
+        found = kept_mobilenet(
+            SETTINGS[args.setting], lambda text: print(text, file=sys.stderr, flush=True)
+        )
+        shutil.copyfile(found, args.file)
+    except (PqjaxError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    sys.exit(main())

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from nets import mobilenet, photographs
+from nets import mobilenet, mobilenet_quantized, photographs
 from nets.architecture import MOBILENETV2, Layer, mobilenet_v2
 from nets.data import integer_input
 from nets.export import export
@@ -352,3 +352,11 @@ def test_without_weights_an_untrained_network_is_made_once(pixels, tmp_path):
     graph, weights, meta = load_model(path)
     assert path.name == "tiny_same_w8a8_seed2.npz" and meta["weights"] == UNTRAINED
     assert (np.asarray(reference(graph, weights, integer_input(pixels))).std(0) > 0).all()
+
+
+def test_the_command_names_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("PQJAX_DATA", raising=False)
+
+    assert mobilenet_quantized.main([str(tmp_path / "net.npz")]) == 1
+    assert "PQJAX_DATA is not set" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

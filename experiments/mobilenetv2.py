@@ -37,7 +37,6 @@ from experiments.resnet50 import (
 from nets.architecture import MOBILENETV2
 from nets.mobilenet import SHA256
 from nets.mobilenet_quantized import RECIPE, SETTINGS, kept_mobilenet
-from nets.quantized import Widths
 from nets.untrained import UNTRAINED, kept_untrained
 from pqjax import load_model
 from pqjax.engine.process import cache_folder, settle
@@ -60,11 +59,9 @@ def model_file(setting: str) -> tuple[pathlib.Path, str]:
         return kept_mobilenet(SETTINGS[setting], say), TRAINED
     images, _ = photographs(SIDE)
     bits = SETTINGS[setting]
-    widths = [str(b) for b in bits.widths().weights]
-    text = f"{','.join(widths)}/A{bits.activations}"
-    parsed = Widths.parse(text, MOBILENETV2)
     label = re.sub(r"[^\w]+", "-", bits.name).lower()
-    return kept_untrained(MOBILENETV2, parsed, label, images, SEED, cache_folder()), UNTRAINED
+    path = kept_untrained(MOBILENETV2, bits.widths(), label, images, SEED, cache_folder())
+    return path, UNTRAINED
 
 
 def likeliest(outputs: np.ndarray, classes: Sequence[str]) -> list[list[str]]:

@@ -53,8 +53,9 @@ def compute(args: argparse.Namespace) -> dict:
     }  # fmt: skip
     floating = FoldedNet.of(MOBILENETV2, read_mobilenet()).logits(x).argmax(1)
     rows = [{"network": "float", "top1": float((floating == labels).mean())}]
-    for name in args.settings:
-        row = _known(config, name)
+    known = _known(config)
+    for at, name in enumerate(args.settings):
+        row = known.get(name)
         if row is None:
             print(f"{name} ...", file=sys.stderr, flush=True)
             begin = time.perf_counter()
@@ -68,20 +69,18 @@ def compute(args: argparse.Namespace) -> dict:
                 "asked_s": time.perf_counter() - made,
             }  # fmt: skip
         rows.append(row)
-        write(NAME, config, rows)
+        later = [known[n] for n in args.settings[at + 1 :] if n in known]
+        write(NAME, config, rows + later)  # an interrupted run loses nothing
     return {"config": config, "runs": rows}
 
 
-def _known(config: dict, name: str) -> dict | None:
-    """A row of an earlier run on the same photographs with the same recipe."""
+def _known(config: dict) -> dict[str, dict]:
+    """Rows of an earlier run on the same photographs with the same recipe, by network."""
     try:
         tree = read(NAME)
     except (DataError, ValueError):
-        return None
-    for row in tree["runs"] if tree["config"] == config else []:
-        if row["network"] == name:
-            return row
-    return None
+        return {}
+    return {row["network"]: row for row in tree["runs"]} if tree["config"] == config else {}
 
 
 def report(tree: dict) -> str:

@@ -344,10 +344,9 @@ def test_the_imported_network_knows_imagenet():
 
 @pytest.mark.slow
 def test_without_weights_an_untrained_network_is_made_once(pixels, tmp_path):
-    setting = SETTINGS["W8A8"]
-    text = f"{','.join(map(str, setting.widths(TINY_SAME).weights))}/A{setting.activations}"
+    widths = SETTINGS["W8A8"].widths(TINY_SAME)
 
-    path = kept_untrained(TINY_SAME, Widths.parse(text, TINY_SAME), "w8a8", pixels, 2, tmp_path)
+    path = kept_untrained(TINY_SAME, widths, "w8a8", pixels, 2, tmp_path)
 
     graph, weights, meta = load_model(path)
     assert path.name == "tiny_same_w8a8_seed2.npz" and meta["weights"] == UNTRAINED

@@ -72,7 +72,7 @@ class _Export:
     def operand(self, name: str) -> _Tensor:
         """What a weight layer reads: of a residual the top bits, cut once for all its readers."""
         tensor = self.tensors[name]
-        drop = self.widths.residual - self.widths.activations
+        drop = self.net.cut
         if name not in self.architecture.residuals or not drop:
             return tensor
         if name not in self.operands:

@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         shutil.copyfile(found, args.file)
     except (PqjaxError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"nets.mobilenet_quantized: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -67,6 +67,8 @@ class Widths:
                 f"residual bits from {self.activations} (as activations) to 16 expected, got "
                 f"{self.residual}"
             )
+        if not 0 <= self.head <= 8:
+            raise ValueError(f"bits of what the FC reads must be in 0..8, got {self.head}")
         if self.rule not in ("saturate", "wrap"):
             raise ValueError(f"rule must be saturate or wrap, got {self.rule!r}")
 

@@ -164,5 +164,6 @@ def test_a_class_list_of_the_wrong_length_is_refused(arg_max):
         cli._names(["cat", "cup"], "names.json", plan(graph))
     with pytest.raises(PlanError, match="the network tells 3 classes.*2 are named"):
         plan(graph, classes=["cat", "cup"])
-    with pytest.raises(PlanError, match="a list of strings, got 'cat'"):
-        plan(graph, classes="cat")
+    for wrong in ("cat", 3, ["cat", "cup", 3], {"cat": 0, "cup": 1, "pot": 2}):
+        with pytest.raises(PlanError, match="class names are a list of strings, got"):
+            plan(graph, classes=wrong)

@@ -257,7 +257,7 @@ def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
     Raises:
       PlanError: not strings, or not as many as the network tells classes apart.
     """
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise PlanError(f"class names are a list of strings, got {names!r:.60}")
     last = graph.output
     count = graph.source(last).n if isinstance(last, ArgMax) else last.out.n

@@ -123,7 +123,7 @@ MORE = [pytest.param(TINY, "W4A6", marks=pytest.mark.slow),
         pytest.param(TINY, "W8A8", marks=pytest.mark.slow)]  # fmt: skip
 
 
-@pytest.mark.parametrize(("architecture", "text"), [(TINY_SAME, "W4A6"), *MORE])
+@pytest.mark.parametrize(("architecture", "text"), [(TINY_SAME, "W4A6"), (TINY, "W4A6R10"), *MORE])
 def test_the_quantized_network_is_the_integer_reference(architecture, text, pixels):
     x = integer_input(pixels)
     net = FoldedNet.of(architecture, random_folded(architecture))

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from nets import ptq
 from nets.architecture import Layer, mobilenet_v2
 from nets.data import integer_input
 from nets.equalization import channel_factors, observed
@@ -184,3 +185,25 @@ def test_fitting_brings_the_network_nearer_than_the_nearest_integers_would(x):
     held = quantized(net, widths, x, dataclasses.replace(Recipe(images=16, pool=16), damp=1e6))
 
     assert error(student) < 0.8 * error(held)
+
+
+def test_channels_that_lie_apart_are_brought_together(x, monkeypatch):
+    net, rng = net_of(TINY, 0), np.random.default_rng(2)
+    layers = {layer.name: layer for layer in TINY.layers}
+    for stream in streams(TINY):
+        if not any(layers[name].cap for name in stream.writers):
+            (channels,) = {layers[name].out_channels for name in stream.writers}
+            net = net.scaled(stream, 2.0 ** rng.uniform(-4, 4, channels).astype(np.float32))
+    wanted = net.logits(x)
+    recipe = Recipe(images=16, pool=16)
+
+    def error():
+        off = np.asarray(quantized(net, Widths.parse("W6A6", TINY), x, recipe)(x)) - wanted
+        return float(np.square(off - off.mean(0)).mean())
+
+    ours = error()
+    monkeypatch.setattr(
+        ptq, "channel_factors", lambda *_: [np.ones(1, np.float32)] * len(streams(TINY))
+    )
+
+    assert ours < 0.5 * error()

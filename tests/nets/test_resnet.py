@@ -308,13 +308,14 @@ def test_resnet50_has_the_shape_the_papers_give():
     assert average.side == 7 and abs(average.multiplier / 2**average.shift * 49 - 1) < 0.01
 
 
-def test_the_quantized_bottleneck_network_trains_on_the_same_integers():
+@pytest.mark.parametrize("text", ["W4A6", "W6A6R10"])  # what is averaged keeps 8 bits in both
+def test_the_quantized_bottleneck_network_trains_on_the_same_integers(text):
     tiny = bottleneck_resnet("tiny50", side=96, classes=6, blocks=(1, 1, 1, 1), width=4)
     pixels = np.random.default_rng(4).integers(0, 256, (2, 96, 96, 3)).astype(np.uint8)
     floating = FloatNet(tiny, nnx.Rngs(0))
     floating(integer_input(pixels))
     floating.eval()
-    net = QuantNet(tiny, Widths.parse("W4A6", tiny))
+    net = QuantNet(tiny, Widths.parse(text, tiny))
     calibrate(net, equalize(fold_batch_norm(floating), tiny), integer_input(pixels))
 
     graph, weights = export(net)
@@ -322,6 +323,7 @@ def test_the_quantized_bottleneck_network_trains_on_the_same_integers():
 
     np.testing.assert_array_equal(accumulator, reference(graph, weights, integer_input(pixels)))
     assert float(scale) == graph.output.out.scale
+    assert graph["average"].out.bits == 8
 
 
 def test_an_untrained_network_is_made_once_and_kept(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pqjax.crypto.crhash import Hash
 from pqjax.crypto.prg import Randomness
 from pqjax.ot.endpoint import OtReceiver, OtSender, Scheme
 from pqjax.ot.softspoken import ExtensionReceiver, ExtensionSender
@@ -22,10 +23,10 @@ def dealt_party(wire, rank, rots, seed=7):
         t = rng.integers(0, 2**64, (n, 2), dtype=np.uint64)
         c = rng.integers(0, 2, n).astype(np.uint8)
         if rank == sender:
-            ends["sender"] = OtSender(STOCKED, delta, None)
+            ends["sender"] = OtSender(STOCKED, delta, None, Hash(b"dealt", 2 * sender))
             ends["sender"].stock.fill(t ^ (np.uint64(0) - c.astype(np.uint64))[:, None] & delta)
         else:
-            ends["receiver"] = OtReceiver(STOCKED, None)
+            ends["receiver"] = OtReceiver(STOCKED, None, Hash(b"dealt", 2 * sender))
             ends["receiver"].stock.fill(t, c)
     return Party(Messenger(wire, rank), Randomness(), STOCKED, **ends)
 

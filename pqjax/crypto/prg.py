@@ -1,7 +1,7 @@
 """AES-128 as a pseudorandom generator: one key per purpose, a counter that never goes back.
 
-Bulk ECB over a block of counters runs at the speed of the AES unit (DESIGN section 4); a fresh key
-object costs microseconds, so keys are made once and streams are long.
+Bulk ECB over a block of counters runs at the speed of the AES unit (docs/design.md, "Machine"); a
+fresh key object costs microseconds, so keys are made once and streams are long.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ from pqjax.wire.cost import Cost
 Progress = Callable[[str, int, int], None]  # phase and layer, layers done, layers in all
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)  # shares
 class Ready:
     """A linear layer done ahead: the client's r and both parties' shares of W r."""
 

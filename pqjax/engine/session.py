@@ -47,7 +47,7 @@ class Result:
       trace: what this party sent, received and waited for so far in the session.
     """
 
-    output: np.ndarray
+    output: np.ndarray = dataclasses.field(repr=False)
     trace: Trace
 
 

@@ -6,6 +6,8 @@ Chou-Orlandi's "simplest OT" against semi-honest parties (eprint 2015/267):
   2. receiver -> sender   B_i = b_i G + c_i A for every OT i.          512 bits each
   3. keys                 k_i^0 = H(i, A, B_i, a B_i), k_i^1 = H(i, A, B_i, a (B_i - A));
                           the receiver has H(i, A, B_i, b_i A) = k_i^{c_i}.
+
+Both sides also return the SHA-256 of what was said: it names the session, and keys its hash.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ def _encode(point: EccPoint) -> bytes:
 
 
 def _decode(raw: bytes, where: str) -> EccPoint:
+    if not any(raw):  # read as the point at infinity, which makes keys that anybody knows
+        raise Drift(f"{where}: expected a point on P-256 other than the identity, got zeros")
     try:
         return EccPoint(
             int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"), curve="p256"
@@ -52,8 +56,10 @@ def _key(index: int, a: bytes, b: bytes, shared: EccPoint) -> bytes:
     return hashlib.sha256(text).digest()[:16]
 
 
-def base_send(messenger: Messenger, randomness: Randomness, n: int) -> list[tuple[bytes, bytes]]:
-    """Runs `n` base OTs as sender: a pair of 16-byte keys each."""
+def base_send(
+    messenger: Messenger, randomness: Randomness, n: int
+) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Runs `n` base OTs as sender: a pair of 16-byte keys each, and the transcript's digest."""
     secret = _scalar(randomness)
     big_a = GENERATOR * secret
     a = _encode(big_a)
@@ -65,11 +71,13 @@ def base_send(messenger: Messenger, randomness: Randomness, n: int) -> list[tupl
         b = raw[POINT_BYTES * i : POINT_BYTES * (i + 1)]
         shared = _decode(b, messenger.where) * secret
         keys.append((_key(i, a, b, shared), _key(i, a, b, shared + minus)))
-    return keys
+    return keys, hashlib.sha256(a + raw).digest()
 
 
-def base_receive(messenger: Messenger, randomness: Randomness, choices: np.ndarray) -> list[bytes]:
-    """Runs base OTs as receiver: the 16-byte key that each choice bit selects."""
+def base_receive(
+    messenger: Messenger, randomness: Randomness, choices: np.ndarray
+) -> tuple[list[bytes], bytes]:
+    """Runs base OTs as receiver: the 16-byte key of each choice, and the transcript's digest."""
     a = messenger.receive(8 * POINT_BYTES).tobytes()
     big_a = _decode(a, messenger.where)
     scalars = [_scalar(randomness) for _ in choices]
@@ -78,8 +86,11 @@ def base_receive(messenger: Messenger, randomness: Randomness, choices: np.ndarr
         point = GENERATOR * scalar
         both = (point, point + big_a)  # computed for either choice: same work, same time
         offers.append(_encode(both[int(choice)]))
-    messenger.send(np.frombuffer(b"".join(offers), np.uint8), 8 * POINT_BYTES * len(offers))
-    return [_key(i, a, b, big_a * s) for i, (b, s) in enumerate(zip(offers, scalars, strict=True))]
+    said = b"".join(offers)
+    messenger.send(np.frombuffer(said, np.uint8), 8 * POINT_BYTES * len(offers))
+    pairs = enumerate(zip(offers, scalars, strict=True))
+    keys = [_key(i, a, b, big_a * s) for i, (b, s) in pairs]
+    return keys, hashlib.sha256(a + said).digest()
 
 
 def base_cost(sender: int, n: int) -> Cost:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pqjax.crypto.crhash import compress, hash_blocks, hash_offsets, offset_rows
+from pqjax.crypto.crhash import Hash, offset_rows
 from pqjax.errors import InputError, OutOfCorrelations
 from pqjax.ot.kkot import WideReceiver, WideSender
 from pqjax.ot.softspoken import ExtensionReceiver, ExtensionSender, check_parameter
@@ -113,17 +113,6 @@ def _present(end: _T | None) -> _T:
     return end
 
 
-class _Tweaks:
-    """The next unused hash tweak; both ends of a direction count alike."""
-
-    def __init__(self) -> None:
-        self._next = 0
-
-    def take(self, n: int) -> int:
-        start, self._next = self._next, self._next + n
-        return start
-
-
 def _pick_masks(m: int, t: int) -> np.ndarray:
     """For bit i and value b: ones in the t-bit slots of all v whose bit i is b, (m, 2) uint64."""
     masks = np.zeros((m, 2), np.uint64)
@@ -148,14 +137,15 @@ class OtSender:
         scheme: Scheme,
         delta: np.ndarray,
         extension: ExtensionSender | None,
+        hash: Hash,
     ):
-        """Args: scheme; delta (2,) uint64; the extension (None if only dealt rows are used)."""
+        """Args: scheme; delta (2,) uint64; extension (None for dealt rows); this direction's hash."""
         self.scheme = scheme
         self._delta = delta
         self._extension = extension
         self._wide: WideSender | None = None
+        self._hash = hash
         self.stock = Stock()
-        self._tweaks = _Tweaks()
 
     def widen(self, wide: WideSender) -> None:
         """Adds the 1-of-2^m extension, whose keys this direction's IKNP rows have made."""
@@ -175,9 +165,7 @@ class OtSender:
 
     def pads(self, rows: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
         """The keys of messages 0 and 1, each (n, blocks, 2) uint64."""
-        tweak = self._tweaks.take(len(rows) * blocks)
-        other = offset_rows(rows, self._delta)
-        return hash_blocks(rows, tweak, blocks), hash_blocks(other, tweak, blocks)
+        return self._hash.pairs(rows, self._delta, blocks)
 
     def request_pick_bits(self, n: int, m: int) -> int:
         """Bits of the receiver's message for n 1-of-2^m OTs."""
@@ -193,9 +181,7 @@ class OtSender:
                 words ^= (zero[i] & mask0) ^ (one[i] & mask1)
             return words
         wide = _present(self._wide)
-        rows = wide.extend(raw, n)
-        tweak = self._tweaks.take(n << m)
-        return hash_offsets(rows, wide.offsets(m), tweak, t)
+        return self._hash.offsets(wide.extend(raw, n), wide.offsets(m), t)
 
     def stock_from(self, raw: np.ndarray, n: int) -> None:
         """Puts n random OTs in store from the receiver's corrections."""
@@ -210,12 +196,12 @@ class OtSender:
 class OtReceiver:
     """The end that chooses: it learns the message of its choice and nothing of the others."""
 
-    def __init__(self, scheme: Scheme, extension: ExtensionReceiver | None):
+    def __init__(self, scheme: Scheme, extension: ExtensionReceiver | None, hash: Hash):
         self.scheme = scheme
         self._extension = extension
         self._wide: WideReceiver | None = None
+        self._hash = hash
         self.stock = Stock()
-        self._tweaks = _Tweaks()
 
     def widen(self, wide: WideReceiver) -> None:
         """Adds the 1-of-2^m extension."""
@@ -238,7 +224,7 @@ class OtReceiver:
 
     def pads(self, rows: np.ndarray, blocks: int) -> np.ndarray:
         """The key of the chosen message, (n, blocks, 2) uint64."""
-        return hash_blocks(rows, self._tweaks.take(len(rows) * blocks), blocks)
+        return self._hash.blocks(rows, blocks)
 
     def offer_pick(self, choices: np.ndarray, m: int, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Pads of the chosen t-bit messages, (n,) uint64, and the message to the sender."""
@@ -251,9 +237,7 @@ class OtReceiver:
             both = np.bitwise_xor.reduce(keys, axis=0)
             return (both >> (choices.astype(np.uint64) * np.uint64(t))) & ones, raw
         rows, raw = _present(self._wide).extend(choices, m)
-        tweak = self._tweaks.take(n << m)
-        tweaks = choices.astype(np.uint64) * np.uint64(n) + np.arange(n, dtype=np.uint64)
-        return hash_blocks(compress(rows), tweaks + np.uint64(tweak))[:, 0, 0] & ones, raw
+        return self._hash.chosen(rows, choices, 1 << m) & ones, raw
 
     def stock_corrections(self, n: int) -> np.ndarray:
         """Puts n random OTs in store; the corrections to send."""

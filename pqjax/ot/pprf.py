@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from pqjax.crypto.crhash import hash_blocks
-
-# Tree tweaks live far above those of OT rows, so the two never meet.
-_FIRST_TWEAK = 1 << 63
+from pqjax.crypto.crhash import Hash
 
 
-def _children(nodes: np.ndarray, level: int) -> np.ndarray:
+def _children(nodes: np.ndarray, hash: Hash) -> np.ndarray:
     """Doubles every node: (trees, m, 2) -> (trees, 2m, 2), children of node i at 2i and 2i + 1."""
     trees, m, _ = nodes.shape
     flat = np.ascontiguousarray(nodes).reshape(-1, 2)
-    grown = hash_blocks(flat, _FIRST_TWEAK + (level << 32), 2)
-    return grown.reshape(trees, 2 * m, 2)
+    return hash.blocks(flat, 2).reshape(trees, 2 * m, 2)
 
 
-def expand(roots: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+def expand(roots: np.ndarray, depth: int, hash: Hash) -> tuple[np.ndarray, np.ndarray]:
     """Grows whole trees.
 
     Args:
       roots: (trees, 2) uint64 random seeds.
       depth: levels; 2^depth leaves.
+      hash: this direction's, for trees.
 
     Returns:
       leaves (trees, 2^depth, 2) and, per level, the sums of its left and of its right nodes,
@@ -38,18 +35,19 @@ def expand(roots: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
     nodes = roots[:, None, :]
     sums = np.zeros((roots.shape[0], depth, 2, 2), np.uint64)
     for level in range(depth):
-        nodes = _children(nodes, level)
+        nodes = _children(nodes, hash)
         for side in (0, 1):
             sums[:, level, side] = np.bitwise_xor.reduce(nodes[:, side::2], axis=1)
     return nodes, sums
 
 
-def puncture(path: np.ndarray, siblings: np.ndarray) -> np.ndarray:
+def puncture(path: np.ndarray, siblings: np.ndarray, hash: Hash) -> np.ndarray:
     """Regrows trees without the leaf at the end of `path`.
 
     Args:
       path: (trees, depth) 0/1, most significant bit first: the missing leaf.
       siblings: (trees, depth, 2) uint64: at each level the sum of the nodes on the other side.
+      hash: this direction's, for trees.
 
     Returns:
       leaves (trees, 2^depth, 2) with zeros at the missing leaf.
@@ -59,7 +57,7 @@ def puncture(path: np.ndarray, siblings: np.ndarray) -> np.ndarray:
     at = np.zeros(trees, np.int64)  # the node on the path, unknown at every level
     rows = np.arange(trees)
     for level in range(depth):
-        nodes = _children(nodes, level)
+        nodes = _children(nodes, hash)
         nodes[rows, 2 * at] = 0
         nodes[rows, 2 * at + 1] = 0
         bit = path[:, level].astype(np.int64)

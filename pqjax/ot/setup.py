@@ -2,13 +2,15 @@
 
 For the direction in which rank s will be sender, s is the *receiver* of the base OTs: its choices
 are its secret delta. With k = 1 the base keys are the two leaves of every tree; with k > 1 they
-unmask the trees' sibling sums. KKOT's 256 keys come from one IKNP batch of the other direction.
+unmask the trees' sibling sums. KKOT's 256 keys come from one IKNP batch of the other direction. What
+the base OTs said keys every hash of the direction.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from pqjax.crypto.crhash import Hash
 from pqjax.crypto.prg import Randomness
 from pqjax.ot.base import base_cost, base_receive, base_send
 from pqjax.ot.endpoint import OtReceiver, OtSender, Scheme
@@ -20,39 +22,47 @@ from pqjax.wire.cost import NOTHING, Cost, message
 from pqjax.wire.messenger import Messenger
 
 _BASE = 128
+_ROWS, _TREES = 0, 1  # what a direction hashes: its domains are 2 * sender and one above
 
 
-def _receiver_leaves(messenger: Messenger, randomness: Randomness, k: int) -> np.ndarray:
-    """The extension receiver's part: all leaves (128/k, 2^k, 2)."""
-    keys = base_send(messenger, randomness, _BASE)
+def _hash(transcript: bytes, sender: int, use: int) -> Hash:
+    return Hash(transcript, 2 * sender + use)
+
+
+def _receiver_leaves(
+    messenger: Messenger, randomness: Randomness, k: int
+) -> tuple[np.ndarray, bytes]:
+    """The extension receiver's part: all leaves (128/k, 2^k, 2), and the base OTs' digest."""
+    keys, transcript = base_send(messenger, randomness, _BASE)
     pairs = np.frombuffer(b"".join(a + b for a, b in keys), np.uint64).reshape(_BASE, 2, 2)
     if k == 1:
-        return pairs
+        return pairs, transcript
     roots = randomness.take(16 * (_BASE // k)).view(np.uint64).reshape(-1, 2)
-    leaves, sums = expand(roots, k)
+    leaves, sums = expand(roots, k, _hash(transcript, 1 - messenger.rank, _TREES))
     masked = sums.reshape(_BASE, 2, 2) ^ pairs
     messenger.send(masked.reshape(-1).view(np.uint8), 8 * masked.nbytes)
-    return leaves
+    return leaves, transcript
 
 
 def _sender_leaves(
     messenger: Messenger, randomness: Randomness, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The extension sender's part: delta (128,) bits and the leaves it may know."""
+) -> tuple[np.ndarray, np.ndarray, bytes]:
+    """The extension sender's part: delta (128,) bits, the leaves it may know, the base OTs' digest."""
     delta = randomness.bits(_BASE)
     # Level by level from the root the path is delta's bits, most significant first; the base OT
     # is asked for the other side.
     path = delta.reshape(-1, k)[:, ::-1]
     others = 1 - path.reshape(-1)
-    keys = base_receive(messenger, randomness, others)
+    keys, transcript = base_receive(messenger, randomness, others)
     known = np.frombuffer(b"".join(keys), np.uint64).reshape(_BASE, 2)
     if k == 1:
         leaves = np.zeros((_BASE, 2, 2), np.uint64)
         leaves[np.arange(_BASE), others] = known
-        return delta, leaves
+        return delta, leaves, transcript
     raw = messenger.receive(8 * 2 * 16 * _BASE).view(np.uint64).reshape(_BASE, 2, 2)
     siblings = (raw[np.arange(_BASE), others] ^ known).reshape(-1, k, 2)
-    return delta, puncture(path, siblings)
+    hash = _hash(transcript, messenger.rank, _TREES)
+    return delta, puncture(path, siblings, hash), transcript
 
 
 def set_up(
@@ -64,13 +74,15 @@ def set_up(
     for sender in (0, 1):
         with messenger.step(f"base ot/rank {sender} sends"):
             if messenger.rank == sender:
-                delta, leaves = _sender_leaves(messenger, randomness, scheme.k)
+                delta, leaves, said = _sender_leaves(messenger, randomness, scheme.k)
                 words[sender] = np.packbits(delta, bitorder="little").view(np.uint64)
                 extension = ExtensionSender(scheme.k, leaves, delta)
-                ends[True] = OtSender(scheme, words[sender], extension)
+                hash = _hash(said, sender, _ROWS)
+                ends[True] = OtSender(scheme, words[sender], extension, hash)
             else:
-                leaves = _receiver_leaves(messenger, randomness, scheme.k)
-                ends[False] = OtReceiver(scheme, ExtensionReceiver(scheme.k, leaves))
+                leaves, said = _receiver_leaves(messenger, randomness, scheme.k)
+                extension = ExtensionReceiver(scheme.k, leaves)
+                ends[False] = OtReceiver(scheme, extension, _hash(said, sender, _ROWS))
     sends, receives = ends[True], ends[False]
     assert isinstance(sends, OtSender) and isinstance(receives, OtReceiver)
     if not scheme.stocked:

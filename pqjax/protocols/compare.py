@@ -232,7 +232,10 @@ def _merge(
 
 
 def less_than_cost(scheme: Scheme, n: int, bits: int) -> Cost:
-    """Inline 256 + 2^bits up to 4 bits (130 for one), else 288 q + 148 T; see DESIGN section 4."""
+    """Inline 256 + 2^bits up to 4 bits (130 for one), else 288 q + 148 T.
+
+    See docs/design.md, "Oblivious transfer".
+    """
     if not n:
         return NOTHING
     q, width = _shape(scheme, bits)

@@ -17,7 +17,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)  # holds secrets
 class Party:
     """One side of a session.
 

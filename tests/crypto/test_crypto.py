@@ -3,12 +3,8 @@ import pathlib
 
 import numpy as np
 import pytest
-from Crypto.Cipher import AES
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pqjax.crypto.crhash import PERMUTATION_KEY, compress, hash_blocks
-from pqjax.crypto.prg import Randomness, Stream, counters
+from pqjax.crypto.prg import Randomness, Stream
 from pqjax.ot.base import GENERATOR, ORDER
 from pqjax.ring import Ring
 
@@ -54,42 +50,3 @@ def test_elements_are_reduced_and_spread(bits):
     assert x.dtype == Ring(bits).dtype and (x & ~Ring(bits).mask == 0).all()
     ones = np.unpackbits(x.view(np.uint8)).sum() / (4096 * bits)
     assert 0.47 < ones < 0.53
-
-
-def slow_hash(x, tweak):
-    cipher = AES.new(PERMUTATION_KEY, AES.MODE_ECB)
-    top = int.from_bytes(cipher.encrypt(x), "little")
-    end = int.from_bytes(cipher.encrypt((top ^ tweak).to_bytes(16, "little")), "little")
-    return (end ^ top).to_bytes(16, "little")
-
-
-@given(st.integers(0, 2**63), st.integers(1, 5), st.integers(1, 40), st.integers(0, 2**32))
-def test_hash_equals_its_definition(tweak, blocks, n, seed):
-    x = np.random.default_rng(seed).integers(0, 2**64, (n, 2), dtype=np.uint64)
-
-    y = hash_blocks(x, tweak, blocks)
-
-    for j in (0, n - 1):
-        for b in (0, blocks - 1):
-            assert y[j, b].tobytes() == slow_hash(x[j].tobytes(), tweak + j * blocks + b)
-
-
-def test_hash_is_the_same_in_one_call_and_in_many():
-    x = np.random.default_rng(0).integers(0, 2**64, (20_000, 2), dtype=np.uint64)
-    tweaks = np.arange(20_000, dtype=np.uint64) + np.uint64(5)
-
-    whole = hash_blocks(x, 5)
-
-    np.testing.assert_array_equal(whole, hash_blocks(x, tweaks))
-    np.testing.assert_array_equal(whole[12_345:12_346], hash_blocks(x[12_345:12_346], 12_350))
-
-
-def test_compress_mixes_both_halves():
-    x = np.zeros((3, 4), np.uint64)
-    x[1, 0] = 1
-    x[2, 3] = 1
-
-    y = compress(x)
-
-    assert len({row.tobytes() for row in y}) == 3
-    np.testing.assert_array_equal(counters(3, 2), [[3, 0], [4, 0]])

@@ -18,7 +18,7 @@ from pqjax.ot.correlations import (
     pick_receive,
     pick_send,
 )
-from pqjax.ot.endpoint import Scheme, _Tweaks
+from pqjax.ot.endpoint import Scheme
 from pqjax.protocols.party import run_pair
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING
@@ -90,15 +90,6 @@ def test_a_cut_message_is_a_wire_error():
             lambda wire: cot_send(dealt_party(wire, 0, (64, 0)), np.ones(64, np.uint8), Ring(8)),
             cut,
         )
-
-
-def test_tweaks_are_never_handed_out_twice():
-    tweaks = _Tweaks()
-
-    spans = [(tweaks.take(n), n) for n in (1, 5, 0, 128, 3)]
-
-    used = [at + i for at, n in spans for i in range(n)]
-    assert len(set(used)) == len(used) == 137
 
 
 @pytest.mark.parametrize("k", [-1, 0, 3, 5, 16, 128])

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pairs import INLINE, STOCKED, extension_pair, of_rank, run_protocol
 
+from pqjax.crypto.crhash import Hash
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import Drift, InputError, OutOfCorrelations
 from pqjax.ot.base import base_cost, base_receive, base_send
@@ -38,11 +39,12 @@ BOTH = pytest.mark.parametrize("scheme", [INLINE, STOCKED], ids=["inline", "stoc
 def test_base_ots_give_the_receiver_one_of_two_keys():
     choices = np.array([0, 1, 1, 0, 1], np.uint8)
 
-    pairs, got = run_pair(
+    (pairs, said), (got, heard) = run_pair(
         lambda wire: base_send(Messenger(wire, 0), Randomness(), 5),
         lambda wire: base_receive(Messenger(wire, 1), Randomness(), choices),
     )
 
+    assert said == heard
     assert got == [pair[c] for pair, c in zip(pairs, choices, strict=True)]
     assert len({key for pair in pairs for key in pair}) == 10
     assert base_cost(0, 5).sent == (512, 5 * 512)
@@ -58,15 +60,35 @@ def test_base_ot_refuses_a_point_off_the_curve():
         run_pair(lambda wire: base_send(Messenger(wire, 0), Randomness(), 2), cheat)
 
 
+@pytest.mark.parametrize("cheater", ["sender", "receiver"])
+def test_base_ot_refuses_the_identity(cheater):
+    def sender(wire):
+        Messenger(wire, 0).send(np.zeros(64, np.uint8), 512)
+
+    def receiver(wire):
+        messenger = Messenger(wire, 1)
+        messenger.receive(512)
+        messenger.send(np.zeros(64 * 2, np.uint8), 512 * 2)
+
+    honest = (
+        lambda wire: base_send(Messenger(wire, 0), Randomness(), 2),
+        lambda wire: base_receive(Messenger(wire, 1), Randomness(), np.zeros(2, np.uint8)),
+    )
+    sides = (sender, honest[1]) if cheater == "sender" else (honest[0], receiver)
+
+    with pytest.raises(Drift, match="identity"):
+        run_pair(*sides)
+
+
 @pytest.mark.parametrize("k", [1, 2, 4, 8])
 def test_punctured_tree_has_all_leaves_but_one(k):
     rng = np.random.default_rng(k)
     roots = rng.integers(0, 2**64, (5, 2), dtype=np.uint64)
     path = rng.integers(0, 2, (5, k))
 
-    leaves, sums = expand(roots, k)
+    leaves, sums = expand(roots, k, Hash(b"", 1))
     siblings = sums[np.arange(5)[:, None], np.arange(k), 1 - path]
-    known = puncture(path, siblings)
+    known = puncture(path, siblings, Hash(b"", 1))
 
     missing = path @ (1 << np.arange(k)[::-1])
     for tree in range(5):

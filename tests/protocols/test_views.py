@@ -18,7 +18,7 @@ from pqjax.ot.correlations import (
     pick_receive,
     pick_send,
 )
-from pqjax.ot.endpoint import OtSender, _Tweaks
+from pqjax.ot.endpoint import OtSender
 from pqjax.protocols.compare import less_than
 from pqjax.protocols.nonlinear import relu
 from pqjax.protocols.party import make_party, run_pair
@@ -213,25 +213,6 @@ def test_the_checker_notices_choices_sent_in_the_clear(monkeypatch):
     secrets = [(constant(5), constant(c, 1)) for c in (0, 1)]
 
     assert compare(OTS["cot"], secrets, STOCKED, 0) > 0.5
-
-
-def test_the_checker_notices_a_pad_used_twice(monkeypatch):
-    def pads_of_one_row(self, rows, blocks):
-        same = np.broadcast_to(rows[:1], rows.shape).copy()
-        from pqjax.crypto.crhash import hash_blocks
-
-        zeros = np.zeros(len(rows), np.uint64)
-        return hash_blocks(same, zeros)[:, None][:, 0], hash_blocks(same ^ self._delta, zeros)
-
-    monkeypatch.setattr(OtSender, "pads", pads_of_one_row)
-    monkeypatch.setattr(_Tweaks, "take", lambda self, n: 0)
-
-    # Two different rows of x under one pad: their difference is in the clear.
-    x = np.tile(np.array([0, 14], np.uint8), N // 2)
-    log = views(OTS["cot"], (x,), constant(0, 1), STOCKED)[1]
-    steady = views(OTS["cot"], (np.zeros(N, np.uint8),), constant(0, 1), STOCKED)[1]
-
-    assert len(np.unique(steady[-1][1])) < 3 < N and not np.array_equal(log[-1][1], steady[-1][1])
 
 
 def statistics(payload):

@@ -78,5 +78,7 @@ def shown(value: object) -> str:
 def listed(names: Iterable[str]) -> str:
     """Some names with commas, the first few if there are many."""
     some = list(itertools.islice(names, _MOST_LISTED + 1))
-    text = ", ".join(shown(name)[1:-1] if len(name) > _MOST_SHOWN else name for name in some[:_MOST_LISTED])
+    text = ", ".join(
+        shown(name)[1:-1] if len(name) > _MOST_SHOWN else name for name in some[:_MOST_LISTED]
+    )
     return f"{text}, ..." if len(some) > _MOST_LISTED else text

@@ -1,4 +1,4 @@
-"""How large anything in a graph may be, and why: what a stranger's document can make this side do is finite.
+"""How large anything in a graph may be, and why: a stranger's document makes this side do finite work.
 
 Every integer of a node has a bound of its own, written into the node's annotations and checked when a
 `Graph` is made (`pqjax.graph.schema`). Those of a whole network are checked where one is read, saved or

@@ -367,6 +367,14 @@ class Graph:
         """The type of the tensor that `node` reads as its `index`-th source."""
         return self[node.sources[index]].out
 
+    def before(self, name: str, other: str) -> bool:
+        """Whether the node `name` runs before `other`."""
+        return self._order[name] < self._order[other]
+
+    @functools.cached_property
+    def _order(self) -> dict[str, int]:
+        return {node.name: i for i, node in enumerate(self.nodes)}
+
     def parameters(self) -> dict[str, tuple[tuple[int, ...], int]]:
         """Shape and signed bit width of every parameter the server must supply."""
         found: dict[str, tuple[tuple[int, ...], int]] = {}
@@ -427,7 +435,9 @@ class _Written:
     nodes: typing.Annotated[tuple[object, ...], Length(1, MOST_NODES)]
 
 
-_FIELDS = {kind: tuple(f.name for f in dataclasses.fields(kind)) for kind in (*KINDS.values(), TensorType)}
+_FIELDS = {
+    kind: tuple(f.name for f in dataclasses.fields(kind)) for kind in (*KINDS.values(), TensorType)
+}
 
 
 def _entry(node: Node) -> dict[str, typing.Any]:
@@ -442,7 +452,9 @@ def _node_from(entry: object) -> Node:
     fields = dict(entry)
     kind = KINDS.get(fields.pop("kind"))
     if kind is None:
-        raise GraphError(f"unknown node kind {shown(entry['kind'])}; known: {', '.join(sorted(KINDS))}")
+        raise GraphError(
+            f"unknown node kind {shown(entry['kind'])}; known: {', '.join(sorted(KINDS))}"
+        )
     try:
         return read(kind, fields)
     except InputError as error:

@@ -44,7 +44,11 @@ class Length:
 
     def wanted(self, value: typing.Sized) -> str | None:
         """What was expected, if the value is something else."""
-        return None if self.least <= len(value) <= self.most else f"of length {self.least}..{self.most}"
+        return (
+            None
+            if self.least <= len(value) <= self.most
+            else f"of length {self.least}..{self.most}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +105,7 @@ def read(hint: typing.Any, tree: object) -> typing.Any:
         raise InputError(str(misfit)) from None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _reader(hint: typing.Any, json: bool) -> _Read:
     """How a value of an annotation is read, of JSON or as it is; made once for each annotation."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -130,7 +134,7 @@ def _reader(hint: typing.Any, json: bool) -> _Read:
     return _exact(type(None) if hint is None else hint)
 
 
-def _exact(kind: type) -> _Read:
+def _exact(kind: typing.Any) -> _Read:
     wanted = {int: "an integer", str: "a text", bool: "true or false", float: "a number"}
 
     def read(value):

@@ -47,7 +47,10 @@ def parse(text: str | bytes, most_bytes: int) -> typing.Any:
         )  # fmt: skip
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:  # UnicodeError and JSONDecodeError are ValueErrors
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # UnicodeError and JSONDecodeError are ValueErrors
         raise InputError(f"not JSON: {error}") from error
 
 

@@ -139,7 +139,7 @@ def _exact(kind: typing.Any) -> _Read:
 
     def read(value):
         if type(value) is not kind:
-            raise _Misfit(wanted.get(kind, kind.__name__), value)
+            raise _Misfit(wanted.get(kind, str(kind)), value)
         return value
 
     return read

@@ -5,6 +5,12 @@ A message names what was expected, what came, where, and what to do. No message 
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
+
+_MOST_SHOWN = 60  # characters of a value that a message repeats: it may be a stranger's
+_MOST_LISTED = 8
+
 
 class PqjaxError(Exception):
     """The root of all errors that pqjax raises on purpose."""
@@ -56,3 +62,23 @@ class HandshakeError(WireError):
 
 class AddressError(WireError):
     """An address cannot be parsed, bound or used without TLS."""
+
+
+def shown(value: object) -> str:
+    """A value as a message may repeat it: escaped, and cut if it is long."""
+    if isinstance(value, int) and value.bit_length() > 256:  # too long for decimal digits
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, (str, bytes)) else value)
+    except ValueError:  # such an integer inside
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Some names with commas, the first few if there are many."""
+    some = list(itertools.islice(names, _MOST_LISTED + 1))
+    text = ", ".join(
+        shown(name)[1:-1] if len(name) > _MOST_SHOWN else name for name in some[:_MOST_LISTED]
+    )
+    return f"{text}, ..." if len(some) > _MOST_LISTED else text

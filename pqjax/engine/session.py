@@ -136,7 +136,7 @@ def connect(
       plan: insist on this plan; without one the server's is taken over (it is public).
       tls: this side's certificates; needed off loopback.
       insecure_plaintext: do without TLS off loopback, on purpose.
-      deadline_s: a wait in which nothing arrives for this long fails.
+      deadline_s: a wait in which nothing arrives for this long fails, and so does planning.
       patience_s: keep dialling for so long while nobody listens.
       progress: told of every layer.
     """
@@ -148,7 +148,7 @@ def connect(
         document = greet_server(wire, plan.digest if plan else None)
         if plan is None:
             assert document is not None
-            plan = read_plan(document)
+            plan = read_plan(document, deadline_s)
         return Session(make_party(wire, 1, plan.preset.scheme), plan, progress)
     except HandshakeError:
         _hang_up(wire)

@@ -47,6 +47,7 @@ def _rings(graph: Graph) -> dict[str, str]:
 
     def root(name: str) -> str:
         while parent[name] != name:
+            parent[name] = parent[parent[name]]  # half as far the next time
             name = parent[name]
         return name
 
@@ -57,27 +58,29 @@ def _rings(graph: Graph) -> dict[str, str]:
     return {name: root(name) for name in parent}
 
 
-def pool_room(graph: Graph, name: str) -> int:
-    """Bits that average pools behind this accumulator add."""
-    room = 0
-    for reader in graph.readers[name]:
-        if isinstance(reader, AvgPool):
-            area = reader.window[0] * reader.window[1] * reader.multiplier
-            room = max(room, (area - 1).bit_length() + pool_room(graph, reader.name))
-        elif isinstance(reader, _SAME_RING):
-            room = max(room, pool_room(graph, reader.name))
+def pool_room(graph: Graph) -> dict[str, int]:
+    """For every tensor the bits that average pools behind it add, before its ring is left."""
+    room = dict.fromkeys((node.name for node in graph), 0)
+    for node in reversed(graph.nodes):
+        if isinstance(node, _SAME_RING):
+            more = room[node.name]
+            if isinstance(node, AvgPool):
+                area = node.window[0] * node.window[1] * node.multiplier
+                more += (area - 1).bit_length()
+            for source in node.sources:
+                room[source] = max(room[source], more)
     return room
 
 
 def _worst_case_widths(graph: Graph) -> Graph:
-    rings, known = _rings(graph), validate(graph)
+    rings, rooms, known = _rings(graph), pool_room(graph), validate(graph)
     wide: dict[str, int] = {}
     fixed: set[str] = set()
     for node in graph:
         ring = rings[node.name]
         if isinstance(node, (Conv, Dense)):
             bits = node.weight_bits + graph.source(node).bits
-            bits += (terms(graph, node) - 1).bit_length() + pool_room(graph, node.name)
+            bits += (terms(graph, node) - 1).bit_length() + rooms[node.name]
             wide[ring] = max(wide.get(ring, 0), node.out.bits, bits)
         elif not isinstance(node, _SAME_RING):
             low, high = known[node.name]

@@ -1,24 +1,31 @@
 """One file for a network: its graph as JSON, its weights bit-packed, and a checksum of both.
 
 The file is an npz without pickle. Weights take exactly their declared width, so a 2-bit network of
-160,000 parameters is about 40 KB. The client needs the graph only.
+160,000 parameters is about 40 KB. The client needs the graph only. A file may come from anyone: what is
+read of it is bounded by `pqjax.graph.archive`, the graph in it by `pqjax.graph.bounds`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pathlib
-import zipfile
-import zlib
+import struct
+import typing
 
 import numpy as np
 
-from pqjax.errors import CheckpointError, GraphError
+from pqjax.errors import CheckpointError, InputError, PqjaxError
+from pqjax.graph.archive import Archive
+from pqjax.graph.bounds import MOST_GRAPH_BYTES
 from pqjax.graph.ir import Graph, Weights
+from pqjax.graph.strict_json import parse
 from pqjax.graph.validate import validate
-from pqjax.ring import Ring, pack, unpack
+from pqjax.ring import Ring, pack, packed_bytes, unpack
+
+MOST_META_BYTES = 1 << 20  # a description: a few settings, perhaps thousands of class names
 
 _FORMAT = 1
 
@@ -30,15 +37,25 @@ def save_model(path: pathlib.Path | str, graph: Graph, weights: Weights, meta: d
       path: where to, usually `*.npz`.
       graph: the integer network, checked against the weights first.
       weights: integer arrays by parameter name.
-      meta: anything JSON-able that describes how the network came to be.
+      meta: what describes how the network came to be: anything that JSON has, by name.
+
+    Raises:
+      GraphError: the graph does not hold together, or is too large to be read again.
+      InputError: so is the description, or it holds what JSON has not.
     """
+    graph.check_bounds()
     validate(graph, weights)
     path = pathlib.Path(path)
-    arrays: dict[str, np.ndarray] = {"graph": np.frombuffer(graph.to_json().encode(), np.uint8)}
-    arrays["meta"] = np.frombuffer(json.dumps(meta or {}, sort_keys=True).encode(), np.uint8)
+    texts = {"graph": graph.to_json().encode(), "meta": _described(meta or {})}
+    if len(texts["graph"]) > MOST_GRAPH_BYTES:
+        raise InputError(
+            f"a graph takes at most {MOST_GRAPH_BYTES} bytes, got {len(texts['graph'])}"
+        )
+    arrays = {name: np.frombuffer(text, np.uint8) for name, text in texts.items()}
     for name, (_, bits) in graph.parameters().items():
         arrays[f"w:{name}"] = pack(Ring(bits).reduce(np.asarray(weights[name]).reshape(-1)), bits)
-    arrays["sha256"] = np.frombuffer(_digest(arrays), np.uint8)
+    digest = _digest({name: array.tobytes() for name, array in arrays.items()})
+    arrays["sha256"] = np.frombuffer(digest, np.uint8)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(part, "wb") as file:
@@ -46,38 +63,73 @@ def save_model(path: pathlib.Path | str, graph: Graph, weights: Weights, meta: d
     os.replace(part, path)
 
 
-def load_model(path: pathlib.Path | str) -> tuple[Graph, dict[str, np.ndarray], dict]:
+def load_model(
+    path: pathlib.Path | str,
+) -> tuple[Graph, dict[str, np.ndarray], dict[str, typing.Any]]:
     """Reads a network: graph, int64 weights by name, and the description it was saved with.
 
     Raises:
       CheckpointError: the file is missing, cut short, altered, or of another format.
     """
-    path = pathlib.Path(path)
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        if int(arrays.pop("format")) != _FORMAT:
-            raise CheckpointError(f"{path}: format {_FORMAT} expected")
-        if arrays.pop("sha256").tobytes() != _digest(arrays):
-            raise CheckpointError(f"{path}: the checksum does not match: the file was altered")
-        graph = Graph.from_json(arrays["graph"].tobytes())
-        weights = {}
-        for name, (shape, bits) in graph.parameters().items():
-            flat = unpack(arrays[f"w:{name}"], int(np.prod(shape)), bits)
-            weights[name] = Ring(bits).signed(flat).reshape(shape)
-        validate(graph, weights)
-        return graph, weights, json.loads(arrays["meta"].tobytes())
+        with Archive(pathlib.Path(path)) as archive:
+            return _loaded(archive)
     except FileNotFoundError as error:
         raise CheckpointError(f"no network at {path}") from error
-    except (
-        OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError,
-        zipfile.BadZipFile, zlib.error, GraphError,
-    ) as error:  # fmt: skip
+    except (PqjaxError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable network: {error}") from error
+    except Exception as error:  # whatever `zipfile` makes of a file that is none
+        raise CheckpointError(
+            f"{path} is not a readable network: {type(error).__name__}: {error}"
+        ) from error
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> bytes:
+def _loaded(archive: Archive) -> tuple[Graph, dict[str, np.ndarray], dict[str, typing.Any]]:
+    (format,) = struct.unpack("<q", archive.read("format", 8, exactly=True))
+    if format != _FORMAT:
+        raise CheckpointError(f"format {_FORMAT} expected, got {format}")
+    texts = {
+        "graph": archive.read("graph", MOST_GRAPH_BYTES),
+        "meta": archive.read("meta", MOST_META_BYTES),
+    }
+    digest = archive.read("sha256", 32, exactly=True)
+    graph = Graph.from_json(texts["graph"])
+    validate(graph)
+    wanted = graph.parameters()
+    archive.check_names({"format", "sha256", *texts, *(f"w:{name}" for name in wanted)})
+    packed = {
+        name: archive.read(f"w:{name}", packed_bytes(math.prod(shape), bits), exactly=True)
+        for name, (shape, bits) in wanted.items()
+    }
+    if digest != _digest({**texts, **{f"w:{name}": raw for name, raw in packed.items()}}):
+        raise CheckpointError("the checksum does not match: the file was altered")
+    weights = {}
+    for name, (shape, bits) in wanted.items():
+        flat = unpack(packed.pop(name), math.prod(shape), bits)
+        weights[name] = Ring(bits).signed(flat).reshape(shape)
+    validate(graph, weights)
+    return graph, weights, _description(texts["meta"])
+
+
+def _described(meta: dict) -> bytes:
+    """A description as JSON, which can be read again."""
+    try:
+        text = json.dumps(meta, sort_keys=True, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"a description is what JSON has: {error}") from error
+    _description(text)
+    return text
+
+
+def _description(text: bytes) -> dict[str, typing.Any]:
+    meta = parse(text, MOST_META_BYTES)
+    if not isinstance(meta, dict):
+        raise InputError(f"a description by name expected, got {type(meta).__name__}")
+    return meta
+
+
+def _digest(arrays: dict[str, bytes]) -> bytes:
     digest = hashlib.sha256()
     for name in sorted(arrays):
-        digest.update(name.encode() + b"\0" + arrays[name].tobytes())
+        digest.update(name.encode() + b"\0" + arrays[name])
     return digest.digest()

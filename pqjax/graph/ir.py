@@ -10,12 +10,35 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
 import numpy as np
 
-from pqjax.errors import GraphError
+from pqjax.errors import GraphError, InputError, listed, shown
+from pqjax.graph.bounds import (
+    LONGEST_NAME,
+    MOST_GRAPH_BYTES,
+    MOST_NODES,
+    MOST_READERS,
+    MOST_TOTAL_ELEMENTS,
+    MOST_WEIGHTS,
+    Bits,
+    Groups,
+    Kernel,
+    Margins,
+    Multiplier,
+    Name,
+    Scale,
+    Shape,
+    Shift,
+    Stride,
+    Window,
+    Word,
+)
+from pqjax.graph.schema import Length, check, read
+from pqjax.graph.strict_json import parse
 
 Weights = Mapping[str, np.ndarray]
 Rule = typing.Literal["wrap", "saturate"]
@@ -31,16 +54,16 @@ class TensorType:
     then in [0, 2^(bits-1)). Unsigned tensors hold [0, 2^bits).
     """
 
-    shape: tuple[int, ...]
-    bits: int
-    scale: int
+    shape: Shape
+    bits: Bits
+    scale: Scale
     signed: bool = True
     nonnegative: bool = False
 
     @property
     def n(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64)) if self.shape else 1
+        return math.prod(self.shape)
 
     @property
     def low(self) -> int:
@@ -60,16 +83,28 @@ def rounding_half(shift: int, rounding: Rounding) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """One step of the network. `sources` name earlier nodes; `out` is the tensor it makes."""
+    """One step of the network. `sources` name earlier nodes; `out` is the tensor it makes.
 
-    name: str
-    sources: tuple[str, ...]
+    The fields' annotations carry their bounds; a `Graph` holds its nodes to them.
+    """
+
+    name: Name
+    sources: tuple[Name, ...]
     out: TensorType
 
     @property
     def kind(self) -> str:
         """The node's kind as written in JSON."""
         return type(self).__name__
+
+    @functools.cached_property
+    def fault(self) -> str | None:
+        """What is wrong with the fields by themselves, if anything; found once."""
+        try:
+            check(type(self), self)
+        except InputError as error:
+            return str(error)
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +121,12 @@ class Conv(Node):
     actual weights (still overflow-free; the width is public), or measured (may overflow).
     """
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
-    weight_bits: int
-    weight_scale: int
-    groups: int = 1
+    kernel: Kernel
+    stride: Stride
+    padding: tuple[Margins, Margins]
+    weight_bits: Bits
+    weight_scale: Scale
+    groups: Groups = 1
     widths: Widths = "weights"
 
 
@@ -102,8 +137,8 @@ class Dense(Node):
     Parameters `<name>/weight` and `<name>/bias`; `widths` as for `Conv`.
     """
 
-    weight_bits: int
-    weight_scale: int
+    weight_bits: Bits
+    weight_scale: Scale
     widths: Widths = "weights"
 
 
@@ -139,8 +174,8 @@ class MaxPool(Node):
     where none is negative; planners see to it.
     """
 
-    window: tuple[int, int]
-    stride: tuple[int, int]
+    window: Window
+    stride: Stride
     headroom: bool = False
 
 
@@ -152,9 +187,9 @@ class AvgPool(Node):
     t = log2(area) and multiplier 1 where the area is a power of two.
     """
 
-    window: tuple[int, int]
-    stride: tuple[int, int]
-    multiplier: int = 1
+    window: Window
+    stride: Stride
+    multiplier: Multiplier = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,14 +211,14 @@ class ArgMax(Node):
 class Subsample(Node):
     """Every stride-th row and column of an image, the first ones first."""
 
-    stride: tuple[int, int]
+    stride: Stride
 
 
 @dataclasses.dataclass(frozen=True)
 class Pad(Node):
     """An image with zeros around it: (before, after) for rows, columns and channels."""
 
-    margins: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    margins: tuple[Margins, Margins, Margins]
 
 
 # Steps of a requantization. Planners rewrite a `Requantize` into these; users may write them too.
@@ -203,14 +238,14 @@ class Narrow(Node):
 class ScaleUp(Node):
     """Times 2^shift, exactly: as many bits more, and as much more scale."""
 
-    shift: int
+    shift: Shift
 
 
 @dataclasses.dataclass(frozen=True)
 class Truncate(Node):
     """Shifted right by `shift`, in as many bits as before (Trunc)."""
 
-    shift: int
+    shift: Shift
     rounding: Rounding = "floor"
 
 
@@ -218,7 +253,7 @@ class Truncate(Node):
 class TruncateReduce(Node):
     """Shifted right by `shift`; of the result the low `out.bits` bits, at most `shift` less (TR)."""
 
-    shift: int
+    shift: Shift
     rounding: Rounding = "floor"
 
 
@@ -226,8 +261,8 @@ class TruncateReduce(Node):
 class Clamp(Node):
     """min(max(x, low), high) of a signed x, in at most as many bits as x has."""
 
-    low: int
-    high: int
+    low: Word
+    high: Word
 
 
 KINDS: dict[str, type[Node]] = {
@@ -243,7 +278,8 @@ KINDS: dict[str, type[Node]] = {
 class Graph:
     """Nodes in execution order. The first is the `Input`, the last one's tensor is the output.
 
-    Construction checks names and order; `pqjax.graph.validate` checks shapes, widths and values.
+    Construction checks fields, names and order; `pqjax.graph.validate` checks shapes, widths and values,
+    `check_bounds` the size of a whole network.
     """
 
     nodes: tuple[Node, ...]
@@ -253,12 +289,10 @@ class Graph:
             raise GraphError("a graph starts with an Input node; this one does not")
         seen: set[str] = set()
         for node in self.nodes:
-            if not isinstance(node.name, str):
-                raise GraphError(f"a node's name is a string, got {node.name!r}")
-            if not node.name or node.name in seen:
-                raise GraphError(
-                    f"node names must be unique and not empty, got {node.name!r} twice"
-                )
+            if node.fault is not None:
+                raise GraphError(f"{_label(node)}: {node.fault}")
+            if node.name in seen:
+                raise GraphError(f"node names must be unique, got {node.name!r} twice")
             wanted = 0 if isinstance(node, Input) else 2 if isinstance(node, Add) else 1
             if len(node.sources) != wanted:
                 raise GraphError(
@@ -274,6 +308,21 @@ class Graph:
                 raise GraphError(f"{node.name}: only the first node may be an Input")
             seen.add(node.name)
 
+    def check_bounds(self) -> None:
+        """Checks the size of a network as it is given, before it is saved, sent, or planned.
+
+        Raises:
+          GraphError: it has more of something than `pqjax.graph.bounds` allows.
+        """
+        _at_most("nodes", len(self.nodes), MOST_NODES)
+        for node in self.nodes:
+            _at_most(f"characters of the name {shown(node.name)}", len(node.name), LONGEST_NAME)
+            readers = len(self.readers[node.name])
+            _at_most(f"nodes that read {node.name}", readers, MOST_READERS)
+        _at_most("elements", sum(node.out.n for node in self.nodes), MOST_TOTAL_ELEMENTS)
+        weights = sum(math.prod(shape) for shape, _ in self.parameters().values())
+        _at_most("weights", weights, MOST_WEIGHTS)
+
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
@@ -283,7 +332,7 @@ class Graph:
     def __getitem__(self, name: str) -> Node:
         node = self._by_name.get(name)
         if node is None:
-            raise GraphError(f"no node named {name!r}; the graph has {[*self._by_name]}")
+            raise GraphError(f"no node named {shown(name)}; the graph has {listed(self._by_name)}")
         return node
 
     @functools.cached_property
@@ -293,11 +342,16 @@ class Graph:
     @functools.cached_property
     def readers(self) -> Mapping[str, tuple[Node, ...]]:
         """The nodes that read each node's tensor."""
-        found: dict[str, tuple[Node, ...]] = {node.name: () for node in self.nodes}
+        found: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
         for node in self.nodes:
             for source in dict.fromkeys(node.sources):
-                found[source] += (node,)
-        return found
+                found[source].append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    @functools.cached_property
+    def memo(self) -> dict[Hashable, typing.Any]:
+        """What a walk over the graph has found out about its nodes, for the next one to start from."""
+        return {}
 
     @property
     def input(self) -> Input:
@@ -312,6 +366,14 @@ class Graph:
     def source(self, node: Node, index: int = 0) -> TensorType:
         """The type of the tensor that `node` reads as its `index`-th source."""
         return self[node.sources[index]].out
+
+    def before(self, name: str, other: str) -> bool:
+        """Whether the node `name` runs before `other`."""
+        return self._order[name] < self._order[other]
+
+    @functools.cached_property
+    def _order(self) -> dict[str, int]:
+        return {node.name: i for i, node in enumerate(self.nodes)}
 
     def parameters(self) -> dict[str, tuple[tuple[int, ...], int]]:
         """Shape and signed bit width of every parameter the server must supply."""
@@ -332,32 +394,79 @@ class Graph:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; equal graphs give equal text."""
-        nodes = [{"kind": node.kind, **dataclasses.asdict(node)} for node in self.nodes]
-        return json.dumps({"format": 1, "nodes": nodes}, sort_keys=True, separators=(",", ":"))
+        return json.dumps(self.tree(), sort_keys=True, separators=(",", ":"))
+
+    def tree(self) -> dict[str, typing.Any]:
+        """What `to_json` writes."""
+        return {"format": 1, "nodes": [_entry(node) for node in self.nodes]}
 
     @staticmethod
     def from_json(text: str | bytes) -> Graph:
         """Reads `to_json`'s text; a `GraphError` says what is wrong with anything else."""
         try:
-            tree = json.loads(text)
-            if tree["format"] != 1:
-                raise GraphError(f"graph format 1 expected, got {tree['format']!r}")
-            return Graph(tuple(_node_from(entry) for entry in tree["nodes"]))
+            tree = parse(text, MOST_GRAPH_BYTES)
+        except InputError as error:
+            raise GraphError(f"not a graph: {error}") from error
+        return Graph.from_tree(tree)
+
+    @staticmethod
+    def from_tree(tree: object) -> Graph:
+        """Reads what `tree` makes, of parsed JSON; checks fields and size.
+
+        Raises:
+          GraphError: it is something else.
+        """
+        try:
+            written = read(_Written, tree)
+            graph = Graph(tuple(_node_from(entry) for entry in written.nodes))
         except GraphError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise GraphError(f"not a graph: {type(error).__name__}: {error}") from error
+        except InputError as error:
+            raise GraphError(f"not a graph: {error}") from error
+        graph.check_bounds()
+        return graph
 
 
-def _node_from(entry: dict) -> Node:
-    entry = dict(entry)
-    kind = KINDS.get(entry.pop("kind"))
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    """A graph as JSON; a node has its kind beside its fields."""
+
+    format: typing.Literal[1]
+    nodes: typing.Annotated[tuple[object, ...], Length(1, MOST_NODES)]
+
+
+_FIELDS = {
+    kind: tuple(f.name for f in dataclasses.fields(kind)) for kind in (*KINDS.values(), TensorType)
+}
+
+
+def _entry(node: Node) -> dict[str, typing.Any]:
+    out = {name: getattr(node.out, name) for name in _FIELDS[TensorType]}
+    fields = {name: getattr(node, name) for name in _FIELDS[type(node)]}
+    return {"kind": node.kind, **fields, "out": out}
+
+
+def _node_from(entry: object) -> Node:
+    if type(entry) is not dict or type(entry.get("kind")) is not str:
+        raise GraphError(f"not a graph: a node with its kind expected, got {shown(entry)}")
+    fields = dict(entry)
+    kind = KINDS.get(fields.pop("kind"))
     if kind is None:
-        raise GraphError(f"unknown node kind in {entry.get('name')!r}; known: {sorted(KINDS)}")
-    out = dict(entry.pop("out"))
-    out["shape"] = tuple(int(d) for d in out["shape"])
-    return kind(out=TensorType(**out), **{key: _tupled(value) for key, value in entry.items()})
+        raise GraphError(
+            f"unknown node kind {shown(entry['kind'])}; known: {', '.join(sorted(KINDS))}"
+        )
+    try:
+        return read(kind, fields)
+    except InputError as error:
+        raise GraphError(f"{shown(fields.get('name'))} ({kind.__name__}): {error}") from error
 
 
-def _tupled(value: typing.Any) -> typing.Any:
-    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
+def _label(node: Node) -> str:
+    """A node in a message; its name may be anything."""
+    name = node.name if isinstance(node.name, str) and node.name.isprintable() else shown(node.name)
+    return f"{name[:LONGEST_NAME]} ({node.kind})"
+
+
+def _at_most(what: str, count: int, most: int) -> None:
+    if count > most:
+        raise GraphError(f"a graph has at most {most} {what}, got {count}")

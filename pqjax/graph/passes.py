@@ -43,11 +43,21 @@ def _alone(graph: Graph, name: str) -> bool:
 
 def _may_overflow(graph: Graph, node: Node) -> bool:
     """Whether an accumulator of measured width lies upstream, up to the last clamp."""
-    if isinstance(node, (Conv, Dense)):
-        return node.widths == "empirical"
-    if isinstance(node, (Input, Clamp, Narrow)):
-        return False
-    return any(_may_overflow(graph, graph[source]) for source in node.sources)
+    known, ahead = graph.memo.setdefault(_may_overflow, {}), [node]
+    while ahead:
+        each = ahead[-1]
+        if isinstance(each, (Conv, Dense)):
+            known[each.name] = each.widths == "empirical"
+        elif isinstance(each, (Input, Clamp, Narrow)):
+            known[each.name] = False
+        else:
+            unknown = [graph[source] for source in each.sources if source not in known]
+            if unknown:
+                ahead += unknown
+                continue
+            known[each.name] = any(known[source] for source in each.sources)
+        ahead.pop()
+    return known[node.name]
 
 
 def _signs(graph: Graph, node: Node) -> Edit | str:
@@ -133,9 +143,8 @@ def _share(graph: Graph, node: Node) -> Edit | str:
                 continue
             if one.nonnegative != two.nonnegative or other.name == graph.output.name:
                 continue
-            names = [n.name for n in graph]
             kept = Narrow(node.name, (other.name,), one)
-            if names.index(other.name) < names.index(node.name):
+            if graph.before(other.name, node.name):
                 return Edit({node.name: (kept,)})
             return Edit({node.name: (other, kept), other.name: ()})
     return "no other extension of the same tensor is as wide"
@@ -252,15 +261,19 @@ def _operand(graph: Graph, node: Node) -> Edit | str:
 def own_input(graph: Graph, node: Node) -> bool:
     """Whether a linear layer reads the client's input itself, which the client holds in the clear."""
     source = graph[node.sources[0]]
-    return isinstance(source, Input) or (isinstance(source, Flatten) and own_input(graph, source))
+    while isinstance(source, Flatten):
+        source = graph[source.sources[0]]
+    return isinstance(source, Input)
 
 
 def _all_operands(graph: Graph) -> Graph:
-    for node in graph.nodes:
+    nodes: list[Node] = []
+    for (
+        node
+    ) in graph:  # an edit adds before a node and changes no format that another edit looks at
         edit = _operand(graph, node)
-        if not isinstance(edit, str):
-            graph = edit.apply(graph)
-    return graph
+        nodes += [node] if isinstance(edit, str) else edit.replace[node.name]
+    return Graph(tuple(nodes))
 
 
 LOWER = Pass(

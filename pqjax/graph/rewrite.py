@@ -7,39 +7,16 @@ makes an edit where it lowers the price; the price is the planner's, so that one
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import typing
+from collections.abc import Callable, Iterable
 
 from pqjax.errors import GraphError
+from pqjax.graph.draft import Draft, Edit, Trial
 from pqjax.graph.ir import Graph, Node
 
+__all__ = ["Edit", "Pass", "Price", "Site", "price_of"]
+
 Price = Callable[[Graph, Node], float]  # what a node costs in a graph, in bits or seconds
-
-
-@dataclasses.dataclass(frozen=True)
-class Edit:
-    """A change at one place of a graph.
-
-    Attributes:
-      replace: by name, the nodes that take a node's place; none drops it.
-      redirect: readers of a dropped node's tensor read the other one instead.
-      even: whether to make it also where it saves nothing (it may help a later pass).
-    """
-
-    replace: Mapping[str, tuple[Node, ...]]
-    redirect: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    even: bool = False
-
-    def apply(self, graph: Graph) -> Graph:
-        """The graph after this edit."""
-        nodes: list[Node] = []
-        for node in graph:
-            if node.name in self.replace:
-                nodes += self.replace[node.name]
-                continue
-            sources = tuple(self.redirect.get(source, source) for source in node.sources)
-            same = sources == node.sources
-            nodes.append(node if same else dataclasses.replace(node, sources=sources))
-        return Graph(tuple(nodes))
 
 
 Site = Callable[[Graph, Node], "Edit | str"]  # an edit at this node, or why there is none
@@ -71,20 +48,24 @@ class Pass:
         if self.whole is not None:
             return self.whole(graph)
         assert self.site is not None
-        pending = [node.name for node in graph]
+        draft = Draft(graph)
+        pending = [node.name for node in graph][::-1]  # the next one last
+        waiting = set(pending)
+        edited = False
         while pending:
-            name = pending.pop(0)
-            if name not in graph:
+            name = pending.pop()
+            waiting.discard(name)
+            if name not in draft:
                 continue
-            edit = self.site(graph, graph[name])
-            if isinstance(edit, str):
+            edit = self.site(_read(draft), draft[name])
+            if isinstance(edit, str) or not _allowed(draft, edit, price):
                 continue
-            edited = edit.apply(graph)
-            if _allowed(graph, edited, edit, price):
-                new = [node.name for nodes in edit.replace.values() for node in nodes]
-                pending = [n for n in new if n not in pending] + pending
-                graph = edited
-        return graph
+            draft.make(edit)
+            edited = True
+            fresh = [node.name for node in edit.made if node.name not in waiting]
+            pending += reversed(fresh)
+            waiting.update(fresh)
+        return draft.graph() if edited else graph
 
     def at(self, graph: Graph, name: str) -> Graph:
         """Rewrites at one node, whatever it costs.
@@ -98,16 +79,31 @@ class Pass:
             raise GraphError(
                 f"{name} ({node.kind}): {self.name} does not apply: {edit}; it needs {self.assumes}"
             )
-        return edit.apply(graph)
+        draft = Draft(graph)
+        draft.make(edit)
+        return draft.graph()
 
 
-def _allowed(graph: Graph, edited: Graph, edit: Edit, price: Price) -> bool:
+def _read(draft: Draft | Trial) -> Graph:
+    """A draft for functions that only read: it has all of a graph's reading."""
+    return typing.cast(Graph, draft)
+
+
+def _allowed(draft: Draft, edit: Edit, price: Price) -> bool:
     """Whether an edit lowers the price, or keeps it and leaves fewer nodes (or is wanted anyway)."""
-    touched = {reader.name for name in edit.replace for reader in graph.readers[name]}
-    new = [node for nodes in edit.replace.values() for node in nodes]
-    touched -= set(edit.replace) | {node.name for node in new}
-    before = price_of(graph, [*edit.replace, *touched], price)
-    after = price_of(edited, [*(node.name for node in new), *touched], price)
+    new = edit.made
+    if any(node.out.bits > 64 for node in new):
+        return False  # it would need a bit more than there are
+    made = {node.name for node in new}
+    touched = dict.fromkeys(
+        reader.name
+        for name in edit.replace
+        for reader in draft.readers[name]
+        if reader.name not in edit.replace and reader.name not in made
+    )
+    trial = Trial(draft, edit)
+    before = price_of(_read(draft), [*edit.replace, *touched], price)
+    after = price_of(_read(trial), [*(node.name for node in new), *touched], price)
     shorter = len(new) < len(edit.replace)
     return after < before or (after == before and (shorter or edit.even))
 

@@ -87,7 +87,7 @@ def product_of(graph: Graph, node: Conv | Dense, variant: str) -> Product | Grou
     assert isinstance(node, Conv)
     image = (source.shape[0], source.shape[1])
     window = Window(image, node.kernel, node.stride, node.padding)
-    if not window.taps:
+    if not window.reading:
         raise PlanError(f"{node.name}: its outputs read nothing but padding")
     return GroupedProduct(product, groups, source.shape[2] // groups, window)
 
@@ -126,7 +126,8 @@ def node_cost(graph: Graph, node: Node, preset: Preset, variant: str | None = No
     parts = tiles(node)
     if len(parts) == 1:
         return StepCost(online=_whole_cost(graph, node, preset))
-    return StepCost(online=total([tile_cost(graph, node, preset, n) for n in parts]))
+    costs = {n: tile_cost(graph, node, preset, n) for n in dict.fromkeys(parts)}
+    return StepCost(online=total([costs[n] for n in parts]))
 
 
 def _whole_cost(graph: Graph, node: Node, preset: Preset) -> Cost:

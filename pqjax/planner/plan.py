@@ -9,18 +9,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import time
+import typing
 from collections.abc import Mapping, Sequence
 
-from pqjax.errors import PlanError
+from pqjax.errors import InputError, PlanError, PqjaxError, listed, shown
+from pqjax.graph.bounds import MOST_NODES, Name
 from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Input, Node, TensorType
 from pqjax.graph.rewrite import Pass, Price, price_of
+from pqjax.graph.schema import Length, Printable, check, read
+from pqjax.graph.strict_json import parse
 from pqjax.graph.validate import validate
 from pqjax.ot.setup import fill_stocks_cost, set_up_cost
 from pqjax.planner.cost import StepCost, linear_cost, node_cost, tile_cost, tiles
 from pqjax.planner.presets import Preset, find_preset
 from pqjax.protocols.linear_ot import FULL, PRIVQUANT, VARIANTS
 from pqjax.wire.cost import Cost, message, total
-from pqjax.wire.handshake import plan_digest
+from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES, plan_digest
 from pqjax.wire.link import Link
 from pqjax.wire.trace import Trace
 
@@ -28,9 +33,60 @@ COMMAND_BITS = 8
 STREAM_ABOVE = (
     1 << 25
 )  # stored random OTs from which on they are made layer by layer, 16 bytes each
+SLOWEST_MBPS, FASTEST_MBPS = 1e-6, 1e9  # of a link to plan for: its seconds stay finite
+LONGEST_RTT_MS = 1e7
+MOST_CLASSES = 1 << 15  # ImageNet has 21,841 in all
 STOCK_LAYER = "random ots"
 BEGIN_LAYER = "begin"
 REVEAL_LAYER = "reveal"
+
+
+ClassNames = typing.Annotated[
+    tuple[typing.Annotated[str, Length(1, 256), Printable()], ...], Length(0, MOST_CLASSES)
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Document:
+    """What `Plan.document` holds."""
+
+    classes: ClassNames
+    format: typing.Literal[2]
+    forced: typing.Annotated[Mapping[Name, Name], Length(0, MOST_NODES)]
+    graph: object
+    link: Link | None
+    protocol: Name
+    variants: typing.Annotated[Mapping[Name, Name], Length(0, MOST_NODES)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """When planning must be done.
+
+    Attributes:
+      deadline_s: how long it may take; None for as long as it likes.
+      start_s: when it began, of `time.monotonic`.
+    """
+
+    deadline_s: float | None
+    start_s: float = dataclasses.field(default_factory=time.monotonic)
+
+    def check(self) -> None:
+        """Raises a `PlanError` when it has taken too long."""
+        if self.deadline_s is not None and time.monotonic() - self.start_s > self.deadline_s:
+            raise PlanError(
+                f"planning takes longer than the {self.deadline_s:g} s allowed: allow more, or mistrust "
+                "who sent the plan"
+            )
+
+    def watch(self, price: Price) -> Price:
+        """The price, checked against the clock every time it is asked."""
+
+        def watched(graph: Graph, node: Node) -> float:
+            self.check()
+            return price(graph, node)
+
+        return price if self.deadline_s is None else watched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +154,20 @@ class Plan:
             "classes": self.classes,
             "format": 2,
             "forced": dict(self.forced),
-            "graph": json.loads(self.source.to_json()),
+            "graph": self.source.tree(),
             "link": None if self.link is None else dataclasses.asdict(self.link),
             "protocol": self.protocol,
             "variants": {s.node.name: s.variant for s in self.steps if s.variant},
         }
         return json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()
+
+    def step(self, name: str) -> Step:
+        """The step that runs a node of `graph`."""
+        return self._by_name[name]
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, Step]:
+        return {step.node.name: step for step in self.steps}
 
     @functools.cached_property
     def digest(self) -> bytes:
@@ -156,13 +220,13 @@ class Plan:
         """
         found = []
         clocks = (0, 0)
-        entries = list(trace.entries)
+        entries = iter(list(trace.entries))
         for line in self.schedule:
             clocks = line.cost.clocks(clocks)
-            if not entries:
+            entry = next(entries, None)
+            if entry is None:
                 found.append(f"{line.phase} {line.layer}: not in the trace")
                 continue
-            entry = entries.pop(0)
             if (entry.phase, entry.layer) != (line.phase, line.layer):
                 found.append(f"{line.phase} {line.layer}: got {entry.phase} {entry.layer}")
                 break
@@ -220,17 +284,35 @@ def plan(
       PlanError: an unknown preset, layer or variant, or names that do not fit.
       GraphError: a graph that does not hold together.
     """
+    return _planned(graph, protocol, link, variants, classes, Clock(None))
+
+
+def _planned(
+    graph: Graph,
+    protocol: str | Preset,
+    link: Link | None,
+    variants: Mapping[str, str] | None,
+    classes: Sequence[str] | None,
+    clock: Clock,
+) -> Plan:
+    """`plan`, unless it takes too long."""
+    graph.check_bounds()
     validate(graph)
     preset = find_preset(protocol) if isinstance(protocol, str) else protocol
+    if link is not None:
+        _check_link(link)
     forced = dict(variants or {})
-    lowered, applied = rewrite(graph, preset, link)
+    lowered, applied = rewrite(graph, preset, link, clock)
+    clock.check()
     validate(lowered)
-    linear = [node.name for node in lowered if isinstance(node, (Conv, Dense))]
+    linear = {node.name: None for node in lowered if isinstance(node, (Conv, Dense))}
     for name, variant in forced.items():
         if name not in linear:
-            raise PlanError(f"no linear layer named {name!r}; there are {', '.join(linear)}")
+            raise PlanError(f"no linear layer named {shown(name)}; there are {listed(linear)}")
         if variant not in VARIANTS:
-            raise PlanError(f"{name}: unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
+            raise PlanError(
+                f"{name}: unknown variant {shown(variant)}; known: {', '.join(VARIANTS)}"
+            )
         if variant not in _possible(preset):
             raise PlanError(
                 f"{name}: variant {variant!r} does not go with protocol {preset.name!r}, which takes "
@@ -238,6 +320,7 @@ def plan(
             )
     steps = []
     for node in lowered:
+        clock.check()
         variant = forced.get(node.name)
         if isinstance(node, (Conv, Dense)) and variant is None:
             variant = cheapest(lowered, node, preset, link)
@@ -245,20 +328,39 @@ def plan(
     drawn = total([s.cost.offline for s in steps] + [s.cost.online for s in steps]).rots
     streamed = sum(drawn) > STREAM_ABOVE
     if streamed:
+        clock.check()
         steps = [dataclasses.replace(s, cost=_with_ots(lowered, s, preset)) for s in steps]
     asked = tuple(sorted(forced.items()))
     names = check_class_names(graph, classes) if classes else ()
-    return Plan(graph, lowered, preset, tuple(steps), link, asked, applied, streamed, names)
+    made = Plan(graph, lowered, preset, tuple(steps), link, asked, applied, streamed, names)
+    if len(made.document) > DOCUMENT_LIMIT_BYTES:
+        raise PlanError(
+            f"a plan's document has at most {DOCUMENT_LIMIT_BYTES} bytes, this one "
+            f"{len(made.document)}: use shorter names"
+        )
+    return made
+
+
+def _check_link(link: Link) -> None:
+    if not SLOWEST_MBPS <= link.mbps <= FASTEST_MBPS or link.rtt_ms > LONGEST_RTT_MS:
+        raise PlanError(
+            f"a link to plan for has {SLOWEST_MBPS:g} to {FASTEST_MBPS:g} Mbit/s and a round trip of at "
+            f"most {LONGEST_RTT_MS:g} ms, got {link}"
+        )
 
 
 def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
     """Names of a graph's outputs, checked.
 
     Raises:
-      PlanError: not strings, or not as many as the network tells classes apart.
+      PlanError: not strings, not printable, or not as many as the network tells classes apart.
     """
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise PlanError(f"class names are a list of strings, got {names!r:.60}")
+    if not isinstance(names, (list, tuple)):
+        raise PlanError(f"class names are a list of strings, got {shown(names)}")
+    try:
+        check(ClassNames, tuple(names))
+    except InputError as error:
+        raise PlanError(f"class names are a list of strings: {error}") from error
     last = graph.output
     count = graph.source(last).n if isinstance(last, ArgMax) else last.out.n
     if len(names) != count:
@@ -277,20 +379,25 @@ def _with_ots(graph: Graph, step: Step, preset: Preset) -> StepCost:
     parts = tiles(step.node)
     online = step.cost.online
     if len(parts) > 1:
-        online = total([with_ots(tile_cost(graph, step.node, preset, n), preset) for n in parts])
+        costs = {
+            n: with_ots(tile_cost(graph, step.node, preset, n), preset)
+            for n in dict.fromkeys(parts)
+        }
+        online = total([costs[n] for n in parts])
     else:
         online = with_ots(online, preset)
     return StepCost(with_ots(step.cost.offline, preset), online)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=8)
 def pricing(preset: Preset, link: Link | None) -> Price:
     """What a node costs under a preset: bits, or seconds on a link; linear layers at their best.
 
-    Formats alone decide, so nodes that differ in name only are priced once.
+    Formats alone decide, so nodes that differ in name only are priced once. What is kept is little: a
+    stranger's plans have links and formats of their own.
     """
 
-    @functools.lru_cache(maxsize=1 << 16)
+    @functools.lru_cache(maxsize=1 << 12)
     def of(node: Node, *sources: TensorType) -> float:
         inputs = [Input(f"x{i}", (), source) for i, source in enumerate(sources[:1])]
         named = dataclasses.replace(node, sources=("x0",) * len(sources))
@@ -309,9 +416,11 @@ def pricing(preset: Preset, link: Link | None) -> Price:
     return price
 
 
-def rewrite(graph: Graph, preset: Preset, link: Link | None) -> tuple[Graph, tuple[Applied, ...]]:
+def rewrite(
+    graph: Graph, preset: Preset, link: Link | None, clock: Clock
+) -> tuple[Graph, tuple[Applied, ...]]:
     """Runs a preset's passes; what each did to the price."""
-    price = pricing(preset, link)
+    price = clock.watch(pricing(preset, link))
     applied = []
     before = price_of(graph, [node.name for node in graph], price)
     for each in preset.passes:
@@ -341,23 +450,35 @@ def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
     return link.seconds(*both.sent, both.flows) if link else both.bits
 
 
-def read_plan(document: bytes) -> Plan:
-    """Makes the plan again that a document describes.
+def read_plan(document: bytes, deadline_s: float | None = None) -> Plan:
+    """Makes the plan again that a document describes. The document may be anything, from anyone.
+
+    Args:
+      document: what `Plan.document` wrote.
+      deadline_s: how long that may take; None for as long as it likes.
 
     Raises:
-      PlanError: the document is not one, or this version would plan it differently.
+      PlanError: the document is not one, takes too long, or this version would plan it differently.
     """
     try:
-        tree = json.loads(document)
-        if tree["format"] != 2:
-            raise PlanError(f"plan format 2 expected, got {tree['format']!r}")
-        graph = Graph.from_json(json.dumps(tree["graph"]))
-        link = None if tree["link"] is None else Link(**tree["link"])
-        made = plan(graph, tree["protocol"], link, tree["forced"], tree["classes"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        made = _replanned(document, Clock(deadline_s))
+    except PlanError:
+        raise
+    except PqjaxError as error:
         raise PlanError(f"not a plan: {error}") from error
+    except (
+        Exception
+    ) as error:  # not foreseen, but a stranger's document never gets further than here
+        raise PlanError(f"not a plan: {type(error).__name__} in planning it") from error
     if made.document != document:
         raise PlanError(
             "this version of pqjax plans that graph differently; use the same on both sides"
         )
     return made
+
+
+def _replanned(document: bytes, clock: Clock) -> Plan:
+    tree = read(_Document, parse(document, DOCUMENT_LIMIT_BYTES))
+    graph = Graph.from_tree(tree.graph)
+    clock.check()
+    return _planned(graph, tree.protocol, tree.link, tree.forced, tree.classes, clock)

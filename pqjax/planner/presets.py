@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pqjax.errors import PlanError
+from pqjax.errors import PlanError, shown
 from pqjax.graph.baselines import EXTENDED_RESIDUALS, WORST_CASE_WIDTHS, uniform_ring
 from pqjax.graph.passes import (
     ABSORB_RELU,
@@ -114,5 +114,5 @@ PRESETS = {
 def find_preset(name: str) -> Preset:
     """The preset of that name."""
     if name not in PRESETS:
-        raise PlanError(f"unknown protocol {name!r}; known: {', '.join(sorted(PRESETS))}")
+        raise PlanError(f"unknown protocol {shown(name)}; known: {', '.join(sorted(PRESETS))}")
     return PRESETS[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from pqjax.errors import PlanError
+from pqjax.errors import PlanError, listed, shown
 from pqjax.graph.ir import Conv, Dense, Graph, Node, TensorType
 from pqjax.planner.cost import StepCost, linear_cost, product_of
 from pqjax.planner.plan import STOCK_LAYER, Plan, priced, pricing
@@ -56,7 +56,7 @@ def explain(plan: Plan, layer: str) -> str:
     steps = [s for s in plan.steps if _belongs(s.node.name, layer)]
     if layer not in names and not steps:
         near = difflib.get_close_matches(layer, names, 3, 0.4) or names
-        raise PlanError(f"no layer named {layer!r}; did you mean {', '.join(near)}?")
+        raise PlanError(f"no layer named {shown(layer)}; did you mean {listed(near)}?")
     parts = [_headline(plan, layer, names)]
     if steps:
         rows: list[Row] = [
@@ -95,7 +95,7 @@ def _headline(plan: Plan, layer: str, names: list[str]) -> str:
 def _choice(plan: Plan, node: Conv | Dense) -> str:
     """Every variant of a linear layer, and why one was taken."""
     preset, graph = plan.preset, plan.graph
-    chosen = next(s.variant for s in plan.steps if s.node.name == node.name)
+    chosen = plan.step(node.name).variant
     prices = {
         v: priced(linear_cost(graph, node, preset, v), preset, plan.link) for v in preset.variants
     }

@@ -101,10 +101,23 @@ class Window:
                     found.append(Tap((i, j), slot, *rectangles, down[2] * right[2]))
         return tuple(found)
 
+    @functools.cached_property
+    def _spans(self) -> tuple[list[int], list[int]]:
+        """How many rows a row of the kernel reads, and columns a column: a tap reads their product."""
+        down, right = ([self._span(i, tap)[2] for tap in range(self.kernel[i])] for i in (0, 1))
+        return down, right
+
     @property
     def uses(self) -> int:
         """Pixels read by all taps together."""
-        return sum(tap.area for tap in self.taps)
+        down, right = self._spans
+        return sum(down) * sum(right)
+
+    @property
+    def reading(self) -> int:
+        """How many taps there are; a price needs no more of them."""
+        down, right = self._spans
+        return sum(n > 0 for n in down) * sum(n > 0 for n in right)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -406,7 +419,7 @@ def grouped_bits_cost(scheme: Scheme, p: GroupedProduct) -> Cost:
     n = p.each.walked
     total = n * p.each.bits - n * (n - 1) // 2
     if p.each.by_weights:
-        ots = len(p.window.taps) * p.groups * p.each.d1 * p.fan_in
+        ots = p.window.reading * p.groups * p.each.d1 * p.fan_in
         return scheme.request(1, ots * n) + message(1, p.pairs * total)
     return scheme.request(0, p.pixels * n) + message(0, p.pairs * total)
 

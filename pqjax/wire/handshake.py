@@ -19,7 +19,7 @@ from pqjax.errors import Drift, HandshakeError, InputError
 from pqjax.wire.channel import Wire
 
 PROTOCOL_VERSION = 1
-DOCUMENT_LIMIT_BYTES = 64 << 20
+DOCUMENT_LIMIT_BYTES = 4 << 20
 
 _MAGIC = b"pqjax\r\n\0"
 _HELLO = struct.Struct("<8sHBx32s4x")

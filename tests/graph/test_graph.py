@@ -205,7 +205,7 @@ def test_malformed_graphs_are_refused():
         (conv(kernel=(3,)), r"c \(Conv\): kernel"),
         (conv(padding=((1, 1), (-1, 1))), r"c \(Conv\): padding"),
         (conv(weight_bits=0), r"c \(Conv\): weight_bits in 1..64"),
-        (conv(bits=65), r"c \(Conv\): width in 1..64"),
+        (conv(bits=65), r"c \(Conv\): out.bits in 1..64"),
         (AvgPool("a", ("image",), TensorType((2, 2, 2), 4, 0), (2, 2), (2, 2), 0), "multiplier"),
         (AvgPool("a", ("image",), TensorType((2, 2, 2), 4, 2), (2, 2), (2, 2)), "takes 6 bits"),
         (MaxPool("m", ("image",), TensorType((2, 2, 2), 4, 0), (2, 2), (0, 2)), r"m \(MaxPool\)"),

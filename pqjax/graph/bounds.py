@@ -1,0 +1,56 @@
+"""How large anything in a graph may be, and why: a stranger's document makes this side do finite work.
+
+Every integer of a node has a bound of its own, written into the node's annotations and checked when a
+`Graph` is made (`pqjax.graph.schema`). Those of a whole network are checked where one is read, saved or
+planned (`Graph.check_bounds`), so that whatever can be saved can be read.
+"""
+
+from __future__ import annotations
+
+import typing
+
+from pqjax.graph.schema import Between, Length, Printable, Product
+
+MOST_SIDES = 3  # images are (H, W, C), vectors (C,)
+MOST_ELEMENTS = 1 << 25  # of one tensor: twice a 512 x 512 image of 64 channels
+MOST_SCALE = 256  # 2^-256 .. 2^256: beyond any 64-bit integer's use, and shifts stay small
+MOST_SHIFT = 63  # of the widest ring
+MOST_SIDE = 256  # of a kernel or window
+MOST_TAPS = 1 << 12  # of a kernel: a grouped product makes messages for each
+MOST_WINDOW = 1 << 16  # elements of a pool's window: a whole image of 256 x 256
+MOST_STRIDE = 1 << 12
+MOST_MARGIN = 1 << 12  # zeros on one side of an image or of its channels
+MOST_GROUPS = 1 << 16
+MOST_MULTIPLIER = 1 << 32
+
+LONGEST_NAME = 128  # characters of a node's name as given; passes append words to it
+LONGEST_MADE_NAME = 256
+
+# Of a whole network, as given.
+MOST_NODES = 1 << 12  # ResNet-152 has 700; a plan of as many is made in seconds
+MOST_READERS = 64  # of one tensor: residual networks have 2 or 3
+MOST_TOTAL_ELEMENTS = 1 << 28  # of all tensors together; ResNet-152 has 2^26
+MOST_WEIGHTS = 1 << 28  # of all layers together; VGG-16 has 2^27
+MOST_GRAPH_BYTES = 2 << 20  # as JSON: some 500 bytes a node
+
+Name = typing.Annotated[str, Length(1, LONGEST_MADE_NAME), Printable()]
+Bits = typing.Annotated[int, Between(1, 64)]
+Scale = typing.Annotated[int, Between(-MOST_SCALE, MOST_SCALE)]
+Shift = typing.Annotated[int, Between(1, MOST_SHIFT)]
+Word = typing.Annotated[int, Between(-(1 << 63), (1 << 63) - 1)]
+Groups = typing.Annotated[int, Between(1, MOST_GROUPS)]
+Multiplier = typing.Annotated[int, Between(1, MOST_MULTIPLIER)]
+
+_Side = typing.Annotated[int, Between(1, MOST_SIDE)]
+_Step = typing.Annotated[int, Between(1, MOST_STRIDE)]
+_Zeros = typing.Annotated[int, Between(0, MOST_MARGIN)]
+
+Shape = typing.Annotated[
+    tuple[typing.Annotated[int, Between(1, MOST_ELEMENTS)], ...],
+    Length(1, MOST_SIDES),
+    Product(MOST_ELEMENTS),
+]
+Kernel = typing.Annotated[tuple[_Side, _Side], Product(MOST_TAPS)]
+Window = typing.Annotated[tuple[_Side, _Side], Product(MOST_WINDOW)]
+Stride = tuple[_Step, _Step]
+Margins = tuple[_Zeros, _Zeros]  # before and after

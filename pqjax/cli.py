@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pqjax.engine.process import peak_bytes, settle
-from pqjax.engine.session import Server, connect
+from pqjax.engine.process import peak_bytes, settle, write_private
+from pqjax.engine.server import Server
+from pqjax.engine.session import connect
 from pqjax.errors import DataError, InputError, PlanError, PqjaxError
 from pqjax.graph import Graph, load_model
 from pqjax.graph.sensitivity import read_sensitivities
@@ -84,7 +85,7 @@ def _report(plan: Plan, trace: Trace, seconds: dict[str, float], rank: int) -> d
 def _write(path: str | None, tree: dict) -> None:
     if path:
         try:
-            pathlib.Path(path).write_text(json.dumps(tree, indent=1) + "\n")
+            write_private(path, json.dumps(tree, indent=1) + "\n")
         except OSError as error:
             raise DataError(f"cannot write the trace to {path}: {error}") from error
 
@@ -104,12 +105,19 @@ def _serve(args: argparse.Namespace) -> int:
             asked = sum(e.layer == "reveal" for e in trace.entries)
             sent, received = trace.bytes()
             _say(f"pqjax: session ended: {asked} inferences, {sent} bytes out, {received} in")
-            _write(args.trace, _report(made, trace, {}, 0))
+            try:
+                _write(args.trace, _report(made, trace, {}, 0))
+            except DataError as error:
+                failures += 1
+                _say(f"pqjax: {error}")
+
+    def refused(error: PqjaxError) -> None:
+        _say(f"pqjax: connection refused: {error}")
 
     server = Server(
         made, weights, args.listen, tls=_tls(args, "server"),
         insecure_plaintext=args.insecure_plaintext, deadline_s=args.deadline, on_end=ended,
-        most_clients=args.clients, progress=_Bar(),
+        on_refused=refused, most_clients=args.clients, progress=_Bar(),
     )  # fmt: skip
     _say(_BANNER)
     print(f"listening on {server.address}", flush=True)

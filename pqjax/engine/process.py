@@ -1,4 +1,4 @@
-"""Settings of a whole process that runs one party: for the command line only, never on import."""
+"""What concerns the whole process that runs one party: for the command line only, never on import."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ctypes
 import os
 import pathlib
 import resource
+import stat
 import sys
 
 import jax
@@ -44,9 +45,22 @@ def keep_compiled_kernels() -> None:
 
 
 def settle() -> None:
-    """All of the above."""
+    """Memory and compiled kernels, both."""
     keep_freed_memory()
     keep_compiled_kernels()
+
+
+def write_private(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a file that only its owner may read: answers and traces say what was asked.
+
+    Raises:
+      OSError: it cannot be written, or belongs to somebody else.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):  # not a terminal or a pipe
+            os.fchmod(descriptor, 0o600)  # it may have been there, with another mode
+        file.write(text)
 
 
 def peak_bytes() -> int:

@@ -7,10 +7,8 @@ from pqjax.wire.address import parse_address
 from pqjax.wire.channel import (
     DEADLINE_S,
     HEADER_BYTES,
+    SLOWEST_BYTES_PER_S,
     WINDOW_BYTES,
-    Payload,
-    Ticket,
-    Wire,
     local_pair,
 )
 from pqjax.wire.cost import NOTHING, Cost, crossing, draw, message, total
@@ -19,22 +17,29 @@ from pqjax.wire.handshake import (
     greet_client,
     greet_server,
     plan_digest,
-    turn_away,
 )
+from pqjax.wire.interface import Payload, Ticket, Wire
 from pqjax.wire.link import LAN, Link, parse_link
-from pqjax.wire.tcp import Listener, TcpWire, dial
+from pqjax.wire.listener import Listener
+from pqjax.wire.lobby import GREETING_S, MOST_WAITING, Guest, Lobby
+from pqjax.wire.tcp import TcpWire, dial
 from pqjax.wire.tls import Tls, make_certificates
 
 __all__ = [
     "DEADLINE_S",
+    "GREETING_S",
     "HEADER_BYTES",
     "LAN",
+    "MOST_WAITING",
     "NOTHING",
     "PROTOCOL_VERSION",
     "WINDOW_BYTES",
+    "SLOWEST_BYTES_PER_S",
     "Cost",
+    "Guest",
     "Link",
     "Listener",
+    "Lobby",
     "Payload",
     "TcpWire",
     "Ticket",
@@ -52,5 +57,4 @@ __all__ = [
     "parse_link",
     "plan_digest",
     "total",
-    "turn_away",
 ]

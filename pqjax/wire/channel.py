@@ -1,9 +1,12 @@
-"""The wire as protocols see it: ordered frames of lengths both sides know beforehand.
+"""The bookkeeping that every wire shares, and a wire inside one process.
 
-Nothing on a wire describes itself. A receiver says first how many bytes the plan makes the next
-frame (`expect`), and only then is memory set aside and the frame read; a frame with another step or
-length is `Drift`. `Endpoint` is the bookkeeping every wire shares; `local_pair` joins two of them
-inside one process, `pqjax.wire.tcp` puts one at each end of a socket.
+`Endpoint` keeps tickets, steps, clocks, window, deadlines and the first failure; `local_pair` joins
+two of them inside one process, `pqjax.wire.tcp` puts one at each end of a socket.
+
+Two rules end a wait. A direction in which no byte moves for `deadline_s` has stalled. And what has
+begun must get done: a frame is whole within `deadline_s + its bytes / SLOWEST_BYTES_PER_S` of its
+first byte, and a wait for room lasts at most so long for the bytes then queued. Without the second
+rule a peer that sends a byte now and then holds a session for ever.
 """
 
 from __future__ import annotations
@@ -14,92 +17,19 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn
 
 import numpy as np
 
 from pqjax.errors import DeadlineExceeded, Drift, InputError, PeerGone, WireError
+from pqjax.wire.interface import Payload, Wire
 
 HEADER_BYTES = 16
 DEADLINE_S = 60.0
 WINDOW_BYTES = 64 << 20
+SLOWEST_BYTES_PER_S = 8 << 10  # 64 kbit/s: at that rate 250 MB take nine hours
 
 _STEPS = 1 << 32
-
-Payload = np.ndarray | bytes | bytearray | memoryview
-
-
-@runtime_checkable
-class Ticket(Protocol):
-    """The promise of one frame."""
-
-    def wait(self) -> tuple[np.ndarray, int]:
-        """Blocks for the frame: its payload (uint8, the promised length), the sender's clock."""
-        ...
-
-
-@runtime_checkable
-class Wire(Protocol):
-    """One end of an ordered, reliable connection between the two parties.
-
-    `where` names the place in the plan ("conv2/mill.leaf"); it is used in error messages alone.
-    All methods may be called from any thread. The first failure is final: it closes the connection
-    at once, and every later `send`, `expect` and unfinished `wait` raises it again. Frames that
-    arrived whole before it can still be waited for.
-
-    Attributes:
-      sent_bytes: bytes handed to `send` so far as they are on the stream, headers included.
-      received_bytes: bytes of the frames received whole so far, headers included.
-      deadline_s: a wait in which no byte moves in its direction for this long fails.
-    """
-
-    deadline_s: float | int
-
-    @property
-    def sent_bytes(self) -> int: ...  # noqa: D102
-
-    @property
-    def received_bytes(self) -> int: ...  # noqa: D102
-
-    def send(self, payload: Payload, clock: int, where: str) -> None:
-        """Queues one frame; blocks while more than the window is queued already.
-
-        The wire may refer to `payload` until it is written: the caller must not modify it. A
-        payload larger than the window is taken once nothing else is queued.
-        """
-        ...
-
-    def expect(self, nbytes: int, where: str) -> Ticket:
-        """Announces that the next frame has `nbytes` bytes. Frames are served in this order."""
-        ...
-
-    def recv(self, nbytes: int, where: str) -> tuple[np.ndarray, int]:
-        """`expect`, then `wait`."""
-        ...
-
-    def close(self) -> None:
-        """Delivers what is queued, then closes. Raises if queued frames could not be delivered.
-
-        The other side's unmet waits raise PeerGone. Closing twice is harmless.
-        """
-        ...
-
-    def abort(self) -> None:
-        """Closes at once and drops what is queued: for the way out of an error. Never raises."""
-        ...
-
-    def __enter__(self) -> Wire: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Closes, or aborts when an exception is on its way out."""
-        ...
-
-
 _BETWEEN_STEPS = "between steps"
 
 
@@ -145,15 +75,18 @@ class Endpoint:
         if window_bytes < 1:
             raise InputError(f"a wire's window must be at least 1 byte, got {window_bytes}")
         self.deadline_s = deadline_s
+        self.until: float | None = None
         self.window_bytes = window_bytes
         self._changed = threading.Condition(lock)
         self._slots: collections.deque[Slot] = collections.deque()
         self._queued_bytes = 0  # accepted by send, not yet moved
         self._send_step = 0
         self._receive_step = 0
+        self._most_clock = 0  # the largest sent
         self._sent_bytes = 0
         self._received_bytes = 0
         self._moved_in = self._moved_out = time.monotonic()
+        self._frame_began: float | None = None  # when the awaited frame's first byte came
         self._failure: WireError | None = None
         self._told = False  # has a caller seen the failure?
         self._peer_closed = False
@@ -176,18 +109,14 @@ class Endpoint:
         view = as_bytes(payload)
         room = max(0, self.window_bytes - len(view))
         with self._changed:
-            self._wait_for(
-                lambda: self._queued_bytes <= room,
-                lambda: self._moved_out,
-                lambda: f"the other party took none of {self._queued_bytes} queued bytes",
-                where,
-            )
+            self._wait_for_room(room, where)
             self._refuse_if_over(where)
             if self._peer_closed:
                 self._fail(PeerGone(f"{where}: the other party closed the connection"))
                 self._raise_failure()
             step = self._send_step
             self._send_step = (step + 1) % _STEPS
+            self._most_clock = max(self._most_clock, clock)
             self._sent_bytes += HEADER_BYTES + len(view)
             self._enqueue(step, clock, view)
             self._kick()
@@ -253,16 +182,26 @@ class Endpoint:
 
     # What a subclass uses, all but `_await` with the lock held.
 
-    def _open_slot(self, step: int, nbytes: int) -> Slot | None:
-        """The head ticket if the frame is the one it expects; else fails with Drift."""
+    def _open_slot(self, step: int, clock: int, nbytes: int) -> Slot | None:
+        """The head ticket if the frame is the one it expects; else fails with Drift.
+
+        A message's clock is one more than that of a message it depends on, and those that the other
+        party can depend on were sent from here.
+        """
         slot = self._slots[0]
-        if (step, nbytes) == (self._receive_step, slot.nbytes):
+        if (step, nbytes) != (self._receive_step, slot.nbytes):
+            what = (
+                f"expected step {self._receive_step} with {slot.nbytes} bytes, "
+                f"got step {step} with {nbytes} bytes"
+            )
+        elif clock > self._most_clock + 1:
+            what = f"expected a clock of at most {self._most_clock + 1} in step {step}, got {clock}"
+        else:
             return slot
         self._fail(
             Drift(
-                f"{slot.where}: expected step {self._receive_step} with {slot.nbytes} bytes, "
-                f"got step {step} with {nbytes} bytes: the two parties run different plans or "
-                "the stream is corrupt"
+                f"{slot.where}: {what}: the two parties run different plans or the stream is "
+                "corrupt"
             )
         )
         return None
@@ -271,6 +210,7 @@ class Endpoint:
         """Hands the head ticket its frame."""
         slot = self._slots.popleft()
         slot.came = (array, clock)
+        self._frame_began = None
         self._receive_step = (self._receive_step + 1) % _STEPS
         self._received_bytes += HEADER_BYTES + slot.nbytes
         self._changed.notify_all()
@@ -305,30 +245,68 @@ class Endpoint:
             raise WireError(f"{where}: the wire was closed on this side")
 
     def _wait_for(
-        self,
-        ready: Callable[[], bool],
-        moved: Callable[[], float],
-        stalled: Callable[[], str],
-        where: str,
+        self, ready: Callable[[], bool], ends: Callable[[], list[tuple[float, str]]], where: str
     ) -> None:
-        """Waits until `ready`, a failure, or `deadline_s` after the last byte moved."""
-        began = time.monotonic()
+        """Waits until `ready`, a failure, or the first of `ends`: when, and what was too slow."""
         while not ready():
             self._refuse_if_over(where)
-            left = max(began, moved()) + self.deadline_s - time.monotonic()
+            end, why = min(ends() + self._last_end())
+            left = end - time.monotonic()
             if left <= 0:
-                self._fail(DeadlineExceeded(f"{where}: {stalled()} for {self.deadline_s:g} s"))
+                self._fail(DeadlineExceeded(f"{where}: {why}"))
             else:
                 self._changed.wait(left)
 
+    def _last_end(self) -> list[tuple[float, str]]:
+        if self.until is None:
+            return []
+        return [(self.until, "not done in the time that was set for it, though bytes moved")]
+
+    def _wait_for_room(self, most_bytes: int, where: str) -> None:
+        """Waits until at most so many bytes are queued. Lock held."""
+        began, queued = time.monotonic(), self._queued_bytes
+        whole_s = self.deadline_s + queued / SLOWEST_BYTES_PER_S
+
+        def ends() -> list[tuple[float, str]]:
+            return [
+                (
+                    max(began, self._moved_out) + self.deadline_s,
+                    f"the other party took none of {self._queued_bytes} queued bytes "
+                    f"for {self.deadline_s:g} s",
+                ),
+                (
+                    began + whole_s,
+                    f"the other party took {queued - self._queued_bytes} of {queued} queued bytes "
+                    f"in {whole_s:g} s, fewer than {SLOWEST_BYTES_PER_S} a second",
+                ),
+            ]
+
+        self._wait_for(lambda: self._queued_bytes <= most_bytes, ends, where)
+
     def _await(self, slot: Slot) -> None:
+        began = time.monotonic()
+
+        def ends() -> list[tuple[float, str]]:
+            found = [
+                (
+                    max(began, self._moved_in) + self.deadline_s,
+                    f"waiting for {slot.nbytes} bytes, none came for {self.deadline_s:g} s",
+                )
+            ]
+            if self._frame_began is not None:
+                nbytes = self._slots[0].nbytes
+                whole_s = self.deadline_s + nbytes / SLOWEST_BYTES_PER_S
+                found.append(
+                    (
+                        self._frame_began + whole_s,
+                        f"a frame of {nbytes} bytes is not whole {whole_s:g} s after its first "
+                        f"byte: the other party sends fewer than {SLOWEST_BYTES_PER_S} a second",
+                    )
+                )
+            return found
+
         with self._changed:
-            self._wait_for(
-                lambda: slot.came is not None,
-                lambda: self._moved_in,
-                lambda: f"waiting for {slot.nbytes} bytes, none came",
-                slot.where,
-            )
+            self._wait_for(lambda: slot.came is not None, ends, slot.where)
 
 
 class _LocalWire(Endpoint):
@@ -364,7 +342,7 @@ class _LocalWire(Endpoint):
         """Serves tickets from the inbox; both only ever wait here for each other."""
         while self._inbox and self._slots and self._failure is None and not self._closed:
             step, clock, array = self._inbox[0]
-            if self._open_slot(step, len(array)) is None:
+            if self._open_slot(step, clock, len(array)) is None:
                 return
             self._inbox.popleft()
             self._moved_in = self._peer._moved_out = time.monotonic()

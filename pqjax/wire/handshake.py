@@ -5,8 +5,10 @@
   3. server -> client the length of the plan document, then the document, if the client's digest
                       was all zero ("send me the plan")
 
-Both sides judge the same two hellos, so both raise the same HandshakeError. The sizes of hello and
-verdict never change between versions. These frames carry clock 0 and belong to no plan.
+Both sides judge the same two hellos, so both raise the same HandshakeError. A server with no room
+says so in its verdict, once the client's hello is fine: its digest is its plan's in any case. The
+sizes of hello and verdict never change between versions. These frames carry clock 0 and belong to
+no plan.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ from __future__ import annotations
 import enum
 import hashlib
 import struct
+from collections.abc import Callable
 
 from pqjax.errors import Drift, HandshakeError, InputError
-from pqjax.wire.channel import Wire
+from pqjax.wire.interface import Wire
 
 PROTOCOL_VERSION = 1
 DOCUMENT_LIMIT_BYTES = 4 << 20
 
 _MAGIC = b"pqjax\r\n\0"
 _HELLO = struct.Struct("<8sHBx32s4x")
+HELLO_BYTES = _HELLO.size
 _VERDICT = struct.Struct("<B7x")
 _LENGTH = struct.Struct("<Q")
 _DIGEST_BYTES = 32
@@ -44,13 +48,19 @@ def plan_digest(document: bytes) -> bytes:
     return hashlib.sha256(document).digest()
 
 
-def greet_client(wire: Wire, document: bytes) -> None:
-    """The server's side: agrees on everything, and sends the plan document if asked to."""
+def greet_client(wire: Wire, document: bytes, admit: Callable[[], bool] = lambda: True) -> None:
+    """The server's side: agrees on everything, and sends the plan document if asked to.
+
+    Args:
+      wire: fresh.
+      document: the plan's.
+      admit: asked once, for a client whose hello is fine: is there room for it?
+    """
     if len(document) > DOCUMENT_LIMIT_BYTES:
         raise InputError(
             f"a plan document has at most {DOCUMENT_LIMIT_BYTES} bytes, got {len(document)}"
         )
-    asked = _meet(wire, _SERVER, plan_digest(document), busy=False)
+    asked = _meet(wire, _SERVER, plan_digest(document), admit)
     if asked == _NO_DIGEST:
         wire.send(_LENGTH.pack(len(document)), 0, _WHERE)
         wire.send(document, 0, _WHERE)
@@ -60,7 +70,7 @@ def greet_server(wire: Wire, digest: bytes | None) -> bytes | None:
     """The client's side; without a `digest` it asks for the plan document and returns it."""
     if digest is not None and (len(digest) != _DIGEST_BYTES or digest == _NO_DIGEST):
         raise InputError(f"a plan digest is a SHA-256, 32 bytes, got {digest!r}")
-    promised = _meet(wire, _CLIENT, digest or _NO_DIGEST, busy=False)
+    promised = _meet(wire, _CLIENT, digest or _NO_DIGEST)
     if digest is not None:
         return None
     (nbytes,) = _LENGTH.unpack(_receive(wire, _LENGTH.size))
@@ -78,11 +88,6 @@ def greet_server(wire: Wire, digest: bytes | None) -> bytes | None:
     return document
 
 
-def turn_away(wire: Wire) -> None:
-    """The server's side while it serves another: says so, and the client's greeting fails."""
-    _meet(wire, _SERVER, _NO_DIGEST, busy=True)
-
-
 def _receive(wire: Wire, nbytes: int) -> bytes:
     try:
         return wire.recv(nbytes, _WHERE)[0].tobytes()
@@ -90,7 +95,7 @@ def _receive(wire: Wire, nbytes: int) -> bytes:
         raise HandshakeError(f"not a pqjax peer: {error}") from error
 
 
-def _meet(wire: Wire, role: int, digest: bytes, *, busy: bool) -> bytes:
+def _meet(wire: Wire, role: int, digest: bytes, admit: Callable[[], bool] = lambda: True) -> bytes:
     """Exchanges hellos and verdicts; returns the other party's digest if all is well."""
     wire.send(_HELLO.pack(_MAGIC, PROTOCOL_VERSION, role, digest), 0, _WHERE)
     magic, version, other_role, other_digest = _HELLO.unpack(_receive(wire, _HELLO.size))
@@ -104,16 +109,14 @@ def _meet(wire: Wire, role: int, digest: bytes, *, busy: bool) -> bytes:
         own = _Verdict.VERSIONS_DIFFER
     elif other_role == role:
         own = _Verdict.SAME_ROLE
-    elif busy:
-        own = _Verdict.BUSY
-    elif client[1] not in (_NO_DIGEST, server[1]) and server[1] != _NO_DIGEST:
+    elif client[1] not in (_NO_DIGEST, server[1]):
         own = _Verdict.PLANS_DIFFER
+    elif not admit():
+        own = _Verdict.BUSY
     wire.send(_VERDICT.pack(own), 0, _WHERE)
     (said,) = _VERDICT.unpack(_receive(wire, _VERDICT.size))
 
     final = own or said
-    if busy and final == _Verdict.BUSY:
-        return other_digest
     if final == _Verdict.VERSIONS_DIFFER:
         text = f"the server speaks protocol version {server[0]}, the client {client[0]}"
     elif final == _Verdict.SAME_ROLE:
@@ -121,7 +124,7 @@ def _meet(wire: Wire, role: int, digest: bytes, *, busy: bool) -> bytes:
     elif final == _Verdict.PLANS_DIFFER:
         text = f"the server's plan is {server[1].hex()}, the client's {client[1].hex()}"
     elif final == _Verdict.BUSY:
-        text = "the server is busy with another client; try again later"
+        text = "the server is busy with other clients; try again later"
     elif final != _Verdict.FINE:
         text = f"the other party objects for an unknown reason ({final})"
     else:

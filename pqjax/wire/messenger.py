@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pqjax.ring import Ring, pack, unpack
-from pqjax.wire.channel import Ticket, Wire
+from pqjax.wire.interface import Ticket, Wire
 from pqjax.wire.trace import Trace
 
 

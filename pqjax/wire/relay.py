@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import errno
 import os
 import pathlib
 import select
@@ -38,6 +39,8 @@ _QUEUE_S = 0.05  # queued beyond what is in flight: outlasts a pause of the rela
 _MIN_QUEUE_BYTES = 256 << 10
 _CONNECT_S = 10.0
 _START_S = 60.0
+_NO_ROOM_S = 0.05
+_SELECT_DESCRIPTORS = 1024  # what select(2) can wait for
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 _END, _RESET = "end", "reset"
@@ -277,19 +280,22 @@ def _accept(
 ) -> _Connection | None:
     try:
         client, _ = listener.accept()
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            time.sleep(_NO_ROOM_S)  # it waits in the listener's queue; do not spin meanwhile
         return None
     for family, place in places:
-        target = socket.socket(family, socket.SOCK_STREAM)
-        try:
+        with contextlib.ExitStack() as undo, contextlib.suppress(OSError):
+            target = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
             target.settimeout(_CONNECT_S)
             target.connect(place)
-        except OSError:
-            target.close()
-            continue
-        return _Connection(client, target, lanes, queue_bytes)
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    client.close()
+            if max(client.fileno(), target.fileno()) >= _SELECT_DESCRIPTORS:
+                break
+            made = _Connection(client, target, lanes, queue_bytes)
+            undo.pop_all()
+            return made
+    with client, contextlib.suppress(OSError):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     return None
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import errno
-import selectors
 import socket
 import ssl
 import struct
@@ -20,16 +18,21 @@ import time
 
 import numpy as np
 
-from pqjax.errors import AddressError, DeadlineExceeded, HandshakeError, PeerGone, WireError
-from pqjax.wire.address import Place, format_address, parse_address, resolve_guarded
+from pqjax.errors import DeadlineExceeded, HandshakeError, PeerGone, WireError
+from pqjax.wire.address import Place, parse_address, resolve_guarded
 from pqjax.wire.channel import DEADLINE_S, HEADER_BYTES, WINDOW_BYTES, Endpoint, Slot
-from pqjax.wire.tls import Tls, wrap_client, wrap_server
+from pqjax.wire.readiness import READ, WRITE, poll
+from pqjax.wire.tls import Tls, begin_tls, shake_hands
 
 _HEADER = struct.Struct("<IIQ")
 _JOIN_BYTES = 64 << 10  # a payload up to this is copied behind its header, so both leave at once
 _TLS_BYTES = 256 << 10  # most handed to one TLS write, which must be retried with the same bytes
 _TURN_BYTES = 4 << 20  # most moved one way before the other way has its turn
-_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+def begins_like_ours(first: bytes | bytearray) -> bool:
+    """A connection begins with step 0, four zero bytes; no other protocol does."""
+    return not any(first[:4])
 
 
 class TcpWire(Endpoint):
@@ -40,13 +43,16 @@ class TcpWire(Endpoint):
         sock: socket.socket,
         deadline_s: float | int = DEADLINE_S,
         window_bytes: int = WINDOW_BYTES,
+        first: bytes = b"",
     ):
+        """Starts the I/O thread; `first` was read from the socket already."""
         super().__init__(deadline_s, window_bytes)
         sock.setblocking(False)
         with contextlib.suppress(OSError):  # a socketpair in tests has no Nagle to switch off
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
+        self._first = memoryview(first)
         self._outgoing: collections.deque[memoryview] = collections.deque()
         self._dirty = False  # a protocol thread changed something the I/O thread has not seen
         self._asleep = False
@@ -56,14 +62,17 @@ class TcpWire(Endpoint):
         self._body: np.ndarray | None = None
         self._body_got = 0
         self._read_wants = self._write_wants = 0  # what the last attempt each way waits for
-        self._mask = 0
-        self._selector = selectors.DefaultSelector()
-        self._waker, self._wakee = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wakee.setblocking(False)
-        self._selector.register(self._wakee, _READ)
         self._thread = threading.Thread(target=self._serve, name="pqjax-wire", daemon=True)
-        self._thread.start()
+        with contextlib.ExitStack() as undo:
+            undo.callback(sock.close)
+            try:
+                self._waker, self._wakee = (undo.enter_context(end) for end in socket.socketpair())
+                self._waker.setblocking(False)
+                self._wakee.setblocking(False)
+                self._thread.start()
+            except (OSError, RuntimeError) as error:  # no descriptor or no thread is left
+                raise WireError(f"no room for a connection on this side: {error}") from error
+            undo.pop_all()
 
     def abort(self) -> None:
         """See `Wire.abort`."""
@@ -89,12 +98,7 @@ class TcpWire(Endpoint):
                 self._waker.send(b"\0")
 
     def _flush(self) -> None:
-        self._wait_for(
-            lambda: not self._queued_bytes,
-            lambda: self._moved_out,
-            lambda: f"the other party took none of {self._queued_bytes} queued bytes",
-            "close",
-        )
+        self._wait_for_room(0, "close")
 
     # The I/O thread.
 
@@ -120,20 +124,13 @@ class TcpWire(Endpoint):
             if self._dirty:
                 return
             self._asleep = True
+        events = {self._wakee: READ}
         mask = self._read_wants | self._write_wants
-        if mask != self._mask:
-            # Not modify(0): a hang-up would be reported for ever and the thread would spin.
-            if not self._mask:
-                self._selector.register(self._sock, mask)
-            elif not mask:
-                self._selector.unregister(self._sock)
-            else:
-                self._selector.modify(self._sock, mask)
-            self._mask = mask
-        for key, _ in self._selector.select():
-            if key.fileobj is self._wakee:
-                with contextlib.suppress(BlockingIOError):
-                    self._wakee.recv(4096)
+        if mask:  # else a hang-up would be reported for ever and the thread would spin
+            events[self._sock] = mask
+        if self._wakee.fileno() in poll(events):
+            with contextlib.suppress(BlockingIOError):
+                self._wakee.recv(4096)
         with self._changed:
             self._asleep = False
 
@@ -158,10 +155,10 @@ class TcpWire(Endpoint):
                 else:
                     n = self._sock.sendmsg(pieces)
             except (BlockingIOError, ssl.SSLWantWriteError):
-                self._write_wants = _WRITE
+                self._write_wants = WRITE
                 break
             except ssl.SSLWantReadError:
-                self._write_wants = _READ
+                self._write_wants = READ
                 break
             except OSError as error:
                 self._write_broken = self._translate(error)
@@ -195,12 +192,12 @@ class TcpWire(Endpoint):
             else:
                 target = self._body.data[self._body_got :]
             try:
-                n = self._sock.recv_into(target)
+                n = self._take(target)
             except (BlockingIOError, ssl.SSLWantReadError):
-                self._read_wants = _READ
+                self._read_wants = READ
                 break
             except ssl.SSLWantWriteError:
-                self._read_wants = _WRITE
+                self._read_wants = WRITE
                 break
             except OSError as error:
                 with self._changed:
@@ -211,6 +208,8 @@ class TcpWire(Endpoint):
                 break
             moved += n
             self._moved_in = time.monotonic()
+            if self._frame_began is None and self._slots:
+                self._frame_began = self._moved_in
             if self._body is None:
                 self._header_got += n
                 self._check_first_bytes()
@@ -219,13 +218,22 @@ class TcpWire(Endpoint):
                 self._finish_body()
         return moved > 0
 
+    def _take(self, target: memoryview) -> int:
+        """Fills a part of `target` with what comes next on the stream."""
+        if not self._first:
+            return self._sock.recv_into(target)
+        n = min(len(target), len(self._first))
+        target[:n] = self._first[:n]
+        self._first = self._first[n:]
+        return n
+
     def _open_body(self) -> bool:
         """Checks the header against the head ticket and allocates; False without a ticket."""
-        step, _, nbytes = _HEADER.unpack(self._header)
+        step, clock, nbytes = _HEADER.unpack(self._header)
         with self._changed:
             if self._failure is not None or not self._slots:
                 return False
-            if self._open_slot(step, nbytes) is None:
+            if self._open_slot(step, clock, nbytes) is None:
                 return False
         self._body = np.empty(nbytes, np.uint8)
         self._body_got = 0
@@ -244,10 +252,10 @@ class TcpWire(Endpoint):
         return True
 
     def _check_first_bytes(self) -> None:
-        """A connection begins with step 0, four zero bytes; no other protocol does."""
+        """Refuses what is no pqjax peer by what the connection begins with."""
         if self._receive_step == 0 and self._received_bytes == 0:
             got = bytes(self._header[: self._header_got])
-            if any(got[:4]):
+            if not begins_like_ours(got):
                 hint = ""
                 if got[0] in (0x15, 0x16):
                     hint = "; it seems to speak TLS: give this side its certificates too"
@@ -313,7 +321,6 @@ class TcpWire(Endpoint):
                 self._sock.unwrap()  # sends close_notify; its answer is not waited for
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
-        self._selector.close()
         self._sock.close()
         self._wakee.close()
         self._waker.close()
@@ -339,124 +346,46 @@ def dial(
       patience_s: keep trying for this long while nobody listens yet.
     """
     places = resolve_guarded(address, guarded=tls is not None or insecure_plaintext)
+    context = None if tls is None else tls.context(server=False)
     give_up = time.monotonic() + patience_s
     while True:
-        sock = _connect(places, address, deadline_s)
+        until = time.monotonic() + deadline_s
+        sock = _connect(places, address, deadline_s, until)
         if sock is not None:
             break
         if time.monotonic() >= give_up:
             raise PeerGone(f"nobody listens on {address}: start the server first (pqjax serve)")
         time.sleep(0.05)
-    if tls is not None:
-        sock = wrap_client(sock, tls, parse_address(address)[0], address, deadline_s)
-    return TcpWire(sock, deadline_s, window_bytes)
+    try:
+        if context is not None:
+            where = f"TLS with {address}"
+            sock = begin_tls(sock, context, where, parse_address(address)[0])
+            shake_hands(sock, where, until)
+        return TcpWire(sock, deadline_s, window_bytes)
+    except BaseException:
+        sock.close()
+        raise
 
 
-def _connect(places: list[Place], address: str, deadline_s: float | int) -> socket.socket | None:
+def _connect(
+    places: list[Place], address: str, deadline_s: float | int, until: float
+) -> socket.socket | None:
     """Tries each place once; None if all refused."""
     trouble: OSError | None = None
     for family, place in places:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = None
         try:
-            sock.settimeout(deadline_s)
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.settimeout(max(1e-3, until - time.monotonic()))
             sock.connect(place)
             return sock
-        except ConnectionRefusedError:
-            sock.close()
         except OSError as error:
-            sock.close()
-            trouble = error
+            if sock is not None:
+                sock.close()
+            if not isinstance(error, ConnectionRefusedError):
+                trouble = error
     if isinstance(trouble, TimeoutError):
         raise DeadlineExceeded(f"{address} did not answer within {deadline_s:g} s")
     if trouble is not None:
         raise PeerGone(f"cannot reach {address}: {trouble.strerror or trouble}")
     return None
-
-
-class Listener:
-    """Waits for parties that dial; port 0 takes a free port.
-
-    Attributes:
-      address: "host:port" as bound.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        *,
-        tls: Tls | None = None,
-        insecure_plaintext: bool = False,
-        deadline_s: float | int = DEADLINE_S,
-        window_bytes: int = WINDOW_BYTES,
-    ):
-        family, place = resolve_guarded(address, guarded=tls is not None or insecure_plaintext)[0]
-        self._tls = tls
-        self._deadline_s = deadline_s
-        self._window_bytes = window_bytes
-        self._sock = socket.socket(family, socket.SOCK_STREAM)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._sock.bind(place)
-            self._sock.listen(16)
-        except OSError as error:
-            self._sock.close()
-            raise _bind_error(error, place) from error
-        self._sock.setblocking(False)
-        host, port = self._sock.getsockname()[:2]
-        self.address = format_address(host, port)
-        self._closed = False
-        self._waiting = threading.RLock()  # held by `accept` while it looks at the sockets
-        self._waker, self._wakee = socket.socketpair()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._sock, _READ)
-        self._selector.register(self._wakee, _READ)
-
-    def accept(self, timeout: float | int | None = None) -> TcpWire:
-        """The next party that connects; waits for ever without `timeout` (seconds).
-
-        A party that fails the TLS handshake raises HandshakeError; the listener stays usable.
-        """
-        with self._waiting:
-            sock = self._accept(timeout)
-        if self._tls is not None:
-            sock = wrap_server(sock, self._tls, self.address, self._deadline_s)
-        return TcpWire(sock, self._deadline_s, self._window_bytes)
-
-    def _accept(self, timeout: float | int | None) -> socket.socket:
-        give_up = None if timeout is None else time.monotonic() + timeout
-        while not self._closed:
-            left = None if give_up is None else max(0.0, give_up - time.monotonic())
-            if self._selector.select(left):
-                with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
-                    if not self._closed:
-                        return self._sock.accept()[0]
-            elif give_up is not None and time.monotonic() >= give_up:
-                raise DeadlineExceeded(f"nobody dialled {self.address} within {timeout:g} s")
-        raise WireError(f"the listener on {self.address} was closed")
-
-    def close(self) -> None:
-        """Frees the port and wakes an `accept` under way."""
-        self._closed = True
-        self._waker.close()  # its other end becomes readable
-        with self._waiting:
-            self._selector.close()
-            self._wakee.close()
-            self._sock.close()
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _bind_error(error: OSError, place: tuple) -> AddressError:
-    host, port = place[0], place[1]
-    known = {
-        "EADDRINUSE": f"port {port} on {host} is in use by another process; choose another "
-        "with --listen",
-        "EACCES": f"port {port} on {host} needs privileges; choose one above 1023 with --listen",
-        "EADDRNOTAVAIL": f"{host} is not an address of this machine; choose another with --listen",
-    }
-    name = errno.errorcode.get(error.errno or 0, "")
-    return AddressError(known.get(name, f"cannot listen on {host}:{port}: {error}"))

@@ -14,9 +14,11 @@ import os
 import pathlib
 import socket
 import ssl
+import time
 from collections.abc import Sequence
 
 from pqjax.errors import HandshakeError, InputError
+from pqjax.wire.readiness import retry
 
 _VALID_DAYS = 825
 _LINGER_S = 1.0
@@ -39,66 +41,76 @@ class Tls:
     authority: str | os.PathLike[str]
 
     def context(self, *, server: bool) -> ssl.SSLContext:
-        """An `ssl` context that accepts nothing but TLS 1.3 with a certificate on both sides."""
+        """An `ssl` context that accepts nothing but TLS 1.3 with a certificate on both sides.
+
+        Raises:
+          InputError: a file is missing, unreadable, locked by a password or no PEM.
+        """
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         made.minimum_version = ssl.TLSVersion.TLSv1_3
         made.verify_mode = ssl.CERT_REQUIRED
         if server:
             made.num_tickets = 0  # sessions are never resumed
+        for path in (self.certificate, self.key, self.authority):
+            try:
+                with open(path, "rb"):  # OpenSSL does not say which of them it could not read
+                    pass
+            except OSError as error:
+                raise InputError(
+                    f"cannot read the TLS file {os.fspath(path)}: {error.strerror or error}; make "
+                    "certificates with pqjax certs"
+                ) from error
         try:
-            made.load_cert_chain(self.certificate, self.key)
+            # Some password, or OpenSSL asks for one on the terminal and waits.
+            made.load_cert_chain(self.certificate, self.key, password="")
             made.load_verify_locations(self.authority)
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(
-                f"cannot load the TLS files {self.certificate}, {self.key}, {self.authority}: "
-                f"{error}; make them with pqjax certs"
+                f"cannot use the TLS files {self.certificate}, {self.key}, {self.authority}: "
+                f"{error}; expected PEM files without a password, make them with pqjax certs"
             ) from error
         return made
 
 
-def wrap_client(
-    sock: socket.socket, tls: Tls, host: str, address: str, deadline_s: float | int
+def begin_tls(
+    sock: socket.socket, context: ssl.SSLContext, where: str, host: str | None = None
 ) -> ssl.SSLSocket:
-    """Runs the handshake of the dialling side; closes `sock` if it fails."""
-    return _wrap(sock, tls, deadline_s, f"TLS with {address}", host)
+    """Puts TLS on a connected socket; nothing is sent or read before `shake_hands`.
 
-
-def wrap_server(
-    sock: socket.socket, tls: Tls, address: str, deadline_s: float | int
-) -> ssl.SSLSocket:
-    """Runs the handshake of the listening side; closes `sock` if it fails."""
-    return _wrap(sock, tls, deadline_s, f"TLS on {address}", None)
-
-
-def _wrap(
-    sock: socket.socket, tls: Tls, deadline_s: float | int, where: str, host: str | None
-) -> ssl.SSLSocket:
+    Args:
+      sock: non-blocking from here on; gone if this succeeds, for the returned one owns it.
+      context: of this side, see `Tls.context`.
+      where: names the connection in errors.
+      host: whom the dialling side dialled; None on the listening side.
+    """
     try:
-        context = tls.context(server=host is None)
-        sock.settimeout(deadline_s)
-        wrapped = context.wrap_socket(
+        sock.setblocking(False)
+        sock.getpeername()  # raises if it was reset already: wrapping then would lose the socket
+        return context.wrap_socket(
             sock, server_side=host is None, server_hostname=host, do_handshake_on_connect=False
         )
-    except BaseException:
-        sock.close()
-        raise
-    try:
-        wrapped.do_handshake()
     except (OSError, ValueError) as error:
-        # OpenSSL says nothing to a peer without TLS; the alert lets our own plaintext client know.
-        _part(wrapped, _ALERT if host is None and getattr(error, "reason", "") in _NOT_TLS else b"")
-        raise HandshakeError(f"{where} failed: {_reason(error, deadline_s)}") from error
-    return wrapped
+        raise HandshakeError(f"{where} failed: {_reason(error)}") from error
 
 
-def _reason(error: Exception, deadline_s: float | int) -> str:
+def shake_hands(sock: ssl.SSLSocket, where: str, until: float) -> None:
+    """Runs the handshake, which has to be whole at the moment `until`. Does not close `sock`."""
+    try:
+        retry(sock.do_handshake, sock, until)
+    except (OSError, ValueError) as error:
+        if sock.server_side and getattr(error, "reason", "") in _NOT_TLS:
+            _part(sock, _ALERT)
+        raise HandshakeError(f"{where} failed: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"the other party's certificate is not valid here ({error.verify_message}); "
             "both sides need certificates of one authority, and the server's must name the host"
         )
     if isinstance(error, TimeoutError):
-        return f"no answer within {deadline_s:g} s; does the other party use TLS?"
+        return "the handshake was not done in time; does the other party use TLS?"
     if isinstance(error, ssl.SSLEOFError | ConnectionError):
         return "the other party closed the connection; does it use TLS?"
     if isinstance(error, ssl.SSLError):
@@ -111,17 +123,18 @@ def _reason(error: Exception, deadline_s: float | int) -> str:
     return str(error)
 
 
-def _part(sock: socket.socket, last: bytes) -> None:
-    """Says `last` and closes, reading first: unread input makes a close a reset, words are lost."""
-    with contextlib.suppress(OSError, ValueError):
-        raw = socket.socket(fileno=sock.detach())
-        with raw:
-            raw.settimeout(_LINGER_S)
-            raw.sendall(last)
-            raw.shutdown(socket.SHUT_WR)
-            for _ in range(64):
-                if not raw.recv(1 << 16):
-                    break
+def _part(sock: ssl.SSLSocket, last: bytes) -> None:
+    """Says `last` below TLS, where OpenSSL says nothing: our own plaintext client understands it.
+
+    Then reads for a moment: unread input makes a close a reset, and words are lost.
+    """
+    until = time.monotonic() + _LINGER_S
+    with contextlib.suppress(OSError):
+        socket.socket.send(sock, last)
+        socket.socket.shutdown(sock, socket.SHUT_WR)
+        while retry(lambda: socket.socket.recv(sock, 1 << 16), sock, until):
+            if time.monotonic() >= until:
+                break
 
 
 def make_certificates(

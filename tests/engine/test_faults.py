@@ -25,7 +25,8 @@ from pqjax.errors import (
     WireError,
 )
 from pqjax.wire.handshake import greet_server
-from pqjax.wire.tcp import Listener, dial
+from pqjax.wire.listener import Listener
+from pqjax.wire.tcp import dial
 
 ROOT = pathlib.Path(__file__).parents[2]
 GRAPH, WEIGHTS, X = random_network(3)
@@ -34,11 +35,11 @@ PLAN = pqjax.plan(GRAPH)
 
 @contextlib.contextmanager
 def serving(deadline_s=30.0, plan=PLAN, **options):
-    """A server in a thread; yields its address and the queue of how its sessions ended."""
+    """A server in a thread; yields its address and the queue of how its connections ended."""
     ends = queue.Queue()
     server = pqjax.Server(
         plan, WEIGHTS, "127.0.0.1:0", deadline_s=deadline_s,
-        on_end=lambda trace, error: ends.put(error or trace), **options,
+        on_end=lambda trace, error: ends.put(error or trace), on_refused=ends.put, **options,
     )  # fmt: skip
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -3,8 +3,17 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from peers import accept_wire
 
-from pqjax.wire import DEADLINE_S, WINDOW_BYTES, Listener, Tls, dial, local_pair, make_certificates
+from pqjax.wire import (
+    DEADLINE_S,
+    WINDOW_BYTES,
+    Listener,
+    Tls,
+    dial,
+    local_pair,
+    make_certificates,
+)
 
 
 @pytest.fixture(scope="session")
@@ -41,11 +50,11 @@ def join(request, no_thread_left):
                 pair = local_pair(**options)
             else:
                 with (
-                    Listener("127.0.0.1:0", tls=tls[0], **options) as listener,
+                    Listener("127.0.0.1:0", tls=tls[0]) as listener,
                     ThreadPoolExecutor(1) as pool,
                 ):
                     dialled = pool.submit(dial, listener.address, tls=tls[1], **options)
-                    pair = listener.accept(30.0), dialled.result()
+                    pair = accept_wire(listener, **options), dialled.result()
             for wire in pair:
                 stack.callback(wire.abort)
             return pair

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from peers import accept_wire
 
 from pqjax.errors import HandshakeError, InputError, PeerGone, WireError
 from pqjax.wire import (
@@ -17,7 +18,6 @@ from pqjax.wire import (
     local_pair,
     parse_address,
     plan_digest,
-    turn_away,
 )
 
 DOCUMENT = b'{"layers": ["conv1", "relu1"]}'
@@ -122,11 +122,43 @@ def test_another_version_is_the_same_error_on_both_sides(monkeypatch):
     assert f"version {other - 1}, the client {other}" in str(at_server)
 
 
-def test_a_busy_server_says_so(join):
-    at_server, at_client = both(turn_away, lambda wire: greet_server(wire, None), join())
+@pytest.mark.parametrize("digest", [None, plan_digest(DOCUMENT)], ids=["any", "pinned"])
+def test_a_busy_server_says_so_and_names_its_true_plan(join, digest):
+    at_server, at_client = both(
+        lambda wire: greet_client(wire, DOCUMENT, lambda: False),
+        lambda wire: greet_server(wire, digest),
+        join(),
+    )
 
-    assert at_server is None
-    assert type(at_client) is HandshakeError and "busy" in str(at_client)
+    assert type(at_server) is type(at_client) is HandshakeError
+    assert str(at_server) == str(at_client) and "busy" in str(at_client)
+
+
+def test_room_is_asked_for_only_when_the_hello_is_fine():
+    asked = []
+
+    def server(wire):
+        greet_client(wire, DOCUMENT, lambda: asked.append(1) or True)
+
+    both(server, lambda wire: greet_server(wire, plan_digest(b"another plan")))
+    both(server, by_hand(hello(version=PROTOCOL_VERSION + 1), bytes(8)))
+    both(server, by_hand(hello(role=SERVER), bytes(8)))
+    both(server, lambda wire: wire.abort())
+    assert asked == []
+
+    both(server, lambda wire: greet_server(wire, None))
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("digest", [bytes(32), b"x" * 32], ids=["zero", "other"])
+def test_a_pinned_plan_is_enforced_whatever_digest_the_server_sends(digest):
+    _, at_client = both(
+        by_hand(hello(role=SERVER, digest=digest), bytes(8)),  # its verdict: fine
+        lambda wire: greet_server(wire, plan_digest(DOCUMENT)),
+    )
+
+    assert type(at_client) is HandshakeError
+    assert digest.hex() in str(at_client) and plan_digest(DOCUMENT).hex() in str(at_client)
 
 
 def test_a_verdict_of_the_future_is_an_error():
@@ -183,7 +215,7 @@ def test_a_server_survives_any_bytes(noise):
         with socket.create_connection(parse_address(listener.address)) as raw:
             raw.sendall(noise)
             raw.shutdown(socket.SHUT_WR)
-            with listener.accept(30.0) as wire:
+            with accept_wire(listener) as wire:
                 # All zero so far is how we begin too: then the peer has merely left too early.
                 short = len(noise) < 16 and not any(noise[:4])
                 with pytest.raises(PeerGone if short else HandshakeError):

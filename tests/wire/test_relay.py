@@ -13,6 +13,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peers import accept_wire
 
 from pqjax.errors import AddressError, PeerGone
 from pqjax.wire import Link, Listener, dial, parse_address
@@ -199,7 +200,7 @@ def test_the_default_queue_holds_what_is_in_flight():
 
 def test_wires_work_through_a_relay():
     with Listener("127.0.0.1:0") as listener, Relay(listener.address, Link(2000, 1)) as relay:
-        with dial(relay.address) as a, listener.accept(30.0) as b:
+        with dial(relay.address) as a, accept_wire(listener) as b:
             a.send(b"there", 1, "x")
             b.send(b"back", 2, "x")
             assert b.recv(5, "x")[0].tobytes() == b"there"

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peers import accept_wire, ended, trickling
 
 from pqjax.errors import (
     AddressError,
@@ -34,10 +36,10 @@ def header(step, clock, nbytes):
 @contextlib.contextmanager
 def wire_and_raw(**options):
     """A wire, and the bare socket at its other end."""
-    with Listener("127.0.0.1:0", **options) as listener:
+    with Listener("127.0.0.1:0") as listener:
         host, port = parse_address(listener.address)
         raw = socket.create_connection((host, port))
-        wire = listener.accept(30.0)
+        wire = accept_wire(listener, **options)
     raw.settimeout(30.0)
     with raw:
         try:
@@ -63,7 +65,7 @@ def test_the_frame_on_the_stream_is_what_we_document():
     cuts=st.lists(st.integers(1, 40), min_size=1),
 )
 def test_frames_survive_any_chunking(lengths, cuts):
-    stream = b"".join(header(i, i, n) + bytes([i]) * n for i, n in enumerate(lengths))
+    stream = b"".join(header(i, i % 2, n) + bytes([i]) * n for i, n in enumerate(lengths))
 
     with wire_and_raw() as (wire, raw):
         tickets = [wire.expect(n, "x") for n in lengths]
@@ -78,7 +80,7 @@ def test_frames_survive_any_chunking(lengths, cuts):
         got = [ticket.wait() for ticket in tickets]
 
     assert [(a.tobytes(), clock) for a, clock in got] == [
-        (bytes([i]) * n, i) for i, n in enumerate(lengths)
+        (bytes([i]) * n, i % 2) for i, n in enumerate(lengths)
     ]
 
 
@@ -156,7 +158,7 @@ def test_a_killed_process_is_peer_gone():
     with Listener("127.0.0.1:0") as listener:
         port = str(parse_address(listener.address)[1])
         peer = subprocess.Popen([sys.executable, "-c", script, port], stdout=subprocess.PIPE)
-        wire = listener.accept(60.0)
+        wire = accept_wire(listener, 60.0)
     with peer, wire:
         ticket = wire.expect(1000, "layer4/conv")
         peer.stdout.readline()
@@ -169,7 +171,7 @@ def test_a_killed_process_is_peer_gone():
 def test_what_a_dead_peer_sent_before_can_still_be_read():
     with wire_and_raw() as (wire, raw):
         ticket = wire.expect(3, "x")
-        raw.sendall(header(0, 4, 3) + b"abc")
+        raw.sendall(header(0, 1, 3) + b"abc")
         raw.close()
         for _ in range(20):
             with contextlib.suppress(PeerGone):
@@ -191,18 +193,85 @@ def test_close_says_if_queued_frames_were_lost():
 
 
 def test_a_slow_peer_is_no_stalled_peer():
-    with wire_and_raw(deadline_s=1.5) as (wire, raw):
-        ticket = wire.expect(5, "x")
+    payload = bytes(range(256)) * 64  # 16 KiB: 2 s beyond the deadline are granted
+    with wire_and_raw(deadline_s=0.5) as (wire, raw):
+        ticket = wire.expect(len(payload), "x")
 
-        def dribble():
-            for byte in header(0, 0, 5) + b"hello":
-                raw.sendall(bytes([byte]))
-                time.sleep(0.1)  # 2.1 s in all, more than the deadline
+        def send_slowly():
+            raw.sendall(header(0, 0, len(payload)))
+            for i in range(8):
+                time.sleep(0.15)  # 1.2 s in all, more than the deadline
+                raw.sendall(payload[i * 2048 : (i + 1) * 2048])
 
-        sender = threading.Thread(target=dribble)
+        sender = threading.Thread(target=send_slowly)
         sender.start()
-        assert ticket.wait()[0].tobytes() == b"hello"
+        assert ticket.wait()[0].tobytes() == payload
         sender.join()
+
+
+@pytest.mark.parametrize("before", [0, 10, 16, 30], ids=lambda n: f"{n} bytes at once")
+def test_a_peer_that_trickles_into_a_frame_exceeds_the_deadline(before):
+    stream = header(0, 0, 1000) + bytes(1000)
+    with wire_and_raw(deadline_s=0.5) as (wire, raw), ThreadPoolExecutor(1) as pool:
+        raw.sendall(stream[:before])
+        waiting = pool.submit(wire.recv, 1000, "conv5/mill.leaf")
+        with trickling(raw, bytes(1000), 0.1):  # well within the deadline from byte to byte
+            with pytest.raises(DeadlineExceeded) as caught:
+                waiting.result(30)
+
+    assert str(caught.value).startswith("conv5/mill.leaf: a frame of 1000 bytes is not whole 0.6")
+
+
+def test_a_trickle_before_anybody_waits_does_not_count():
+    with wire_and_raw(deadline_s=0.5) as (wire, raw):
+        for byte in header(0, 0, 5):
+            raw.sendall(bytes([byte]))
+            time.sleep(0.05)
+        raw.sendall(b"hello")  # 0.8 s after the first byte, while this side computes
+
+        assert wire.recv(5, "x")[0].tobytes() == b"hello"
+
+
+def test_a_peer_that_takes_a_byte_now_and_then_exceeds_the_deadline():
+    begun = threading.Event()
+    with wire_and_raw(deadline_s=0.5, window_bytes=4096) as (wire, raw):
+        wire._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+        def nibble():
+            with contextlib.suppress(OSError):
+                while not begun.wait(0.05):
+                    raw.recv(64)
+
+        taker = threading.Thread(target=nibble)
+        taker.start()
+        with pytest.raises(DeadlineExceeded, match="conv7: the other party took"):
+            for _ in range(10_000):
+                wire.send(bytes(1000), 0, "conv7")
+        begun.set()
+        taker.join()
+
+
+def test_a_wait_ends_at_the_moment_set_for_it():
+    with wire_and_raw(deadline_s=60.0) as (wire, raw), trickling(raw, bytes(100), 0.05):
+        wire.until = time.monotonic() + 0.4
+        with pytest.raises(DeadlineExceeded, match="handshake: not done in the time"):
+            wire.recv(1000, "handshake")
+        assert ended(raw, 10.0)
+
+
+@pytest.mark.parametrize("clock", [2, 8, 2**32 - 1])
+def test_a_clock_that_nothing_explains_is_drift_before_memory_is_allocated(clock, monkeypatch):
+    asked = []
+    empty = np.empty
+    monkeypatch.setattr(np, "empty", lambda n, *rest: asked.append(n) or empty(n, *rest))
+
+    with wire_and_raw() as (wire, raw):
+        raw.sendall(header(0, clock, 16) + bytes(16))
+        with pytest.raises(Drift, match=f"conv1: expected a clock of at most 1 .* got {clock}"):
+            wire.recv(16, "conv1")
+
+    assert asked == []
 
 
 def test_a_peer_that_stalls_mid_frame_exceeds_the_deadline():
@@ -278,7 +347,7 @@ def test_a_port_in_use_is_said_so():
 def test_a_port_is_free_again_after_close():
     with Listener("127.0.0.1:0") as listener:
         address = listener.address
-        with dial(address), listener.accept(30.0):
+        with dial(address), accept_wire(listener):
             pass
 
     Listener(address).close()
@@ -294,7 +363,7 @@ def test_off_loopback_needs_tls_or_an_explicit_yes(use, address):
 def test_insecure_plaintext_is_taken_at_its_word():
     with Listener("0.0.0.0:0", insecure_plaintext=True) as listener:
         port = parse_address(listener.address)[1]
-        with dial(f"127.0.0.1:{port}") as a, listener.accept(30.0) as b:
+        with dial(f"127.0.0.1:{port}") as a, accept_wire(listener) as b:
             a.send(b"x", 0, "x")
             assert b.recv(1, "x")[0].tobytes() == b"x"
 
@@ -304,7 +373,7 @@ def test_ipv6_works_where_there_is_any():
         listener = Listener("[::1]:0")
     except AddressError:
         pytest.skip("no IPv6 loopback here")
-    with listener, dial(listener.address) as a, listener.accept(30.0) as b:
+    with listener, dial(listener.address) as a, accept_wire(listener) as b:
         a.send(b"x", 0, "x")
         assert listener.address.startswith("[::1]:")
         assert b.recv(1, "x")[0].tobytes() == b"x"
@@ -336,7 +405,7 @@ def test_accept_gives_up_in_time_and_can_go_on():
     with Listener("127.0.0.1:0") as listener:
         with pytest.raises(DeadlineExceeded, match=listener.address):
             listener.accept(0.1)
-        with dial(listener.address), listener.accept(30.0):
+        with dial(listener.address), accept_wire(listener):
             pass
 
 

@@ -2,18 +2,18 @@ import dataclasses
 import socket
 import ssl
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from peers import accept_wire, reset, silent, trickling
 
-from pqjax.errors import HandshakeError, InputError, PeerGone, WireError
+from pqjax.errors import HandshakeError, InputError, WireError
 from pqjax.wire import Listener, Tls, dial, make_certificates, parse_address
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
-def outcomes(server, client, **options):
+def outcomes(server, client):
     """What accept plus a first exchange, and dial plus the same, end in (None: success)."""
 
     def run(connect):
@@ -26,9 +26,9 @@ def outcomes(server, client, **options):
             return error
         return None
 
-    with Listener("127.0.0.1:0", tls=server, **options) as listener, ThreadPoolExecutor(1) as pool:
-        dialled = pool.submit(run, lambda: dial(listener.address, tls=client, **options))
-        return run(lambda: listener.accept(30.0)), dialled.result()
+    with Listener("127.0.0.1:0", tls=server) as listener, ThreadPoolExecutor(1) as pool:
+        dialled = pool.submit(run, lambda: dial(listener.address, tls=client))
+        return run(lambda: accept_wire(listener)), dialled.result()
 
 
 def test_two_sides_of_one_authority_talk(certificates):
@@ -106,7 +106,7 @@ def test_less_than_mutual_tls_1_3_is_refused(certificates, flaw):
         context.maximum_version = ssl.TLSVersion.TLSv1_2
 
     with Listener("127.0.0.1:0", tls=server) as listener, ThreadPoolExecutor(1) as pool:
-        accepted = pool.submit(listener.accept, 30.0)
+        accepted = pool.submit(accept_wire, listener)
         with socket.create_connection(parse_address(listener.address)) as raw:
             raw.settimeout(30.0)
             try:
@@ -117,27 +117,65 @@ def test_less_than_mutual_tls_1_3_is_refused(certificates, flaw):
             accepted.result()
 
 
-def test_a_silent_peer_does_not_hold_the_handshake(certificates):
-    with Listener("127.0.0.1:0", tls=certificates[0], deadline_s=0.3) as listener:
-        with socket.create_connection(parse_address(listener.address)):
-            with pytest.raises(HandshakeError, match="no answer within 0.3 s"):
-                listener.accept(30.0)
-        # The next client is served.
-        got = []
-        server = threading.Thread(target=lambda: got.append(listener.accept(30.0)))
-        server.start()
-        dial(listener.address, tls=certificates[1]).close()
-        server.join()
-        with pytest.raises(PeerGone):
-            got[0].recv(1, "x")
-        got[0].close()
+def test_a_peer_that_trickles_does_not_hold_the_handshake_of_either_side(certificates):
+    server, client = certificates
+    hello = b"\x16\x03\x01\x02\x00"  # a record of 512 bytes begins; the rest never comes
+    with Listener("127.0.0.1:0", tls=server) as listener, silent(listener.address) as raw:
+        raw.sendall(hello)
+        with trickling(raw, b"\1", 0.05), pytest.raises(HandshakeError, match="not done in time"):
+            accept_wire(listener, 0.4)
+
+    with Listener("127.0.0.1:0") as listener, ThreadPoolExecutor(1) as pool:
+        dialled = pool.submit(dial, listener.address, tls=client, deadline_s=0.4)
+        with listener.accept(30.0) as raw:
+            raw.sendall(hello)
+            with trickling(raw, b"\1", 0.05):
+                with pytest.raises(HandshakeError, match="not done in time"):
+                    dialled.result(30)
 
 
-def test_missing_files_are_an_input_error(tmp_path):
-    tls = Tls(tmp_path / "a.pem", tmp_path / "a.key", tmp_path / "ca.pem")
+def test_a_peer_that_resets_before_the_handshake_is_a_handshake_error(certificates):
+    with Listener("127.0.0.1:0", tls=certificates[0]) as listener:
+        reset(listener.address)
+        with pytest.raises(HandshakeError):
+            accept_wire(listener)
 
-    with Listener("127.0.0.1:0") as listener, pytest.raises(InputError, match="pqjax certs"):
-        dial(listener.address, tls=tls)
+
+def locked(folder, tls):
+    """The same files, with a key that needs a password."""
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key(tls.key.read_bytes(), None)
+    (folder / "locked.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    return dataclasses.replace(tls, key=folder / "locked.key")
+
+
+def test_files_that_cannot_be_used_are_an_input_error_before_anything_is_bound_or_dialled(
+    certificates, tmp_path, monkeypatch
+):
+    server, _ = certificates
+    (tmp_path / "garbage").write_bytes(b"no PEM")
+    flawed = [
+        dataclasses.replace(server, **{name: path})
+        for name in ("certificate", "key", "authority")
+        for path in (tmp_path / "missing", tmp_path / "garbage", tmp_path)
+    ]
+    flawed += [locked(tmp_path, server), dataclasses.replace(server, certificate=server.authority)]
+    monkeypatch.setattr(socket.socket, "bind", lambda *_: pytest.fail("bound"))
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("dialled"))
+
+    for tls in flawed:
+        for use in (Listener, dial):
+            with pytest.raises(InputError, match="TLS files? .*pqjax certs"):
+                use("127.0.0.1:0", tls=tls)
+    with pytest.raises(InputError, match="missing: No such file"):
+        Listener("127.0.0.1:0", tls=flawed[0])
 
 
 def test_certificates_have_private_keys_and_are_never_overwritten(tmp_path):

@@ -22,12 +22,13 @@ def test_frames_arrive_in_order_with_their_clocks(join):
     a, b = join()
     payloads = [noise(n, n) for n in (0, 1, 15, 65535, 65536, 65537, MIB, 0, 3 * MIB + 1)]
 
-    for clock, payload in enumerate(payloads):
+    clocks = range(2**32 - 2 * len(payloads), 2**32, 2)  # up to the largest there is
+    for clock, payload in zip(clocks, payloads, strict=True):
         a.send(payload, clock, "there")
-        b.send(payload[::-1], 2**32 - 1 - clock, "back")
+        b.send(payload[::-1], clock + 1, "back")
 
-    for clock, payload in enumerate(payloads):
-        for wire, wanted, tick in ((b, payload, clock), (a, payload[::-1], 2**32 - 1 - clock)):
+    for clock, payload in zip(clocks, payloads, strict=True):
+        for wire, wanted, tick in ((b, payload, clock), (a, payload[::-1], clock + 1)):
             got, got_clock = wire.recv(len(payload), "here")
             assert got.dtype == np.uint8 and got.shape == payload.shape
             np.testing.assert_array_equal(got, wanted)
@@ -72,7 +73,7 @@ def test_tickets_are_served_in_the_order_of_expect_not_of_wait(join):
     tickets = [b.expect(n, f"t{n}") for n in (3, 1, 2)]
 
     for text in (b"abc", b"d", b"ef"):
-        a.send(text, 7, "x")
+        a.send(text, 1, "x")
 
     assert all(isinstance(ticket, Ticket) for ticket in tickets)
     assert [ticket.wait()[0].tobytes() for ticket in tickets[::-1]] == [b"ef", b"d", b"abc"]
@@ -181,12 +182,12 @@ def test_close_delivers_what_is_queued_then_the_other_side_finds_the_peer_gone(j
     x = noise(8 * MIB)
     tickets = [b.expect(len(x), "conv1"), b.expect(1, "conv9/wrap")]
 
-    a.send(x, 5, "conv1")
+    a.send(x, 1, "conv1")
     a.close()
     a.close()
 
     got, clock = tickets[0].wait()
-    assert np.array_equal(got, x) and clock == 5
+    assert np.array_equal(got, x) and clock == 1
     with pytest.raises(PeerGone, match="conv9/wrap"):
         tickets[1].wait()
     b.close()
@@ -238,6 +239,23 @@ def test_leaving_a_with_block_closes(join):
         a.send(b"last", 0, "x")
 
     assert b.recv(4, "x")[0].tobytes() == b"last"
+
+
+def test_a_clock_is_at_most_one_more_than_the_largest_sent_from_here(join):
+    a, b = join()
+    for sent_from_b, came in ((0, 1), (4, 5), (2, 5)):
+        b.send(b"", sent_from_b, "x")
+        a.send(b"", came, "x")
+        assert b.recv(0, "relu1")[1] == came
+
+    a.send(b"", 6, "x")
+
+    with pytest.raises(Drift) as caught:
+        b.recv(0, "relu2/mill.leaf")
+    assert str(caught.value) == (
+        "relu2/mill.leaf: expected a clock of at most 5 in step 3, got 6: the two parties run "
+        "different plans or the stream is corrupt"
+    )
 
 
 @pytest.mark.parametrize("clock", [-1, 2**32])

@@ -1,0 +1,89 @@
+"""What protocols may ask of a wire: ordered frames of lengths both sides know beforehand.
+
+Nothing on a wire describes itself. A receiver says first how many bytes the plan makes the next
+frame (`expect`), and only then is memory set aside and the frame read; a frame with another step or
+length, or with a clock that nothing sent from here explains, is `Drift`.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+Payload = np.ndarray | bytes | bytearray | memoryview
+
+
+@runtime_checkable
+class Ticket(Protocol):
+    """The promise of one frame."""
+
+    def wait(self) -> tuple[np.ndarray, int]:
+        """Blocks for the frame: its payload (uint8, the promised length), the sender's clock."""
+        ...
+
+
+@runtime_checkable
+class Wire(Protocol):
+    """One end of an ordered, reliable connection between the two parties.
+
+    `where` names the place in the plan ("conv2/mill.leaf"); it is used in error messages alone.
+    All methods may be called from any thread. The first failure is final: it closes the connection
+    at once, and every later `send`, `expect` and unfinished `wait` raises it again. Frames that
+    arrived whole before it can still be waited for.
+
+    Attributes:
+      sent_bytes: bytes handed to `send` so far as they are on the stream, headers included.
+      received_bytes: bytes of the frames received whole so far, headers included.
+      deadline_s: a wait in which no byte moves in its direction for this long fails.
+      until: the moment of `time.monotonic()` at which every wait fails, however fast bytes move;
+        None for no such moment.
+    """
+
+    deadline_s: float | int
+    until: float | None
+
+    @property
+    def sent_bytes(self) -> int: ...  # noqa: D102
+
+    @property
+    def received_bytes(self) -> int: ...  # noqa: D102
+
+    def send(self, payload: Payload, clock: int, where: str) -> None:
+        """Queues one frame; blocks while more than the window is queued already.
+
+        The wire may refer to `payload` until it is written: the caller must not modify it. A
+        payload larger than the window is taken once nothing else is queued.
+        """
+        ...
+
+    def expect(self, nbytes: int, where: str) -> Ticket:
+        """Announces that the next frame has `nbytes` bytes. Frames are served in this order."""
+        ...
+
+    def recv(self, nbytes: int, where: str) -> tuple[np.ndarray, int]:
+        """`expect`, then `wait`."""
+        ...
+
+    def close(self) -> None:
+        """Delivers what is queued, then closes. Raises if queued frames could not be delivered.
+
+        The other side's unmet waits raise PeerGone. Closing twice is harmless.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Closes at once and drops what is queued: for the way out of an error. Never raises."""
+        ...
+
+    def __enter__(self) -> Wire: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes, or aborts when an exception is on its way out."""
+        ...

@@ -1,0 +1,67 @@
+"""The other side by hand: a wire out of a raw connection, and peers that behave badly."""
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+
+from pqjax.wire import TcpWire, parse_address
+from pqjax.wire.tls import begin_tls, shake_hands
+
+
+def accept_wire(listener, timeout=30.0, **options):
+    """The next party that dials, as a wire; TLS, if the listener has any, within the timeout."""
+    sock = listener.accept(timeout)
+    try:
+        if listener.context is not None:
+            sock = begin_tls(sock, listener.context, "TLS")
+            shake_hands(sock, "TLS", time.monotonic() + timeout)
+        return TcpWire(sock, **options)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def silent(address):
+    """A connection that says nothing."""
+    return socket.create_connection(parse_address(address), timeout=30.0)
+
+
+def reset(address):
+    """A connection that is reset at once."""
+    with silent(address) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@contextlib.contextmanager
+def trickling(sock, content, every_s):
+    """Sends `content` over and over, a byte at a time, until the block ends or the socket does."""
+    over = threading.Event()
+
+    def trickle():
+        at = 0
+        with contextlib.suppress(OSError):
+            while not over.wait(every_s):
+                sock.send(content[at : at + 1])
+                at = (at + 1) % len(content)
+
+    thread = threading.Thread(target=trickle, name="trickle", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def ended(sock, within_s):
+    """Whether the other side ended the connection in time; what it says before is passed over."""
+    until = time.monotonic() + within_s
+    with contextlib.suppress(ConnectionResetError, TimeoutError):
+        while (left := until - time.monotonic()) > 0:
+            sock.settimeout(left)
+            if not sock.recv(1 << 16):
+                return True
+        return False
+    return time.monotonic() < until

@@ -97,7 +97,8 @@ class Archive:
                 "bytes"
             )
         if len(data) > most or (exactly and len(data) != most):
-            raise CheckpointError(f"array {name!r}: {most} bytes expected, got {len(data)}")
+            limit = "" if exactly else "at most "
+            raise CheckpointError(f"array {name!r}: {limit}{most} bytes expected, got {len(data)}")
         return data
 
 

@@ -17,7 +17,7 @@ import typing
 
 import numpy as np
 
-from pqjax.errors import CheckpointError, InputError, PqjaxError
+from pqjax.errors import CheckpointError, InputError, PqjaxError, shown
 from pqjax.graph.archive import Archive
 from pqjax.graph.bounds import MOST_GRAPH_BYTES
 from pqjax.graph.ir import Graph, Weights
@@ -80,7 +80,7 @@ def load_model(
         raise CheckpointError(f"{path} is not a readable network: {error}") from error
     except Exception as error:  # whatever `zipfile` makes of a file that is none
         raise CheckpointError(
-            f"{path} is not a readable network: {type(error).__name__}: {error}"
+            f"{path} is not a readable network: {type(error).__name__}: {shown(str(error))}"
         ) from error
 
 

@@ -98,6 +98,11 @@ class Node:
         return type(self).__name__
 
     @functools.cached_property
+    def unnamed(self) -> Node:
+        """The node without its place in a graph: what nodes that do the same have in common."""
+        return dataclasses.replace(self, name="y", sources=())
+
+    @functools.cached_property
     def fault(self) -> str | None:
         """What is wrong with the fields by themselves, if anything; found once."""
         try:

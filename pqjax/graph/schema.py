@@ -74,8 +74,8 @@ class Printable:
 class _Misfit(Exception):
     """A value that an annotation does not allow; the path to it grows on the way up."""
 
-    def __init__(self, wanted: str, value: object) -> None:
-        self.wanted, self.value, self.path = wanted, value, ""
+    def __init__(self, wanted: str, value: object, inside: bool = False) -> None:
+        self.wanted, self.value, self.path, self.inside = wanted, value, "", inside
 
     def __str__(self) -> str:
         return f"{self.path.lstrip('.')} {self.wanted} expected, got {shown(self.value)}".lstrip()
@@ -135,7 +135,13 @@ def _reader(hint: typing.Any, json: bool) -> _Read:
 
 
 def _exact(kind: typing.Any) -> _Read:
-    wanted = {int: "an integer", str: "a text", bool: "true or false", float: "a number"}
+    wanted = {
+        int: "an integer",
+        str: "a text",
+        bool: "true or false",
+        float: "a number",
+        type(None): "null",
+    }
 
     def read(value):
         if type(value) is not kind:
@@ -169,13 +175,15 @@ def _literal(choices: tuple) -> _Read:
 
 def _either(readers: tuple[_Read, ...]) -> _Read:
     def read(value):
-        for each in readers[:-1]:
+        wanted = []
+        for each in readers:
             try:
                 return each(value)
             except _Misfit as misfit:
-                if misfit.path:  # the right kind, with something amiss inside
+                if misfit.inside or misfit.path:  # the right kind, with something amiss inside
                     raise
-        return readers[-1](value)
+                wanted.append(misfit.wanted)
+        raise _Misfit(" or ".join(wanted), value)
 
     return read
 
@@ -224,10 +232,10 @@ def _object(kind: type, fields: dict[str, _Read], needed: set[str]) -> _Read:
             raise _Misfit(f"an object ({kind.__name__})", value)
         if not needed <= value.keys():
             missing = next(name for name in fields if name in needed - value.keys())
-            raise _Misfit(f"a field {missing!r}", list(value))
+            raise _Misfit(f"a field {missing!r}", list(value), inside=True)
         if not value.keys() <= fields.keys():
             extra = next(name for name in value if name not in fields)
-            raise _Misfit(f"no field but {', '.join(fields)}", extra)
+            raise _Misfit(f"no field but {', '.join(fields)}", extra, inside=True)
         found = {}
         for name, entry in value.items():
             try:

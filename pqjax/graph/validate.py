@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pqjax.errors import GraphError
+from pqjax.errors import GraphError, listed
 from pqjax.graph.ir import (
     Add,
     ArgMax,
@@ -355,7 +355,10 @@ def _check_weights(graph: Graph, weights: Weights) -> None:
     wanted = graph.parameters()
     if set(wanted) != set(weights):
         missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
-        raise GraphError(f"weights do not match the graph: missing {missing}, not in it {extra}")
+        raise GraphError(
+            f"weights do not match the graph: missing {listed(missing) or 'none'}, not in it "
+            f"{listed(extra) or 'none'}"
+        )
     for name, (shape, bits) in wanted.items():
         value = np.asarray(weights[name])
         if value.shape != shape or value.dtype.kind not in "iu":

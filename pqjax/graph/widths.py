@@ -155,9 +155,25 @@ class _Rewriting:
 
     def node(self, name: str) -> Node:
         """A node in its new format; what is aligned looks at what it is added to first."""
-        if name not in self.made:
-            self.made[name] = self._new(self.old[name])
+        ahead, begun = [name], set()
+        while ahead:  # no recursion: what comes first may be as far away as the graph is long
+            each = ahead[-1]
+            first = [need for need in self._needs(each) if need not in self.made]
+            if first and each in begun:
+                raise GraphError(
+                    f"{each}: it is aligned to what is made of it, so no width fits both"
+                )
+            begun.add(each)
+            ahead += first
+            if not first:
+                self.made[each] = self.made.get(each) or self._new(self.old[each])
+                ahead.pop()
         return self.made[name]
+
+    def _needs(self, name: str) -> list[str]:
+        """Nodes whose new formats decide a node's."""
+        aligned = [self.aligned[name]] if name in self.aligned else []
+        return [*self.old[name].sources[:1], *aligned]
 
     def _new(self, node: Node) -> Node:
         if isinstance(node, Input):

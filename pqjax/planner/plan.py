@@ -411,7 +411,7 @@ def pricing(preset: Preset, link: Link | None) -> Price:
 
     def price(graph: Graph, node: Node) -> float:
         types = [graph.source(node, i) for i in range(len(node.sources))]
-        return of(dataclasses.replace(node, name="y", sources=()), *types)
+        return of(node.unnamed, *types)
 
     return price
 

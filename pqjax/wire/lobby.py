@@ -3,7 +3,8 @@
 Whoever reaches the port can open a connection and say nothing, or a byte now and then. So until a
 connection has greeted it has one descriptor and one small thread; TLS and the greeting must both be
 done by one moment that no byte moves; and when there are too many, the one that has waited longest
-goes, not the one that has just come.
+goes, not the one that has just come. Those who have said nothing go first: saying nothing is the
+cheapest way to shut others out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from pqjax.errors import DeadlineExceeded, InputError, PeerGone, PqjaxError, WireError
 from pqjax.wire.channel import DEADLINE_S, HEADER_BYTES
 from pqjax.wire.handshake import HELLO_BYTES
-from pqjax.wire.readiness import retry
+from pqjax.wire.readiness import READ, poll, retry
 from pqjax.wire.tcp import TcpWire, begins_like_ours
 from pqjax.wire.tls import begin_tls, shake_hands
 
@@ -27,13 +28,18 @@ MOST_WAITING = 64
 
 
 class Guest:
-    """An accepted connection that has not greeted; it owns the socket until `open` gives a wire."""
+    """An accepted connection that has not greeted; it owns the socket until `open` gives a wire.
+
+    Attributes:
+      spoke: something has come from the other side.
+    """
 
     def __init__(self, sock: socket.socket, greeting_s: float | int = GREETING_S):
         self._sock = sock
         self._wire: TcpWire | None = None
         self._lock = threading.Lock()
         self._dropped = ""
+        self.spoke = False
         self._greeting_s = greeting_s
         self._until = time.monotonic() + greeting_s
 
@@ -46,6 +52,9 @@ class Guest:
           WireError: TLS failed, the hello did not come in time, or there is no room for a wire.
         """
         self._sock.setblocking(False)
+        if not poll({self._sock: READ}, self._until):
+            raise DeadlineExceeded(f"handshake: nothing came within {self._greeting_s:g} s")
+        self.spoke = True
         if context is not None:
             with self._lock:
                 secured = self._sock = begin_tls(self._sock, context, "TLS")
@@ -112,19 +121,19 @@ class Lobby:
         self._lock = threading.RLock()  # a signal handler may close the server meanwhile
 
     def add(self, guest: Guest) -> None:
-        """Takes a guest in; above the most allowed the one that has waited longest is dropped."""
+        """Takes a guest in; above the most allowed one is dropped, see `shed`."""
         with self._lock:
             self._guests[guest] = None
             if len(self._guests) > self._most:
                 self.shed(f"dropped for a newer connection: {self._most} others have not greeted")
 
     def shed(self, why: str = "dropped: no descriptors or memory for more connections") -> None:
-        """Drops the guest that has waited longest, if there is any."""
+        """Drops the guest that has waited longest: of those that said nothing, if there are any."""
         with self._lock:
-            for guest in self._guests:
+            if self._guests:
+                guest = min(self._guests, key=lambda guest: guest.spoke)  # the first of several
                 del self._guests[guest]
                 guest.drop(why)
-                return
 
     def remove(self, guest: Guest) -> None:
         """The guest has greeted or gone."""

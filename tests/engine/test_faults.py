@@ -1,18 +1,19 @@
 """Peers that vanish, stall, lie or talk nonsense: one typed error a living side, and on it goes."""
 
 import contextlib
+import json
 import os
 import pathlib
-import queue
 import socket
 import struct
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from networks import random_network
+from serving import GRAPH, PLAN, WEIGHTS, X, answers, serving
 
 import pqjax
 from pqjax.engine.session import MOST_PREPARED
@@ -29,33 +30,6 @@ from pqjax.wire.listener import Listener
 from pqjax.wire.tcp import dial
 
 ROOT = pathlib.Path(__file__).parents[2]
-GRAPH, WEIGHTS, X = random_network(3)
-PLAN = pqjax.plan(GRAPH)
-
-
-@contextlib.contextmanager
-def serving(deadline_s=30.0, plan=PLAN, **options):
-    """A server in a thread; yields its address and the queue of how its connections ended."""
-    ends = queue.Queue()
-    server = pqjax.Server(
-        plan, WEIGHTS, "127.0.0.1:0", deadline_s=deadline_s,
-        on_end=lambda trace, error: ends.put(error or trace), on_refused=ends.put, **options,
-    )  # fmt: skip
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        yield server.address, ends
-    finally:
-        server.close()
-        thread.join(10)
-        assert not thread.is_alive()
-
-
-def answers(address):
-    """Whether the server still serves."""
-    with pqjax.connect(address, deadline_s=60.0) as session:
-        y = session.infer(X).output
-    np.testing.assert_array_equal(y, pqjax.reference(GRAPH, WEIGHTS, X))
 
 
 def test_several_inferences_and_preparations_in_one_session():
@@ -139,10 +113,34 @@ def test_another_plan_is_refused_on_both_sides():
 def test_one_client_too_many_is_told_so():
     with serving(most_clients=1) as (address, ends):
         with pqjax.connect(address) as session:
-            with pytest.raises(HandshakeError, match="busy"):
-                pqjax.connect(address)
+            for plan in (None, PLAN):
+                with pytest.raises(HandshakeError, match="busy"):
+                    pqjax.connect(address, plan=plan)
+                assert "busy" in str(ends.get(timeout=30))
             session.infer(X)
-        ends.get(timeout=30)
+
+
+def test_a_session_used_from_two_threads_says_so_and_goes_on():
+    begun, go_on, refused = threading.Event(), threading.Event(), []
+
+    def pause(where, done, steps):
+        begun.set()
+        assert go_on.wait(30)
+
+    with serving() as (address, _), ThreadPoolExecutor(1) as pool:
+        session = pqjax.connect(address, progress=pause)
+        first = pool.submit(session.infer, X)
+        assert begun.wait(30)
+        for call in (session.prepare, lambda: session.infer(X), session.close):
+            with pytest.raises(InputError, match="at work on another call") as caught:
+                call()
+            refused.append(caught.value)
+        go_on.set()
+        y = first.result(60).output
+        session.close()
+
+    assert len(refused) == 3
+    np.testing.assert_array_equal(y, pqjax.reference(GRAPH, WEIGHTS, X))
 
 
 def test_bad_input_sends_nothing_and_leaves_the_session_usable():
@@ -362,14 +360,17 @@ def test_command_line_runs_two_processes(tmp_path):
     model, inputs = tmp_path / "net.npz", tmp_path / "x.npy"
     pqjax.save_model(model, GRAPH, WEIGHTS)
     np.save(inputs, np.stack([X, X]))
+    asked = tmp_path / "asked.json"
+    asked.write_text("somebody may read this")
+    asked.chmod(0o644)
     server = subprocess.Popen(
         [sys.executable, "-m", "pqjax.cli", "serve", str(model), "--listen", "127.0.0.1:0",
-         "--sessions", "1"],
+         "--sessions", "1", "--trace", str(tmp_path / "served.json")],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         address = server.stdout.readline().split()[-1]
-        done = command("infer", address, inputs, "--verbose", "--link", "lan")
+        done = command("infer", address, inputs, "--verbose", "--link", "lan", "--trace", asked)
         said = server.communicate(timeout=60)[1]
     finally:
         server.kill()
@@ -379,6 +380,18 @@ def test_command_line_runs_two_processes(tmp_path):
     y = pqjax.reference(GRAPH, WEIGHTS, X).tolist()
     assert [line.split("  ")[-1] for line in done.stdout.splitlines()] == [str(y)] * 2
     assert "semi-honest" in done.stderr and "2 inferences" in said
+    for path in (asked, tmp_path / "served.json"):  # answers and traces are their owner's alone
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert json.loads(path.read_text())["differences"] == []
+
+
+def test_a_server_without_its_certificates_says_so_before_it_listens(tmp_path):
+    pqjax.save_model(tmp_path / "net.npz", GRAPH, WEIGHTS)
+
+    done = command("serve", tmp_path / "net.npz", "--listen", "127.0.0.1:0", "--tls", tmp_path)
+
+    assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
+    assert f"cannot read the TLS file {tmp_path / 'server.pem'}" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""A small network served in a thread, for tests of what can happen to a server."""
+
+import contextlib
+import queue
+import threading
+
+import numpy as np
+from networks import random_network
+
+import pqjax
+
+GRAPH, WEIGHTS, X = random_network(3)
+PLAN = pqjax.plan(GRAPH)
+
+
+@contextlib.contextmanager
+def serving(deadline_s=30.0, plan=PLAN, most_sessions=None, **options):
+    """A server in a thread; yields its address and the queue of how its connections ended."""
+    ends = queue.Queue()
+    server = pqjax.Server(
+        plan, WEIGHTS, "127.0.0.1:0", deadline_s=deadline_s,
+        **{"on_end": lambda trace, error: ends.put(error or trace), "on_refused": ends.put}
+        | options,
+    )  # fmt: skip
+    thread = threading.Thread(target=server.run, args=(most_sessions,), daemon=True)
+    thread.start()
+    try:
+        yield server.address, ends
+    finally:
+        server.close()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert [t.name for t in threading.enumerate() if t.name == "pqjax-client"] == []
+
+
+def answers(address, **options):
+    """Whether the server still serves."""
+    with pqjax.connect(address, **{"deadline_s": 60.0} | options) as session:
+        y = session.infer(X).output
+    np.testing.assert_array_equal(y, pqjax.reference(GRAPH, WEIGHTS, X))

@@ -227,7 +227,8 @@ class Server:
           on_end: told of the end of every session: its trace, or the error that ended it.
           progress: told of every layer of every session.
         """
-        validate(plan.source, weights)
+        for graph in (plan.source, plan.graph):  # passes trusted widths that weights can show
+            validate(graph, weights)
         self._plan, self._weights = plan, dict(weights)
         self._listener = Listener(
             address, tls=tls, insecure_plaintext=insecure_plaintext, deadline_s=deadline_s
@@ -319,7 +320,8 @@ def run_local(
       The client's result; `trace` is the client's.
     """
     try:
-        validate(plan.source, weights)
+        for graph in (plan.source, plan.graph):
+            validate(graph, weights)
     except GraphError as error:
         raise InputError(f"the weights do not fit the plan: {error}") from error
     check_input(plan.source, x)

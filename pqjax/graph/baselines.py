@@ -13,24 +13,21 @@ from pqjax.graph.ir import (
     Conv,
     Dense,
     Extend,
-    Flatten,
     Graph,
-    MaxPool,
     Narrow,
     Node,
-    Pad,
-    Relu,
     Requantize,
     ScaleUp,
-    Subsample,
     TensorType,
     Truncate,
     TruncateReduce,
 )
+from pqjax.graph.overflow import SAME_RING, overflowing, stays_in_ring
 from pqjax.graph.rewrite import Pass
 from pqjax.graph.validate import Interval, validate, width_for
 
-_SAME_RING = (Relu, AvgPool, MaxPool, Flatten, Add, Subsample, Pad)
+_WIDENS = (*SAME_RING, Truncate)  # take the width of what they read
+_EXACT_WIDTH = (Extend, ScaleUp, TruncateReduce)  # theirs is counted from that of what they read
 
 
 def terms(graph: Graph, node: Conv | Dense) -> int:
@@ -47,11 +44,12 @@ def _rings(graph: Graph) -> dict[str, str]:
 
     def root(name: str) -> str:
         while parent[name] != name:
+            parent[name] = parent[parent[name]]
             name = parent[name]
         return name
 
     for node in graph:
-        if isinstance(node, _SAME_RING):
+        if isinstance(node, _WIDENS):
             for source in node.sources:
                 parent[root(source)] = root(node.name)
     return {name: root(name) for name in parent}
@@ -59,27 +57,36 @@ def _rings(graph: Graph) -> dict[str, str]:
 
 def pool_room(graph: Graph, name: str) -> int:
     """Bits that average pools behind this accumulator add."""
-    room = 0
-    for reader in graph.readers[name]:
-        if isinstance(reader, AvgPool):
-            area = reader.window[0] * reader.window[1] * reader.multiplier
-            room = max(room, (area - 1).bit_length() + pool_room(graph, reader.name))
-        elif isinstance(reader, _SAME_RING):
-            room = max(room, pool_room(graph, reader.name))
-    return room
+    return _pool_rooms(graph)[name]
+
+
+def _pool_rooms(graph: Graph) -> dict[str, int]:
+    rooms = {node.name: 0 for node in graph}
+    for node in reversed(graph.nodes):
+        room = rooms[node.name]
+        if isinstance(node, AvgPool):
+            room += (node.window[0] * node.window[1] * node.multiplier - 1).bit_length()
+        elif not isinstance(node, _WIDENS):
+            continue
+        for source in node.sources:
+            rooms[source] = max(rooms[source], room)
+    return rooms
 
 
 def _worst_case_widths(graph: Graph) -> Graph:
-    rings, known = _rings(graph), validate(graph)
+    rings, known, loose = _rings(graph), validate(graph), overflowing(graph)
+    rooms = _pool_rooms(graph)
     wide: dict[str, int] = {}
-    fixed: set[str] = set()
+    fixed = {rings[name] for name in loose}
     for node in graph:
         ring = rings[node.name]
+        if isinstance(node, _EXACT_WIDTH):
+            fixed.add(rings[node.sources[0]])
         if isinstance(node, (Conv, Dense)):
             bits = node.weight_bits + graph.source(node).bits
-            bits += (terms(graph, node) - 1).bit_length() + pool_room(graph, node.name)
+            bits += (terms(graph, node) - 1).bit_length() + rooms[node.name]
             wide[ring] = max(wide.get(ring, 0), node.out.bits, bits)
-        elif not isinstance(node, _SAME_RING):
+        elif not isinstance(node, _WIDENS):
             low, high = known[node.name]
             loses = isinstance(node, Requantize) and (
                 node.rule == "saturate" or (low, high) == (node.out.low, node.out.high)
@@ -97,8 +104,9 @@ def _worst_case_widths(graph: Graph) -> Graph:
 def _extended_residuals(graph: Graph) -> Graph:
     """Every addition one bit wider than its operands, both extended to it; then narrowed again."""
     nodes: list[Node] = []
+    loose = overflowing(graph)
     for node in graph:
-        if not isinstance(node, Add) or node.out.bits >= 64:
+        if not isinstance(node, Add) or node.out.bits >= 64 or node.name in loose:
             nodes.append(node)
             continue
         wide = dataclasses.replace(node.out, bits=node.out.bits + 1, nonnegative=False)
@@ -124,31 +132,44 @@ def uniform_ring(bits: int) -> Pass:
         known = validate(graph)
         nodes: list[Node] = []
         for node in graph:
-            _check_fits(graph, node, known[node.name], bits)
+            _check_fits(node, known[node.name], bits)
             nodes += _in_ring(graph, node, bits, known)
         return Graph(tuple(nodes))
 
     return Pass(
         f"uniform-{bits}-bit-ring",
         f"every tensor in {bits} bits",
-        f"values that fit {bits} bits",
+        f"values that fit {bits} bits; accumulators that cannot overflow, or have {bits} bits already",
         "CrypTFlow2, eprint 2020/1002",
         whole=whole,
     )
 
 
-def _check_fits(graph: Graph, node: Node, interval: Interval, bits: int) -> None:
+def _check_fits(node: Node, interval: Interval, bits: int) -> None:
     declared = node.out.bits + (not node.out.signed)
-    if isinstance(node, (Conv, Dense)) and declared > bits and node.widths != "empirical":
-        raise GraphError(
-            f"{node.name} ({node.kind}): its accumulator takes {declared} bits, more than the "
-            f"uniform ring's {bits}: requantize before it, or use another protocol"
-        )
+    where = f"{node.name} ({node.kind})"
+    if isinstance(node, (Conv, Dense)):
+        if declared > bits:
+            raise GraphError(
+                f"{where}: its accumulator takes {declared} bits, more than the uniform ring's {bits}: "
+                "requantize before it, or use another protocol"
+            )
+        if node.widths == "empirical" and declared < bits:
+            raise GraphError(
+                f"{where}: its accumulator's {declared} bits are measured and may overflow, which would "
+                f"give another answer in the uniform ring's {bits}: take its width from the weights, or "
+                "use another protocol"
+            )
+        if node.weight_bits > bits:
+            raise GraphError(
+                f"{where}: its weights take {node.weight_bits} bits, more than the uniform ring's {bits}"
+            )
+        return
     need = width_for(*interval)
-    if need > bits and not isinstance(node, (Conv, Dense)):
+    if need > bits:
         raise GraphError(
-            f"{node.name} ({node.kind}): its values take {need} bits, more than the uniform ring's "
-            f"{bits}: use another protocol"
+            f"{where}: its values take {need} bits, more than the uniform ring's {bits}: use another "
+            "protocol"
         )
 
 
@@ -159,9 +180,16 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
     )
     if isinstance(node, (Conv, Dense)):
         open_sign = dataclasses.replace(out, nonnegative=False)
-        return [dataclasses.replace(node, out=open_sign, weight_bits=bits, widths="empirical")]
+        # Weights of `bits` bits could reach beyond any width; those there are do not.
+        widths = "empirical" if node.widths == "empirical" else "weights"
+        return [dataclasses.replace(node, out=open_sign, weight_bits=bits, widths=widths)]
+    if isinstance(node, Narrow) and stays_in_ring(graph, node):
+        return [dataclasses.replace(node, out=out)]
     if isinstance(node, ArgMax):
-        return [node]
+        if not graph.readers[node.name]:
+            return [node]
+        index = dataclasses.replace(node, name=f"{node.name}.index")
+        return [index, Extend(node.name, (index.name,), out)]
     if isinstance(node, (Extend, Truncate, TruncateReduce)) and not _drops(graph, node):
         if isinstance(node, Extend):
             return [Extend(node.name, node.sources, out)]
@@ -202,14 +230,14 @@ def _reduced(node: Narrow | TruncateReduce, out: TensorType, bits: int) -> list[
 WORST_CASE_WIDTHS = Pass(
     "worst-case-widths",
     "l_acc = l_w + l_x + ceil(log2 K)",
-    "accumulators whose readers take any width",
+    "accumulators that cannot overflow and whose readers take any width",
     "PrivQuant, section 4.1.1",
     whole=_worst_case_widths,
 )
 EXTENDED_RESIDUALS = Pass(
     "extend-residuals",
     "a + b = Ext(a) + Ext(b) in one bit more",
-    "nothing",
+    "an addition that cannot overflow: what reads it may wrap around in its ring only",
     "SiRNN, as PrivQuant figure 5a draws it",
     whole=_extended_residuals,
 )

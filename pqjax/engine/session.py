@@ -25,8 +25,7 @@ from pqjax.errors import (
 )
 from pqjax.graph.ir import Weights
 from pqjax.graph.reference import check_input
-from pqjax.graph.validate import validate
-from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, Plan, read_plan
+from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, Plan, check_weights, read_plan
 from pqjax.protocols.party import Party, make_party, run_pair
 from pqjax.wire.channel import DEADLINE_S, Wire
 from pqjax.wire.handshake import greet_client, greet_server, turn_away
@@ -227,8 +226,7 @@ class Server:
           on_end: told of the end of every session: its trace, or the error that ended it.
           progress: told of every layer of every session.
         """
-        for graph in (plan.source, plan.graph):  # passes trusted widths that weights can show
-            validate(graph, weights)
+        check_weights(plan, weights)
         self._plan, self._weights = plan, dict(weights)
         self._listener = Listener(
             address, tls=tls, insecure_plaintext=insecure_plaintext, deadline_s=deadline_s
@@ -320,8 +318,7 @@ def run_local(
       The client's result; `trace` is the client's.
     """
     try:
-        for graph in (plan.source, plan.graph):
-            validate(graph, weights)
+        check_weights(plan, weights)
     except GraphError as error:
         raise InputError(f"the weights do not fit the plan: {error}") from error
     check_input(plan.source, x)

@@ -85,6 +85,11 @@ def _worst_case_widths(graph: Graph) -> Graph:
         if isinstance(node, (Conv, Dense)):
             bits = node.weight_bits + graph.source(node).bits
             bits += (terms(graph, node) - 1).bit_length() + rooms[node.name]
+            if bits > 64 and ring not in fixed:
+                raise GraphError(
+                    f"{node.name} ({node.kind}): its worst-case width is {bits} bits, and 64 is the "
+                    "most: use another protocol"
+                )
             wide[ring] = max(wide.get(ring, 0), node.out.bits, bits)
         elif not isinstance(node, _WIDENS):
             low, high = known[node.name]

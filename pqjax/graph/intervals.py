@@ -8,6 +8,7 @@ value of its format (`pqjax.graph.overflow`), so nothing is trusted there.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -132,8 +133,10 @@ class Intervals:
       trusted: accumulators that only the weights would tell about, and what stays near them.
     """
 
-    def __init__(self, graph: Graph, weights: Weights | None) -> None:
-        self.graph, self.weights = graph, weights
+    def __init__(
+        self, graph: Graph, weights: Weights | None, given: Mapping[str, Interval]
+    ) -> None:
+        self.graph, self.weights, self.given = graph, weights, given
         self.known: dict[str, Interval] = {}
         self.loose = overflowing(graph)
         self.trusted: set[str] = set()
@@ -141,7 +144,8 @@ class Intervals:
     def add(self, node: Node) -> None:
         """Checks widths and scales of the next node, and what its protocol needs."""
         if isinstance(node, Input):
-            self.known[node.name] = (node.out.low, node.out.high)
+            whole = (node.out.low, node.out.high)
+            self.known[node.name] = self._held(node, self.given.get(node.name, whole))
             return
         if isinstance(node, (Conv, Dense)):
             if self.weights is None and node.widths != "empirical":
@@ -238,8 +242,10 @@ class Intervals:
             low, high = _worst(node, interval, terms)
             if low < out.low or high > out.high:
                 raise _misfit(node, (low, high), "the sum of products")
-        if self.weights is None or node.widths == "empirical":
-            return out.low, out.high  # as wide as declared; the server, who has weights, checks
+        if node.widths == "empirical":
+            return out.low, out.high
+        if self.weights is None:  # as wide as declared; the server, who has weights, checks
+            return self.given.get(node.name, (out.low, out.high))
         return self._held(node, reach(node, interval, self.weights), "the sum of products and bias")
 
     def _rounded(
@@ -273,9 +279,7 @@ class Intervals:
             known = source.signed and source.nonnegative
             _refuse(node, truncate_unfit(bits, node.shift, known, wraps))
         _declared(node, bits, source.scale - node.shift)
-        if bits < source.bits - node.shift:
-            return self._low_bits(node, interval)
-        return interval
+        return self._low_bits(node, interval) if isinstance(node, TruncateReduce) else interval
 
     def _low_bits(self, node: Node, interval: Interval) -> Interval:
         """Where values lie of which only the low bits are kept."""

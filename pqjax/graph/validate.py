@@ -6,6 +6,8 @@ every node that runs it, on the graph as written and on the one that passes made
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from pqjax.errors import GraphError
@@ -112,8 +114,16 @@ def _check_format(node: Node) -> None:
         raise fail(node, f"a shift of at least 1 expected, got {node.shift}")
 
 
-def validate(graph: Graph, weights: Weights | None = None) -> dict[str, Interval]:
+def validate(
+    graph: Graph, weights: Weights | None = None, given: Mapping[str, Interval] | None = None
+) -> dict[str, Interval]:
     """Checks a graph, with its weights if given; the interval every node's values lie in.
+
+    Args:
+      graph: as written, or as passes made it.
+      weights: its parameters, where they are at hand.
+      given: of a graph that passes made, what was found on the graph as written: where its input and
+        its accumulators lie, whose formats a pass may have widened.
 
     Raises:
       GraphError: names the node, what is wrong, and the width it needs.
@@ -126,7 +136,7 @@ def validate(graph: Graph, weights: Weights | None = None) -> dict[str, Interval
                 raise fail(node, f"makes a tensor of shape {shape}, but declares {node.out.shape}")
     if weights is not None:
         _check_weights(graph, weights)
-    walk = Intervals(graph, weights)
+    walk = Intervals(graph, weights, given or {})
     for node in graph:
         walk.add(node)
     return walk.known

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from pqjax.errors import PlanError
-from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Input, Node, TensorType
+from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Input, Node, TensorType, Weights
 from pqjax.graph.rewrite import Pass, Price, price_of
 from pqjax.graph.validate import validate
 from pqjax.ot.setup import fill_stocks_cost, set_up_cost
@@ -220,11 +220,11 @@ def plan(
       PlanError: an unknown preset, layer or variant, or names that do not fit.
       GraphError: a graph that does not hold together.
     """
-    validate(graph)
+    known = validate(graph)
     preset = find_preset(protocol) if isinstance(protocol, str) else protocol
     forced = dict(variants or {})
     lowered, applied = rewrite(graph, preset, link)
-    validate(lowered)
+    validate(lowered, given=known)
     linear = [node.name for node in lowered if isinstance(node, (Conv, Dense))]
     for name, variant in forced.items():
         if name not in linear:
@@ -249,6 +249,15 @@ def plan(
     asked = tuple(sorted(forced.items()))
     names = check_class_names(graph, classes) if classes else ()
     return Plan(graph, lowered, preset, tuple(steps), link, asked, applied, streamed, names)
+
+
+def check_weights(made: Plan, weights: Weights) -> None:
+    """Checks that a plan's widths hold with these weights: the graph's as written and as it is run.
+
+    Raises:
+      GraphError: weights of another network, or a width that they show to be too small.
+    """
+    validate(made.graph, weights, given=validate(made.source, weights))
 
 
 def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:

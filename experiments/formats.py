@@ -74,7 +74,7 @@ def _formatted(graph: Graph, node: Node, made: dict[str, Node], to: Format) -> N
             like = made[partner].out if partner in made else source
             out = dataclasses.replace(out, bits=like.bits, scale=like.scale)
         else:
-            room = 0 if to.accumulator_bits else pool_room(graph, node.name)
+            room = 0 if to.accumulator_bits else pool_room(graph)[node.name]
             out = dataclasses.replace(out, bits=to.bits + room, scale=to.scale)
         shift = source.scale - out.scale
         top = source.high >> shift if shift > 0 else source.high << -shift

@@ -210,13 +210,14 @@ class Strange:
 
     def extend(self, name, source):
         x = source.out
-        bits = max(x.bits, self.width()) if self.chance(0.5) else min(64, x.bits + self.one((0, 1, 3)))
+        bits = (
+            max(x.bits, self.width()) if self.chance(0.5) else min(64, x.bits + self.one((0, 1, 3)))
+        )
         return Extend(name, (source.name,), self.like(x, bits=bits))
 
     def narrow(self, name, source):
-        return Narrow(
-            name, (source.name,), self.format(source.out.shape, self.width(source.out.bits), source.out.scale)
-        )  # fmt: skip
+        x = source.out
+        return Narrow(name, (source.name,), self.format(x.shape, self.width(x.bits), x.scale))
 
     def scaleup(self, name, source):
         x, shift = source.out, int(self.rng.integers(1, 7))

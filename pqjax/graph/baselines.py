@@ -44,7 +44,7 @@ def _rings(graph: Graph) -> dict[str, str]:
 
     def root(name: str) -> str:
         while parent[name] != name:
-            parent[name] = parent[parent[name]]
+            parent[name] = parent[parent[name]]  # half as far the next time
             name = parent[name]
         return name
 
@@ -55,27 +55,23 @@ def _rings(graph: Graph) -> dict[str, str]:
     return {name: root(name) for name in parent}
 
 
-def pool_room(graph: Graph, name: str) -> int:
-    """Bits that average pools behind this accumulator add."""
-    return _pool_rooms(graph)[name]
-
-
-def _pool_rooms(graph: Graph) -> dict[str, int]:
-    rooms = {node.name: 0 for node in graph}
+def pool_room(graph: Graph) -> dict[str, int]:
+    """For every tensor the bits that average pools behind it add, before its ring is left."""
+    room = dict.fromkeys((node.name for node in graph), 0)
     for node in reversed(graph.nodes):
-        room = rooms[node.name]
-        if isinstance(node, AvgPool):
-            room += (node.window[0] * node.window[1] * node.multiplier - 1).bit_length()
-        elif not isinstance(node, _WIDENS):
-            continue
-        for source in node.sources:
-            rooms[source] = max(rooms[source], room)
-    return rooms
+        if isinstance(node, _WIDENS):
+            more = room[node.name]
+            if isinstance(node, AvgPool):
+                area = node.window[0] * node.window[1] * node.multiplier
+                more += (area - 1).bit_length()
+            for source in node.sources:
+                room[source] = max(room[source], more)
+    return room
 
 
 def _worst_case_widths(graph: Graph) -> Graph:
-    rings, known, loose = _rings(graph), validate(graph), overflowing(graph)
-    rooms = _pool_rooms(graph)
+    rings, rooms, known = _rings(graph), pool_room(graph), validate(graph)
+    loose = overflowing(graph)
     wide: dict[str, int] = {}
     fixed = {rings[name] for name in loose}
     for node in graph:

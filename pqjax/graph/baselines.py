@@ -21,8 +21,9 @@ from pqjax.graph.ir import (
     TensorType,
     Truncate,
     TruncateReduce,
+    rounding_half,
 )
-from pqjax.graph.overflow import SAME_RING, overflowing, stays_in_ring
+from pqjax.graph.overflow import SAME_RING, overflowing
 from pqjax.graph.rewrite import Pass
 from pqjax.graph.validate import Interval, validate, width_for
 
@@ -105,9 +106,8 @@ def _worst_case_widths(graph: Graph) -> Graph:
 def _extended_residuals(graph: Graph) -> Graph:
     """Every addition one bit wider than its operands, both extended to it; then narrowed again."""
     nodes: list[Node] = []
-    loose = overflowing(graph)
     for node in graph:
-        if not isinstance(node, Add) or node.out.bits >= 64 or node.name in loose:
+        if not isinstance(node, Add) or node.out.bits >= 64:
             nodes.append(node)
             continue
         wide = dataclasses.replace(node.out, bits=node.out.bits + 1, nonnegative=False)
@@ -130,10 +130,10 @@ def uniform_ring(bits: int) -> Pass:
     """
 
     def whole(graph: Graph) -> Graph:
-        known = validate(graph)
+        known, loose = validate(graph), overflowing(graph)
         nodes: list[Node] = []
         for node in graph:
-            _check_fits(node, known[node.name], bits)
+            _check_fits(node, known[node.name], bits, node.name in loose)
             nodes += _in_ring(graph, node, bits, known)
         return Graph(tuple(nodes))
 
@@ -146,20 +146,20 @@ def uniform_ring(bits: int) -> Pass:
     )
 
 
-def _check_fits(node: Node, interval: Interval, bits: int) -> None:
+def _check_fits(node: Node, interval: Interval, bits: int, loose: bool) -> None:
     declared = node.out.bits + (not node.out.signed)
     where = f"{node.name} ({node.kind})"
+    if loose and node.out.bits < bits:
+        raise GraphError(
+            f"{where}: may overflow its {node.out.bits} bits, as an accumulator's width is measured, "
+            f"and would be another value in the uniform ring's {bits}: take that width from the "
+            "weights, or use another protocol"
+        )
     if isinstance(node, (Conv, Dense)):
         if declared > bits:
             raise GraphError(
                 f"{where}: its accumulator takes {declared} bits, more than the uniform ring's {bits}: "
                 "requantize before it, or use another protocol"
-            )
-        if node.widths == "empirical" and declared < bits:
-            raise GraphError(
-                f"{where}: its accumulator's {declared} bits are measured and may overflow, which would "
-                f"give another answer in the uniform ring's {bits}: take its width from the weights, or "
-                "use another protocol"
             )
         if node.weight_bits > bits:
             raise GraphError(
@@ -184,16 +184,14 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
         # Weights of `bits` bits could reach beyond any width; those there are do not.
         widths = "empirical" if node.widths == "empirical" else "weights"
         return [dataclasses.replace(node, out=open_sign, weight_bits=bits, widths=widths)]
-    if isinstance(node, Narrow) and stays_in_ring(graph, node):
-        return [dataclasses.replace(node, out=out)]
     if isinstance(node, ArgMax):
         if not graph.readers[node.name]:
             return [node]
         index = dataclasses.replace(node, name=f"{node.name}.index")
         return [index, Extend(node.name, (index.name,), out)]
-    if isinstance(node, (Extend, Truncate, TruncateReduce)) and not _drops(graph, node):
-        if isinstance(node, Extend):
-            return [Extend(node.name, node.sources, out)]
+    if isinstance(node, Extend):
+        return [Extend(node.name, node.sources, out)]
+    if isinstance(node, (Truncate, TruncateReduce)) and not _drops(node, known[node.sources[0]]):
         return [Truncate(node.name, node.sources, out, node.shift, node.rounding)]
     if isinstance(node, (Narrow, TruncateReduce)):
         low, high = known[node.sources[0]]
@@ -209,10 +207,13 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
     return [dataclasses.replace(node, out=out)]
 
 
-def _drops(graph: Graph, node: Node) -> bool:
-    """Whether only low bits of a truncation's result are kept."""
-    source = graph.source(node)
-    return isinstance(node, TruncateReduce) and node.out.bits < source.bits - node.shift
+def _drops(node: Truncate | TruncateReduce, source: Interval) -> bool:
+    """Whether a truncation may lose bits, or a sign, of values in this interval."""
+    if isinstance(node, Truncate):
+        return False
+    half = rounding_half(node.shift, node.rounding)
+    low, high = ((end + half) >> node.shift for end in source)
+    return low < node.out.low or high > node.out.high
 
 
 def _reduced(node: Narrow | TruncateReduce, out: TensorType, bits: int) -> list[Node]:
@@ -238,7 +239,7 @@ WORST_CASE_WIDTHS = Pass(
 EXTENDED_RESIDUALS = Pass(
     "extend-residuals",
     "a + b = Ext(a) + Ext(b) in one bit more",
-    "an addition that cannot overflow: what reads it may wrap around in its ring only",
+    "nothing: what an addition loses in its own ring is cut off again",
     "SiRNN, as PrivQuant figure 5a draws it",
     whole=_extended_residuals,
 )

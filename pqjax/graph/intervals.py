@@ -160,7 +160,7 @@ class Intervals:
         out, (low, high) = node.out, interval
         if out.low <= low and high <= out.high:
             return interval
-        if node.name in self.loose:  # it wraps around: any value of the ring
+        if node.name in self.loose and not isinstance(node, Extend):  # any value of the ring
             if out.nonnegative:
                 known = known_sign_unfit(out.bits, *_ends(out))
                 raise fail(node, f"may overflow, so its sign bit cannot be known to be 0: {known}")
@@ -303,10 +303,11 @@ class Intervals:
         else:
             low, high = (end << -shift for end in self.known[node.sources[0]])
         for step in lower(node, source, node.sources[0] in self.loose):
-            if step.out.bits > 64:
+            bits = step.out.bits + (not step.out.signed)
+            if bits > 64:
                 raise fail(
                     node,
-                    f"takes {step.out.bits} bits on the way ({step.kind}), and 64 is the most: narrow "
+                    f"takes {bits} signed bits on the way ({step.kind}), and 64 is the most: narrow "
                     f"{node.sources[0]!r} or shift by less",
                 )
         if node.rule == "saturate":

@@ -94,7 +94,8 @@ def lower(node: Requantize, source: TensorType, may_overflow: bool = False) -> t
             if not here.signed:
                 wide = dataclasses.replace(here, bits=here.bits + 1, signed=True, nonnegative=True)
                 steps.add(Extend, "sign", wide)
-            here = steps.format  # limits beyond its range would wrap around in the comparison
+            # Limits beyond its range would wrap around in the comparison.
+            here = dataclasses.replace(steps.format, nonnegative=False)
             limits = {"low": max(out.low, here.low), "high": min(out.high, here.high)}
             steps.add(Clamp, "clamp", out, **limits)
     steps.fit(out)

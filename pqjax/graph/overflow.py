@@ -1,10 +1,11 @@
 """Which tensors may overflow: hold a value that is defined in its ring only.
 
 An accumulator of measured width ("empirical") may leave its format on inputs nobody measured; then it
-holds the low bits of its sum, some value of the format. Steps that stay in its ring (a residual's
-addition, a pool, a rounding) may wrap around as well. A step that chooses a format ends it: what it
-makes of any value of its source's format is exact, so interval arithmetic from the whole format is
-sound behind it. That a tensor may overflow follows from the graph; nobody declares it.
+holds the low bits of its sum, some value of the format. What is done with it before a shift or a clamp
+(a residual's addition, a pool, the rounding addition of the shift) may wrap around as well. A shift and
+a clamp end it: to them every value of their source's format is as good as any other, so that interval
+arithmetic from the whole format is sound behind them; so it is behind a product, which has a width of
+its own. That a tensor may overflow follows from the graph; nobody declares it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from pqjax.graph.ir import (
     AvgPool,
     Conv,
     Dense,
+    Extend,
     Flatten,
     Graph,
     MaxPool,
     Narrow,
-    Node,
     Pad,
     Relu,
     Requantize,
@@ -31,14 +32,7 @@ from pqjax.graph.ir import (
 )
 
 SAME_RING = (Relu, AvgPool, MaxPool, Flatten, Add, Subsample, Pad)  # compute in their source's ring
-
-
-def stays_in_ring(graph: Graph, node: Node) -> bool:
-    """Whether a node's tensor is in its source's ring; so is one that is only read anew."""
-    if isinstance(node, Narrow):
-        source = graph.source(node)
-        return source.bits == node.out.bits and source.signed and node.out.signed
-    return isinstance(node, SAME_RING)
+_HANDS_ON = (*SAME_RING, Extend, Narrow)
 
 
 def overflowing(graph: Graph) -> frozenset[str]:
@@ -48,20 +42,20 @@ def overflowing(graph: Graph) -> frozenset[str]:
         if isinstance(node, (Conv, Dense)):
             if node.widths == "empirical":
                 found.add(node.name)
-        elif not found.isdisjoint(node.sources) and stays_in_ring(graph, node):
+        elif isinstance(node, _HANDS_ON) and not found.isdisjoint(node.sources):
             found.add(node.name)
     return frozenset(found)
 
 
 def may_overflow(graph: Graph, name: str) -> bool:
-    """Whether one tensor may; looks no further than the steps that chose its ring."""
+    """Whether one tensor may; looks no further than the steps that end it."""
     seen, ahead = {name}, [name]
     while ahead:
         node = graph[ahead.pop()]
         if isinstance(node, (Conv, Dense)):
             if node.widths == "empirical":
                 return True
-        elif stays_in_ring(graph, node):
+        elif isinstance(node, _HANDS_ON):
             ahead += [source for source in node.sources if source not in seen]
             seen.update(node.sources)
     return False

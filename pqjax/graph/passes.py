@@ -86,7 +86,12 @@ def _signs(graph: Graph, node: Node) -> Edit | str:
 def _trunc(graph: Graph, node: Node) -> Edit | str:
     if not isinstance(node, Truncate):
         return "it is not a truncation in full width"
-    short = dataclasses.replace(node.out, bits=node.out.bits - node.shift)
+    # In fewer bits there is none to spare: the value is read as it was before.
+    signed = graph.source(node).signed
+    known = signed and node.out.low == 0
+    short = dataclasses.replace(
+        node.out, bits=node.out.bits - node.shift, signed=signed, nonnegative=known
+    )
     name = f"{node.name.removesuffix('.shift')}.tr"
     first = TruncateReduce(name, node.sources, short, node.shift, node.rounding)
     return Edit({node.name: (first, Extend(node.name, (name,), node.out))})
@@ -185,6 +190,11 @@ def _relu_after_shift(graph: Graph, node: Node) -> Edit | str:
     return Edit({relu.name: (), node.name: (first, last)})
 
 
+def _widens(node: Node) -> bool:
+    """Whether a node is an accumulator that means the same in a wider ring: one that cannot overflow."""
+    return isinstance(node, (Conv, Dense)) and node.widths != "empirical"
+
+
 def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
     if not isinstance(node, MaxPool):
         return "it is not a max pool"
@@ -194,12 +204,10 @@ def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
     bits, x = node.out.bits + 1, graph[relu.sources[0]]
     if bits > 64:
         return "there is no bit left for headroom"
-    if may_overflow(graph, relu.name):
-        return "it may overflow, and what reads it may wrap around in this ring only"
     wide = dataclasses.replace(x.out, bits=bits)
     pooled = dataclasses.replace(wide, shape=node.out.shape)
     first, narrow = f"{node.name}.max", f"{node.name}.narrow"
-    if isinstance(x, (Conv, Dense)) and _alone(graph, x.name):  # headroom in the accumulator itself
+    if _widens(x) and _alone(graph, x.name):  # headroom in the accumulator itself
         before = {x.name: (dataclasses.replace(x, out=wide),), relu.name: ()}
         source = x.name
     else:
@@ -225,10 +233,8 @@ def _align(graph: Graph, node: Node) -> Edit | str:
     ):
         return "it does not bring an operand of an addition to its width"
     inner = graph[node.sources[0]]
-    if not isinstance(inner, (Conv, Dense)) or not _alone(graph, inner.name):
-        return "what it extends is not an accumulator that only it reads"
-    if inner.widths == "empirical":
-        return "the accumulator may overflow, and would mean something else in a wider ring"
+    if not _widens(inner) or not _alone(graph, inner.name):
+        return "what it extends is not an accumulator that cannot overflow and only it reads"
     if not node.out.signed or node.out.nonnegative:
         return "an accumulator is signed"
     wide = dataclasses.replace(inner, out=node.out)
@@ -351,7 +357,8 @@ RELU_AFTER_SHIFT = Pass(
 POOL_BEFORE_RELU = Pass(
     "pool-before-relu",
     "max . ReLU = ReLU . max",
-    "a ReLU that only a max pool reads, of a tensor that cannot overflow; 64 bits do for one more",
+    "a ReLU that only a max pool reads; one bit more, in an accumulator that cannot overflow or by "
+    "extending",
     "DESIGN section 6",
     site=_pool_before_relu,
 )

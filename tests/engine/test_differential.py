@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from impolite import strange_graph
 from interpreter import every_value_slowly
+from pitfalls import PITFALLS
 
 from pqjax.engine.execute import infer, prepare
 from pqjax.errors import GraphError, PlanError
@@ -157,3 +158,21 @@ def test_thousands_more_run_as_the_reference_says(first, protocols):
     counts = differential(range(first, first + 50), protocols)
 
     assert all(counts[f"{protocol} equal"] for protocol in protocols)
+
+
+@pytest.mark.parametrize("protocols", [INLINE, STOCKED], ids=["inline", "stocked"])
+def test_pitfalls_run_as_the_reference_says(protocols):
+    counts, jobs, wanted = collections.Counter(), [], []
+    for graph, weights, x in PITFALLS.values():
+        twins = check_reference(graph, weights, [x])
+        for made in plans(graph, weights, [x], twins, counts, protocols).values():
+            jobs.append((made, weights, x))
+            wanted.append(twins[0][graph.output.name])
+
+    theirs, mine = run_all(PRESETS[protocols[0]].scheme, jobs)
+
+    assert set(counts) <= {"cryptflow2 refused"}, counts  # its ring would be another one
+    for job, answer, server, client in zip(jobs, wanted, theirs, mine, strict=True):
+        assert equal(client[0], answer), job[0].source.to_json()
+        for rank, side in enumerate((server, client)):
+            check_books(job[0], rank, side[1], (server[2], client[2]))

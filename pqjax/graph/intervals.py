@@ -208,11 +208,11 @@ class Intervals:
     def _in_ring(self, node: Node, source: TensorType, interval: Interval) -> Interval:
         """Nodes that keep their source's ring."""
         low, high = interval
+        if isinstance(node, Add):
+            same(node, source, self.graph.source(node, 1), ("shape", "bits", "scale", "signed"))
         fields = ("bits", "signed") if isinstance(node, AvgPool) else ("bits", "scale", "signed")
         same(node, source, node.out, fields)
         if isinstance(node, Add):
-            other = self.graph.source(node, 1)
-            same(node, source, other, ("shape", "bits", "scale", "signed"))
             more = self.known[node.sources[1]]
             return low + more[0], high + more[1]
         if isinstance(node, AvgPool):

@@ -107,7 +107,7 @@ def _extended_residuals(graph: Graph) -> Graph:
     """Every addition one bit wider than its operands, both extended to it; then narrowed again."""
     nodes: list[Node] = []
     for node in graph:
-        if not isinstance(node, Add) or node.out.bits >= 64:
+        if not isinstance(node, Add) or node.out.bits + (not node.out.signed) >= 64:
             nodes.append(node)
             continue
         wide = dataclasses.replace(node.out, bits=node.out.bits + 1, nonnegative=False)

@@ -66,7 +66,7 @@ def _formatted(graph: Graph, node: Node, made: dict[str, Node], to: Format) -> N
         out = dataclasses.replace(out, bits=bits, scale=source.scale + to.weight_scale)
         return dataclasses.replace(
             node, out=out, weight_bits=to.weight_bits, weight_scale=to.weight_scale,
-            widths="empirical",
+            widths="weights",
         )  # fmt: skip
     if isinstance(node, Requantize):
         partner = _partner(graph, node)

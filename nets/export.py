@@ -204,6 +204,7 @@ class _Export:
             acc.shape, self.widths.out_bits(self.architecture, spec), out_scale, signed, signed
         )
         part = "res" if spec.name in self.architecture.residuals else "act"
+        cap = min(cap, acc.high)  # nothing is larger, and a limit lies within its source's range
         name = self.add(Clamp(part_name(spec.name, part), (at,), out, low=0, high=cap))
         self.tensors[spec.name] = _Tensor(name, out, 0, cap)
 

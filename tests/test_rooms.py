@@ -12,9 +12,9 @@ ALLOWED = {
     "ring": {"errors"},
     "crypto": {"errors", "ring"},
     "wire": {"errors", "ring"},
-    "graph": {"errors", "ring"},
+    "graph": {"errors", "ring", "protocols"},  # what each protocol needs is stated beside it
     "ot": {"errors", "ring", "crypto", "wire"},
-    "protocols": {"errors", "ring", "crypto", "wire", "ot", "graph"},
+    "protocols": {"errors", "ring", "crypto", "wire", "ot"},
     "planner": {"errors", "ring", "wire", "graph", "ot", "protocols"},
     "engine": {"errors", "ring", "wire", "ot", "graph", "protocols", "planner"},
     "pictures": {"errors", "graph"},

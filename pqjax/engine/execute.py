@@ -148,7 +148,7 @@ def infer(
         _tell(progress, f"online/{step.node.name}", i, steps)
         with party.messenger.layer("online", step.node.name):
             values[step.node.name] = _run(party, plan, step, values, weights, preparation, x)
-        for source in step.node.sources:
+        for source in dict.fromkeys(step.node.sources):
             if last_use[source] == i:
                 del values[source]
     _tell(progress, "online", steps, steps)

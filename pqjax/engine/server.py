@@ -16,8 +16,7 @@ from pqjax.engine.execute import Progress
 from pqjax.engine.session import hang_up, serve_session
 from pqjax.errors import InputError, PqjaxError, WireError
 from pqjax.graph.ir import Weights
-from pqjax.graph.validate import validate
-from pqjax.planner.plan import Plan
+from pqjax.planner.plan import Plan, check_weights
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.handshake import greet_client
 from pqjax.wire.interface import Wire
@@ -103,7 +102,7 @@ class Server:
         for name, seconds in (("deadline_s", deadline_s), ("greeting_s", greeting_s)):
             if not seconds > 0:
                 raise InputError(f"{name} must be above 0 seconds, got {seconds}")
-        validate(plan.source, weights)
+        check_weights(plan, weights)
         self._plan, self._weights = plan, dict(weights)
         self._deadline_s, self._greeting_s = deadline_s, greeting_s
         self._on_end, self._on_refused, self._progress = on_end, on_refused, progress

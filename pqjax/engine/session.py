@@ -24,8 +24,7 @@ from pqjax.errors import (
 )
 from pqjax.graph.ir import Weights
 from pqjax.graph.reference import check_input
-from pqjax.graph.validate import validate
-from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, Plan, read_plan
+from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, Plan, check_weights, read_plan
 from pqjax.protocols.party import Party, make_party, run_pair
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.handshake import greet_client, greet_server
@@ -229,7 +228,7 @@ def run_local(
       The client's result; `trace` is the client's.
     """
     try:
-        validate(plan.source, weights)
+        check_weights(plan, weights)
     except GraphError as error:
         raise InputError(f"the weights do not fit the plan: {error}") from error
     check_input(plan.source, x)

@@ -28,8 +28,9 @@ from pqjax.graph.ir import (
     Weights,
     Widths,
 )
+from pqjax.graph.overflow import may_overflow, overflowing, wrap_rates
 from pqjax.graph.reference import check_input, every_value, reference
-from pqjax.graph.validate import reach, validate, width_for, wrap_rates
+from pqjax.graph.validate import reach, validate, width_for
 
 __all__ = [
     "Add",
@@ -60,6 +61,8 @@ __all__ = [
     "check_input",
     "every_value",
     "load_model",
+    "may_overflow",
+    "overflowing",
     "reach",
     "reference",
     "save_model",

@@ -13,24 +13,22 @@ from pqjax.graph.ir import (
     Conv,
     Dense,
     Extend,
-    Flatten,
     Graph,
-    MaxPool,
     Narrow,
     Node,
-    Pad,
-    Relu,
     Requantize,
     ScaleUp,
-    Subsample,
     TensorType,
     Truncate,
     TruncateReduce,
+    rounding_half,
 )
+from pqjax.graph.overflow import SAME_RING, overflowing
 from pqjax.graph.rewrite import Pass
 from pqjax.graph.validate import Interval, validate, width_for
 
-_SAME_RING = (Relu, AvgPool, MaxPool, Flatten, Add, Subsample, Pad)
+_WIDENS = (*SAME_RING, Truncate)  # take the width of what they read
+_EXACT_WIDTH = (Extend, ScaleUp, TruncateReduce)  # theirs is counted from that of what they read
 
 
 def terms(graph: Graph, node: Conv | Dense) -> int:
@@ -52,7 +50,7 @@ def _rings(graph: Graph) -> dict[str, str]:
         return name
 
     for node in graph:
-        if isinstance(node, _SAME_RING):
+        if isinstance(node, _WIDENS):
             for source in node.sources:
                 parent[root(source)] = root(node.name)
     return {name: root(name) for name in parent}
@@ -62,7 +60,7 @@ def pool_room(graph: Graph) -> dict[str, int]:
     """For every tensor the bits that average pools behind it add, before its ring is left."""
     room = dict.fromkeys((node.name for node in graph), 0)
     for node in reversed(graph.nodes):
-        if isinstance(node, _SAME_RING):
+        if isinstance(node, _WIDENS):
             more = room[node.name]
             if isinstance(node, AvgPool):
                 area = node.window[0] * node.window[1] * node.multiplier
@@ -74,15 +72,23 @@ def pool_room(graph: Graph) -> dict[str, int]:
 
 def _worst_case_widths(graph: Graph) -> Graph:
     rings, rooms, known = _rings(graph), pool_room(graph), validate(graph)
+    loose = overflowing(graph)
     wide: dict[str, int] = {}
-    fixed: set[str] = set()
+    fixed = {rings[name] for name in loose}
     for node in graph:
         ring = rings[node.name]
+        if isinstance(node, _EXACT_WIDTH):
+            fixed.add(rings[node.sources[0]])
         if isinstance(node, (Conv, Dense)):
             bits = node.weight_bits + graph.source(node).bits
             bits += (terms(graph, node) - 1).bit_length() + rooms[node.name]
+            if bits > 64 and ring not in fixed:
+                raise GraphError(
+                    f"{node.name} ({node.kind}): its worst-case width is {bits} bits, and 64 is the "
+                    "most: use another protocol"
+                )
             wide[ring] = max(wide.get(ring, 0), node.out.bits, bits)
-        elif not isinstance(node, _SAME_RING):
+        elif not isinstance(node, _WIDENS):
             low, high = known[node.name]
             loses = isinstance(node, Requantize) and (
                 node.rule == "saturate" or (low, high) == (node.out.low, node.out.high)
@@ -101,7 +107,7 @@ def _extended_residuals(graph: Graph) -> Graph:
     """Every addition one bit wider than its operands, both extended to it; then narrowed again."""
     nodes: list[Node] = []
     for node in graph:
-        if not isinstance(node, Add) or node.out.bits >= 64:
+        if not isinstance(node, Add) or node.out.bits + (not node.out.signed) >= 64:
             nodes.append(node)
             continue
         wide = dataclasses.replace(node.out, bits=node.out.bits + 1, nonnegative=False)
@@ -124,34 +130,47 @@ def uniform_ring(bits: int) -> Pass:
     """
 
     def whole(graph: Graph) -> Graph:
-        known = validate(graph)
+        known, loose = validate(graph), overflowing(graph)
         nodes: list[Node] = []
         for node in graph:
-            _check_fits(graph, node, known[node.name], bits)
+            _check_fits(node, known[node.name], bits, node.name in loose)
             nodes += _in_ring(graph, node, bits, known)
         return Graph(tuple(nodes))
 
     return Pass(
         f"uniform-{bits}-bit-ring",
         f"every tensor in {bits} bits",
-        f"values that fit {bits} bits",
+        f"values that fit {bits} bits; accumulators that cannot overflow, or have {bits} bits already",
         "CrypTFlow2, eprint 2020/1002",
         whole=whole,
     )
 
 
-def _check_fits(graph: Graph, node: Node, interval: Interval, bits: int) -> None:
+def _check_fits(node: Node, interval: Interval, bits: int, loose: bool) -> None:
     declared = node.out.bits + (not node.out.signed)
-    if isinstance(node, (Conv, Dense)) and declared > bits and node.widths != "empirical":
+    where = f"{node.name} ({node.kind})"
+    if loose and node.out.bits < bits:
         raise GraphError(
-            f"{node.name} ({node.kind}): its accumulator takes {declared} bits, more than the "
-            f"uniform ring's {bits}: requantize before it, or use another protocol"
+            f"{where}: may overflow its {node.out.bits} bits, as an accumulator's width is measured, "
+            f"and would be another value in the uniform ring's {bits}: take that width from the "
+            "weights, or use another protocol"
         )
+    if isinstance(node, (Conv, Dense)):
+        if declared > bits:
+            raise GraphError(
+                f"{where}: its accumulator takes {declared} bits, more than the uniform ring's {bits}: "
+                "requantize before it, or use another protocol"
+            )
+        if node.weight_bits > bits:
+            raise GraphError(
+                f"{where}: its weights take {node.weight_bits} bits, more than the uniform ring's {bits}"
+            )
+        return
     need = width_for(*interval)
-    if need > bits and not isinstance(node, (Conv, Dense)):
+    if need > bits:
         raise GraphError(
-            f"{node.name} ({node.kind}): its values take {need} bits, more than the uniform ring's "
-            f"{bits}: use another protocol"
+            f"{where}: its values take {need} bits, more than the uniform ring's {bits}: use another "
+            "protocol"
         )
 
 
@@ -162,12 +181,17 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
     )
     if isinstance(node, (Conv, Dense)):
         open_sign = dataclasses.replace(out, nonnegative=False)
-        return [dataclasses.replace(node, out=open_sign, weight_bits=bits, widths="empirical")]
+        # Weights of `bits` bits could reach beyond any width; those there are do not.
+        widths = "empirical" if node.widths == "empirical" else "weights"
+        return [dataclasses.replace(node, out=open_sign, weight_bits=bits, widths=widths)]
     if isinstance(node, ArgMax):
-        return [node]
-    if isinstance(node, (Extend, Truncate, TruncateReduce)) and not _drops(graph, node):
-        if isinstance(node, Extend):
-            return [Extend(node.name, node.sources, out)]
+        if not graph.readers[node.name]:
+            return [node]
+        index = dataclasses.replace(node, name=f"{node.name}.index")
+        return [index, Extend(node.name, (index.name,), out)]
+    if isinstance(node, Extend):
+        return [Extend(node.name, node.sources, out)]
+    if isinstance(node, (Truncate, TruncateReduce)) and not _drops(node, known[node.sources[0]]):
         return [Truncate(node.name, node.sources, out, node.shift, node.rounding)]
     if isinstance(node, (Narrow, TruncateReduce)):
         low, high = known[node.sources[0]]
@@ -183,10 +207,13 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
     return [dataclasses.replace(node, out=out)]
 
 
-def _drops(graph: Graph, node: Node) -> bool:
-    """Whether only low bits of a truncation's result are kept."""
-    source = graph.source(node)
-    return isinstance(node, TruncateReduce) and node.out.bits < source.bits - node.shift
+def _drops(node: Truncate | TruncateReduce, source: Interval) -> bool:
+    """Whether a truncation may lose bits, or a sign, of values in this interval."""
+    if isinstance(node, Truncate):
+        return False
+    half = rounding_half(node.shift, node.rounding)
+    low, high = ((end + half) >> node.shift for end in source)
+    return low < node.out.low or high > node.out.high
 
 
 def _reduced(node: Narrow | TruncateReduce, out: TensorType, bits: int) -> list[Node]:
@@ -205,14 +232,14 @@ def _reduced(node: Narrow | TruncateReduce, out: TensorType, bits: int) -> list[
 WORST_CASE_WIDTHS = Pass(
     "worst-case-widths",
     "l_acc = l_w + l_x + ceil(log2 K)",
-    "accumulators whose readers take any width",
+    "accumulators that cannot overflow and whose readers take any width",
     "PrivQuant, section 4.1.1",
     whole=_worst_case_widths,
 )
 EXTENDED_RESIDUALS = Pass(
     "extend-residuals",
     "a + b = Ext(a) + Ext(b) in one bit more",
-    "nothing",
+    "nothing: what an addition loses in its own ring is cut off again",
     "SiRNN, as PrivQuant figure 5a draws it",
     whole=_extended_residuals,
 )

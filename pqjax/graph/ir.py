@@ -51,7 +51,8 @@ class TensorType:
     """Shape and number format of one tensor.
 
     `nonnegative` on a signed tensor is the *fact* that its most significant bit is 0; values are
-    then in [0, 2^(bits-1)). Unsigned tensors hold [0, 2^bits).
+    then in [0, 2^(bits-1)). Unsigned tensors hold [0, 2^bits), of at most 63 bits. Every node computes
+    in the ring of its format, modulo 2^bits; `pqjax.graph.overflow` says which may wrap around.
     """
 
     shape: Shape
@@ -123,7 +124,8 @@ class Conv(Node):
 
     Parameters `<name>/weight` (h, w, C / groups, K), signed `weight_bits`, and `<name>/bias` (K,) at
     the accumulator's scale. `widths` says how `out.bits` was found: from the widths alone, from the
-    actual weights (still overflow-free; the width is public), or measured (may overflow).
+    actual weights (still overflow-free; the width is public), or measured ("empirical": it may
+    overflow, and holds the low bits of its sum then).
     """
 
     kernel: Kernel
@@ -149,17 +151,17 @@ class Dense(Node):
 
 @dataclasses.dataclass(frozen=True)
 class Relu(Node):
-    """max(x, 0), same bits and scale; its output is nonnegative."""
+    """max(x, 0) of a signed x, same bits and scale; its output is nonnegative."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Requantize(Node):
     """Shift right by `source.scale - out.scale` with rounding, then fit into `out`.
 
-    Rounding to `nearest` adds half a unit of the result and floors. `wrap` keeps the low `out.bits`
-    bits (the rule of PrivQuant's protocol), `saturate` clamps to [out.low, out.high]. A negative
-    shift is an exact multiplication by a power of two. What a planner makes of it: the nodes of
-    "Steps of a requantization" below.
+    Rounding to `nearest` adds half a unit of the result, in the source's ring, and floors. `wrap`
+    keeps the low `out.bits` bits (the rule of PrivQuant's protocol), `saturate` clamps to
+    [out.low, out.high]. A negative shift is an exact multiplication by a power of two. What a planner
+    makes of it: the nodes of "Steps of a requantization" below.
     """
 
     rule: Rule = "saturate"
@@ -168,7 +170,7 @@ class Requantize(Node):
 
 @dataclasses.dataclass(frozen=True)
 class Add(Node):
-    """Sum of two tensors of the same bits, scale and shape."""
+    """Sum of two tensors of the same bits, scale and shape, in their ring."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +188,7 @@ class MaxPool(Node):
 
 @dataclasses.dataclass(frozen=True)
 class AvgPool(Node):
-    """`multiplier` times the sum of each window, exact: no rounding happens here.
+    """`multiplier` times the sum of each window, in its ring: no rounding happens here.
 
     The average is sum * round(2^t / area) / 2^t, so the output's scale is the source's plus t:
     t = log2(area) and multiplier 1 where the area is a power of two.
@@ -231,7 +233,7 @@ class Pad(Node):
 
 @dataclasses.dataclass(frozen=True)
 class Extend(Node):
-    """The same values in a format with at least as many bits."""
+    """The same values in a format with at least as many bits, which holds them all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +250,11 @@ class ScaleUp(Node):
 
 @dataclasses.dataclass(frozen=True)
 class Truncate(Node):
-    """Shifted right by `shift`, in as many bits as before (Trunc)."""
+    """Shifted right by `shift`, in as many bits as before (Trunc).
+
+    What is added before to round wraps around in the source's ring; of a source that is known to be
+    nonnegative the sign must survive it.
+    """
 
     shift: Shift
     rounding: Rounding = "floor"
@@ -256,7 +262,10 @@ class Truncate(Node):
 
 @dataclasses.dataclass(frozen=True)
 class TruncateReduce(Node):
-    """Shifted right by `shift`; of the result the low `out.bits` bits, at most `shift` less (TR)."""
+    """Shifted right by `shift`; of the result the low `out.bits` bits, at least `shift` less (TR).
+
+    They are read as `out` says. What is added before to round wraps around in the source's ring.
+    """
 
     shift: Shift
     rounding: Rounding = "floor"
@@ -264,7 +273,7 @@ class TruncateReduce(Node):
 
 @dataclasses.dataclass(frozen=True)
 class Clamp(Node):
-    """min(max(x, low), high) of a signed x, in at most as many bits as x has."""
+    """min(max(x, low), high) of a signed x, in at most as many bits; limits within x's range."""
 
     low: Word
     high: Word

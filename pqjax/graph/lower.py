@@ -23,6 +23,7 @@ from pqjax.graph.ir import (
     Truncate,
     rounding_half,
 )
+from pqjax.graph.overflow import overflowing
 
 
 class _Steps:
@@ -51,7 +52,7 @@ class _Steps:
         self.add(Narrow, "narrow", out)
 
 
-def lower(node: Requantize, source: TensorType) -> tuple[Node, ...]:
+def lower(node: Requantize, source: TensorType, may_overflow: bool = False) -> tuple[Node, ...]:
     """The steps of one requantization; the last one has its name and its format.
 
         shift > 0   Trunc by the shift, in full width
@@ -59,15 +60,19 @@ def lower(node: Requantize, source: TensorType) -> tuple[Node, ...]:
         saturate    ReLU or clamp, where the shifted source can leave the range
         then        keep the low bits, or extend
 
-    Truncation in full width is what the published protocols begin with; the passes shorten it.
+    Truncation in full width is what the published protocols begin with; the passes shorten it. Rounding
+    what may overflow may wrap around: a sign that was known is not known any more, and read anew.
     """
     steps = _Steps(node.name, node.sources[0], source)
     out, shift = node.out, source.scale - node.out.scale
     low, high = source.low, source.high
     if shift > 0:
         half = rounding_half(shift, node.rounding)
+        if may_overflow and half and source.nonnegative:
+            steps.add(Narrow, "anew", dataclasses.replace(source, nonnegative=False))
+            low = steps.format.low
         low, high = (low + half) >> shift, (high + half) >> shift
-        shifted = dataclasses.replace(source, scale=out.scale)
+        shifted = dataclasses.replace(steps.format, scale=out.scale)
         steps.add(Truncate, "shift", shifted, shift=shift, rounding=node.rounding)
     elif shift < 0:
         low, high = low << -shift, high << -shift
@@ -89,7 +94,10 @@ def lower(node: Requantize, source: TensorType) -> tuple[Node, ...]:
             if not here.signed:
                 wide = dataclasses.replace(here, bits=here.bits + 1, signed=True, nonnegative=True)
                 steps.add(Extend, "sign", wide)
-            steps.add(Clamp, "clamp", out, low=out.low, high=out.high)
+            # Limits beyond its range would wrap around in the comparison.
+            here = dataclasses.replace(steps.format, nonnegative=False)
+            limits = {"low": max(out.low, here.low), "high": min(out.high, here.high)}
+            steps.add(Clamp, "clamp", out, **limits)
     steps.fit(out)
     if not steps.nodes:  # nothing to do, but the name must be there to be read
         steps.add(Extend, "keep", out)
@@ -117,9 +125,10 @@ def with_headroom(node: MaxPool | ArgMax, source: TensorType) -> tuple[Node, ...
 def lower_all(graph: Graph) -> Graph:
     """Every requantization and comparison replaced by its steps."""
     nodes: list[Node] = []
+    loose = overflowing(graph)
     for node in graph:
         if isinstance(node, Requantize):
-            nodes += lower(node, graph.source(node))
+            nodes += lower(node, graph.source(node), node.sources[0] in loose)
         elif isinstance(node, (MaxPool, ArgMax)):
             nodes += with_headroom(node, graph.source(node))
         else:

@@ -27,8 +27,10 @@ from pqjax.graph.ir import (
     Subsample,
     Truncate,
     TruncateReduce,
+    rounding_half,
 )
 from pqjax.graph.lower import lower_all
+from pqjax.graph.overflow import may_overflow
 from pqjax.graph.rewrite import Edit, Pass
 
 _KEEPS_SIGN = (Extend, ScaleUp, MaxPool, Flatten, Subsample, Pad)
@@ -41,23 +43,21 @@ def _alone(graph: Graph, name: str) -> bool:
     return len(graph.readers[name]) == 1 and name != graph.output.name
 
 
-def _may_overflow(graph: Graph, node: Node) -> bool:
-    """Whether an accumulator of measured width lies upstream, up to the last clamp."""
-    known, ahead = graph.memo.setdefault(_may_overflow, {}), [node]
-    while ahead:
-        each = ahead[-1]
-        if isinstance(each, (Conv, Dense)):
-            known[each.name] = each.widths == "empirical"
-        elif isinstance(each, (Input, Clamp, Narrow)):
-            known[each.name] = False
-        else:
-            unknown = [graph[source] for source in each.sources if source not in known]
-            if unknown:
-                ahead += unknown
-                continue
-            known[each.name] = any(known[source] for source in each.sources)
-        ahead.pop()
-    return known[node.name]
+def _carry_fits(graph: Graph, node: Node) -> bool:
+    """Whether what a node adds up cannot wrap around: `validate` has shown it, but for loose tensors."""
+    if isinstance(node, (Truncate, TruncateReduce)) and not rounding_half(
+        node.shift, node.rounding
+    ):
+        return True
+    return not may_overflow(graph, node.sources[0])
+
+
+def _needs_open_sign(graph: Graph, node: Node) -> bool:
+    """Whether a reader adds to a tensor what may set its sign bit, and would trust a known sign."""
+    return any(
+        isinstance(reader, Truncate) and not _carry_fits(graph, reader)
+        for reader in graph.readers[node.name]
+    )
 
 
 def _signs(graph: Graph, node: Node) -> Edit | str:
@@ -67,8 +67,9 @@ def _signs(graph: Graph, node: Node) -> Edit | str:
     if isinstance(node, Relu) or (isinstance(node, Clamp) and node.low == 0):
         positive = True
     elif isinstance(node, _KEEPS_SIGN) or (
-        isinstance(node, _KEEPS_SIGN_IF_EXACT) and not _may_overflow(graph, node)
-    ):
+        isinstance(node, _KEEPS_SIGN_IF_EXACT) and graph.source(node).low == 0
+        and _carry_fits(graph, node)
+    ):  # fmt: skip
         source = graph.source(node)
         kept = not isinstance(node, TruncateReduce) or out.bits == source.bits - node.shift
         positive = (source.low == 0) and (source.signed or out.bits > source.bits) and kept
@@ -76,6 +77,8 @@ def _signs(graph: Graph, node: Node) -> Edit | str:
         positive = False
     if not positive:
         return "nothing shows that it cannot be negative"
+    if _needs_open_sign(graph, node):
+        return "a reader rounds it, which may wrap around into the sign"
     known = dataclasses.replace(node, out=dataclasses.replace(out, nonnegative=True))
     return Edit({node.name: (known,)}, even=True)
 
@@ -83,7 +86,12 @@ def _signs(graph: Graph, node: Node) -> Edit | str:
 def _trunc(graph: Graph, node: Node) -> Edit | str:
     if not isinstance(node, Truncate):
         return "it is not a truncation in full width"
-    short = dataclasses.replace(node.out, bits=node.out.bits - node.shift)
+    # In fewer bits there is none to spare: the value is read as it was before.
+    signed = graph.source(node).signed
+    known = signed and node.out.low == 0
+    short = dataclasses.replace(
+        node.out, bits=node.out.bits - node.shift, signed=signed, nonnegative=known
+    )
     name = f"{node.name.removesuffix('.shift')}.tr"
     first = TruncateReduce(name, node.sources, short, node.shift, node.rounding)
     return Edit({node.name: (first, Extend(node.name, (name,), node.out))})
@@ -106,6 +114,9 @@ def _merge(graph: Graph, node: Node) -> Edit | str:
         return "its result is wider than what was extended, and cannot hold it"
     if isinstance(node, Clamp):
         if x.signed and out.bits <= x.bits:
+            whole = dataclasses.replace(x, nonnegative=False)
+            low, high = max(node.low, whole.low), min(node.high, whole.high)
+            direct = dataclasses.replace(direct, low=low, high=high)
             return Edit({**dropped, node.name: (direct,)})
         return "what was extended is unsigned, or narrower than the result"
     if isinstance(node, Relu) or (isinstance(node, MaxPool) and x.nonnegative):
@@ -168,12 +179,19 @@ def _relu_after_shift(graph: Graph, node: Node) -> Edit | str:
         return "it does not read a ReLU that only it reads"
     if node.out.bits < graph.source(node).bits - node.shift or not node.out.signed:
         return "bits are dropped that the sign may be in"
+    if not _carry_fits(graph, node):
+        return "what it adds to round may wrap around, before the ReLU and not after it"
     short = dataclasses.replace(node.out, nonnegative=False)
     name = f"{relu.name}.shift"
     first = dataclasses.replace(node, name=name, sources=relu.sources, out=short)
     positive = dataclasses.replace(node.out, nonnegative=True)
     last = Relu(node.name, (name,), positive)
     return Edit({relu.name: (), node.name: (first, last)})
+
+
+def _widens(node: Node) -> bool:
+    """Whether a node is an accumulator that means the same in a wider ring: one that cannot overflow."""
+    return isinstance(node, (Conv, Dense)) and node.widths != "empirical"
 
 
 def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
@@ -183,10 +201,12 @@ def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
     if not isinstance(relu, Relu) or not _alone(graph, relu.name):
         return "it does not read a ReLU that only it reads"
     bits, x = node.out.bits + 1, graph[relu.sources[0]]
+    if bits > 64:
+        return "there is no bit left for headroom"
     wide = dataclasses.replace(x.out, bits=bits)
     pooled = dataclasses.replace(wide, shape=node.out.shape)
     first, narrow = f"{node.name}.max", f"{node.name}.narrow"
-    if isinstance(x, (Conv, Dense)) and _alone(graph, x.name):  # headroom in the accumulator itself
+    if _widens(x) and _alone(graph, x.name):  # headroom in the accumulator itself
         before = {x.name: (dataclasses.replace(x, out=wide),), relu.name: ()}
         source = x.name
     else:
@@ -212,8 +232,8 @@ def _align(graph: Graph, node: Node) -> Edit | str:
     ):
         return "it does not bring an operand of an addition to its width"
     inner = graph[node.sources[0]]
-    if not isinstance(inner, (Conv, Dense)) or not _alone(graph, inner.name):
-        return "what it extends is not an accumulator that only it reads"
+    if not _widens(inner) or not _alone(graph, inner.name):
+        return "what it extends is not an accumulator that cannot overflow and only it reads"
     if not node.out.signed or node.out.nonnegative:
         return "an accumulator is signed"
     wide = dataclasses.replace(inner, out=node.out)
@@ -234,6 +254,8 @@ def _known_sign(graph: Graph, node: Node) -> Edit | str:
         each = open_ends.pop()
         if each.name == graph.output.name:
             return "the client reads its format"
+        if each.out.bits >= 64:
+            return "there is no bit left for the sign"
         out = dataclasses.replace(each.out, bits=each.out.bits + 1, signed=True, nonnegative=True)
         chain[each.name] = (dataclasses.replace(each, out=out),)
         for reader in graph.readers[each.name]:
@@ -286,7 +308,8 @@ LOWER = Pass(
 SIGNS = Pass(
     "propagate-signs",
     "a tensor whose values are never negative has MSB 0",
-    "a signed output of ReLU, of a clamp at 0, or of a step that keeps such a sign",
+    "a signed output of ReLU, of a clamp at 0, or of a step that keeps such a sign: of a rounding or an "
+    "average only where its sum cannot wrap around",
     "PrivQuant, section 4.2.1",
     site=_signs,
 )
@@ -300,7 +323,8 @@ TRUNC = Pass(
 MERGE = Pass(
     "merge-extensions",
     "Ext . Ext = Ext;  f . Ext = Ext . f for ReLU and max;  clamp . Ext = clamp;  low bits . Ext = Ext",
-    "a step that reads an extension of signed values (of values with known sign, for max)",
+    "a step that reads an extension of signed values (of values with known sign, for max); a clamp's "
+    "limits are cut to their range",
     "PrivQuant, propositions 4.2 and 4.3",
     site=_merge,
 )
@@ -328,14 +352,16 @@ CUT = Pass(
 RELU_AFTER_SHIFT = Pass(
     "relu-after-shift",
     "TR . ReLU = ReLU . TR",
-    "a ReLU that only a truncation reads: rounding half up maps negatives to at most 0",
+    "a ReLU that only a truncation reads: rounding half up maps negatives to at most 0; a rounding that "
+    "cannot wrap around",
     "DESIGN section 6",
     site=_relu_after_shift,
 )
 POOL_BEFORE_RELU = Pass(
     "pool-before-relu",
     "max . ReLU = ReLU . max",
-    "a ReLU that only a max pool reads",
+    "a ReLU that only a max pool reads; one bit more, in an accumulator that cannot overflow or by "
+    "extending",
     "DESIGN section 6",
     site=_pool_before_relu,
 )
@@ -349,7 +375,7 @@ ABSORB_RELU = Pass(
 ALIGN = Pass(
     "align-residual",
     "Ext(W x) + r = W x in the wider ring + r",
-    "an accumulator that only an addition reads, extended to the addition's width",
+    "an accumulator that cannot overflow and only an addition reads, extended to the addition's width",
     "PrivQuant, section 4.1.2",
     site=_align,
 )

@@ -1,5 +1,8 @@
 """The plaintext meaning of a graph: exact integers, node by node, jittable.
 
+Every step computes in its ring: what leaves a format wraps around, the rounding addition before a
+shift too. `validate` sees to it that this happens only behind what may overflow (`graph.overflow`).
+
 This is the yardstick of every private run: `reconstruct(execute(plan, x)) == reference(graph, x)`.
 """
 
@@ -31,6 +34,7 @@ from pqjax.graph.ir import (
     Pad,
     Relu,
     Requantize,
+    Rounding,
     ScaleUp,
     Subsample,
     TensorType,
@@ -67,7 +71,12 @@ def _conv(node: Conv, source: TensorType, x, weights):
     weight, bias = weights[f"{node.name}/weight"], weights[f"{node.name}/bias"]
     dtype = _product_dtype(node, source, int(np.prod(weight.shape[:3])))
     y = _correlate(node, x.astype(dtype), weight.astype(dtype))
-    wide = _wider(node.out)
+    return _accumulator(node, y, bias)
+
+
+def _accumulator(node: Conv | Dense, y, bias):
+    """Sums plus bias in the node's ring; a float beyond 32 bits must not meet a 32-bit integer."""
+    wide = np.dtype(np.int64) if y.dtype != np.float32 else _wider(node.out)
     return _wrapped(y.astype(wide) + bias.astype(wide), node.out)
 
 
@@ -101,8 +110,7 @@ def _dense(node: Dense, source: TensorType, x, weights):
     weight, bias = weights[f"{node.name}/weight"], weights[f"{node.name}/bias"]
     dtype = _product_dtype(node, source, weight.shape[0])
     y = jnp.dot(x.astype(dtype), weight.astype(dtype), precision=lax.Precision.HIGHEST)
-    wide = _wider(node.out)
-    return _wrapped(y.astype(wide) + bias.astype(wide), node.out)
+    return _accumulator(node, y, bias)
 
 
 def _wider(out: TensorType) -> np.dtype:
@@ -110,10 +118,17 @@ def _wider(out: TensorType) -> np.dtype:
     return np.dtype(np.int32 if out.bits < 31 else np.int64)
 
 
+def _rounded(source: TensorType, x, shift: int, rounding: Rounding):
+    """Shifted right, what is added before to round wrapping around in the source's ring."""
+    half = rounding_half(shift, rounding)
+    if half:
+        x = _wrapped(x.astype(_wider(source)) + half, source)
+    return x >> shift
+
+
 def _shifted(node: Truncate | TruncateReduce, source: TensorType, x):
-    x = x.astype(_wider(source))
-    half = rounding_half(node.shift, node.rounding)
-    return _wrapped((x + half) >> node.shift, node.out)
+    x = _rounded(source, x, node.shift, node.rounding)
+    return _wrapped(x.astype(_wider(node.out)), node.out)
 
 
 def _requantize(node: Requantize, source: TensorType, x):
@@ -121,8 +136,10 @@ def _requantize(node: Requantize, source: TensorType, x):
     wide = np.dtype(
         np.int64 if max(source.bits, source.bits - shift, node.out.bits) >= 31 else np.int32
     )
-    x = x.astype(wide)
-    x = x << -shift if shift < 0 else (x + rounding_half(shift, node.rounding)) >> shift
+    if shift > 0:
+        x = _rounded(source, x, shift, node.rounding).astype(wide)
+    else:
+        x = x.astype(wide) << -shift
     if node.rule == "saturate":
         return jnp.clip(x, node.out.low, node.out.high)
     return _wrapped(x, node.out)

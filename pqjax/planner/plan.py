@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from pqjax.errors import InputError, PlanError, PqjaxError, listed, shown
 from pqjax.graph.bounds import MOST_NODES, Name
-from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Input, Node, TensorType
+from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Input, Node, TensorType, Weights
 from pqjax.graph.rewrite import Pass, Price, price_of
 from pqjax.graph.schema import Length, Printable, check, read
 from pqjax.graph.strict_json import parse
@@ -297,14 +297,14 @@ def _planned(
 ) -> Plan:
     """`plan`, unless it takes too long."""
     graph.check_bounds()
-    validate(graph)
+    known = validate(graph)
     preset = find_preset(protocol) if isinstance(protocol, str) else protocol
     if link is not None:
         _check_link(link)
     forced = dict(variants or {})
     lowered, applied = rewrite(graph, preset, link, clock)
     clock.check()
-    validate(lowered)
+    validate(lowered, given=known)
     linear = {node.name: None for node in lowered if isinstance(node, (Conv, Dense))}
     for name, variant in forced.items():
         if name not in linear:
@@ -347,6 +347,15 @@ def _check_link(link: Link) -> None:
             f"a link to plan for has {SLOWEST_MBPS:g} to {FASTEST_MBPS:g} Mbit/s and a round trip of at "
             f"most {LONGEST_RTT_MS:g} ms, got {link}"
         )
+
+
+def check_weights(made: Plan, weights: Weights) -> None:
+    """Checks that a plan's widths hold with these weights: the graph's as written and as it is run.
+
+    Raises:
+      GraphError: weights of another network, or a width that they show to be too small.
+    """
+    validate(made.graph, weights, given=validate(made.source, weights))
 
 
 def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:

@@ -118,14 +118,16 @@ def clamp(
     nonnegative: bool,
     forms: Forms,
 ) -> np.ndarray:
-    """[min(max(x, low), high)]^out of a signed x, for any low <= 0 <= high.
+    """[min(max(x, low), high)]^out of a signed x, for low <= 0 <= high within x's range.
+
+    What it needs: `clamp_unfit`.
 
     Args:
       party: this party.
       x: (n,) shares mod 2^bits.
       bits: their width.
-      low: smallest result.
-      high: largest result.
+      low: smallest result, at least -2^(bits - 1).
+      high: largest result, less than 2^(bits - 1): x - high - 1 would wrap around.
       out: the result's ring, of at most `bits` bits.
       nonnegative: the fact that x is not negative.
       forms: forms of the small protocols.
@@ -136,6 +138,27 @@ def clamp(
     if low == 0 or nonnegative:
         return clamp_from_zero(party, x, bits, high, out, nonnegative, forms)
     return clamp_between(party, x, bits, low, high, out, forms)
+
+
+def clamp_unfit(
+    bits: int, signed: bool, nonnegative: bool, low: int, high: int, out_bits: int
+) -> str | None:
+    """Why `clamp` would be wrong on a source of `bits` bits; None where it is right."""
+    smallest, largest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    if not signed:
+        return "clamps signed values; extend its source to a signed format first"
+    if not low <= 0 <= high:
+        return f"limits around 0 expected, got [{low}, {high}]"
+    if low < smallest or high > largest:
+        return (
+            f"limits within its source's range [{smallest}, {largest}] expected, got [{low}, {high}]: "
+            f"write [{max(low, smallest)}, {min(high, largest)}]"
+        )
+    if out_bits > bits:
+        return f"makes at most its source's {bits} bits, not {out_bits}: extend afterwards"
+    if bits == 64 and low < 0 and not nonnegative:
+        return "compares in one bit more than its source has, and 64 is the most: narrow it before"
+    return None
 
 
 def clamp_cost(

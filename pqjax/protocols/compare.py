@@ -284,7 +284,7 @@ def negative_cost(scheme: Scheme, n: int, bits: int) -> Cost:
 
 
 def known_wrap_bit(party: Party, x: np.ndarray, bits: int, by_table: bool = False) -> np.ndarray:
-    """`wrap_bit` of an x whose most significant bit is known to be 0.
+    """`wrap_bit` of an x whose most significant bit is known to be 0, see `known_sign_unfit`.
 
     Then the shares wrap exactly where one of their top bits is set: w = m0 OR m1.
 
@@ -310,6 +310,16 @@ def known_wrap_bit(party: Party, x: np.ndarray, bits: int, by_table: bool = Fals
         set_entries = np.where(top != 0, every, np.uint64(0b1010) & every)
         pick_send(party, set_entries ^ ((np.uint64(0) - share.astype(np.uint64)) & every), m, 1)
         return share
+
+
+def known_sign_unfit(bits: int, low: int, high: int) -> str | None:
+    """Why the top bit of values in [low, high] is not known to be 0; None where it is.
+
+    The protocols that rely on it answer by the shares where it is not: never on trust.
+    """
+    if low < 0 or high >= 1 << (bits - 1):
+        return f"its values lie in [{low}, {high}]: the top one of {bits} bits may be set"
+    return None
 
 
 def known_wrap_cost(scheme: Scheme, n: int, by_table: bool = False) -> Cost:

@@ -179,12 +179,12 @@ class Product:
 
     @property
     def extended(self) -> int:
-        """Width of X's shares in the product."""
+        """Width of X's shares in the product, never more than the accumulator's."""
         if VARIANTS[self.variant][0] == "full":
             return self.bits
         if VARIANTS[self.variant][0] == "weights":
             return min(self.x_bits, self.bits)
-        return max(self.x_bits, self.bits - self.w_bits)
+        return min(max(self.x_bits, self.bits - self.w_bits), self.bits)
 
     @property
     def by_weights(self) -> bool:
@@ -197,7 +197,8 @@ class Product:
         if not self.by_weights:
             return self.extended
         extends_weights = VARIANTS[self.variant][0] == "weights"
-        return max(self.w_bits, self.bits - self.x_bits) if extends_weights else self.w_bits
+        wide = max(self.w_bits, self.bits - self.x_bits) if extends_weights else self.w_bits
+        return min(wide, self.bits)  # what lies above the accumulator's ring is 0 in it
 
     @property
     def offset(self) -> int:

@@ -27,6 +27,13 @@ def relu(party: Party, x: np.ndarray, bits: int, forms: Forms) -> np.ndarray:
         return select(party, x, positive, Ring(bits), forms.relu_chosen)
 
 
+def relu_unfit(signed: bool) -> str | None:
+    """Why `relu` would be wrong on a format; None where it is right."""
+    if not signed:
+        return "reads two's complement, and its source is unsigned: it is never negative, drop this"
+    return None
+
+
 def relu_cost(scheme: Scheme, n: int, bits: int, forms: Forms) -> Cost:
     """Mill(bits - 1) + 2 (128 + 2 bits) with chosen messages, 2 (128 + bits) with correlations."""
     return negative_cost(scheme, n, bits) + select_cost(scheme, n, Ring(bits), forms.relu_chosen)
@@ -55,8 +62,22 @@ def average_pool(
     return ring.mul(ring.reduce(total), ring.reduce(multiplier))
 
 
+def average_pool_unfit(bits: int, multiplier: int) -> str | None:
+    """Why `average_pool` has no such multiplier; None where it has."""
+    if not 1 <= multiplier < 1 << bits:
+        return f"a multiplier in 1..{(1 << bits) - 1} expected, got {multiplier}"
+    return None
+
+
+def differences_unfit(bits: int, low: int, high: int) -> str | None:
+    """Why values in [low, high] cannot be compared by their difference; None where they can."""
+    if high - low >= 1 << (bits - 1):
+        return f"has no headroom: values in [{low}, {high}] differ by more than {bits} bits hold"
+    return None
+
+
 def max_tree(party: Party, x: np.ndarray, bits: int, forms: Forms) -> np.ndarray:
-    """[max over the first axis]^bits  of two's complement values (k, n) whose differences fit.
+    """[max over the first axis]^bits  of values (k, n) whose differences fit: `differences_unfit`.
 
     Pairs meet in a tree: max(x, y) = x + [y > x] (y - x).
 
@@ -97,8 +118,8 @@ def max_tree_cost(scheme: Scheme, k: int, n: int, bits: int, forms: Forms) -> Co
 def arg_max(party: Party, x: np.ndarray, bits: int, index_bits: int, forms: Forms) -> np.ndarray:
     """[index of the largest]^index_bits  of two's complement values (n,), the first if equal.
 
-    Differences of values must fit. `max_tree` with an index that moves along with its value; a later
-    element must be strictly larger to win.
+    Differences of values must fit: `differences_unfit`. `max_tree` with an index that moves along
+    with its value; a later element must be strictly larger to win.
 
       1. per level   a comparison, a MUX of the values and one of the indices.
 

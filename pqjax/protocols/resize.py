@@ -165,6 +165,13 @@ def extend(
         return wide.sub(y, wide.dtype.type(offset)) if party.rank == 0 else y
 
 
+def extend_unfit(bits: int, to: int) -> str | None:
+    """Why `extend` cannot make `to` bits of `bits`; None where it can."""
+    if to < bits:
+        return f"makes at least its source's {bits} bits, not {to}: narrow instead"
+    return None
+
+
 def extend_cost(
     scheme: Scheme,
     n: int,
@@ -214,6 +221,15 @@ def truncate_reduce(
     with party.messenger.step("truncate"):
         carry = bit_to_ring(party, wrap_bit(party, low.reduce(x), shift), high)
     return high.add(high.reduce(x >> ring.dtype.type(shift)), carry)
+
+
+def truncate_reduce_unfit(bits: int, shift: int, keep: int) -> str | None:
+    """Why `truncate_reduce` cannot be had; None where it can."""
+    if not 0 <= shift < bits:
+        return f"shifts {bits} bits by {shift}: nothing would be left"
+    if not 1 <= keep <= bits - shift:
+        return f"leaves {bits - shift} bits, of which {keep} cannot be kept"
+    return None
 
 
 def truncate_reduce_cost(
@@ -280,6 +296,25 @@ def truncate(
     if moved and party.rank == 0:
         y = ring.sub(y, ring.reduce(1 << (bits - 1 - shift)))
     return y
+
+
+def truncate_unfit(bits: int, shift: int, known: bool, rounded: bool) -> str | None:
+    """Why `truncate` would be wrong; None where it is right.
+
+    Args:
+      bits: width of x.
+      shift: by how much.
+      known: whether x is read with a top bit known to be 0.
+      rounded: whether what is added to x before may set that bit.
+    """
+    if not 0 < shift < bits:
+        return f"shifts {bits} bits by {shift}: nothing would be left"
+    if known and rounded:
+        return (
+            "rounds a value whose sign is known to be 0 and may lose it by that: read it anew by a "
+            "Narrow to the same width, without the fact, first"
+        )
+    return None
 
 
 def truncate_cost(

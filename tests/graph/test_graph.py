@@ -5,6 +5,7 @@ import zipfile
 import jax
 import numpy as np
 import pytest
+from interpreter import every_value_slowly
 from networks import random_network
 
 from pqjax.errors import CheckpointError, GraphError, InputError, PlanError
@@ -32,62 +33,14 @@ from pqjax.planner import plan, read_plan
 from pqjax.wire.link import Link
 
 
-def slow_reference(graph, weights, x):
-    """Python integers, one element at a time."""
-    values = {graph.input.name: x.astype(object)}
-
-    def wrap(v, out):
-        v &= (1 << out.bits) - 1
-        return v - (1 << out.bits) if out.signed and v >> (out.bits - 1) else v
-
-    for node in graph.nodes[1:]:
-        v, source = values[node.sources[0]], graph.source(node)
-        kind = type(node).__name__
-        y = np.empty(node.out.shape, object)
-        if kind == "Conv":
-            w, b = weights[f"{node.name}/weight"], weights[f"{node.name}/bias"]
-            p = np.pad(v, (*node.padding, (0, 0)))
-            for i, j, k in np.ndindex(*node.out.shape):
-                a, c = i * node.stride[0], j * node.stride[1]
-                part = p[a : a + node.kernel[0], c : c + node.kernel[1]]
-                y[i, j, k] = wrap(
-                    int((part * w[..., k].astype(object)).sum()) + int(b[k]), node.out
-                )
-        elif kind == "Dense":
-            w, b = weights[f"{node.name}/weight"], weights[f"{node.name}/bias"]
-            for k in range(len(y)):
-                y[k] = wrap(int((v * w[:, k].astype(object)).sum()) + int(b[k]), node.out)
-        elif kind in ("MaxPool", "AvgPool"):
-            for i, j, k in np.ndindex(*node.out.shape):
-                a, c = i * node.stride[0], j * node.stride[1]
-                part = v[a : a + node.window[0], c : c + node.window[1], k]
-                y[i, j, k] = part.max() if kind == "MaxPool" else part.sum() * node.multiplier
-        elif kind == "Requantize":
-            shift = source.scale - node.out.scale
-            for at in np.ndindex(*node.out.shape):
-                z = int(v[at])
-                z = z << -shift if shift < 0 else (z + ((1 << shift) >> 1)) >> shift
-                saturate = node.rule == "saturate"
-                y[at] = min(max(z, node.out.low), node.out.high) if saturate else wrap(z, node.out)
-        elif kind == "Relu":
-            y = np.maximum(v, 0)
-        elif kind == "Add":
-            y = v + values[node.sources[1]]
-        elif kind == "Flatten":
-            y = v.reshape(-1)
-        elif kind == "ArgMax":
-            y[0] = int(np.argmax(v.astype(np.int64)))
-        values[node.name] = y
-    return values[graph.output.name].astype(np.int64)
-
-
 @pytest.mark.parametrize("seed", range(25))
 def test_reference_equals_python_integers(seed):
     graph, weights, x = random_network(seed)
 
     y = reference(graph, weights, x)
 
-    np.testing.assert_array_equal(y, slow_reference(graph, weights, x))
+    slowly = every_value_slowly(graph, weights, x)[graph.output.name]
+    np.testing.assert_array_equal(y, slowly.astype(np.int64))
     np.testing.assert_array_equal(reference(graph, weights, np.stack([x, x])), np.stack([y, y]))
     np.testing.assert_array_equal(
         jax.jit(lambda x: reference(graph, weights, x))(x.astype(np.int32)), y

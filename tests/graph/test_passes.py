@@ -295,7 +295,7 @@ BAD = [
     ("sign", (Narrow, dataclasses.replace(T, bits=9, nonnegative=True), {}), "cannot be known"),
     ("limits", (Clamp, dataclasses.replace(T, bits=9), {"low": 1, "high": 4}), "around 0"),
     ("range", (Clamp, dataclasses.replace(T, bits=3), {"low": 0, "high": 9}), "takes 5 bits"),
-    ("extend", (Extend, dataclasses.replace(T, bits=9), {}), "12 bits at scale 4"),
+    ("extend", (Extend, dataclasses.replace(T, bits=9), {}), "at least its source.s 12 bits"),
     ("up", (ScaleUp, dataclasses.replace(T, scale=6), {"shift": 2}), "14 bits at scale 6"),
     ("pad", (Pad, T, {"margins": ((0, 0), (0, 0), (-1, 1))}), "margins.* in 0.."),
     ("pad2", (Pad, T, {"margins": ((0, 0), (0, 0), (1, 1))}), "shape"),

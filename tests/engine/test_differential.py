@@ -1,0 +1,178 @@
+"""Whatever `validate` accepts runs as `reference` says and costs what was predicted, or is refused.
+
+Graphs come from a generator that knows no manners (`impolite`). Of every one: the reference equals a
+slow interpreter of the rings on all tensors; every preset refuses it with a typed error or makes a
+graph of the same answer, in which every fact about a sign is true; and both parties' run gives that
+answer, bit for bit, in the bits and flows predicted. Many graphs run over one pair of parties, because
+setting up oblivious transfer takes longer than they do.
+"""
+
+import collections
+import contextlib
+
+import jax
+import numpy as np
+import pytest
+from impolite import strange_graph
+from interpreter import every_value_slowly
+from pitfalls import PITFALLS
+
+from pqjax.engine.execute import infer, prepare
+from pqjax.errors import GraphError, PlanError
+from pqjax.graph import every_value, validate
+from pqjax.planner import PRESETS, plan
+from pqjax.planner.plan import check_weights
+from pqjax.protocols.party import make_party, run_pair
+
+INLINE = [name for name, preset in PRESETS.items() if not preset.scheme.stocked]
+STOCKED = [name for name, preset in PRESETS.items() if preset.scheme.stocked]
+
+
+def equal(x, y):
+    return np.ravel(x).tolist() == np.ravel(y).tolist()
+
+
+def lies_in(value, low, high):
+    return low <= min(np.ravel(value)) and max(np.ravel(value)) <= high
+
+
+def check_reference(graph, weights, inputs):
+    """The reference, the slow twin and the intervals agree; the twin's tensors."""
+    known = validate(graph, weights)
+    twins = [every_value_slowly(graph, weights, x) for x in inputs]
+    with jax.disable_jit():
+        fast = every_value(graph, weights, np.stack(inputs))
+    for i, values in enumerate(twins):
+        for name, value in values.items():
+            assert equal(fast[name][i], value), f"reference differs at {name}"
+            assert lies_in(value, *known[name]), f"{name} is not in {known[name]}"
+    return twins
+
+
+def plans(graph, weights, inputs, twins, counts, protocols):
+    """A plan of every preset that takes the graph, its lowered graph checked."""
+    made = {}
+    for protocol in protocols:
+        try:
+            each = plan(graph, protocol)
+            check_weights(each, weights)
+        except (GraphError, PlanError):
+            counts[f"{protocol} refused"] += 1
+            continue
+        for x, values in zip(inputs, twins, strict=True):
+            lowered = every_value_slowly(each.graph, weights, x)
+            wanted = values[graph.output.name]
+            assert equal(lowered[each.graph.output.name], wanted), f"{protocol}: another answer"
+            for node in each.graph:
+                held = lies_in(lowered[node.name], node.out.low, node.out.high)
+                assert held, f"{protocol}: {node.name} ({node.kind}) is not in its format"
+        made[protocol] = each
+    return made
+
+
+def run_all(scheme, jobs, deadline_s=120.0):
+    """Runs (plan, weights, x) one after the other between two parties: answers, entries, clocks."""
+
+    def side(rank):
+        def run(wire):
+            party, found = make_party(wire, rank, scheme), []
+            for made, weights, x in jobs:
+                at, clock = len(party.messenger.trace.entries), party.messenger.clock
+                mine = weights if rank == 0 else None
+                ready = prepare(party, made, mine)
+                y = infer(party, made, mine, ready, x if rank else None)
+                left = party.sender.stock.left + party.receiver.stock.left
+                found.append((y, party.messenger.trace.entries[at:], clock, left))
+            return found
+
+        return run
+
+    return run_pair(side(0), side(1), deadline_s)
+
+
+def check_books(made, rank, entries, clocks):
+    """Bits and flows of a run, layer by layer, against the plan's schedule."""
+    lines = [line for line in made.schedule[1:] if line.layer != "begin"]  # nobody names a phase
+    assert len(entries) == len(lines)
+    for line, entry in zip(lines, entries, strict=True):
+        clocks = line.cost.clocks(clocks)
+        assert (entry.phase, entry.layer) == (line.phase, line.layer)
+        assert (entry.sent_bits, entry.received_bits) == (
+            line.cost.sent[rank],
+            line.cost.sent[1 - rank],
+        ), f"bits of {line.phase} {line.layer}"
+        assert entry.clock_after == clocks[rank], f"flows of {line.phase} {line.layer}"
+
+
+@contextlib.contextmanager
+def named(seed, graph, protocol=""):
+    """A failure inside says which graph it was."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"seed {seed} {protocol}: {graph.to_json()}")
+        raise
+
+
+def differential(seeds, protocols, **of_graph):
+    """Checks all graphs of these seeds under presets of one scheme; counts of what became of them."""
+    counts, jobs, meant = collections.Counter(), [], []
+    for seed in seeds:
+        graph, weights, x, corners = strange_graph(seed, **of_graph)
+        inputs = [x, *corners]
+        counts["graphs"] += 1
+        with named(seed, graph):
+            twins = check_reference(graph, weights, inputs)
+            found = plans(graph, weights, inputs, twins, counts, protocols)
+        for protocol, made in found.items():
+            jobs.append((made, weights, x))
+            meant.append((seed, graph, protocol, twins[0][graph.output.name]))
+    theirs, mine = run_all(PRESETS[protocols[0]].scheme, jobs)
+    for job, what, server, client in zip(jobs, meant, theirs, mine, strict=True):
+        seed, graph, protocol, wanted = what
+        with named(seed, graph, protocol):
+            assert equal(client[0], wanted), "the answer is not the reference's"
+            clocks = (server[2], client[2])
+            check_books(job[0], 0, server[1], clocks)
+            check_books(job[0], 1, client[1], clocks)
+            assert server[3] == client[3] == 0, "random OTs are left over"
+        counts[f"{protocol} equal"] += 1
+    return counts
+
+
+FEW = (1, 2, 3, 4, 5, 8, 12, 37, 63)  # every width is compiled
+
+
+@pytest.mark.parametrize("protocols", [INLINE, STOCKED], ids=["inline", "stocked"])
+def test_whatever_is_accepted_runs_as_the_reference_says(protocols):
+    counts = differential(range(12), protocols, nodes=5, widths=FEW)
+
+    for protocol in protocols:
+        assert counts[f"{protocol} equal"] >= 4, counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocols", [INLINE, STOCKED], ids=["inline", "stocked"])
+@pytest.mark.parametrize("first", range(1000, 3000, 50))
+def test_thousands_more_run_as_the_reference_says(first, protocols):
+    counts = differential(range(first, first + 50), protocols)
+
+    assert all(counts[f"{protocol} equal"] for protocol in protocols)
+
+
+@pytest.mark.parametrize("protocols", [INLINE, STOCKED], ids=["inline", "stocked"])
+def test_pitfalls_run_as_the_reference_says(protocols):
+    counts, jobs, wanted = collections.Counter(), [], []
+    for graph, weights, x in PITFALLS.values():
+        twins = check_reference(graph, weights, [x])
+        for made in plans(graph, weights, [x], twins, counts, protocols).values():
+            jobs.append((made, weights, x))
+            wanted.append(twins[0][graph.output.name])
+
+    theirs, mine = run_all(PRESETS[protocols[0]].scheme, jobs)
+
+    assert set(counts) <= {"cryptflow2 refused"}, counts  # its ring would be another one
+    for job, answer, server, client in zip(jobs, wanted, theirs, mine, strict=True):
+        assert equal(client[0], answer), job[0].source.to_json()
+        for rank, side in enumerate((server, client)):
+            check_books(job[0], rank, side[1], (server[2], client[2]))

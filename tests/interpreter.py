@@ -1,0 +1,85 @@
+"""The slow, obvious twin of `reference`: Python integers, one element at a time, ring by ring."""
+
+import numpy as np
+
+from pqjax.graph import TensorType
+
+
+def read(v, out: TensorType):
+    """The low bits of an integer, read as a format says."""
+    v = int(v) & ((1 << out.bits) - 1)
+    return v - (1 << out.bits) if out.signed and v >> (out.bits - 1) else v
+
+
+def half_of(shift, rounding):
+    return 1 << (shift - 1) if rounding == "nearest" and shift > 0 else 0
+
+
+def requantized(node, source, v):
+    shift = source.scale - node.out.scale
+    if shift > 0:
+        v = read(v + half_of(shift, node.rounding), source) >> shift
+    else:
+        v = v << -shift
+    if node.rule == "saturate":
+        return min(max(v, node.out.low), node.out.high)
+    return v
+
+
+def element(node, source, v):
+    """One element of a step that works element by element, before it is fit to its format."""
+    kind = node.kind
+    if kind == "Relu":
+        return max(v, 0)
+    if kind == "Requantize":
+        return requantized(node, source, v)
+    if kind in ("Truncate", "TruncateReduce"):
+        return read(v + half_of(node.shift, node.rounding), source) >> node.shift
+    if kind == "ScaleUp":
+        return v << node.shift
+    if kind == "Clamp":
+        return min(max(v, node.low), node.high)
+    assert kind in ("Extend", "Narrow"), kind
+    return v
+
+
+def every_value_slowly(graph, weights, x):
+    """Every node's tensor by name, of one input."""
+    values = {graph.input.name: np.asarray(x).astype(object)}
+    for node in graph.nodes[1:]:
+        v, source = values[node.sources[0]], graph.source(node)
+        y = np.empty(node.out.shape, object)
+        if node.kind == "Conv":
+            w, b = (weights[f"{node.name}/{part}"].astype(object) for part in ("weight", "bias"))
+            p = np.pad(v, (*node.padding, (0, 0)))
+            fan_in, each = w.shape[2], w.shape[3] // node.groups
+            for i, j, k in np.ndindex(*y.shape):
+                a, c, g = i * node.stride[0], j * node.stride[1], k // each * fan_in
+                part = p[a : a + node.kernel[0], c : c + node.kernel[1], g : g + fan_in]
+                y[i, j, k] = (part * w[..., k]).sum() + b[k]
+        elif node.kind == "Dense":
+            w, b = (weights[f"{node.name}/{part}"].astype(object) for part in ("weight", "bias"))
+            for k in range(len(y)):
+                y[k] = (v * w[:, k]).sum() + b[k]
+        elif node.kind in ("MaxPool", "AvgPool"):
+            for i, j, k in np.ndindex(*y.shape):
+                a, c = i * node.stride[0], j * node.stride[1]
+                part = v[a : a + node.window[0], c : c + node.window[1], k]
+                y[i, j, k] = part.max() if node.kind == "MaxPool" else part.sum() * node.multiplier
+        elif node.kind == "Add":
+            y = v + values[node.sources[1]]
+        elif node.kind == "Flatten":
+            y = v.reshape(-1)
+        elif node.kind == "Subsample":
+            y = v[:: node.stride[0], :: node.stride[1]]
+        elif node.kind == "Pad":
+            y = np.pad(v, node.margins)
+        elif node.kind == "ArgMax":
+            y[0] = max(range(v.size), key=lambda i: (v[i], -i))
+        else:
+            for at in np.ndindex(*y.shape):
+                y[at] = element(node, source, v[at])
+        values[node.name] = np.array(
+            [read(e, node.out) for e in np.ravel(y)], object
+        ).reshape(node.out.shape)  # fmt: skip
+    return values

@@ -108,15 +108,16 @@ class Case:
         """Bits of every output's elements."""
         return tuple(ring.bits if ring else 1 for ring in self.out)
 
-    def inputs(self, rng, n):
+    def inputs(self, randomness, n):
         """`n` random joint inputs: both ranks' arguments."""
-        picked = rng.integers(len(self.domain[0]))
-        allowed = np.ones(len(self.domain[0]), bool)
+        draws = randomness.elements(n + 1, Ring(32))
+        picked, allowed = draws[0] % len(self.domain[0]), np.ones(len(self.domain[0]), bool)
         for values, args in zip(self.domain, self.args, strict=True):
             for j, arg in enumerate(args):
                 if arg.common:
                     allowed &= values[:, j] == values[picked, j]
-        rows = rng.choice(np.flatnonzero(allowed), n)
+        choice = np.flatnonzero(allowed)
+        rows = choice[draws[1:] % len(choice)]
         return tuple(self._filled(rank, self.domain[rank][rows]) for rank in (0, 1))
 
     def constant(self, rank, values, n):

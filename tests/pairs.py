@@ -17,13 +17,19 @@ from pqjax.wire.messenger import Messenger
 INLINE = Scheme(stocked=False)
 STOCKED = Scheme(stocked=True, k=4)
 SCHEMES = {"inline": INLINE, "stocked": STOCKED}
+WORD = Ring(64)
+
+
+def _dealer(seed):
+    """The dealer's randomness: AES, so that recorded digests outlive numpy's generators."""
+    return Randomness(seed.to_bytes(16, "little"))
 
 
 def extension_pair(k, seed=3):
     """Both ends of an extension, dealt, and delta as two words."""
-    rng = np.random.default_rng(seed)
-    delta = rng.integers(0, 2, 128).astype(np.uint8)
-    leaves = rng.integers(0, 2**64, (128 // k, 1 << k, 2), dtype=np.uint64)
+    dealer = _dealer(seed)
+    delta = dealer.bits(128)
+    leaves = dealer.elements(256 // k << k, WORD).reshape(128 // k, 1 << k, 2)
     partial = leaves.copy()
     partial[np.arange(128 // k), delta.reshape(-1, k) @ (1 << np.arange(k))] = 0
     words = np.packbits(delta, bitorder="little").view(np.uint64)
@@ -32,10 +38,9 @@ def extension_pair(k, seed=3):
 
 def _dealt_stock(n, seed):
     """Both ends of a direction with n random OTs in store; neither can extend anything."""
-    rng = np.random.default_rng(seed)
-    delta = rng.integers(0, 2**64, 2, dtype=np.uint64)
-    t = rng.integers(0, 2**64, (n, 2), dtype=np.uint64)
-    c = rng.integers(0, 2, n).astype(np.uint8)
+    dealer = _dealer(seed)
+    delta, t = dealer.elements(2, WORD), dealer.elements(2 * n, WORD).reshape(n, 2)
+    c = dealer.bits(n)
     sender, receiver = OtSender(STOCKED, delta, None), OtReceiver(STOCKED, None)
     sender.stock.fill(t ^ (np.uint64(0) - c.astype(np.uint64))[:, None] & delta)
     receiver.stock.fill(t, c)
@@ -45,9 +50,9 @@ def _dealt_stock(n, seed):
 def _dealt_extension(seed):
     """Both ends of a direction that extends on the spot, from dealt keys instead of base OTs."""
     extends, follows, delta = extension_pair(1, seed)
-    rng = np.random.default_rng([seed, 256])
-    keys = [(rng.bytes(16), rng.bytes(16)) for _ in range(256)]
-    secret = rng.integers(0, 2, 256).astype(np.uint8)
+    dealer = _dealer(seed + (1 << 64))
+    keys = [(dealer.block(), dealer.block()) for _ in range(256)]
+    secret = dealer.bits(256)
     sender, receiver = OtSender(INLINE, delta, follows), OtReceiver(INLINE, extends)
     sender.widen(WideSender([pair[s] for pair, s in zip(keys, secret, strict=True)], secret))
     receiver.widen(WideReceiver(keys))
@@ -95,34 +100,43 @@ class Run(typing.NamedTuple):
     digests: tuple[str, str]
 
 
+def digested_pair(side):
+    """Both results of side(wire, rank), and digests of what each sent."""
+    wires = {}
+
+    def run(rank):
+        def wired(wire):
+            wires[rank] = Digested(wire)
+            return side(wires[rank], rank)
+
+        return wired
+
+    results = run_pair(run(0), run(1))
+    return results, (wires[0].digest, wires[1].digest)
+
+
 def run_dealt(function, args0, args1, scheme, cost, seed=None):
     """Runs function(party, *args) at both sides; metered bits, clocks and stores must be as priced.
 
     OTs are dealt. With a seed all randomness is fixed, and so is every byte on the wire.
     """
 
-    def side(rank, args):
-        def run(wire):
-            wire = Digested(wire)
-            fixed = None if seed is None else Randomness(bytes([seed, rank] * 8))
-            party = dealt_party(wire, rank, cost.rots, scheme=scheme, randomness=fixed)
-            with party.messenger.layer("online", "test"):
-                result = function(party, *args)
-            entry = party.messenger.trace.entries[-1]
-            left = (party.sender.stock.left, party.receiver.stock.left)
-            return result, (entry.sent_bits, entry.received_bits), left, entry, wire.digest
+    def side(wire, rank):
+        fixed = None if seed is None else Randomness(bytes([seed, rank] * 8))
+        party = dealt_party(wire, rank, cost.rots, scheme=scheme, randomness=fixed)
+        with party.messenger.layer("online", "test"):
+            result = function(party, *(args0, args1)[rank])
+        entry = party.messenger.trace.entries[-1]
+        return result, entry, (party.sender.stock.left, party.receiver.stock.left)
 
-        return run
-
-    (y0, sent0, left0, end0, digest0), (y1, sent1, left1, end1, digest1) = run_pair(
-        side(0, args0), side(1, args1)
-    )
+    ((y0, end0, left0), (y1, end1, left1)), digests = digested_pair(side)
+    sent0, sent1 = ((end.sent_bits, end.received_bits) for end in (end0, end1))
     assert sent0 == cost.sent, "bits metered at rank 0 are not those predicted"
     assert sent1 == cost.sent[::-1], "bits metered at rank 1 are not those predicted"
     assert left0 == left1 == (0, 0), "random OTs are left over"
     clocks = (end0.clock_after, end1.clock_after)
     assert clocks == cost.clocks(), "flows are not those predicted"
-    return Run((y0, y1), (digest0, digest1))
+    return Run((y0, y1), digests)
 
 
 def run_protocol(function, args0, args1, scheme, cost):

@@ -243,7 +243,7 @@ class Watching(Messenger):
 
     def __init__(self, wire, rank):
         super().__init__(wire, rank)
-        self.frames = []
+        self.frames, self.opened = [], []
 
     def expect(self, bits):
         pending = super().expect(bits)
@@ -258,6 +258,8 @@ class Watching(Messenger):
     def exchange_elements(self, x, ring):
         got = super().exchange_elements(x, ring)
         self.frames[-1].element_bits = ring.bits
+        opened = ring.add(np.asarray(x).reshape(-1), got)
+        self.opened.append(Record("frame", flat_bits(opened, ring.bits), (ring.bits,)))
         return got
 
 
@@ -395,7 +397,8 @@ def observed(party, n, outputs=(), repeats=1, revealed=0):
         for record in party.sender.records
     ]
     records = [
-        *_merged(frames, repeats), *_merged(coins, repeats),
+        *_merged(frames, repeats), *_merged(party.messenger.opened, repeats),
+        *_merged(coins, repeats),
         *(Record("share", flat_bits(share, width), (width,)) for share, width in outputs),
     ]  # fmt: skip
     return View(records, n)

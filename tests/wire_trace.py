@@ -1,6 +1,6 @@
 """The wire trace: a line for every protocol and scheme, of what it sends under fixed seeds.
 
-    python -m wire_trace      records tests/wire_trace.txt anew (`make trace`)
+    make trace      records tests/wire_trace.txt anew
 
 A line holds the case, the scheme, bits sent by rank 0 and by rank 1, flows, and a digest of all bytes
 in each direction. A change that should not touch the wire leaves the file as it is.
@@ -9,29 +9,53 @@ in each direction. A change that should not touch the wire leaves the file as it
 import functools
 import pathlib
 
-import numpy as np
 from cases import CASES
-from pairs import SCHEMES, run_dealt
+from pairs import SCHEMES, Run, digested_pair, run_dealt
+
+from pqjax.crypto.prg import Randomness
+from pqjax.ot.setup import fill_stocks, fill_stocks_cost, set_up_cost
+from pqjax.protocols.party import make_party
 
 FILE = pathlib.Path(__file__).with_name("wire_trace.txt")
 FEW = 300  # repetitions: beyond 128 lanes, so that both layouts of packed messages occur
 ROUNDS = 3
 SEED = 12
+SET_UP = "set-up"
+ROTS = (130, 70)
 
 
 def traced(case, scheme):
     """The case's inputs and its run, everything random fixed."""
     n = ROUNDS if case.rounds else FEW
-    inputs = case.inputs(np.random.default_rng(SEED), n)
+    inputs = case.inputs(Randomness(bytes([SEED] * 16)), n)
     return inputs, run_dealt(case.run, *inputs, scheme, case.cost(scheme, n), SEED)
 
 
 def line(case, scheme, run):
     """The case's line."""
     n = ROUNDS if case.rounds else FEW
-    cost = case.cost(SCHEMES[scheme], n)
-    fields = [*cost.sent, cost.flows, *run.digests]
-    return "\t".join([case.name, scheme, *map(str, fields)])
+    return _line(case.name, scheme, case.cost(SCHEMES[scheme], n), run)
+
+
+def _line(name, scheme, cost, run):
+    return "\t".join([name, scheme, *map(str, (*cost.sent, cost.flows)), *run.digests])
+
+
+def set_up_line(scheme):
+    """The line of the base OTs, the keys made from them and, if stocked, of filling a store."""
+    chosen = SCHEMES[scheme]
+    rots = ROTS if chosen.stocked else (0, 0)
+
+    def side(wire, rank):
+        party = make_party(wire, rank, chosen, Randomness(bytes([SEED, rank] * 8)))
+        with party.messenger.layer("offline", "stock"):
+            fill_stocks(party.messenger, party.sender, party.receiver, rots)
+        return party.messenger.trace.bits()
+
+    outputs, digests = digested_pair(side)
+    cost = set_up_cost(chosen) + fill_stocks_cost(chosen, rots)
+    assert outputs[0] == cost.sent, "set-up's bits are not those predicted"
+    return _line(SET_UP, scheme, cost, Run(outputs, digests))
 
 
 @functools.cache
@@ -42,7 +66,8 @@ def recorded():
 
 def record():
     """Writes the file."""
-    lines = [
+    lines = [set_up_line(scheme) for scheme in SCHEMES]
+    lines += [
         line(case, scheme, traced(case, SCHEMES[scheme])[1])
         for case in CASES.values() for scheme in SCHEMES
     ]  # fmt: skip

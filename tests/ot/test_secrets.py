@@ -42,6 +42,7 @@ class Session:
         self.rows, self.pads = [], []
         self.blocks = collections.defaultdict(list)  # by stream: (first counter, blocks)
         self.keys = {}  # by stream, of those that were ever used
+        self.sums, self.frames = [], []  # of trees; sent
 
 
 def _here(sessions):
@@ -51,9 +52,8 @@ def _here(sessions):
 
 def _watch(patch, sessions):
     """Wraps what makes or uses secrets, so that the running party's session notes it."""
-    scalar, expand, start, encrypt = (
-        base._scalar, setup.expand, prg.Stream.__init__, prg.Stream.encrypt,
-    )  # fmt: skip
+    scalar, expand, send = base._scalar, setup.expand, Messenger.send
+    start, encrypt = prg.Stream.__init__, prg.Stream.encrypt
 
     def noted_scalar(randomness):
         made = scalar(randomness)
@@ -62,7 +62,13 @@ def _watch(patch, sessions):
 
     def noted_expand(roots, *rest):
         _here(sessions).secrets["root"] += [root.tobytes() for root in roots]
-        return expand(roots, *rest)
+        leaves, sums = expand(roots, *rest)
+        _here(sessions).sums += [one.tobytes() for one in sums.reshape(-1, 2)]
+        return leaves, sums
+
+    def noted_send(self, payload, *rest, **options):
+        _here(sessions).frames.append(np.asarray(payload).tobytes())
+        return send(self, payload, *rest, **options)
 
     def noted_start(self, key):
         start(self, key)
@@ -76,6 +82,7 @@ def _watch(patch, sessions):
 
     patch.setattr(base, "_scalar", noted_scalar)
     patch.setattr(setup, "expand", noted_expand)
+    patch.setattr(Messenger, "send", noted_send)
     patch.setattr(prg.Stream, "__init__", noted_start)
     patch.setattr(prg.Stream, "encrypt", noted_encrypt)
     for end, names in (
@@ -206,6 +213,15 @@ def test_no_aes_block_is_used_twice(sessions):
                 ordered = sorted(r for r in ranges if r[1])
                 for (first, n), (following, _) in zip(ordered, ordered[1:], strict=False):
                     assert first + n <= following, "a stream's block is used twice"
+
+
+def test_no_secret_and_no_key_is_sent_in_the_clear(sessions):
+    for pair in sessions:
+        for party in pair:
+            sent = b"".join(party.frames)
+            kinds = {**party.secrets, "sum of a tree": party.sums, "key": party.keys.values()}
+            for kind, found in kinds.items():
+                assert not [secret for secret in found if secret in sent], f"a {kind} was sent"
 
 
 def test_streams_of_two_sessions_share_no_key(sessions):

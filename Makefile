@@ -12,7 +12,7 @@ NETWORKS := exp-minionn exp-resnet32
 TRAININGS := exp-table6 exp-table7 exp-table11
 
 .PHONY: $(NETWORKS) $(TRAININGS) exp-pareto exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
-	exp-costs $(COSTS) bench test test-slow check format lint types train clean
+	exp-costs $(COSTS) bench test test-slow trace check format lint types train clean
 
 exp-pareto: $(READY)
 	$(BIN)/python -m experiments.figure8 $(ARGS)
@@ -45,6 +45,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q tests -m slow
+
+# Records anew what every protocol sends under fixed seeds; say in the commit why it changed.
+trace: $(READY)
+	PYTHONPATH=.:tests $(BIN)/python -m wire_trace
 
 check: format lint types test
 

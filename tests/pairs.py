@@ -1,65 +1,155 @@
 """Both parties of a protocol in one process, with the books checked, and a dealer for tests alone."""
 
+import hashlib
+import typing
+
 import numpy as np
 
 from pqjax.crypto.crhash import Hash
 from pqjax.crypto.prg import Randomness
 from pqjax.ot.endpoint import OtReceiver, OtSender, Scheme
+from pqjax.ot.kkot import WideReceiver, WideSender
 from pqjax.ot.softspoken import ExtensionReceiver, ExtensionSender
-from pqjax.protocols.party import Party, make_party, run_pair
+from pqjax.protocols.party import Party, run_pair
 from pqjax.ring import Ring
+from pqjax.wire.channel import as_bytes
 from pqjax.wire.messenger import Messenger
 
 INLINE = Scheme(stocked=False)
 STOCKED = Scheme(stocked=True, k=4)
+SCHEMES = {"inline": INLINE, "stocked": STOCKED}
+WORD = Ring(64)
 
 
-def dealt_party(wire, rank, rots, seed=7):
-    """A party whose stores a trusted dealer has filled; it never extends anything."""
-    rng = np.random.default_rng(seed)
-    ends = {}
-    for sender, n in enumerate(rots):
-        delta = rng.integers(0, 2**64, 2, dtype=np.uint64)
-        t = rng.integers(0, 2**64, (n, 2), dtype=np.uint64)
-        c = rng.integers(0, 2, n).astype(np.uint8)
-        if rank == sender:
-            ends["sender"] = OtSender(STOCKED, delta, None, Hash(b"dealt", 2 * sender))
-            ends["sender"].stock.fill(t ^ (np.uint64(0) - c.astype(np.uint64))[:, None] & delta)
-        else:
-            ends["receiver"] = OtReceiver(STOCKED, None, Hash(b"dealt", 2 * sender))
-            ends["receiver"].stock.fill(t, c)
-    return Party(Messenger(wire, rank), Randomness(), STOCKED, **ends)
+def _hash(seed):
+    """The hash of a dealt direction, one for each end."""
+    return Hash(b"dealt", 2 * (seed % 2))
 
 
-def run_protocol(function, args0, args1, scheme, cost):
+def _dealer(seed):
+    """The dealer's randomness: AES, so that recorded digests outlive numpy's generators."""
+    return Randomness(seed.to_bytes(16, "little"))
+
+
+def extension_pair(k, seed=3):
+    """Both ends of an extension, dealt, and delta as two words."""
+    dealer = _dealer(seed)
+    delta = dealer.bits(128)
+    leaves = dealer.elements(256 // k << k, WORD).reshape(128 // k, 1 << k, 2)
+    partial = leaves.copy()
+    partial[np.arange(128 // k), delta.reshape(-1, k) @ (1 << np.arange(k))] = 0
+    words = np.packbits(delta, bitorder="little").view(np.uint64)
+    return ExtensionReceiver(k, leaves), ExtensionSender(k, partial, delta), words
+
+
+def _dealt_stock(n, seed):
+    """Both ends of a direction with n random OTs in store; neither can extend anything."""
+    dealer = _dealer(seed)
+    delta, t = dealer.elements(2, WORD), dealer.elements(2 * n, WORD).reshape(n, 2)
+    c = dealer.bits(n)
+    sender = OtSender(STOCKED, delta, None, _hash(seed))
+    receiver = OtReceiver(STOCKED, None, _hash(seed))
+    sender.stock.fill(t ^ (np.uint64(0) - c.astype(np.uint64))[:, None] & delta)
+    receiver.stock.fill(t, c)
+    return sender, receiver
+
+
+def _dealt_extension(seed):
+    """Both ends of a direction that extends on the spot, from dealt keys instead of base OTs."""
+    extends, follows, delta = extension_pair(1, seed)
+    dealer = _dealer(seed + (1 << 64))
+    keys = [(dealer.block(), dealer.block()) for _ in range(256)]
+    secret = dealer.bits(256)
+    sender = OtSender(INLINE, delta, follows, _hash(seed))
+    receiver = OtReceiver(INLINE, extends, _hash(seed))
+    sender.widen(WideSender([pair[s] for pair, s in zip(keys, secret, strict=True)], secret))
+    receiver.widen(WideReceiver(keys))
+    return sender, receiver
+
+
+def dealt_party(wire, rank, rots=(0, 0), seed=7, scheme=STOCKED, randomness=None):
+    """A party whose OTs a trusted dealer has made: from a store of `rots`, or to extend inline."""
+    mine = {}
+    for direction in (0, 1):
+        made = (
+            _dealt_stock(rots[direction], 2 * seed + direction)
+            if scheme.stocked
+            else _dealt_extension(2 * seed + direction)
+        )
+        role = 0 if rank == direction else 1
+        mine[("sender", "receiver")[role]] = made[role]
+    return Party(Messenger(wire, rank), randomness or Randomness(), scheme, **mine)
+
+
+class Digested:
+    """A wire that keeps a digest of the frames sent through it, lengths and order included."""
+
+    def __init__(self, wire):
+        self._wire, self._sent = wire, hashlib.sha256()
+
+    def __getattr__(self, name):
+        return getattr(self._wire, name)
+
+    def send(self, payload, clock, where):
+        raw = as_bytes(payload)
+        self._sent.update(len(raw).to_bytes(8, "little"))
+        self._sent.update(raw)
+        self._wire.send(payload, clock, where)
+
+    @property
+    def digest(self):
+        return self._sent.hexdigest()[:16]
+
+
+class Run(typing.NamedTuple):
+    """What a protocol run left: both outputs, and digests of what rank 0 and rank 1 sent."""
+
+    outputs: tuple
+    digests: tuple[str, str]
+
+
+def digested_pair(side):
+    """Both results of side(wire, rank), and digests of what each sent."""
+    wires = {}
+
+    def run(rank):
+        def wired(wire):
+            wires[rank] = Digested(wire)
+            return side(wires[rank], rank)
+
+        return wired
+
+    results = run_pair(run(0), run(1))
+    return results, (wires[0].digest, wires[1].digest)
+
+
+def run_dealt(function, args0, args1, scheme, cost, seed=None):
     """Runs function(party, *args) at both sides; metered bits, clocks and stores must be as priced.
 
-    A stocked scheme is dealt its random OTs, an inline one runs real base OTs.
+    OTs are dealt. With a seed all randomness is fixed, and so is every byte on the wire.
     """
 
-    def side(rank, args):
-        def run(wire):
-            if scheme.stocked:
-                party = dealt_party(wire, rank, cost.rots)
-            else:
-                party = make_party(wire, rank, scheme)
-            before = party.messenger.clock
-            with party.messenger.layer("online", "test") as _:
-                result = function(party, *args)
-            entry = party.messenger.trace.entries[-1]
-            left = (party.sender.stock.left, party.receiver.stock.left)
-            return result, (entry.sent_bits, entry.received_bits), left, before, entry.clock_after
+    def side(wire, rank):
+        fixed = None if seed is None else Randomness(bytes([seed, rank] * 8))
+        party = dealt_party(wire, rank, cost.rots, scheme=scheme, randomness=fixed)
+        with party.messenger.layer("online", "test"):
+            result = function(party, *(args0, args1)[rank])
+        entry = party.messenger.trace.entries[-1]
+        return result, entry, (party.sender.stock.left, party.receiver.stock.left)
 
-        return run
-
-    (y0, sent0, left0, begin0, end0), (y1, sent1, left1, begin1, end1) = run_pair(
-        side(0, args0), side(1, args1)
-    )
+    ((y0, end0, left0), (y1, end1, left1)), digests = digested_pair(side)
+    sent0, sent1 = ((end.sent_bits, end.received_bits) for end in (end0, end1))
     assert sent0 == cost.sent, "bits metered at rank 0 are not those predicted"
     assert sent1 == cost.sent[::-1], "bits metered at rank 1 are not those predicted"
     assert left0 == left1 == (0, 0), "random OTs are left over"
-    assert (end0, end1) == cost.clocks((begin0, begin1)), "flows are not those predicted"
-    return y0, y1
+    clocks = (end0.clock_after, end1.clock_after)
+    assert clocks == cost.clocks(), "flows are not those predicted"
+    return Run((y0, y1), digests)
+
+
+def run_protocol(function, args0, args1, scheme, cost):
+    """Both outputs of `run_dealt`, with fresh randomness."""
+    return run_dealt(function, args0, args1, scheme, cost).outputs
 
 
 def shares(rng, x, bits):
@@ -79,13 +169,3 @@ def every_pair(bits):
 def of_rank(rank0, rank1):
     """A protocol whose halves differ: the right one for each party."""
     return lambda party, *args: (rank0 if party.rank == 0 else rank1)(party, *args)
-
-
-def extension_pair(k, seed=3):
-    rng = np.random.default_rng(seed)
-    delta = rng.integers(0, 2, 128).astype(np.uint8)
-    leaves = rng.integers(0, 2**64, (128 // k, 1 << k, 2), dtype=np.uint64)
-    partial = leaves.copy()
-    partial[np.arange(128 // k), delta.reshape(-1, k) @ (1 << np.arange(k))] = 0
-    words = np.packbits(delta, bitorder="little").view(np.uint64)
-    return ExtensionReceiver(k, leaves), ExtensionSender(k, partial, delta), words

@@ -1,0 +1,476 @@
+"""Every protocol, with small rings and every way of sharing: one table for all that is held of each.
+
+`tests/protocols/test_cases.py` runs over it: result and cost, wire trace, re-traced kernels;
+`tests/protocols/test_views.py`: what each party sees.
+"""
+
+import dataclasses
+import itertools
+import typing
+from collections.abc import Callable
+
+import numpy as np
+
+from pqjax.ot.endpoint import Scheme
+from pqjax.ot.triples import triples_cost
+from pqjax.protocols.clamp import clamp, clamp_cost
+from pqjax.protocols.compare import (
+    and_bits,
+    and_cost,
+    draw_triples,
+    known_wrap_bit,
+    known_wrap_cost,
+    known_wrap_element,
+    known_wrap_element_cost,
+    less_and_equal,
+    less_and_equal_cost,
+    less_than,
+    less_than_cost,
+    negative,
+    negative_cost,
+    wrap_bit,
+)
+from pqjax.protocols.grouped_ot import (
+    GroupedProduct,
+    Window,
+    grouped_bits,
+    grouped_bits_cost,
+    multiply_grouped,
+    multiply_grouped_cost,
+)
+from pqjax.protocols.linear_ot import (
+    FULL,
+    VARIANTS,
+    Product,
+    multiply,
+    multiply_cost,
+    product_bits,
+    product_bits_cost,
+)
+from pqjax.protocols.nonlinear import (
+    arg_max,
+    arg_max_cost,
+    max_tree,
+    max_tree_cost,
+    relu,
+    relu_cost,
+)
+from pqjax.protocols.resize import (
+    Forms,
+    bit_to_ring,
+    bit_to_ring_cost,
+    extend,
+    extend_cost,
+    select,
+    select_cost,
+    truncate,
+    truncate_cost,
+    truncate_reduce,
+    truncate_reduce_cost,
+)
+from pqjax.ring import Ring
+from pqjax.wire.cost import Cost
+
+
+class Arg(typing.NamedTuple):
+    """An argument of one rank: its width, and whether all repetitions share one value (a weight)."""
+
+    bits: int
+    common: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One protocol.
+
+    Attributes:
+      name: as tests and the wire trace show it.
+      run: (party, *own arguments) -> tuple of shares. An argument is (n,) of its ring, or an int.
+      args: each rank's arguments.
+      domain: each rank's values, (m, arguments): row i of both is one joint input that is allowed.
+      out: every output's ring; None for XOR-shared bits.
+      cost: (scheme, n) -> Cost.
+      plain: (args of rank 0, args of rank 1, joined outputs) -> what the outputs must be.
+      rounds: repetitions are rounds of `run` on single elements, and not rows.
+    """
+
+    name: str
+    run: Callable
+    args: tuple[tuple[Arg, ...], tuple[Arg, ...]]
+    domain: tuple[np.ndarray, np.ndarray]
+    out: tuple[Ring | None, ...]
+    cost: Callable[[Scheme, int], Cost]
+    plain: Callable
+    rounds: bool = False
+
+    @property
+    def widths(self):
+        """Bits of every output's elements."""
+        return tuple(ring.bits if ring else 1 for ring in self.out)
+
+    def inputs(self, randomness, n):
+        """`n` random joint inputs: both ranks' arguments."""
+        draws = randomness.elements(n + 1, Ring(32))
+        picked, allowed = draws[0] % len(self.domain[0]), np.ones(len(self.domain[0]), bool)
+        for values, args in zip(self.domain, self.args, strict=True):
+            for j, arg in enumerate(args):
+                if arg.common:
+                    allowed &= values[:, j] == values[picked, j]
+        choice = np.flatnonzero(allowed)
+        rows = choice[draws[1:] % len(choice)]
+        return tuple(self._filled(rank, self.domain[rank][rows]) for rank in (0, 1))
+
+    def constant(self, rank, values, n):
+        """One rank's arguments, `values` in all n repetitions."""
+        return self._filled(rank, np.repeat(np.asarray(values)[None], n, axis=0))
+
+    def _filled(self, rank, rows):
+        return tuple(
+            int(rows[0, j]) if arg.common else Ring(arg.bits).reduce(rows[:, j])
+            for j, arg in enumerate(self.args[rank])
+        )
+
+    def joined(self, y0, y1):
+        """Both ranks' outputs put together."""
+        return tuple(
+            a ^ b if ring is None else ring.add(a, b)
+            for ring, a, b in zip(self.out, y0, y1, strict=True)
+        )
+
+    def secrets(self, who, rng, few=3):
+        """A value of rank `who` and several of the other's that are allowed with it, far apart."""
+        own, others = self.domain[who], self.domain[1 - who]
+        for _ in range(100):
+            mine = own[rng.integers(len(own))]
+            allowed = np.unique(others[(own == mine).all(1)], axis=0)
+            if len(allowed) >= 2:
+                break
+        chosen = [allowed[rng.integers(len(allowed))]]
+        while len(chosen) < min(few, len(allowed)):
+            apart = [
+                min(np.bitwise_count((row ^ c) & 0xFF).sum() if len(row) else 0 for c in chosen)
+                for row in allowed
+            ]
+            chosen.append(allowed[int(np.argmax(apart))])
+        return mine, chosen
+
+
+# Domains.
+
+
+def corners(bits, least=8):
+    """All values of a narrow ring, else the ends and some between."""
+    if bits <= 4:
+        return list(range(1 << bits))
+    top = (1 << bits) - 1
+    step = max(1, top // least | 1)
+    return sorted({0, 1, top, top - 1, top >> 1, (top >> 1) + 1, *range(0, top, step)})
+
+
+def all_pairs(bits0, bits1=None):
+    """Every value of rank 0 with every value of rank 1."""
+    rows = list(itertools.product(corners(bits0), corners(bits1 or bits0)))
+    return np.array([[a] for a, _ in rows]), np.array([[b] for _, b in rows])
+
+
+def sharings(bits, low=None, high=None):
+    """Shares of values that, read as two's complement, lie in [low, high]; of all by default."""
+    x0, x1 = all_pairs(bits)
+    value = Ring(bits).signed(Ring(bits).reduce(x0 + x1))[:, 0]
+    keep = np.ones(len(x0), bool)
+    if low is not None:
+        keep &= value >= low
+    if high is not None:
+        keep &= value <= high
+    return x0[keep], x1[keep]
+
+
+def beside(*domains):
+    """Every row of each domain with every row of the others."""
+    rows = list(itertools.product(*(range(len(d[0])) for d in domains)))
+    return tuple(
+        np.array([np.concatenate([d[rank][i] for d, i in zip(domains, row, strict=True)])
+                  for row in rows])  # fmt: skip
+        for rank in (0, 1)
+    )
+
+
+def of_rank0(values):
+    """A value that rank 0 alone has."""
+    return np.array([[v] for v in values]), np.zeros((len(values), 0), int)
+
+
+def of_rank1(values):
+    return np.zeros((len(values), 0), int), np.array([[v] for v in values])
+
+
+BIT = (None,)
+PLAIN = {
+    "signed": lambda x, bits: Ring(bits).signed(x),
+    "unsigned": lambda x, bits: x.astype(np.int64),
+    "nonnegative": lambda x, bits: x.astype(np.int64),
+}
+LEAST = {"signed": None, "unsigned": None, "nonnegative": 0}
+
+
+def on_shares(name, bits, run, out, cost, plain, kind="signed", low=None, high=None):
+    """A protocol on one shared value of `bits` bits."""
+    ring = Ring(bits)
+    low = LEAST[kind] if low is None else low
+    return Case(
+        name, run, ((Arg(bits),), (Arg(bits),)), sharings(bits, low, high), out, cost,
+        lambda a, b, _: plain(PLAIN[kind](ring.add(a[0], b[0]), bits)),
+    )  # fmt: skip
+
+
+def one(function):
+    """A protocol of a single output, as a tuple."""
+    return lambda party, *args: (function(party, *args),)
+
+
+def comparisons():
+    """What `pqjax.protocols.compare` offers."""
+    for bits in (1, 4, 6, 9):
+        yield Case(
+            f"less than, {bits} bits", one(lambda p, x, b=bits: less_than(p, x, b)),
+            ((Arg(bits),), (Arg(bits),)), all_pairs(bits), BIT,
+            lambda s, n, b=bits: less_than_cost(s, n, b), lambda a, b, _: (a[0] < b[0],),
+        )  # fmt: skip
+    for bits in (3, 6):
+        yield Case(
+            f"less and equal, {bits} bits", lambda p, x, b=bits: less_and_equal(p, x, b),
+            ((Arg(bits),), (Arg(bits),)), all_pairs(bits), (None, None),
+            lambda s, n, b=bits: less_and_equal_cost(s, n, b),
+            lambda a, b, _: (a[0] < b[0], a[0] == b[0]),
+        )  # fmt: skip
+    yield Case(
+        "wrap, 4 bits", one(lambda p, x: wrap_bit(p, x, 4)), ((Arg(4),), (Arg(4),)), all_pairs(4),
+        BIT, lambda s, n: less_than_cost(s, n, 4),
+        lambda a, b, _: (a[0].astype(int) + b[0] >= 16,),
+    )  # fmt: skip
+    yield on_shares(
+        "negative, 6 bits", 6, one(lambda p, x: negative(p, x, 6)), BIT,
+        lambda s, n: negative_cost(s, n, 6), lambda x: (x < 0,),
+    )  # fmt: skip
+    known = sharings(4, 0)
+    for form in ("choice", "table"):
+        table = form == "table"
+        yield Case(
+            f"known wrap, {form}", one(lambda p, x, t=table: known_wrap_bit(p, x, 4, t)),
+            ((Arg(4),), (Arg(4),)), known, BIT,
+            lambda s, n, t=table: known_wrap_cost(s, n, t),
+            lambda a, b, _: (a[0].astype(int) + b[0] >= 16,),
+        )  # fmt: skip
+    yield Case(
+        "known wrap, element", one(lambda p, x: known_wrap_element(p, x, 4, Ring(5))),
+        ((Arg(4),), (Arg(4),)), known, (Ring(5),),
+        lambda s, n: known_wrap_element_cost(s, n, Ring(5)),
+        lambda a, b, _: (a[0].astype(int) + b[0] >= 16,),
+    )  # fmt: skip
+    bits = beside(all_pairs(1), all_pairs(1))
+    yield Case(
+        "and", one(lambda p, x, y: and_bits(p, x, y, draw_triples(p, x.size))),
+        ((Arg(1),) * 2,) * 2, bits, BIT, and_cost,
+        lambda a, b, _: ((a[0] ^ b[0]) & (a[1] ^ b[1]),),
+    )  # fmt: skip
+    yield Case(
+        "triples", lambda p, x: tuple(draw_triples(p, x.size)), ((Arg(1),), (Arg(1),)),
+        all_pairs(1), (None,) * 3, lambda s, n: triples_cost(s, 0, n),
+        lambda a, b, y: (y[0], y[1], y[0] & y[1]),
+    )  # fmt: skip
+
+
+def resizings():
+    """What `pqjax.protocols.resize` offers."""
+    yield Case(
+        "b2a, 5 bits", one(lambda p, b: bit_to_ring(p, b, Ring(5))), ((Arg(1),), (Arg(1),)),
+        all_pairs(1), (Ring(5),), lambda s, n: bit_to_ring_cost(s, n, Ring(5)),
+        lambda a, b, _: (a[0] ^ b[0],),
+    )  # fmt: skip
+    for chosen in (False, True):
+        yield Case(
+            f"mux, {'chosen' if chosen else 'correlated'}",
+            one(lambda p, x, b, c=chosen: select(p, x, b, Ring(4), c)),
+            ((Arg(4), Arg(1)),) * 2, beside(all_pairs(4), all_pairs(1)), (Ring(4),),
+            lambda s, n, c=chosen: select_cost(s, n, Ring(4), c),
+            lambda a, b, _: (Ring(4).add(a[0], b[0]) * (a[1] ^ b[1]),),
+        )  # fmt: skip
+    for kind, form in [("signed", "element"), ("unsigned", "element"),
+                       *(("nonnegative", f) for f in ("element", "choice", "table"))]:  # fmt: skip
+        how = (kind != "unsigned", kind == "nonnegative", Forms(form))
+        yield on_shares(
+            f"extend, {kind}, {form}", 4, one(lambda p, x, h=how: extend(p, x, 4, 7, *h)),
+            (Ring(7),), lambda s, n, h=how: extend_cost(s, n, 4, 7, *h),
+            lambda x: (Ring(7).reduce(x),), kind,
+        )  # fmt: skip
+    for bits, shift, keep in [(6, 2, None), (6, 2, 2), (5, 4, None), (7, 5, 1)]:
+        left = Ring(keep or bits - shift)
+        yield on_shares(
+            f"truncate and reduce, {bits} bits by {shift} to {left.bits}", bits,
+            one(lambda p, x, b=bits, s=shift, k=keep: truncate_reduce(p, x, b, s, k)), (left,),
+            lambda s, n, b=bits, h=shift, k=keep: truncate_reduce_cost(s, n, b, h, k),
+            lambda x, r=left, s=shift: (r.reduce(x >> s),),
+        )  # fmt: skip
+    for kind, form in [("signed", "element"), ("unsigned", "element"),
+                       ("nonnegative", "choice"), ("nonnegative", "table")]:  # fmt: skip
+        how = (kind != "unsigned", kind == "nonnegative", Forms(form))
+        yield on_shares(
+            f"truncate, {kind}, {form}", 6, one(lambda p, x, h=how: truncate(p, x, 6, 2, *h)),
+            (Ring(6),), lambda s, n, h=how: truncate_cost(s, n, 6, 2, *h),
+            lambda x: (Ring(6).reduce(x >> 2),), kind,
+        )  # fmt: skip
+
+
+def activations():
+    """What `pqjax.protocols.nonlinear` and `clamp` offer."""
+    for chosen in (False, True):
+        forms, form = Forms(relu_chosen=chosen), "chosen" if chosen else "correlated"
+        for bits in (4, 6):
+            yield on_shares(
+                f"relu, {bits} bits, {form}", bits,
+                one(lambda p, x, b=bits, f=forms: relu(p, x, b, f)), (Ring(bits),),
+                lambda s, n, b=bits, f=forms: relu_cost(s, n, b, f),
+                lambda x: (np.maximum(x, 0),),
+            )  # fmt: skip
+        for low, high, out, kind in [(0, 3, 2, "signed"), (0, 5, 4, "nonnegative"),
+                                     (-4, 3, 3, "signed")]:  # fmt: skip
+            nonnegative, ring = kind == "nonnegative", Ring(out)
+            yield on_shares(
+                f"clamp to {low}..{high}, {kind}, {form}", 5,
+                one(lambda p, x, l=low, h=high, r=ring, k=nonnegative, f=forms:
+                    clamp(p, x, 5, l, h, r, k, f)), (ring,),
+                lambda s, n, l=low, r=ring, k=nonnegative, f=forms: clamp_cost(s, n, 5, l, r, k, f),
+                lambda x, l=low, h=high, r=ring: (r.reduce(np.clip(x, l, h)),), kind,
+            )  # fmt: skip
+        half = sharings(4, -3, 3)  # differences fit
+        three = beside(*(tuple(d[::5] for d in half),) * 3)
+        yield Case(
+            f"max of 3, {form}",
+            one(lambda p, *x, f=forms: max_tree(p, np.stack(x), 4, f)), ((Arg(4),) * 3,) * 2, three,
+            (Ring(4),), lambda s, n, f=forms: max_tree_cost(s, 3, n, 4, f),
+            lambda a, b, _: (Ring(4).reduce(
+                np.max([Ring(4).signed(Ring(4).add(x, y)) for x, y in zip(a, b, strict=True)], 0)),),
+        )  # fmt: skip
+        two = beside(*(tuple(d[::2] for d in half),) * 2)
+        yield Case(
+            f"arg max of 2, {form}",
+            lambda p, x, y, f=forms: (np.concatenate(
+                [arg_max(p, np.stack(pair), 4, 1, f) for pair in zip(x, y, strict=True)]),),
+            ((Arg(4),) * 2,) * 2, two, (Ring(1),),
+            lambda s, n, f=forms: sum([arg_max_cost(s, 2, 4, 1, f)] * n),
+            lambda a, b, _: (Ring(4).signed(Ring(4).add(a[1], b[1]))
+                             > Ring(4).signed(Ring(4).add(a[0], b[0])),),
+            rounds=True,
+        )  # fmt: skip
+
+
+WEIGHTS = (-2, -1, 0, 1)
+L = 6  # a sum of two weights of 2 bits times 3-bit values
+
+
+def _operand(variant, kind, wide):
+    """Shares of what a product multiplies: of 3 bits, in the accumulator's ring where it is full."""
+    if wide:
+        x0, x1 = sharings(L)
+        return x0[::3], x1[::3]
+    return sharings(3, LEAST[kind])
+
+
+def dense(variant, kind, n):
+    """Two outputs of one input each; the repetitions are pixels."""
+    return Product(2, 1, n, 2, 3, kind != "unsigned", kind == "nonnegative", L, variant)
+
+
+ONE_PIXEL = Window((1, 1), (1, 2), (1, 1), ((0, 0), (1, 1)))  # read by both taps
+
+
+def grouped(variant, kind, n):
+    """A pixel and two taps in every group; the repetitions are groups."""
+    each = Product(1, 2, 2, 2, 3, kind != "unsigned", kind == "nonnegative", L, variant)
+    return GroupedProduct(each, n, 1, ONE_PIXEL)
+
+
+def _columns(*weights):
+    return np.array(weights)[:, None]
+
+
+def _taps(w0, w1, n):
+    """(1, 2, 1, n) kernels, the same in all groups."""
+    return np.tile(np.array([w0, w1]).reshape(1, 2, 1, 1), (1, 1, 1, n))
+
+
+def products():
+    """What `pqjax.protocols.linear_ot` and `grouped_ot` offer."""
+    both = of_rank0(WEIGHTS)
+    forms = {"signed": Forms("choice", True), "nonnegative": Forms("table", True),
+             "unsigned": Forms()}  # fmt: skip
+    kinds = [(v, k) for v in VARIANTS for k in ("signed", "nonnegative", "unsigned")
+             if k == "signed" or v not in FULL]  # fmt: skip
+    for variant, kind in kinds:
+        wide, form = variant in FULL, forms[kind]
+        width = L if wide else 3
+        args = ((Arg(2, True), Arg(2, True), Arg(width)), (Arg(width),))
+        domain = beside(both, both, _operand(variant, kind, wide))
+
+        def value(a, b, kind=kind, width=width):
+            return PLAIN[kind](Ring(width).add(a[2], b[0]), width)
+
+        def multiply_dense(party, *own, v=variant, k=kind, f=form):
+            x = own[-1][None]
+            w = _columns(*own[:2]) if party.rank == 0 else None
+            return (multiply(party, dense(v, k, x.size), w, x, f),)
+
+        def multiply_groups(party, *own, v=variant, k=kind, f=form):
+            x = own[-1].reshape(1, 1, -1)
+            w = _taps(own[0], own[1], x.size) if party.rank == 0 else None
+            return (multiply_grouped(party, grouped(v, k, x.size), w, x, f)[0],)
+
+        def plain_dense(a, b, _, value=value):
+            return (Ring(L).reduce(np.stack([a[0] * value(a, b), a[1] * value(a, b)])),)
+
+        def plain_groups(a, b, _, value=value):  # output 0 reads the pixel by tap 1
+            return (Ring(L).reduce(np.stack([a[1] * value(a, b), a[0] * value(a, b)])),)
+
+        yield Case(
+            f"product {variant}, {kind}", multiply_dense, args, domain, (Ring(L),),
+            lambda s, n, v=variant, k=kind, f=form: multiply_cost(s, dense(v, k, n), f),
+            plain_dense,
+        )  # fmt: skip
+        yield Case(
+            f"grouped {variant}, {kind}", multiply_groups, args, domain, (Ring(L),),
+            lambda s, n, v=variant, k=kind, f=form: multiply_grouped_cost(s, grouped(v, k, n), f),
+            plain_groups,
+        )  # fmt: skip
+    for variant in FULL:
+        # Rank 0 has no share here; a column of zeros tells it how many repetitions there are.
+        args = ((Arg(2, True), Arg(2, True), Arg(1)), (Arg(L),))
+        domain = beside(both, both, of_rank0([0]), of_rank1(corners(L)))
+
+        def ahead_dense(party, *own, v=variant):
+            p = dense(v, "signed", own[-1].size)
+            if party.rank == 0:
+                return (product_bits(party, p, _columns(*own[:2]), None),)
+            return (product_bits(party, p, None, own[0][None]),)
+
+        def ahead_groups(party, *own, v=variant):
+            p = grouped(v, "signed", own[-1].size)
+            if party.rank == 0:
+                return (grouped_bits(party, p, _taps(own[0], own[1], own[2].size), None)[0],)
+            return (grouped_bits(party, p, None, own[0].reshape(1, 1, -1))[0],)
+
+        yield Case(
+            f"product ahead {variant}", ahead_dense, args, domain, (Ring(L),),
+            lambda s, n, v=variant: product_bits_cost(s, dense(v, "signed", n)),
+            lambda a, b, _: (Ring(L).reduce(np.stack([a[0] * b[0].astype(int),
+                                                      a[1] * b[0].astype(int)])),),
+        )  # fmt: skip
+        yield Case(
+            f"grouped ahead {variant}", ahead_groups, args, domain, (Ring(L),),
+            lambda s, n, v=variant: grouped_bits_cost(s, grouped(v, "signed", n)),
+            lambda a, b, _: (Ring(L).reduce(np.stack([a[1] * b[0].astype(int),
+                                                      a[0] * b[0].astype(int)])),),
+        )  # fmt: skip
+
+
+CASES = {case.name: case for part in (comparisons, resizings, activations, products)
+         for case in part()}  # fmt: skip

@@ -1,0 +1,125 @@
+"""Whole runs through the engine: what either party sees of an inference says nothing of the other's.
+
+A picture of many equal pixels through 1x1 convolutions, so that pixels are repetitions. The last layer's
+weights are zero, so that the answer is the same whatever the weights before it were.
+"""
+
+import numpy as np
+import pytest
+from views import LIMIT, bias, distance, ideal_parties, observed, sequential_packing, statistics
+
+import pqjax
+from pqjax.engine.execute import infer, prepare
+from pqjax.graph import (
+    Add,
+    Conv,
+    Graph,
+    Input,
+    Relu,
+    Requantize,
+    TensorType,
+    validate,
+)
+from pqjax.planner import plan
+from pqjax.protocols.party import run_pair
+
+SIDE = 32
+N = SIDE * SIDE
+WEIGHTS = [(3, -4), (-3, 7), (1, 0)]  # weight and bias of the first layer
+PIXELS = [-8, 5, 7]
+
+
+def picture(bits, scale, **fields):
+    return TensorType((SIDE, SIDE, 1), bits, scale, **fields)
+
+
+def conv(name, source, out):
+    """One weight."""
+    return Conv(name, (source,), out, (1, 1), (1, 1), ((0, 0), (0, 0)), 3, 2)
+
+
+def network():
+    """Convolution, ReLU, requantization, a residual sum, and a convolution that multiplies by 0."""
+    small = picture(4, 2, nonnegative=True)
+    nodes = (
+        Input("image", (), picture(4, 3)),
+        conv("conv1", "image", picture(8, 5)),
+        Relu("relu1", ("conv1",), picture(8, 5, nonnegative=True)),
+        Requantize("low", ("relu1",), small),
+        conv("conv2", "low", picture(8, 4)),
+        Requantize("wide", ("low",), picture(8, 4, nonnegative=True), rule="wrap"),
+        Add("sum", ("conv2", "wide"), picture(8, 4)),
+        Requantize("cut", ("sum",), picture(4, 1)),
+        conv("last", "cut", picture(8, 3)),
+    )
+    return Graph(nodes)
+
+
+def weights_of(weight, offset):
+    one = {"conv1": (weight, offset), "conv2": (2, 1), "last": (0, 5)}
+    made = {}
+    for name, (w, b) in one.items():
+        made[f"{name}/weight"] = np.full((1, 1, 1, 1), w)
+        made[f"{name}/bias"] = np.array([b])
+    return made
+
+
+def seen(made, weights, pixel, who, seed):
+    """Rank `who`'s view of one inference in the OT-hybrid model, its preparation included."""
+    image = np.full((SIDE, SIDE, 1), pixel)
+    make = ideal_parties(made.preset.scheme, who, seed)
+
+    def side(rank):
+        def run(wire):
+            party = make(wire, rank)
+            mine = weights if rank == 0 else None
+            ready = prepare(party, made, mine)
+            return infer(party, made, mine, ready, image if rank == 1 else None), party
+
+        return run
+
+    with sequential_packing():
+        (_, party0), (y, party1) = run_pair(side(0), side(1))
+    np.testing.assert_array_equal(y, pqjax.reference(made.source, weights, image))
+    return observed((party0, party1)[who], N, revealed=who)
+
+
+def assert_alike(views):
+    found = [statistics(view) for view in views]
+    for other in found[1:]:
+        assert distance(found[0], other) < LIMIT
+    for view in views:
+        assert bias(view) < LIMIT
+
+
+PRESETS = [
+    "pqjax", "privquant", "sirnn", pytest.param("cryptflow2", marks=pytest.mark.slow),
+    pytest.param("sirnn-choice1", marks=pytest.mark.slow),
+]  # fmt: skip
+EVERY = pytest.mark.parametrize("protocol", PRESETS)
+
+
+@EVERY
+def test_the_server_sees_nothing_of_the_input(protocol):
+    graph, weights = network(), weights_of(*WEIGHTS[0])
+    validate(graph, weights)
+    made = plan(graph, protocol)
+
+    assert_alike([seen(made, weights, pixel, 0, 3 * i) for i, pixel in enumerate(PIXELS)])
+
+
+@EVERY
+def test_the_client_sees_nothing_of_the_weights_but_the_answer(protocol):
+    made = plan(network(), protocol)
+
+    assert_alike([seen(made, weights_of(*w), 5, 1, 3 * i) for i, w in enumerate(WEIGHTS)])
+
+
+def test_a_view_of_other_answers_is_told_apart():
+    made = plan(network(), "pqjax")
+    first, other = weights_of(*WEIGHTS[0]), weights_of(*WEIGHTS[0])
+    other["last/bias"] = np.array([4])
+
+    views = [seen(made, w, 5, 1, 3 * i) for i, w in enumerate((first, other))]
+
+    assert distance(*map(statistics, views)) > LIMIT

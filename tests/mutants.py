@@ -1,0 +1,489 @@
+"""Takes away one mask or one secret at a time, and says which tests notice.
+
+    python tests/mutants.py            all of them; exits 1 if any survives
+    python tests/mutants.py --list     their names
+    python tests/mutants.py NAME ...   some
+    python tests/mutants.py --all      against all fast tests instead of those that should notice
+
+A mutant is exact text replaced in a copy of the tree; each text must occur exactly once. Most leave
+every answer right: only what somebody sees is wrong. The wire trace is not among the tests asked, for
+it notices any change at all.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import typing
+
+ROOT = pathlib.Path(__file__).parents[1]
+DEADLINE_S = 300.0
+FAST = ("tests",)
+
+
+class Edit(typing.NamedTuple):
+    """One replacement in one file."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Mutant(typing.NamedTuple):
+    """A fault: its name, the tests that should notice (pytest's arguments), its edits."""
+
+    name: str
+    tests: tuple[str, ...]
+    edits: tuple[Edit, ...]
+
+
+def _views(cases):
+    return ("tests/protocols/test_views.py", "-k", cases)
+
+
+SECRETS = ("tests/ot/test_secrets.py",)
+OTS = ("tests/ot/test_secrets.py", "tests/ot/test_ot.py")
+HASH = ("tests/crypto/test_crhash.py",)
+RUNS = ("tests/engine/test_whole_views.py",)
+
+
+def _one(name, tests, file, old, new):
+    return Mutant(name, tests, (Edit(file, old, new),))
+
+
+_PRG, _BASE, _SETUP = "pqjax/crypto/prg.py", "pqjax/ot/base.py", "pqjax/ot/setup.py"
+_END, _SOFT, _KKOT = "pqjax/ot/endpoint.py", "pqjax/ot/softspoken.py", "pqjax/ot/kkot.py"
+_HASH = "pqjax/crypto/crhash.py"
+_CORR, _TRIPLES = "pqjax/ot/correlations.py", "pqjax/ot/triples.py"
+_COMPARE, _RESIZE = "pqjax/protocols/compare.py", "pqjax/protocols/resize.py"
+_LINEAR, _GROUPED = "pqjax/protocols/linear_ot.py", "pqjax/protocols/grouped_ot.py"
+_RUN = "pqjax/engine/execute.py"
+
+MUTANTS = (
+    # Randomness.
+    _one(
+        "randomness keyed by a constant", SECRETS, _PRG,
+        "super().__init__(os.urandom(BLOCK_BYTES) if key is None else key)",
+        "super().__init__(bytes(BLOCK_BYTES) if key is None else key)",
+    ),
+    _one(
+        "a stream that does not advance", SECRETS, _PRG,
+        "start, self._next = self._next, self._next + n", "start = self._next",
+    ),
+    _one(
+        "masks of half the ring", _views("mux and chosen"), _PRG,
+        "return raw & ring.mask", "return raw & (ring.mask >> 1)",
+    ),
+    # Base OTs and set-up.
+    _one(
+        "base-OT sender's scalar is a constant", SECRETS, _BASE,
+        "secret = _scalar(randomness)", "secret = 7",
+    ),
+    _one(
+        "base-OT receiver's scalars are constants", SECRETS, _BASE,
+        "scalars = [_scalar(randomness) for _ in choices]",
+        "scalars = [7 + i for i, _ in enumerate(choices)]",
+    ),
+    _one(
+        "base-OT receiver has one scalar for all", SECRETS, _BASE,
+        "scalars = [_scalar(randomness) for _ in choices]",
+        "scalars = [_scalar(randomness)] * len(choices)",
+    ),
+    _one(
+        "tree roots are constants", SECRETS, _SETUP,
+        "roots = randomness.take(16 * (_BASE // k)).view(np.uint64).reshape(-1, 2)",
+        "roots = np.arange(2 * (_BASE // k), dtype=np.uint64).reshape(-1, 2)",
+    ),
+    _one(
+        "one root for all trees", SECRETS, _SETUP,
+        "roots = randomness.take(16 * (_BASE // k)).view(np.uint64).reshape(-1, 2)",
+        "roots = np.tile(randomness.take(16).view(np.uint64), (_BASE // k, 1))",
+    ),
+    Mutant(
+        "tree corrections travel unmasked", SECRETS,
+        (
+            Edit(
+                _SETUP, "masked = sums.reshape(_BASE, 2, 2) ^ pairs",
+                "masked = sums.reshape(_BASE, 2, 2)",
+            ),
+            Edit(
+                _SETUP, "(raw[np.arange(_BASE), others] ^ known).reshape(-1, k, 2)",
+                "raw[np.arange(_BASE), others].reshape(-1, k, 2)",
+            ),
+        ),
+    ),
+    _one(
+        "delta is a constant", SECRETS, _SETUP,
+        "delta = randomness.bits(_BASE)", "delta = np.arange(_BASE, dtype=np.uint8) & 1",
+    ),
+    _one(
+        "delta is zero", SECRETS, _SETUP,
+        "delta = randomness.bits(_BASE)", "delta = np.zeros(_BASE, np.uint8)",
+    ),
+    _one(
+        "KKOT's secret is a constant", SECRETS, _SETUP,
+        "secret = randomness.bits(WIDE)", "secret = np.arange(WIDE, dtype=np.uint8) & 1",
+    ),
+    _one(
+        "KKOT's secret is zero", SECRETS, _SETUP,
+        "secret = randomness.bits(WIDE)", "secret = np.zeros(WIDE, np.uint8)",
+    ),
+    # Extension and stores.
+    _one(
+        "extension columns start anew in every batch", SECRETS, _SOFT,
+        "        self._block += blocks\n", "",
+    ),
+    Mutant(
+        "KKOT columns start anew in every batch", SECRETS,
+        (
+            Edit(
+                _KKOT, "u = _draw(self._one, self._block, blocks)\n        self._block += blocks",
+                "u = _draw(self._one, self._block, blocks)",
+            ),
+            Edit(
+                _KKOT,
+                "q = _draw(self._streams, self._block, blocks)\n        self._block += blocks",
+                "q = _draw(self._streams, self._block, blocks)",
+            ),
+        ),
+    ),
+    _one(
+        "inline choices travel unmasked", OTS, _SOFT,
+        "np.bitwise_xor(u, pack_choices(choices, u.shape[1]), out=u)",
+        "u[...] = pack_choices(choices, u.shape[1])",
+    ),
+    _one(
+        "KKOT choices are masked by one column alone", OTS, _KKOT,
+        "np.bitwise_xor(u, t, out=u)", "u[...] = t",
+    ),
+    _one(
+        "stored choice bits are zero", OTS, _SOFT,
+        'choices = np.unpackbits(u[0], count=n, bitorder="little")',
+        "choices = np.zeros(n, np.uint8)",
+    ),
+    _one(
+        "stocked choices travel unmasked", OTS, _END,
+        'return rows, np.packbits(choices ^ bits, bitorder="little")',
+        'return rows, np.packbits(choices, bitorder="little")',
+    ),
+    _one(
+        "a stock keeps the rows it hands out", SECRETS, _END,
+        "rows, self._rows[0] = np.split(self._rows[0], [n])",
+        "rows = self._rows[0][:n]",
+    ),
+    # Pads.
+    _one(
+        "tweaks do not advance", HASH, _HASH,
+        "            self._next += n * each\n", "",
+    ),
+    _one(
+        "one tweak for all blocks of a row", HASH, _HASH,
+        "counter[:, :, 0] = first.reshape(rows, blocks)",
+        "counter[:, :, 0] = first[::blocks, None]",
+    ),
+    Mutant(
+        "a chosen message travels unmasked", _views("mux and chosen"),
+        (
+            Edit(_CORR, "ring.reduce(second ^ one)]", "ring.reduce(second)]"),
+            Edit(
+                _CORR,
+                "Ring(bits).reduce(key ^ jnp.where(choice[:, None] != 0, both[:, 1], both[:, 0]))",
+                "Ring(bits).reduce(jnp.where(choice[:, None] != 0, both[:, 1], key ^ both[:, 0]))",
+            ),
+        ),
+    ),
+    _one(
+        "both messages under one pad", OTS, _HASH,
+        "hash_blocks(other[span], tweaks, one[span])",
+        "hash_blocks(x[span], tweaks, one[span])",
+    ),
+    _one(
+        "all sessions have one hash key", HASH, _HASH, "\"little\") + transcript)", "\"little\"))",
+    ),
+    _one(
+        "the hash key never changes", HASH, _HASH,
+        "key.update(era.to_bytes(8, \"little\"))", "key.update(bytes(8))",
+    ),
+    _one(
+        "both directions hash alike", SECRETS, _SETUP,
+        "return Hash(transcript, 2 * sender + use)", "return Hash(b\"\", use)",
+    ),
+    _one(
+        "a base OT's point may be the identity", OTS, _BASE, "if not any(raw):", "if False:",
+    ),
+    Mutant(
+        "tables travel unmasked", _views("less"),
+        (
+            Edit(
+                _CORR, "pack((tables[span] ^ pads).astype(ring.dtype), ring.bits)",
+                "pack(tables[span].astype(ring.dtype), ring.bits)",
+            ),
+            Edit(
+                _CORR, "(entry & np.uint64((1 << t) - 1)).astype(np.uint8) ^ pads",
+                "(entry & np.uint64((1 << t) - 1)).astype(np.uint8)",
+            ),
+        ),
+    ),
+    # Triples and openings.
+    _one(
+        "the sender's triple operands are zero", _views("[and-"), _TRIPLES,
+        "own = randomness.bits(4 * half).reshape(half, 4)",
+        "own = np.zeros((half, 4), np.uint8)",
+    ),
+    _one(
+        "the sender's triple products are zero", _views("[and-"), _TRIPLES,
+        "product = randomness.bits(2 * half).reshape(half, 2)",
+        "product = np.zeros((half, 2), np.uint8)",
+    ),
+    _one(
+        "the receiver's triple operands are zero", _views("[and-"), _TRIPLES,
+        "own = randomness.bits(4 * triple_ots(n)).reshape(-1, 4)",
+        "own = np.zeros((triple_ots(n), 4), np.uint8)",
+    ),
+    _one(
+        "both triples of an OT share operands", _views("[and- or [less"),
+        _TRIPLES, "own = randomness.bits(4 * half).reshape(half, 4)",
+        "own = np.tile(randomness.bits(2 * half).reshape(half, 2), (1, 2))",
+    ),
+    _one(
+        "every level of a comparison spends the same triples", _views("less and 9"),
+        _COMPARE, "triples[:, used : used + left.size]", "triples[:, : left.size]",
+    ),
+    Mutant(
+        "ANDs are opened without the triple", _views("[and-"),
+        (
+            Edit(
+                _COMPARE, "masked = np.concatenate([x ^ a, y ^ b])",
+                "masked = np.concatenate([x, y])",
+            ),
+            Edit(_COMPARE, "own = (e & b) ^ (f & a) ^ c", "own = c & np.uint8(0)"),
+        ),
+    ),
+    # Comparison.
+    _one(
+        "digits' less-than shares are zero", _views("less and than and 6"), _COMPARE,
+        "lt = party.randomness.bits(q * n)", "lt = np.zeros(q * n, np.uint8)",
+    ),
+    _one(
+        "digits' equality shares are zero", _views("less"), _COMPARE,
+        "eq = party.randomness.bits(q * n)", "eq = np.zeros(q * n, np.uint8)",
+    ),
+    _one(
+        "equality shares repeat the less-than shares", _views("less"), _COMPARE,
+        "eq = party.randomness.bits(q * n)", "eq = lt.copy()",
+    ),
+    _one(
+        "all digits have one less-than share", _views("less"), _COMPARE,
+        "lt = party.randomness.bits(q * n)", "lt = np.tile(party.randomness.bits(n), q)",
+    ),
+    _one(
+        "all digits have one equality share", _views("less"), _COMPARE,
+        "eq = party.randomness.bits(q * n)", "eq = np.tile(party.randomness.bits(n), q)",
+    ),
+    _one(
+        "the lone digit's share is zero", _views("[less and 4"), _COMPARE,
+        "share = party.randomness.bits(digit.size)", "share = np.zeros(digit.size, np.uint8)",
+    ),
+    _one(
+        "the lone digit's share is one for all rows", _views("[less and 4"), _COMPARE,
+        "share = party.randomness.bits(digit.size)",
+        "share = np.repeat(party.randomness.bits(1), digit.size)",
+    ),
+    _one(
+        "the known wrap's share is zero", _views("known"), _COMPARE,
+        "share = party.randomness.bits(top.size)", "share = np.zeros(top.size, np.uint8)",
+    ),
+    _one(
+        "the known wrap's share is one for all rows", _views("known"), _COMPARE,
+        "share = party.randomness.bits(top.size)",
+        "share = np.repeat(party.randomness.bits(1), top.size)",
+    ),
+    # Multiplexers and products.
+    _one(
+        "the multiplexer's mask is zero", _views("chosen"), _RESIZE,
+        "mask = party.randomness.elements(x.size, ring)", "mask = np.zeros(x.size, ring.dtype)",
+    ),
+    _one(
+        "the multiplexer's mask is one for all rows", _views("mux and chosen"), _RESIZE,
+        "mask = party.randomness.elements(x.size, ring)",
+        "mask = np.repeat(party.randomness.elements(1, ring), x.size)",
+    ),
+    _one(
+        "the product's mask is zero", _views("product"), _LINEAR,
+        "mask = party.randomness.elements(_area(tile) * p.d1, part).reshape(-1, p.d1)",
+        "mask = np.zeros((_area(tile), p.d1), part.dtype)",
+    ),
+    _one(
+        "outputs of a product share a mask", _views("product"), _LINEAR,
+        "mask = party.randomness.elements(_area(tile) * p.d1, part).reshape(-1, p.d1)",
+        "mask = np.repeat(party.randomness.elements(_area(tile), part)[:, None], p.d1, axis=1)",
+    ),
+    _one(
+        "pixels of a product share a mask", _views("product"), _LINEAR,
+        "mask = party.randomness.elements(_area(tile) * p.d1, part).reshape(-1, p.d1)",
+        "mask = np.tile(party.randomness.elements(p.d1, part), (_area(tile), 1))",
+    ),
+    Mutant(
+        "outputs of a product share a pad", _views("product and choose-x"),
+        (
+            Edit(
+                _LINEAR,
+                "    zero, one = (key[:, :width].reshape(-1, *x.shape) for key in (zero, one))\n"
+                "    return ring.reduce(zero + x[None] - one)",
+                "    zero, one = (key[:, :1].repeat(width, 1).reshape(-1, *x.shape)\n"
+                "                 for key in (zero, one))\n"
+                "    return ring.reduce(zero + x[None] - one)",
+            ),
+            Edit(
+                _LINEAR, "got = key[:, :width] + choice[:, None].astype(ring.dtype) * offered",
+                "got = key[:, :1] + choice[:, None].astype(ring.dtype) * offered",
+            ),
+        ),
+    ),
+    _one(
+        "the grouped product's mask is zero", _views("grouped"), _GROUPED,
+        "mask = party.randomness.elements(first.size, part).reshape(first.shape)",
+        "mask = np.zeros(first.shape, part.dtype)",
+    ),
+    _one(
+        "groups share a mask", _views("grouped"), _GROUPED,
+        "mask = party.randomness.elements(first.size, part).reshape(first.shape)",
+        "mask = np.full(first.shape, party.randomness.elements(1, part)[0])",
+    ),
+    _one(
+        "taps share a pad", _views("grouped"), _GROUPED,
+        "words[:, :, *tap.pixels, tap.slot]", "words[:, :, *tap.pixels, 0]",
+    ),
+    # Whole runs.
+    _one(
+        "what the client draws ahead is zero", RUNS, _RUN,
+        "drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)",
+        "drawn = np.zeros(shape, ring.dtype)",
+    ),
+    _one(
+        "what the client draws ahead is one for all pixels", RUNS, _RUN,
+        "drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)",
+        "drawn = np.full(shape, party.randomness.elements(1, ring)[0])",
+    ),
+    Mutant(
+        "operands are sent unmasked", RUNS,
+        (
+            Edit(
+                _RUN, "party.messenger.send_elements(ring.sub(wide, ready.drawn), ring)",
+                "party.messenger.send_elements(wide, ring)",
+            ),
+            Edit(
+                _RUN, "return _finish(party, node, ready.share, weights)",
+                "return _finish(party, node, np.zeros_like(ready.share), weights)",
+            ),
+            Edit(
+                _RUN, "return _finish(party, node, ring.add(ready.share, y), weights)",
+                "return _finish(party, node, y, weights)",
+            ),
+        ),
+    ),
+    _one(
+        "the input's mask is zero", RUNS, _RUN,
+        "mask = party.randomness.elements(out.n, ring).reshape(out.shape)",
+        "mask = np.zeros(out.shape, ring.dtype)",
+    ),
+    _one(
+        "the input's mask is one for all pixels", RUNS, _RUN,
+        "mask = party.randomness.elements(out.n, ring).reshape(out.shape)",
+        "mask = np.full(out.shape, party.randomness.elements(1, ring)[0])",
+    ),
+    _one(
+        "the wrong share of the input is sent", RUNS, _RUN,
+        "    party.messenger.send_elements(theirs, ring)\n",
+        "    party.messenger.send_elements(ring.reduce(x), ring)\n",
+    ),
+    _one(
+        "the server reveals what is not its share", RUNS, _RUN,
+        "        party.messenger.send_elements(share, ring)\n",
+        "        party.messenger.send_elements(ring.neg(share), ring)\n",
+    ),
+    _one(
+        "a preparation can be used twice", ("tests/engine/test_networks.py", "-k", "once"), _RUN,
+        "return self._ready.pop(name)", "return self._ready[name]",
+    ),
+)  # fmt: skip
+
+
+def unfit(edit: Edit, root: pathlib.Path = ROOT) -> str | None:
+    """Why an edit cannot be made; None if its text occurs exactly once."""
+    found = (root / edit.file).read_text().count(edit.old)
+    return None if found == 1 else f"{edit.file}: found {found} times, not once: {edit.old!r}"
+
+
+def _copy(to: pathlib.Path) -> None:
+    """What tests need of the tree; large folders that no mutant touches are linked."""
+    for folder in ("pqjax", "tests"):
+        shutil.copytree(ROOT / folder, to / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ROOT.iterdir():
+        if path.name not in ("pqjax", "tests") and not path.name.startswith("."):
+            (to / path.name).symlink_to(path)
+
+
+def try_mutant(mutant: Mutant, every: bool = False, most: int = 3) -> tuple[str, list[str]]:
+    """Runs the tests against a mutant: "noticed", "survived" or what went wrong, and who noticed."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = pathlib.Path(folder)
+        _copy(tree)
+        for edit in mutant.edits:
+            reason = unfit(edit, tree)
+            if reason:
+                return f"does not fit: {reason}", []
+            path = tree / edit.file
+            path.write_text(path.read_text().replace(edit.old, edit.new))
+        tests = FAST if every else mutant.tests
+        command = [
+            sys.executable, "-m", "pytest", "-q", "-rfE", "--no-header", "-p", "no:cacheprovider",
+            f"--maxfail={most}", "--tb=no", *tests,
+        ]  # fmt: skip
+        environment = {**os.environ, "PYTHONPATH": str(tree)}
+        try:
+            run = subprocess.run(
+                command, cwd=tree, env=environment, capture_output=True, text=True,
+                timeout=DEADLINE_S,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return f"hangs: no end after {DEADLINE_S:.0f} s", []
+    failed = [
+        text.split(" ", 1)[1].split(" - ")[0] for text in run.stdout.splitlines()
+        if text.startswith(("FAILED ", "ERROR "))
+    ]  # fmt: skip
+    if run.returncode == 0:
+        return "survived", []
+    if run.returncode == 1 and failed:
+        return "noticed", failed
+    return f"pytest ended with {run.returncode}: {run.stdout[-500:]} {run.stderr[-500:]}", []
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Tries mutants and prints who noticed; 1 if any was not noticed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="mutants; all by default")
+    parser.add_argument("--list", action="store_true", help="only name them")
+    parser.add_argument("--all", action="store_true", help="ask all fast tests")
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - {mutant.name for mutant in MUTANTS}
+    if unknown:
+        parser.error(f"no such mutant: {', '.join(sorted(unknown))}; see --list")
+    chosen = [m for m in MUTANTS if not options.names or m.name in options.names]
+    if options.list:
+        print("\n".join(mutant.name for mutant in chosen))
+        return 0
+    unnoticed = 0
+    for mutant in chosen:
+        outcome, failed = try_mutant(mutant, options.all)
+        unnoticed += outcome != "noticed"
+        print(f"{mutant.name}: {outcome}", *(f"    {test}" for test in failed), sep="\n", flush=True)
+    print(f"{len(chosen) - unnoticed} of {len(chosen)} mutants noticed")
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

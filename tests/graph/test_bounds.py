@@ -1,4 +1,4 @@
-"""Graphs and plan documents: every field has an exact type and bounds, and whatever is wrong is named."""
+"""Graphs and plan documents: every field has an exact type and bounds; whatever is wrong is named."""
 
 import dataclasses
 import json

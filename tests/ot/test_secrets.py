@@ -296,7 +296,9 @@ def test_a_stocked_request_hides_its_choices(choice):
     sends, receives = dealt_pair(STOCKED, (2 * M, 0))
 
     raws = [receives.receiver.offer(np.full(M, choice, np.uint8))[1] for _ in range(2)]
-    picked = dealt_party(None, 1, (3 * M, 0)).receiver.offer_pick(np.full(M, 5 * choice, np.uint8), 3, 1)
+    picked = dealt_party(None, 1, (3 * M, 0)).receiver.offer_pick(
+        np.full(M, 5 * choice, np.uint8), 3, 1
+    )
 
     columns = [np.unpackbits(raw, bitorder="little") for raw in raws]
     columns += list(np.unpackbits(picked[1], bitorder="little").reshape(3, M))
@@ -455,4 +457,3 @@ def test_rows_that_serve_many_messages_give_each_its_own_pads(scheme):
         np.testing.assert_array_equal(key, np.where(choices[:, None, None] != 0, one, zero))
     every = np.concatenate([p.reshape(-1, 2) for pair in sent for p in pair])
     assert len(np.unique(every, axis=0)) == len(every)
-

@@ -10,12 +10,13 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import typing
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from pqjax.errors import GraphError, shown
 from pqjax.graph.ir import Graph, Input, Node, TensorType
 
 _Place = tuple[int, ...]
+_Entries = list[tuple[_Place, str]]  # readers of a tensor by name, sorted by their places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Draft:
     def __init__(self, graph: Graph) -> None:
         self._nodes = {node.name: node for node in graph}
         self._places: dict[str, _Place] = {node.name: (i,) for i, node in enumerate(graph)}
-        self._readers: dict[str, list[tuple[_Place, str]]] = {node.name: [] for node in graph}
+        self._readers: dict[str, _Entries] = {node.name: [] for node in graph}
         for node in graph:
             self._enter(node)
         self._first, self._last = graph.input.name, graph.output.name
@@ -145,22 +146,35 @@ class Draft:
         return place
 
 
-class _Readers(Mapping[str, tuple[Node, ...]]):
+class _Readers(Mapping[str, Sequence[Node]]):
     """The nodes that read each node's tensor, in their order."""
 
-    def __init__(
-        self, nodes: dict[str, Node], readers: dict[str, list[tuple[_Place, str]]]
-    ) -> None:
-        self._nodes, self._entries = nodes, readers
+    def __init__(self, nodes: dict[str, Node], entries: dict[str, _Entries]) -> None:
+        self._nodes, self._entries = nodes, entries
 
-    def __getitem__(self, name: str) -> tuple[Node, ...]:
-        return tuple(self._nodes[reader] for _, reader in self._entries[name])
+    def __getitem__(self, name: str) -> Sequence[Node]:
+        return _ReadersOfOne(self._nodes, self._entries[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._nodes)
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+
+class _ReadersOfOne(Sequence[Node]):
+    """Looked up one by one: a tensor may have thousands, and most questions end at the first."""
+
+    def __init__(self, nodes: dict[str, Node], entries: _Entries) -> None:
+        self._nodes, self._entries = nodes, entries
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self._nodes[name] for _, name in self._entries[index]]
+        return self._nodes[self._entries[index][1]]
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 class Trial:

@@ -13,8 +13,10 @@ import pathlib
 from collections.abc import Mapping
 
 from pqjax.errors import CheckpointError
+from pqjax.graph.strict_json import parse
 
 _FORMAT = 1
+_MOST_BYTES = 16 << 20  # a few hundred a tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,7 @@ def read_sensitivities(path: pathlib.Path | str) -> Sensitivities:
       CheckpointError: it is missing, cut short, or something else.
     """
     try:
-        tree = json.loads(pathlib.Path(path).read_text())
+        tree = parse(pathlib.Path(path).read_bytes(), _MOST_BYTES)
         if tree["format"] != _FORMAT:
             raise CheckpointError(f"{path}: format {_FORMAT} expected, got {tree['format']!r}")
         tables = {

@@ -166,7 +166,7 @@ def test_a_network_is_bounded_as_a_whole_wherever_it_comes_from(message, tmp_pat
 @pytest.mark.parametrize(
     "change,message",
     [
-        ({"link": {"mbps": True, "rtt_ms": 1}}, "link.mbps a number expected, got True"),
+        ({"link": {"mbps": True, "rtt_ms": 1}}, "link.mbps a.* expected, got True"),
         ({"link": {"mbps": "1", "rtt_ms": 1}}, "link.mbps"),
         ({"link": {"mbps": 0, "rtt_ms": 1}}, "above 0"),
         ({"link": {"mbps": 5e-324, "rtt_ms": 1}}, "Mbit/s"),

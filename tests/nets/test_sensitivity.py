@@ -191,6 +191,7 @@ def test_a_file_is_read_as_it_was_written(found, tmp_path):
         lambda tree: tree["weights"]["fc"].pop("omega"),
         lambda tree: tree["weights"]["fc"]["omega"].update({"2": float("nan")}),
         lambda tree: tree["weights"]["fc"].update(omega={}),
+        lambda tree: tree["weights"]["fc"].update(elements=float("inf")),
         lambda tree: tree.update(activations=[]),
     ],
 )

@@ -18,6 +18,7 @@ from pqjax.graph import Graph, load_model
 from pqjax.graph.sensitivity import read_sensitivities
 from pqjax.pictures import picture_input, read_picture
 from pqjax.planner import PRESETS, Plan, check_class_names, plan
+from pqjax.planner.report import SECURITY
 from pqjax.planner.search import Space, search, widths_report
 from pqjax.planner.search_costs import Limit, parse_bits
 from pqjax.wire.channel import DEADLINE_S
@@ -230,6 +231,7 @@ def _named(index: int, labels: Sequence[str]) -> str:
 def _plan(args: argparse.Namespace) -> int:
     graph = _read_graph(args.model)
     print(plan(graph, args.protocol, args.link).table(args.variants))
+    print(f"\n{SECURITY}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The names that users meet (DESIGN.md section 2), and that they do what they promise."""
+"""The names that users meet and that they do what they promise."""
 
 import inspect
 

@@ -15,7 +15,7 @@ ALLOWED = {
     "graph": {"errors", "ring", "protocols"},  # what each protocol needs is stated beside it
     "ot": {"errors", "ring", "crypto", "wire"},
     "protocols": {"errors", "ring", "crypto", "wire", "ot"},
-    "planner": {"errors", "ring", "wire", "graph", "ot", "protocols"},
+    "planner": {"errors", "ring", "crypto", "wire", "graph", "ot", "protocols"},
     "engine": {"errors", "ring", "wire", "ot", "graph", "protocols", "planner"},
     "pictures": {"errors", "graph"},
     "cli": {"errors", "wire", "graph", "planner", "engine", "pictures"},

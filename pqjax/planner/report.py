@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from pqjax.crypto.crhash import BOUND_BITS, KEY_HASHES
 from pqjax.errors import PlanError, listed, shown
 from pqjax.graph.ir import Conv, Dense, Graph, Node, TensorType
 from pqjax.planner.cost import StepCost, linear_cost, product_of
@@ -15,6 +16,11 @@ from pqjax.protocols.resize import extend_cost
 from pqjax.wire.cost import NOTHING
 
 Row = tuple[str, ...]
+
+SECURITY = (
+    f"security: semi-honest, 128 bits computational; hashes {BOUND_BITS} bits against many targets "
+    f"(a key of the session's own per direction, {KEY_HASHES} hashes each)"
+)
 
 
 def format_of(out: TensorType) -> str:

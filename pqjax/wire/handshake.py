@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pqjax.errors import Drift, HandshakeError, InputError
 from pqjax.wire.interface import Wire
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2  # 2: hashes keyed by the session
 DOCUMENT_LIMIT_BYTES = 4 << 20
 
 _MAGIC = b"pqjax\r\n\0"

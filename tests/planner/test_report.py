@@ -7,6 +7,7 @@ import pytest
 
 import pqjax
 from pqjax.cli import main
+from pqjax.crypto.crhash import BOUND_BITS
 from pqjax.errors import GraphError, PlanError
 from pqjax.graph import Conv, Dense, Graph, TensorType, load_model
 from pqjax.planner import PRESETS
@@ -74,7 +75,8 @@ def test_the_command_explains(protocol, capsys):
     assert main(["explain", str(MODEL), "conv2", "--protocol", protocol, "--link", "lan"]) == 0
     assert "<- chosen" in capsys.readouterr().out
     assert main(["plan", str(MODEL), "--protocol", protocol, "--variants"]) == 0
-    assert "conv7" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "conv7" in said and f"hashes {BOUND_BITS} bits" in said
 
 
 @pytest.mark.parametrize("words", [["explain", str(MODEL), "relu99"],

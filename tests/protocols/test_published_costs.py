@@ -1,4 +1,4 @@
-"""DESIGN section 4's table, row by row: exact bits and flows over IKNP and KKOT."""
+"""The table of docs/design.md, "Oblivious transfer", row by row: exact bits and flows."""
 
 import pytest
 from pairs import INLINE
@@ -85,7 +85,7 @@ def test_extension(m, n):
 def test_truncation(l, s):
     reduced = mill(s) + 128 + (l - s)
     assert truncate_reduce_cost(INLINE, N, l, s).bits == N * reduced
-    # SiRNN's own: DESIGN's closed form, with 148 bits for an AND that shares no operand.
+    # SiRNN's own: the closed form of the design, with 148 bits for an AND that shares no operand.
     b2a = lambda bits: 128 + bits if bits > 1 else 0  # noqa: E731
     own = mill(s) + mill_eq(l - s) + 148 + b2a(l) + b2a(s)
     assert truncate_cost(INLINE, N, l, s, forms=PAPER).bits == N * own

@@ -1,0 +1,46 @@
+"""What the code and the pages refer to exists."""
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+SOURCES = [path for room in ("pqjax", "nets", "experiments", "tests")
+           for path in (ROOT / room).rglob("*.py")]  # fmt: skip
+
+
+def headings(page):
+    return {line.lstrip("# ").strip() for line in page.read_text().splitlines() if line[:1] == "#"}
+
+
+def references(text):
+    """Pages named as: docs/page.md, "Heading" (over a line's end, too)."""
+    return re.findall(r'(docs/[\w.]+\.md)(?:,\s+"([^"]+)")?', re.sub(r"\s*\n\s*(# )?", " ", text))
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_references_to_pages_resolve(path):
+    for page, heading in references(path.read_text()):
+        if path != pathlib.Path(__file__):
+            assert (ROOT / page).is_file(), page
+            assert not heading or heading in headings(ROOT / page), heading
+
+
+def test_no_source_refers_to_a_design_that_is_not_in_the_repository():
+    for path in SOURCES:
+        if path != pathlib.Path(__file__):
+            assert not re.search(r"\bDESIGN\b", path.read_text()), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_between_pages_resolve(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_checker_finds_references():
+    assert references('see docs/design.md,\n    "Oblivious transfer".') == [
+        ("docs/design.md", "Oblivious transfer")
+    ]

@@ -1,5 +1,7 @@
 """Small graphs that protocols, passes or the reference once got wrong, with weights and an input."""
 
+import dataclasses
+
 import numpy as np
 
 from pqjax.graph import (
@@ -14,6 +16,7 @@ from pqjax.graph import (
     Input,
     MaxPool,
     Narrow,
+    Pad,
     Relu,
     Requantize,
     TensorType,
@@ -116,6 +119,21 @@ PITFALLS = {
     "a shift between an accumulator and its clamp": graph(
         fmt(6), twice(10, "weights"), Truncate("t", ("conv",), fmt(10, -2), 2, "nearest"),
         Clamp("c", ("t",), fmt(6, -2, "n"), 0, 6),
+    ),
+    "an accumulator is widened after its operand": graph(
+        fmt(4), relu(4, "x", "first"), twice(8, "weights", "first", name="conv"),
+        Extend("wide", ("conv",), fmt(9)), Add("sum", ("wide", "wide"), fmt(9)),
+    ),
+    "an accumulator gets headroom after its operand": graph(
+        fmt(4), relu(4, "x", "first"), twice(8, "weights", "first", name="conv"), relu(8),
+        MaxPool("max", ("relu",), fmt(8, kind="n", shape=SMALL), **POOL),
+    ),
+    "an accumulator is widened after its padded operand": graph(
+        fmt(4), Pad("pad", ("x",), fmt(4, shape=(4, 5, 2)), ((1, 1), (1, 1), (0, 0))),
+        (dataclasses.replace(twice(8, "weights", "pad")[0], out=fmt(8, shape=(4, 5, 2))),
+         twice(8, "weights")[1]),
+        Relu("relu", ("conv",), fmt(8, kind="n", shape=(4, 5, 2))),
+        MaxPool("max", ("relu",), fmt(8, kind="n", shape=(3, 4, 2)), **POOL),
     ),
     "sums of more than 32 bits in a small ring": graph(fmt(33), twice(12, weight=7)),
     "the same bits read anew": graph(

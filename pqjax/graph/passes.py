@@ -25,6 +25,7 @@ from pqjax.graph.ir import (
     Relu,
     ScaleUp,
     Subsample,
+    TensorType,
     Truncate,
     TruncateReduce,
     rounding_half,
@@ -194,6 +195,20 @@ def _widens(node: Node) -> bool:
     return isinstance(node, (Conv, Dense)) and node.widths != "empirical"
 
 
+def _widened(
+    graph: Graph, node: Conv | Dense, out: TensorType
+) -> dict[str, tuple[Node, ...]] | str:
+    """An accumulator in a wider ring, and with it the operand that was extended to fill its ring."""
+    wide = dataclasses.replace(node, out=out)
+    operand = graph[node.sources[0]]
+    if operand.out.bits < node.out.bits or operand.out.bits >= out.bits or own_input(graph, node):
+        return {node.name: (wide,)}
+    if not isinstance(operand, Extend) or not _alone(graph, operand.name):
+        return "its operand fills its ring, and would not fill a wider one"
+    more = dataclasses.replace(operand, out=dataclasses.replace(operand.out, bits=out.bits))
+    return {operand.name: (more,), node.name: (wide,)}
+
+
 def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
     if not isinstance(node, MaxPool):
         return "it is not a max pool"
@@ -206,8 +221,11 @@ def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
     wide = dataclasses.replace(x.out, bits=bits)
     pooled = dataclasses.replace(wide, shape=node.out.shape)
     first, narrow = f"{node.name}.max", f"{node.name}.narrow"
-    if _widens(x) and _alone(graph, x.name):  # headroom in the accumulator itself
-        before = {x.name: (dataclasses.replace(x, out=wide),), relu.name: ()}
+    widened = "it is not an accumulator"
+    if isinstance(x, (Conv, Dense)) and _widens(x) and _alone(graph, x.name):
+        widened = _widened(graph, x, wide)
+    if not isinstance(widened, str):  # headroom in the accumulator itself
+        before = {**widened, relu.name: ()}
         source = x.name
     else:
         source = f"{node.name}.headroom"
@@ -236,8 +254,11 @@ def _align(graph: Graph, node: Node) -> Edit | str:
         return "what it extends is not an accumulator that cannot overflow and only it reads"
     if not node.out.signed or node.out.nonnegative:
         return "an accumulator is signed"
-    wide = dataclasses.replace(inner, out=node.out)
-    return Edit({inner.name: (wide,), node.name: ()}, {node.name: inner.name})
+    assert isinstance(inner, (Conv, Dense))
+    widened = _widened(graph, inner, node.out)
+    if isinstance(widened, str):
+        return widened
+    return Edit({**widened, node.name: ()}, {node.name: inner.name})
 
 
 def _known_sign(graph: Graph, node: Node) -> Edit | str:
@@ -375,7 +396,8 @@ ABSORB_RELU = Pass(
 ALIGN = Pass(
     "align-residual",
     "Ext(W x) + r = W x in the wider ring + r",
-    "an accumulator that cannot overflow and only an addition reads, extended to the addition's width",
+    "an accumulator that cannot overflow and only an addition reads, extended to the addition's width; "
+    "an operand that fills its ring is widened along",
     "PrivQuant, section 4.1.2",
     site=_align,
 )

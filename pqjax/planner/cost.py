@@ -21,6 +21,7 @@ from pqjax.graph.ir import (
     TruncateReduce,
 )
 from pqjax.graph.lower import lower, with_headroom
+from pqjax.graph.passes import own_input
 from pqjax.ot.endpoint import Scheme
 from pqjax.planner.presets import Preset
 from pqjax.protocols.clamp import clamp_cost
@@ -30,7 +31,12 @@ from pqjax.protocols.grouped_ot import (
     grouped_bits_cost,
     multiply_grouped_cost,
 )
-from pqjax.protocols.linear_ot import VARIANTS, Product, multiply_cost, product_bits_cost
+from pqjax.protocols.linear_ot import (
+    Product,
+    multiply_cost,
+    product_bits_cost,
+    product_unfit,
+)
 from pqjax.protocols.nonlinear import arg_max_cost, max_tree_cost, relu_cost
 from pqjax.protocols.resize import extend_cost, truncate_cost, truncate_reduce_cost
 from pqjax.ring import Ring
@@ -102,13 +108,11 @@ def ahead_cost(scheme: Scheme, product: Product | GroupedProduct) -> Cost:
 def linear_cost(graph: Graph, node: Conv | Dense, preset: Preset, variant: str) -> StepCost:
     """A linear layer in one variant: on the shared operand, or ahead on a share drawn for it."""
     product = product_of(graph, node, variant)
+    each = product.each if isinstance(product, GroupedProduct) else product
+    why = product_unfit(each, preset.ahead and own_input(graph, node))
+    if why is not None:
+        raise PlanError(f"{node.name}: variant {variant!r} {why}")
     if not preset.ahead:
-        full = VARIANTS[variant][0] == "full"
-        if full and graph.source(node).bits < node.out.bits:
-            raise PlanError(
-                f"{node.name}: variant {variant!r} needs an operand of {node.out.bits} bits, got "
-                f"{graph.source(node).bits}: its preset lacks a pass that extends operands"
-            )
         if isinstance(product, GroupedProduct):
             return StepCost(online=multiply_grouped_cost(preset.scheme, product, preset.forms))
         return StepCost(online=multiply_cost(preset.scheme, product, preset.forms))

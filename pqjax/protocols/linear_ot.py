@@ -267,6 +267,22 @@ def product_bits(
         return np.ascontiguousarray(share.T)
 
 
+def product_unfit(product: Product, plain: bool) -> str | None:
+    """Why a `full` variant would be wrong: its shares are not extended; None where it is right.
+
+    Args:
+      product: shape, formats and variant.
+      plain: whether one party holds X in the clear, so that it has no shares that wrap.
+    """
+    full = VARIANTS[product.variant][0] == "full"
+    if full and product.x_bits < product.bits and not plain:
+        return (
+            f"needs an operand of {product.bits} bits, got {product.x_bits}: its preset lacks a pass "
+            "that extends operands"
+        )
+    return None
+
+
 def product_bits_cost(scheme: Scheme, product: Product) -> Cost:
     """Requests for every bit, then vectors: S(n) = n L - n (n - 1) / 2 elements' bits each."""
     p, n = product, product.walked

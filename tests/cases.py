@@ -189,8 +189,12 @@ def beside(*domains):
     """Every row of each domain with every row of the others."""
     rows = list(itertools.product(*(range(len(d[0])) for d in domains)))
     return tuple(
-        np.array([np.concatenate([d[rank][i] for d, i in zip(domains, row, strict=True)])
-                  for row in rows])  # fmt: skip
+        np.array(
+            [
+                np.concatenate([d[rank][i] for d, i in zip(domains, row, strict=True)])
+                for row in rows
+            ]
+        )  # fmt: skip
         for rank in (0, 1)
     )
 

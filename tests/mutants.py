@@ -465,7 +465,9 @@ def main(arguments: list[str] | None = None) -> int:
     for mutant in chosen:
         outcome, failed = try_mutant(mutant, options.all)
         unnoticed += outcome != "noticed"
-        print(f"{mutant.name}: {outcome}", *(f"    {test}" for test in failed), sep="\n", flush=True)
+        print(
+            f"{mutant.name}: {outcome}", *(f"    {test}" for test in failed), sep="\n", flush=True
+        )
     print(f"{len(chosen) - unnoticed} of {len(chosen)} mutants noticed")
     return 1 if unnoticed else 0
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pairs import INLINE, SCHEMES, STOCKED, dealt_party, extension_pair
-from views import LIMIT
+from views import LIMIT, neighbours, products, signed_mean
 
 from pqjax.crypto import prg
 from pqjax.crypto.prg import Randomness
@@ -230,16 +230,10 @@ def test_streams_of_two_sessions_share_no_key(sessions):
     assert not one & other
 
 
-def signs(bits):
-    return np.asarray(bits).astype(np.float32) * 2 - 1
-
-
 def unevenness(columns):
     """How far bits, by column and OT, are from uniform: alone, in pairs, against the next OT's."""
-    x = signs(columns)
-    pairs = x @ x.T / x.shape[1] - np.eye(len(x))
-    means = [x.mean(1), pairs, (x[:, 1:] * x[:, :-1]).mean(1)]
-    return max(float(np.abs(m).max()) for m in means) * np.sqrt(x.shape[1])
+    means = (signed_mean(columns), products(columns), neighbours(columns))
+    return max(float(np.abs(m).max()) for m in means) * np.sqrt(columns.shape[1])
 
 
 def bit_columns(raw, count, n):
@@ -296,7 +290,9 @@ def test_a_stocked_request_hides_its_choices(choice):
     sends, receives = dealt_pair(STOCKED, (2 * M, 0))
 
     raws = [receives.receiver.offer(np.full(M, choice, np.uint8))[1] for _ in range(2)]
-    picked = dealt_party(None, 1, (3 * M, 0)).receiver.offer_pick(np.full(M, 5 * choice, np.uint8), 3, 1)
+    picked = dealt_party(None, 1, (3 * M, 0)).receiver.offer_pick(
+        np.full(M, 5 * choice, np.uint8), 3, 1
+    )
 
     columns = [np.unpackbits(raw, bitorder="little") for raw in raws]
     columns += list(np.unpackbits(picked[1], bitorder="little").reshape(3, M))
@@ -455,4 +451,3 @@ def test_rows_that_serve_many_messages_give_each_its_own_pads(scheme):
         np.testing.assert_array_equal(key, np.where(choices[:, None, None] != 0, one, zero))
     every = np.concatenate([p.reshape(-1, 2) for pair in sent for p in pair])
     assert len(np.unique(every, axis=0)) == len(every)
-

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pairs import INLINE, SCHEMES, STOCKED, dealt_party, extension_pair
-from views import LIMIT
+from views import LIMIT, neighbours, products, signed_mean
 
 from pqjax.crypto import prg
 from pqjax.crypto.prg import Randomness
@@ -230,16 +230,10 @@ def test_streams_of_two_sessions_share_no_key(sessions):
     assert not one & other
 
 
-def signs(bits):
-    return np.asarray(bits).astype(np.float32) * 2 - 1
-
-
 def unevenness(columns):
     """How far bits, by column and OT, are from uniform: alone, in pairs, against the next OT's."""
-    x = signs(columns)
-    pairs = x @ x.T / x.shape[1] - np.eye(len(x))
-    means = [x.mean(1), pairs, (x[:, 1:] * x[:, :-1]).mean(1)]
-    return max(float(np.abs(m).max()) for m in means) * np.sqrt(x.shape[1])
+    means = (signed_mean(columns), products(columns), neighbours(columns))
+    return max(float(np.abs(m).max()) for m in means) * np.sqrt(columns.shape[1])
 
 
 def bit_columns(raw, count, n):

@@ -6,7 +6,21 @@ import numpy as np
 import pytest
 from cases import CASES
 from pairs import SCHEMES
-from views import LIMIT, N, bias, distance, look, statistics
+from views import (
+    LIMIT,
+    Coins,
+    Direction,
+    N,
+    Record,
+    Unaligned,
+    View,
+    bias,
+    distance,
+    look,
+    neighbours,
+    products,
+    statistics,
+)
 
 BOTH = pytest.mark.parametrize("scheme", SCHEMES)
 ROUNDS = 96  # repetitions where one is a run of its own: enough to notice a secret in the clear
@@ -44,3 +58,91 @@ def test_a_view_does_not_depend_on_the_others_secret(name, who, scheme):
         assert distance(seen[0], other) < LIMIT, f"own {mine}, other {secrets[0]} or {secret}"
     for view in views:
         assert bias(view) < LIMIT, f"a received bit is not uniform, own {mine}"
+
+
+# The harness itself: it must notice what it is there for.
+
+
+def seen(name, who, scheme, mine, secrets):
+    """Views of several secrets."""
+    return [looked_at(CASES[name], SCHEMES[scheme], who, mine, s, i) for i, s in enumerate(secrets)]
+
+
+def furthest(views):
+    found = [statistics(view) for view in views]
+    return max(distance(found[0], other) for other in found[1:])
+
+
+@BOTH
+def test_shares_that_are_no_secret_are_noticed(scheme, monkeypatch):
+    monkeypatch.setattr(Coins, "bits", lambda self, n: np.zeros(n, np.uint8))
+
+    assert furthest(seen("less than, 4 bits", 1, scheme, [7], [[3], [12]])) > 3 * LIMIT
+
+
+@BOTH
+@pytest.mark.parametrize("who", [0, 1])
+def test_masks_that_are_no_secret_are_noticed(scheme, who, monkeypatch):
+    monkeypatch.setattr(Coins, "elements", lambda self, n, ring: np.zeros(n, ring.dtype))
+
+    assert furthest(seen("mux, chosen", who, scheme, [5, 1], [[3, 0], [10, 0]])) > 3 * LIMIT
+
+
+@BOTH
+def test_a_mask_shared_by_all_rows_is_noticed(scheme, monkeypatch):
+    drawn = Coins.bits
+    monkeypatch.setattr(Coins, "bits", lambda self, n: np.repeat(drawn(self, 1), n))
+
+    (view,) = seen("less than, 4 bits", 1, scheme, [7], [[3]])
+
+    assert bias(view) > 3 * LIMIT
+
+
+def test_pads_that_are_no_secret_are_noticed(monkeypatch):
+    def none(self, call, index, blocks):
+        return np.zeros((2, len(index), blocks, 2), np.uint64)
+
+    monkeypatch.setattr(Direction, "pads", none)
+
+    assert furthest(seen("b2a, 5 bits", 1, "stocked", [0], [[0], [1]])) > 3 * LIMIT
+
+
+def test_what_is_seen_in_two_bits_together_alone_is_noticed():
+    rng = np.random.default_rng(0)
+    mask = rng.integers(0, 2, N).astype(np.uint8)
+    views = [
+        View([Record("frame", np.concatenate([mask, mask ^ secret]), (1,))], N) for secret in (0, 1)
+    ]
+
+    assert bias(views[0]) < LIMIT < furthest(views)
+
+
+@pytest.mark.parametrize("n", [N - 1, N + 1, 2 * N + 8])
+def test_bits_that_belong_to_no_repetition_are_refused(n):
+    view = View([Record("frame", np.zeros(n, np.uint8), (1,))], N)
+
+    with pytest.raises(Unaligned, match="no layout fits"):
+        view.columns()
+
+
+@BOTH
+def test_a_reply_that_nobody_asked_for_is_refused(scheme):
+    def chatty(party):
+        if party.rank == 0:
+            party.messenger.send(np.zeros(N // 8, np.uint8), N)
+        else:
+            party.messenger.receive(N)
+        return ()
+
+    with pytest.raises(Unaligned, match="answers no request"):
+        look(chatty, ((), ()), SCHEMES[scheme], 1, N, 0)
+
+
+def test_products_are_those_of_signs():
+    columns = np.random.default_rng(1).integers(0, 2, (7, 100)).astype(np.uint8)
+    signs = 2.0 * columns - 1
+
+    found = products(columns)
+
+    np.testing.assert_allclose(found, np.triu(signs @ signs.T / 100, 1), atol=1e-6)
+    np.testing.assert_allclose(neighbours(columns), (signs[:, 1:] * signs[:, :-1]).mean(1))

@@ -375,7 +375,7 @@ RELU_AFTER_SHIFT = Pass(
     "TR . ReLU = ReLU . TR",
     "a ReLU that only a truncation reads: rounding half up maps negatives to at most 0; a rounding that "
     "cannot wrap around",
-    "DESIGN section 6",
+    'docs/design.md, "Graph passes"',
     site=_relu_after_shift,
 )
 POOL_BEFORE_RELU = Pass(
@@ -383,7 +383,7 @@ POOL_BEFORE_RELU = Pass(
     "max . ReLU = ReLU . max",
     "a ReLU that only a max pool reads; one bit more, in an accumulator that cannot overflow or by "
     "extending",
-    "DESIGN section 6",
+    'docs/design.md, "Graph passes"',
     site=_pool_before_relu,
 )
 ABSORB_RELU = Pass(
@@ -412,6 +412,6 @@ OPERANDS = Pass(
     "extend-operands",
     "W x = W Ext(x) mod 2^L",
     "linear layers that take operands as wide as their accumulator",
-    "DESIGN section 5",
+    'docs/design.md, "Linear layers"',
     whole=_all_operands,
 )

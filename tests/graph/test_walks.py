@@ -173,10 +173,11 @@ CHAINS = {
 def test_long_chains_are_planned(kind, protocol):
     """45 doublings once took 2^45 steps; a thousand nodes more than Python recurses."""
     graph = behind(1100, CHAINS[kind])
-    try:
-        validate(graph)
-    except GraphError:
-        pytest.skip("this chain is no valid graph")
+    validate(graph)
+    if protocol == "cryptflow2":  # its ring would make other values of what may overflow
+        with pytest.raises(GraphError, match="is measured"):
+            plan(graph, protocol)
+        return
 
     made = plan(graph, protocol)
 

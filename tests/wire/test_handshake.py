@@ -19,6 +19,7 @@ from pqjax.wire import (
     plan_digest,
     turn_away,
 )
+from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
 
 DOCUMENT = b'{"layers": ["conv1", "relu1"]}'
 SERVER, CLIENT = 0, 1
@@ -150,13 +151,15 @@ def test_another_document_than_promised_is_refused():
 
 def test_an_oversized_document_is_refused_before_it_is_read():
     _, at_client = both(
-        by_hand(hello(role=SERVER), bytes(8), struct.pack("<Q", (64 << 20) + 1)),
+        by_hand(hello(role=SERVER), bytes(8), struct.pack("<Q", DOCUMENT_LIMIT_BYTES + 1)),
         lambda wire: greet_server(wire, None),
     )
 
-    assert type(at_client) is HandshakeError and "67108865 bytes" in str(at_client)
-    with pytest.raises(InputError, match="67108864"):
-        greet_client(local_pair()[0], bytes((64 << 20) + 1))
+    assert type(at_client) is HandshakeError and f"{DOCUMENT_LIMIT_BYTES + 1} bytes" in str(
+        at_client
+    )
+    with pytest.raises(InputError, match=str(DOCUMENT_LIMIT_BYTES)):
+        greet_client(local_pair()[0], bytes(DOCUMENT_LIMIT_BYTES + 1))
 
 
 @pytest.mark.parametrize("digest", [b"", bytes(32), b"x" * 31])

@@ -5,8 +5,8 @@ A message names what was expected, what came, where, and what to do. No message 
 
 from __future__ import annotations
 
+import collections.abc
 import itertools
-from collections.abc import Iterable
 
 _MOST_SHOWN = 60  # characters of a value that a message repeats: it may be a stranger's
 _MOST_LISTED = 8
@@ -75,7 +75,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: collections.abc.Iterable[str]) -> str:
     """Some names with commas, the first few if there are many."""
     some = list(itertools.islice(names, _MOST_LISTED + 1))
     text = ", ".join(

@@ -37,7 +37,7 @@ from pqjax.graph.bounds import (
     Window,
     Word,
 )
-from pqjax.graph.schema import Length, check, read
+from pqjax.graph.schema import check
 from pqjax.graph.strict_json import parse
 
 Weights = Mapping[str, np.ndarray]
@@ -412,7 +412,9 @@ class Graph:
 
     def tree(self) -> dict[str, typing.Any]:
         """What `to_json` writes."""
-        return {"format": 1, "nodes": [_entry(node) for node in self.nodes]}
+        from pqjax.graph.written import tree
+
+        return tree(self)
 
     @staticmethod
     def from_json(text: str | bytes) -> Graph:
@@ -430,49 +432,9 @@ class Graph:
         Raises:
           GraphError: it is something else.
         """
-        try:
-            written = read(_Written, tree)
-            graph = Graph(tuple(_node_from(entry) for entry in written.nodes))
-        except GraphError:
-            raise
-        except InputError as error:
-            raise GraphError(f"not a graph: {error}") from error
-        graph.check_bounds()
-        return graph
+        from pqjax.graph.written import graph_of
 
-
-@dataclasses.dataclass(frozen=True)
-class _Written:
-    """A graph as JSON; a node has its kind beside its fields."""
-
-    format: typing.Literal[1]
-    nodes: typing.Annotated[tuple[object, ...], Length(1, MOST_NODES)]
-
-
-_FIELDS = {
-    kind: tuple(f.name for f in dataclasses.fields(kind)) for kind in (*KINDS.values(), TensorType)
-}
-
-
-def _entry(node: Node) -> dict[str, typing.Any]:
-    out = {name: getattr(node.out, name) for name in _FIELDS[TensorType]}
-    fields = {name: getattr(node, name) for name in _FIELDS[type(node)]}
-    return {"kind": node.kind, **fields, "out": out}
-
-
-def _node_from(entry: object) -> Node:
-    if type(entry) is not dict or type(entry.get("kind")) is not str:
-        raise GraphError(f"not a graph: a node with its kind expected, got {shown(entry)}")
-    fields = dict(entry)
-    kind = KINDS.get(fields.pop("kind"))
-    if kind is None:
-        raise GraphError(
-            f"unknown node kind {shown(entry['kind'])}; known: {', '.join(sorted(KINDS))}"
-        )
-    try:
-        return read(kind, fields)
-    except InputError as error:
-        raise GraphError(f"{shown(fields.get('name'))} ({kind.__name__}): {error}") from error
+        return graph_of(tree)
 
 
 def _label(node: Node) -> str:

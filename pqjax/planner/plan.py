@@ -9,20 +9,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import time
 import typing
 from collections.abc import Mapping, Sequence
 
 from pqjax.errors import InputError, PlanError, PqjaxError, listed, shown
 from pqjax.graph.bounds import MOST_NODES, Name
-from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Input, Node, TensorType, Weights
-from pqjax.graph.rewrite import Pass, Price, price_of
+from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Node, Weights
+from pqjax.graph.rewrite import Pass, price_of
 from pqjax.graph.schema import Length, Printable, check, read
 from pqjax.graph.strict_json import parse
 from pqjax.graph.validate import validate
 from pqjax.ot.setup import fill_stocks_cost, set_up_cost
-from pqjax.planner.cost import StepCost, linear_cost, node_cost, tile_cost, tiles
+from pqjax.planner.clock import Clock
+from pqjax.planner.cost import StepCost, node_cost, tile_cost, tiles
 from pqjax.planner.presets import Preset, find_preset
+from pqjax.planner.price import cheapest, pricing
 from pqjax.protocols.linear_ot import FULL, PRIVQUANT, VARIANTS
 from pqjax.wire.cost import Cost, message, total
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES, plan_digest
@@ -57,36 +58,6 @@ class _Document:
     link: Link | None
     protocol: Name
     variants: typing.Annotated[Mapping[Name, Name], Length(0, MOST_NODES)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Clock:
-    """When planning must be done.
-
-    Attributes:
-      deadline_s: how long it may take; None for as long as it likes.
-      start_s: when it began, of `time.monotonic`.
-    """
-
-    deadline_s: float | None
-    start_s: float = dataclasses.field(default_factory=time.monotonic)
-
-    def check(self) -> None:
-        """Raises a `PlanError` when it has taken too long."""
-        if self.deadline_s is not None and time.monotonic() - self.start_s > self.deadline_s:
-            raise PlanError(
-                f"planning takes longer than the {self.deadline_s:g} s allowed: allow more, or mistrust "
-                "who sent the plan"
-            )
-
-    def watch(self, price: Price) -> Price:
-        """The price, checked against the clock every time it is asked."""
-
-        def watched(graph: Graph, node: Node) -> float:
-            self.check()
-            return price(graph, node)
-
-        return price if self.deadline_s is None else watched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -398,33 +369,6 @@ def _with_ots(graph: Graph, step: Step, preset: Preset) -> StepCost:
     return StepCost(with_ots(step.cost.offline, preset), online)
 
 
-@functools.lru_cache(maxsize=8)
-def pricing(preset: Preset, link: Link | None) -> Price:
-    """What a node costs under a preset: bits, or seconds on a link; linear layers at their best.
-
-    Formats alone decide, so nodes that differ in name only are priced once. What is kept is little: a
-    stranger's plans have links and formats of their own.
-    """
-
-    @functools.lru_cache(maxsize=1 << 12)
-    def of(node: Node, *sources: TensorType) -> float:
-        inputs = [Input(f"x{i}", (), source) for i, source in enumerate(sources[:1])]
-        named = dataclasses.replace(node, sources=("x0",) * len(sources))
-        graph = Graph((*inputs, named))
-        variant = None
-        if isinstance(named, (Conv, Dense)):
-            if preset.variants == FULL and graph.source(named).bits < named.out.bits:
-                return 0.0  # not lowered yet: the extension of its operand will come
-            variant = cheapest(graph, named, preset, link)
-        return priced(node_cost(graph, named, preset, variant), preset, link)
-
-    def price(graph: Graph, node: Node) -> float:
-        types = [graph.source(node, i) for i in range(len(node.sources))]
-        return of(node.unnamed, *types)
-
-    return price
-
-
 def rewrite(
     graph: Graph, preset: Preset, link: Link | None, clock: Clock
 ) -> tuple[Graph, tuple[Applied, ...]]:
@@ -440,23 +384,9 @@ def rewrite(
     return graph, tuple(applied)
 
 
-def cheapest(graph: Graph, node: Conv | Dense, preset: Preset, link: Link | None) -> str:
-    """The preset's variant of least price for a linear layer."""
-    return min(
-        preset.variants, key=lambda v: priced(linear_cost(graph, node, preset, v), preset, link)
-    )
-
-
 def _possible(preset: Preset) -> tuple[str, ...]:
     """Variants that a preset's engine can run, wanted or not."""
     return FULL if preset.variants == FULL else PRIVQUANT
-
-
-def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
-    """What a layer costs, the making of its stored OTs included: bits, or seconds on a link."""
-    both = cost.offline + cost.online
-    both += fill_stocks_cost(preset.scheme, both.rots)
-    return link.seconds(*both.sent, both.flows) if link else both.bits
 
 
 def read_plan(document: bytes, deadline_s: float | None = None) -> Plan:

@@ -9,7 +9,8 @@ from pqjax.crypto.crhash import BOUND_BITS, KEY_HASHES
 from pqjax.errors import PlanError, listed, shown
 from pqjax.graph.ir import Conv, Dense, Graph, Node, TensorType
 from pqjax.planner.cost import StepCost, linear_cost, product_of
-from pqjax.planner.plan import STOCK_LAYER, Plan, priced, pricing
+from pqjax.planner.plan import STOCK_LAYER, Plan
+from pqjax.planner.price import priced, pricing
 from pqjax.protocols.grouped_ot import GroupedProduct, grouped_bits_cost
 from pqjax.protocols.linear_ot import product_bits_cost
 from pqjax.protocols.resize import extend_cost

@@ -36,7 +36,7 @@ from pqjax.graph.baselines import EXTENDED_RESIDUALS, WORST_CASE_WIDTHS, uniform
 from pqjax.graph.passes import LOWER, OPERANDS
 from pqjax.graph.rewrite import Pass
 from pqjax.planner import PRESETS
-from pqjax.planner.plan import pricing
+from pqjax.planner.price import pricing
 from pqjax.wire.link import Link
 
 SITES = [p for p in vars(all_passes).values() if isinstance(p, Pass) and p.site]

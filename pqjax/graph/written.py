@@ -1,0 +1,63 @@
+"""A graph as a JSON tree, and back: a node has its kind beside its fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+from pqjax.errors import GraphError, InputError, shown
+from pqjax.graph.bounds import MOST_NODES
+from pqjax.graph.ir import KINDS, Graph, Node, TensorType
+from pqjax.graph.schema import Length, read
+
+
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    format: typing.Literal[1]
+    nodes: typing.Annotated[tuple[object, ...], Length(1, MOST_NODES)]
+
+
+_FIELDS = {
+    kind: tuple(f.name for f in dataclasses.fields(kind)) for kind in (*KINDS.values(), TensorType)
+}
+
+
+def tree(graph: Graph) -> dict[str, typing.Any]:
+    """What `graph_of` reads; tuples for lists."""
+    return {"format": 1, "nodes": [_entry(node) for node in graph]}
+
+
+def graph_of(tree: object) -> Graph:
+    """The graph that a tree of parsed JSON describes, held to all bounds.
+
+    Raises:
+      GraphError: it describes none.
+    """
+    try:
+        written = read(_Written, tree)
+    except InputError as error:
+        raise GraphError(f"not a graph: {error}") from error
+    graph = Graph(tuple(_node_from(entry) for entry in written.nodes))
+    graph.check_bounds()
+    return graph
+
+
+def _entry(node: Node) -> dict[str, typing.Any]:
+    out = {name: getattr(node.out, name) for name in _FIELDS[TensorType]}
+    fields = {name: getattr(node, name) for name in _FIELDS[type(node)]}
+    return {"kind": node.kind, **fields, "out": out}
+
+
+def _node_from(entry: object) -> Node:
+    if type(entry) is not dict or type(entry.get("kind")) is not str:
+        raise GraphError(f"not a graph: a node with its kind expected, got {shown(entry)}")
+    fields = dict(entry)
+    kind = KINDS.get(fields.pop("kind"))
+    if kind is None:
+        raise GraphError(
+            f"unknown node kind {shown(entry['kind'])}; known: {', '.join(sorted(KINDS))}"
+        )
+    try:
+        return read(kind, fields)
+    except InputError as error:
+        raise GraphError(f"{shown(fields.get('name'))} ({kind.__name__}): {error}") from error

@@ -1,0 +1,40 @@
+"""How long planning may take: a stranger's plan is made again under the deadline of its connection."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from pqjax.errors import PlanError
+from pqjax.graph.ir import Graph, Node
+from pqjax.graph.rewrite import Price
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """When planning must be done.
+
+    Attributes:
+      deadline_s: how long it may take; None for as long as it likes.
+      start_s: when it began, of `time.monotonic`.
+    """
+
+    deadline_s: float | None
+    start_s: float = dataclasses.field(default_factory=time.monotonic)
+
+    def check(self) -> None:
+        """Raises a `PlanError` when it has taken too long."""
+        if self.deadline_s is not None and time.monotonic() - self.start_s > self.deadline_s:
+            raise PlanError(
+                f"planning takes longer than the {self.deadline_s:g} s allowed: allow more, or mistrust "
+                "who sent the plan"
+            )
+
+    def watch(self, price: Price) -> Price:
+        """The price, checked against the clock every time it is asked."""
+
+        def watched(graph: Graph, node: Node) -> float:
+            self.check()
+            return price(graph, node)
+
+        return price if self.deadline_s is None else watched

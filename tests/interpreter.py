@@ -11,6 +11,11 @@ def read(v, out: TensorType):
     return v - (1 << out.bits) if out.signed and v >> (out.bits - 1) else v
 
 
+def dot(x, w):
+    """A sum of products in Python integers; numpy's own may be 64-bit ones here and there."""
+    return sum(int(a) * int(c) for a, c in zip(np.ravel(x), np.ravel(w), strict=True))
+
+
 def half_of(shift, rounding):
     return 1 << (shift - 1) if rounding == "nearest" and shift > 0 else 0
 
@@ -56,11 +61,11 @@ def every_value_slowly(graph, weights, x):
             for i, j, k in np.ndindex(*y.shape):
                 a, c, g = i * node.stride[0], j * node.stride[1], k // each * fan_in
                 part = p[a : a + node.kernel[0], c : c + node.kernel[1], g : g + fan_in]
-                y[i, j, k] = (part * w[..., k]).sum() + b[k]
+                y[i, j, k] = dot(part, w[..., k]) + b[k]
         elif node.kind == "Dense":
             w, b = (weights[f"{node.name}/{part}"].astype(object) for part in ("weight", "bias"))
             for k in range(len(y)):
-                y[k] = (v * w[:, k]).sum() + b[k]
+                y[k] = dot(v, w[:, k]) + b[k]
         elif node.kind in ("MaxPool", "AvgPool"):
             for i, j, k in np.ndindex(*y.shape):
                 a, c = i * node.stride[0], j * node.stride[1]

@@ -121,17 +121,18 @@ PITFALLS = {
         Clamp("c", ("t",), fmt(6, -2, "n"), 0, 6),
     ),
     "an accumulator is widened after its operand": graph(
-        fmt(4), relu(4, "x", "first"), twice(8, "weights", "first", name="conv"),
-        Extend("wide", ("conv",), fmt(9)), Add("sum", ("wide", "wide"), fmt(9)),
+        fmt(4), relu(4, "x", "first"), twice(8, "weights", "first", weight=3),
+        Extend("wide", ("conv",), fmt(9)), Extend("r", ("x",), fmt(9)),
+        Add("sum", ("wide", "r"), fmt(9)),
     ),
     "an accumulator gets headroom after its operand": graph(
-        fmt(4), relu(4, "x", "first"), twice(8, "weights", "first", name="conv"), relu(8),
+        fmt(6), Narrow("first", ("x",), fmt(4)), twice(8, "weights", "first", weight=3), relu(8),
         MaxPool("max", ("relu",), fmt(8, kind="n", shape=SMALL), **POOL),
     ),
     "an accumulator is widened after its padded operand": graph(
         fmt(4), Pad("pad", ("x",), fmt(4, shape=(4, 5, 2)), ((1, 1), (1, 1), (0, 0))),
-        (dataclasses.replace(twice(8, "weights", "pad")[0], out=fmt(8, shape=(4, 5, 2))),
-         twice(8, "weights")[1]),
+        (dataclasses.replace(twice(8, "weights", "pad", 3)[0], out=fmt(8, shape=(4, 5, 2))),
+         twice(8, "weights", weight=3)[1]),
         Relu("relu", ("conv",), fmt(8, kind="n", shape=(4, 5, 2))),
         MaxPool("max", ("relu",), fmt(8, kind="n", shape=(3, 4, 2)), **POOL),
     ),

@@ -41,7 +41,7 @@ bench: $(READY)
 	$(BIN)/python -m experiments.bench $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q tests -m slow

@@ -5,23 +5,24 @@ import threading
 import pytest
 from hostile import canonical
 from networks import random_network
+from peers import accept_wire
 
 import pqjax
 from pqjax.engine import session
 from pqjax.errors import PlanError
 from pqjax.planner import read_plan
 from pqjax.wire.handshake import greet_client
-from pqjax.wire.tcp import Listener
+from pqjax.wire.listener import Listener
 
 PLAN = pqjax.plan(random_network(3)[0])
 
 
 def connected(document, **options):
     """Connects to a server that sends this document and says no more."""
-    listener = Listener("127.0.0.1:0", deadline_s=30.0)
+    listener = Listener("127.0.0.1:0")
 
     def serve():
-        wire = listener.accept()
+        wire = accept_wire(listener)
         greet_client(wire, document)
         wire.close()
 

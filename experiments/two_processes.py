@@ -90,6 +90,8 @@ def run_two_processes(
             if link is not None:
                 asked += ["--link", str(link)]
             client = subprocess.run(asked, capture_output=True, text=True, env=environment)
+            if client.returncode:  # the server may wait for another client
+                server.kill()
             said = server.communicate(timeout=_START_S)[1]
         finally:
             server.kill()

@@ -16,12 +16,14 @@ from pqjax.engine.session import connect
 from pqjax.errors import DataError, InputError, PlanError, PqjaxError
 from pqjax.graph import Graph, load_model
 from pqjax.graph.sensitivity import read_sensitivities
+from pqjax.graph.strict_json import parse
 from pqjax.pictures import picture_input, read_picture
 from pqjax.planner import PRESETS, Plan, check_class_names, plan
 from pqjax.planner.report import SECURITY
 from pqjax.planner.search import Space, search, widths_report
 from pqjax.planner.search_costs import Limit, parse_bits
 from pqjax.wire.channel import DEADLINE_S
+from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
 from pqjax.wire.link import Link, parse_link
 from pqjax.wire.relay import Relay
 from pqjax.wire.tls import Tls, make_certificates
@@ -131,8 +133,9 @@ def _inputs(path: str) -> np.ndarray | None:
     if not path.endswith(".npy"):
         return None
     try:
-        given = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, not read: a header that declares more than the file holds is refused, not allocated.
+        given = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError) as error:
         raise DataError(f"cannot read the input {path}: {error}") from error
     if not isinstance(given, np.ndarray) or given.ndim == 0 or given.size == 0:
         raise DataError(f"{path} holds no input: one array expected, with at least one element")
@@ -199,8 +202,8 @@ def _labels(path: str | None) -> list[str] | None:
             raise DataError(f"{path} carries no class names; give a JSON list of them")
     else:
         try:
-            names = json.loads(pathlib.Path(path).read_text())
-        except (OSError, ValueError) as error:
+            names = parse(pathlib.Path(path).read_bytes(), DOCUMENT_LIMIT_BYTES)
+        except (OSError, InputError) as error:
             raise DataError(f"cannot read the class names in {path}: {error}") from error
     if not isinstance(names, list):
         raise DataError(f"{path}: a JSON list of class names expected, got {type(names).__name__}")

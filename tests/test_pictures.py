@@ -167,3 +167,22 @@ def test_a_class_list_of_the_wrong_length_is_refused(arg_max):
     for wrong in ("cat", 3, ["cat", "cup", 3], {"cat": 0, "cup": 1, "pot": 2}):
         with pytest.raises(PlanError, match="class names are a list of strings"):
             plan(graph, classes=wrong)
+
+
+def test_an_array_file_that_declares_more_than_it_holds_is_refused(tmp_path):
+    path = tmp_path / "liar.npy"
+    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1099511627776,)}"
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
+
+    with pytest.raises(DataError, match="cannot read the input"):
+        cli._inputs(str(path))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '["a", NaN]', "[1e999]", "{'a'"])
+def test_class_names_that_are_no_json_are_refused(tmp_path, text):
+    path = tmp_path / "names.json"
+    path.write_text(text)
+
+    with pytest.raises(DataError, match="cannot read the class names"):
+        cli._labels(str(path))

@@ -25,7 +25,7 @@ from pqjax.errors import (
     PeerGone,
     WireError,
 )
-from pqjax.wire.handshake import greet_server
+from pqjax.wire.handshake import PROTOCOL_VERSION, greet_server
 from pqjax.wire.listener import Listener
 from pqjax.wire.tcp import dial
 
@@ -211,7 +211,7 @@ def test_a_client_that_stalls_in_a_layer_is_given_up_and_the_layer_named():
         assert isinstance(error, DeadlineExceeded) and named_in(error, PLAN), error
 
 
-@pytest.mark.parametrize("version", [0, 2, 65535])
+@pytest.mark.parametrize("version", [0, PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1, 65535])
 def test_a_client_of_another_version_is_refused(version):
     with serving() as (address, ends):
         wire = dial(address, deadline_s=30.0)

@@ -79,6 +79,11 @@ MUTANTS = (
     ),
     # Base OTs and set-up.
     _one(
+        "base-OT scalars are short", SECRETS, _BASE,
+        "int.from_bytes(randomness.take(48).tobytes(), \"big\")",
+        "int.from_bytes(randomness.take(16).tobytes(), \"big\")",
+    ),
+    _one(
         "base-OT sender's scalar is a constant", SECRETS, _BASE,
         "secret = _scalar(randomness)", "secret = 7",
     ),

@@ -1,5 +1,7 @@
 """The table of mutants fits the code, and none survives."""
 
+import re
+
 import mutants
 import pytest
 
@@ -19,3 +21,22 @@ def test_no_mutant_survives(mutant):
     outcome, failed = mutants.try_mutant(mutant)
 
     assert outcome == "noticed" and failed
+
+
+def drawn():
+    """Every place in the product that draws randomness: file, line number, the call."""
+    pattern = re.compile(
+        r"(?:randomness\.(?:bits|elements|take|block)|_scalar|os\.urandom)\([^()]*"
+    )
+    for path in sorted((mutants.ROOT / "pqjax").rglob("*.py")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for call in pattern.findall(line):
+                if not line.startswith("def "):
+                    yield str(path.relative_to(mutants.ROOT)), number, call
+
+
+@pytest.mark.parametrize("file,number,call", list(drawn()))
+def test_every_draw_of_randomness_has_a_mutant(file, number, call):
+    texts = [edit.old for mutant in mutants.MUTANTS for edit in mutant.edits if edit.file == file]
+
+    assert any(call in text for text in texts), f"{file}:{number}: {call}"

@@ -206,14 +206,14 @@ MUTANTS = (
         "hash_blocks(x[span], tweaks, one[span])",
     ),
     _one(
-        "all sessions have one hash key", HASH, _HASH, "\"little\") + transcript)", "\"little\"))",
+        "all sessions have one hash key", (*HASH, *OTS), _HASH, "\"little\") + transcript)", "\"little\"))",
     ),
     _one(
         "the hash key never changes", HASH, _HASH,
         "key.update(era.to_bytes(8, \"little\"))", "key.update(bytes(8))",
     ),
     _one(
-        "both directions hash alike", SECRETS, _SETUP,
+        "both directions hash alike", OTS, _SETUP,
         "return Hash(transcript, 2 * sender + use)", "return Hash(b\"\", use)",
     ),
     _one(

@@ -267,3 +267,21 @@ def test_unusable_parameters_are_refused():
     for m, t in ((0, 1), (5, 1), (4, 5)):
         with pytest.raises(InputError, match="1-of-2"):
             pick_send(None, np.zeros(1, np.uint64), m, t)
+
+
+@BOTH
+def test_every_direction_of_every_session_has_a_hash_of_its_own(scheme):
+    seen, domains = set(), set()
+    for _ in range(2):
+        parties = run_pair(*(lambda wire, r=rank: make_party(wire, r, scheme) for rank in (0, 1)))
+        for end, other in (parties, parties[::-1]):
+            _, tweaks = next(end.sender._hash.take(1, 1))
+            _, same = next(other.receiver._hash.take(1, 1))
+            blocks = [bytes(16), bytes(16)]
+            seen.add(
+                tuple(t.cipher.encrypt(b) for t, b in zip((tweaks, same), blocks, strict=True))
+            )
+            domains.add((tweaks.domain, same.domain))
+
+    assert len(seen) == 4 and all(one == two for one, two in seen)
+    assert len(domains) == 2 and all(one == two for one, two in domains)

@@ -206,7 +206,8 @@ MUTANTS = (
         "hash_blocks(x[span], tweaks, one[span])",
     ),
     _one(
-        "all sessions have one hash key", (*HASH, *OTS), _HASH, "\"little\") + transcript)", "\"little\"))",
+        "all sessions have one hash key", (*HASH, *OTS), _HASH,
+        "\"little\") + transcript)", "\"little\"))",
     ),
     _one(
         "the hash key never changes", HASH, _HASH,

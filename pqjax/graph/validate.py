@@ -23,11 +23,7 @@ from pqjax.graph.ir import (
     MaxPool,
     Node,
     Pad,
-    Requantize,
-    ScaleUp,
     Subsample,
-    Truncate,
-    TruncateReduce,
     Weights,
 )
 
@@ -80,38 +76,15 @@ def _shape(graph: Graph, node: Node) -> tuple[int, ...]:
 
 
 def _check_format(node: Node) -> None:
+    """What ties fields together; the bounds of each are held when a `Graph` is made."""
     out = node.out
-    if not 1 <= out.bits <= 64 or not out.shape or any(d < 1 for d in out.shape):
-        raise fail(node, f"width in 1..64 and positive sides expected, got {out}")
     if out.bits == 64 and not out.signed:
         raise fail(node, "unsigned formats have at most 63 bits: answers are 64-bit integers")
     if out.nonnegative and not out.signed:
         raise fail(node, "nonnegative is a fact about signed formats; this one is unsigned")
-    for field in ("kernel", "window", "stride"):
-        sides = getattr(node, field, (1, 1))
-        if len(sides) != 2 or any(side < 1 for side in sides):
-            raise fail(node, f"{field} takes two sides of at least 1, got {sides}")
-    if isinstance(node, Conv) and (
-        len(node.padding) != 2 or any(len(p) != 2 or min(p) < 0 for p in node.padding)
-    ):
-        raise fail(node, f"padding takes two pairs of at least 0, got {node.padding}")
-    if isinstance(node, (Conv, Dense)) and not 1 <= node.weight_bits <= 64:
-        raise fail(node, f"weight_bits in 1..64 expected, got {node.weight_bits}")
     sides = {Conv: 3, Dense: 1}.get(type(node))
     if sides is not None and len(out.shape) != sides:
         raise fail(node, f"makes a tensor of {sides} sides, but declares {out.shape}")
-    if isinstance(node, Conv) and node.groups < 1:
-        raise fail(node, f"at least 1 group expected, got {node.groups}")
-    if isinstance(node, Requantize) and node.rule not in ("wrap", "saturate"):
-        raise fail(node, f"the rule is wrap or saturate, got {node.rule!r}")
-    if getattr(node, "rounding", "floor") not in ("nearest", "floor"):
-        raise fail(node, f"rounding is nearest or floor, got {getattr(node, 'rounding')!r}")  # noqa: B009
-    if isinstance(node, Pad) and (
-        len(node.margins) != 3 or any(len(m) != 2 or min(m) < 0 for m in node.margins)
-    ):
-        raise fail(node, f"three pairs of at least 0 expected, got {node.margins}")
-    if isinstance(node, (ScaleUp, Truncate, TruncateReduce)) and node.shift < 1:
-        raise fail(node, f"a shift of at least 1 expected, got {node.shift}")
 
 
 def validate(

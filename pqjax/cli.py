@@ -6,7 +6,9 @@ import argparse
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -55,6 +57,28 @@ class _Bar:
         if done == steps:
             self._bar.close()
             self._bar = None
+
+
+class _Refusals:
+    """Says why connections were refused; of a flood a few a minute, then how many more there were."""
+
+    most, every_s = 10, 60.0
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._lock = now, threading.Lock()  # every connection has a thread of its own
+        self._began, self._said, self._kept_back = now(), 0, 0
+
+    def __call__(self, error: PqjaxError) -> None:
+        with self._lock:
+            if self._now() - self._began >= self.every_s:
+                if self._kept_back:
+                    _say(f"pqjax: {self._kept_back} more connections were refused meanwhile")
+                self._began, self._said, self._kept_back = self._now(), 0, 0
+            if self._said < self.most:
+                self._said += 1
+                _say(f"pqjax: connection refused: {error}")
+            else:
+                self._kept_back += 1
 
 
 def _tls(args: argparse.Namespace, side: str) -> Tls | None:
@@ -114,13 +138,10 @@ def _serve(args: argparse.Namespace) -> int:
                 failures += 1
                 _say(f"pqjax: {error}")
 
-    def refused(error: PqjaxError) -> None:
-        _say(f"pqjax: connection refused: {error}")
-
     server = Server(
         made, weights, args.listen, tls=_tls(args, "server"),
         insecure_plaintext=args.insecure_plaintext, deadline_s=args.deadline, on_end=ended,
-        on_refused=refused, most_clients=args.clients, progress=_Bar(),
+        on_refused=_Refusals(), most_clients=args.clients, progress=_Bar(),
     )  # fmt: skip
     _say(_BANNER)
     print(f"listening on {server.address}", flush=True)
@@ -144,7 +165,6 @@ def _inputs(path: str) -> np.ndarray | None:
 
 def _infer(args: argparse.Namespace) -> int:
     import contextlib
-    import time
 
     settle()
     _say(_BANNER)

@@ -17,8 +17,16 @@ from peers import accept_wire, ended, reset, silent, trickling
 from serving import GRAPH, PLAN, WEIGHTS, X, answers, serving
 
 import pqjax
+from pqjax import cli
 from pqjax.engine.session import PREPARE
-from pqjax.errors import DeadlineExceeded, Drift, HandshakeError, InputError, WireError
+from pqjax.errors import (
+    DeadlineExceeded,
+    Drift,
+    HandshakeError,
+    InputError,
+    PeerGone,
+    WireError,
+)
 from pqjax.wire import Listener, dial, greet_client, greet_server
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -292,3 +300,17 @@ def test_a_clock_that_nothing_explains_is_drift_and_not_an_error_of_a_later_send
 def test_options_out_of_range_are_input_errors(options):
     with pytest.raises(InputError, match="got"):
         pqjax.Server(PLAN, WEIGHTS, "127.0.0.1:0", **options)
+
+
+def test_a_flood_of_refused_connections_is_a_few_lines_of_log(capsys):
+    moment = [0.0]
+    refused = cli._Refusals(now=lambda: moment[0])
+
+    for _ in range(1000):
+        refused(PeerGone("gone"))
+    moment[0] += refused.every_s
+    refused(PeerGone("gone"))
+
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == refused.most + 2
+    assert said[-2] == f"pqjax: {1000 - refused.most} more connections were refused meanwhile"

@@ -91,7 +91,7 @@ class Server:
           deadline_s: a wait in which nothing arrives for this long ends that client's session.
           greeting_s: TLS and greeting of a connection must be over in this time, both together.
           most_clients: further ones are told that the server is busy.
-          most_waiting: connections that have not greeted; above that the oldest is dropped.
+          most_waiting: connections that have not greeted; above that one goes, a silent one first.
           on_end: told of the end of every session: its trace, or the error that ended it.
           on_refused: told why a connection ended that never became a session.
           progress: told of every layer of every session.

@@ -405,9 +405,8 @@ def read_plan(document: bytes, deadline_s: float | None = None) -> Plan:
         raise
     except PqjaxError as error:
         raise PlanError(f"not a plan: {error}") from error
-    except (
-        Exception
-    ) as error:  # not foreseen, but a stranger's document never gets further than here
+    except Exception as error:
+        # Not foreseen, but a stranger's document never gets further than here.
         raise PlanError(f"not a plan: {type(error).__name__} in planning it") from error
     if made.document != document:
         raise PlanError(

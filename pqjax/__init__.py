@@ -8,9 +8,8 @@ from pqjax.engine import Result, Server, Session, connect, run_local, serve
 from pqjax.errors import PqjaxError
 from pqjax.graph import Graph, load_model, reference, save_model, validate
 from pqjax.planner import Plan, plan
+from pqjax.version import VERSION as __version__
 from pqjax.wire import Link, Tls, make_certificates, parse_link
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Graph", "Link", "Plan", "PqjaxError", "Result", "Server", "Session", "Tls", "connect",

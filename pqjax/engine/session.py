@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pqjax.engine.execute import Preparation, Progress, command, infer, prepare
+from pqjax.engine.execute import Preparation, Progress, command, infer, load, prepare
 from pqjax.errors import (
     Drift,
     GraphError,
@@ -24,7 +24,8 @@ from pqjax.errors import (
 )
 from pqjax.graph.ir import Weights
 from pqjax.graph.reference import check_input
-from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, Plan, check_weights, read_plan
+from pqjax.planner.document import read_plan
+from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, Plan, check_weights
 from pqjax.protocols.party import Party, make_party, run_pair
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.handshake import greet_client, greet_server
@@ -79,7 +80,7 @@ class Session:
 
     def _prepare(self) -> None:
         command(self._party, "offline", PREPARE)
-        self._prepared.append(prepare(self._party, self.plan, None, self._progress))
+        self._prepared.append(prepare(self._party, self.plan, {}, self._progress))
 
     def infer(self, x: np.ndarray) -> Result:
         """The network's answer on x.
@@ -97,7 +98,7 @@ class Session:
                 self._prepare()
             command(self._party, "online", INFER)
             ready = self._prepared.popleft()  # gone even if what follows fails
-            y = infer(self._party, self.plan, None, ready, batch[0], self._progress)
+            y = infer(self._party, self.plan, {}, ready, batch[0], self._progress)
         assert y is not None
         return Result(y, self.trace)
 
@@ -170,7 +171,7 @@ def connect(
         if plan is None:
             assert document is not None
             plan = read_plan(document, deadline_s)
-        return Session(make_party(wire, 1, plan.preset.scheme), plan, progress)
+        return Session(make_party(wire, 1, plan.preset.source), plan, progress)
     except HandshakeError:
         hang_up(wire)
         raise
@@ -193,16 +194,17 @@ def serve_session(
 
     The client then waits for the wire to close; that is left to the caller.
     """
-    party = make_party(wire, 0, plan.preset.scheme)
+    party = make_party(wire, 0, plan.preset.source)
+    loaded = load(plan, weights)
     prepared: deque[Preparation] = deque()
     while True:
         code = _next_command(party)
         if code == GOODBYE:
             return party.messenger.trace
         if code == PREPARE and len(prepared) < MOST_PREPARED:
-            prepared.append(prepare(party, plan, weights, progress))
+            prepared.append(prepare(party, plan, loaded, progress))
         elif code == INFER and prepared:
-            infer(party, plan, weights, prepared.popleft(), None, progress)
+            infer(party, plan, loaded, prepared.popleft(), None, progress)
         else:
             raise Drift(
                 f"the client asked for phase {code} with {len(prepared)} preparations in store"
@@ -240,7 +242,7 @@ def run_local(
 
     def client(wire: Wire) -> Result:
         greet_server(wire, plan.digest)
-        with Session(make_party(wire, 1, plan.preset.scheme), plan) as session:
+        with Session(make_party(wire, 1, plan.preset.source), plan) as session:
             return session.infer(x)
 
     return run_pair(server, client, deadline_s)[1]

@@ -28,6 +28,7 @@ LONGEST_MADE_NAME = 256
 
 # Of a whole network, as given.
 MOST_NODES = 1 << 12  # ResNet-152 has 700; a plan of as many is made in seconds
+MOST_MADE_NODES = 1 << 15  # of what passes make of one
 MOST_READERS = 64  # of one tensor: residual networks have 2 or 3
 MOST_TOTAL_ELEMENTS = 1 << 28  # of all tensors together; ResNet-152 has 2^26
 MOST_WEIGHTS = 1 << 28  # of all layers together; VGG-16 has 2^27

@@ -18,8 +18,10 @@ import numpy as np
 
 from pqjax.errors import GraphError, InputError, listed, shown
 from pqjax.graph.bounds import (
+    LONGEST_MADE_NAME,
     LONGEST_NAME,
     MOST_GRAPH_BYTES,
+    MOST_MADE_NODES,
     MOST_NODES,
     MOST_READERS,
     MOST_TOTAL_ELEMENTS,
@@ -322,15 +324,16 @@ class Graph:
                 raise GraphError(f"{node.name}: only the first node may be an Input")
             seen.add(node.name)
 
-    def check_bounds(self) -> None:
-        """Checks the size of a network as it is given, before it is saved, sent, or planned.
+    def check_bounds(self, made: bool = False) -> None:
+        """Checks the size of a network as it is given (or `made` by passes), before it is used.
 
         Raises:
           GraphError: it has more of something than `pqjax.graph.bounds` allows.
         """
-        _at_most("nodes", len(self.nodes), MOST_NODES)
+        _at_most("nodes", len(self.nodes), MOST_MADE_NODES if made else MOST_NODES)
+        longest = LONGEST_MADE_NAME if made else LONGEST_NAME
         for node in self.nodes:
-            _at_most(f"characters of the name {shown(node.name)}", len(node.name), LONGEST_NAME)
+            _at_most(f"characters of the name {shown(node.name)}", len(node.name), longest)
             readers = len(self.readers[node.name])
             _at_most(f"nodes that read {node.name}", readers, MOST_READERS)
         _at_most("elements", sum(node.out.n for node in self.nodes), MOST_TOTAL_ELEMENTS)
@@ -426,15 +429,19 @@ class Graph:
         return Graph.from_tree(tree)
 
     @staticmethod
-    def from_tree(tree: object) -> Graph:
+    def from_tree(tree: object, made: bool = False) -> Graph:
         """Reads what `tree` makes, of parsed JSON; checks fields and size.
+
+        Args:
+          tree: parsed JSON.
+          made: whether it is of a graph that passes made, which may have more nodes and longer names.
 
         Raises:
           GraphError: it is something else.
         """
         from pqjax.graph.written import graph_of
 
-        return graph_of(tree)
+        return graph_of(tree, made)
 
 
 def _label(node: Node) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import typing
 
 from pqjax.errors import GraphError, InputError, shown
-from pqjax.graph.bounds import MOST_NODES
+from pqjax.graph.bounds import MOST_MADE_NODES
 from pqjax.graph.ir import KINDS, Graph, Node, TensorType
 from pqjax.graph.schema import Length, read
 
@@ -14,7 +14,7 @@ from pqjax.graph.schema import Length, read
 @dataclasses.dataclass(frozen=True)
 class _Written:
     format: typing.Literal[1]
-    nodes: typing.Annotated[tuple[object, ...], Length(1, MOST_NODES)]
+    nodes: typing.Annotated[tuple[object, ...], Length(1, MOST_MADE_NODES)]
 
 
 _FIELDS = {
@@ -27,8 +27,8 @@ def tree(graph: Graph) -> dict[str, typing.Any]:
     return {"format": 1, "nodes": [_entry(node) for node in graph]}
 
 
-def graph_of(tree: object) -> Graph:
-    """The graph that a tree of parsed JSON describes, held to all bounds.
+def graph_of(tree: object, made: bool = False) -> Graph:
+    """The graph that a tree of parsed JSON describes, held to all bounds; `made` as of `from_tree`.
 
     Raises:
       GraphError: it describes none.
@@ -38,7 +38,7 @@ def graph_of(tree: object) -> Graph:
     except InputError as error:
         raise GraphError(f"not a graph: {error}") from error
     graph = Graph(tuple(_node_from(entry) for entry in written.nodes))
-    graph.check_bounds()
+    graph.check_bounds(made)
     return graph
 
 

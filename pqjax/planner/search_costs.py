@@ -57,7 +57,7 @@ class Limit:
         if self.online:
             return step.cost.online.bits
         cost = step.cost.offline + step.cost.online
-        made = fill_stocks_cost(preset.scheme, cost.rots)
+        made = fill_stocks_cost(preset.source, cost.rots)
         if self.link is None:
             return cost.bits + made.bits
         sent = [a + b for a, b in zip(cost.sent, made.sent, strict=True)]

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from pqjax.engine.execute import command, infer, prepare
+from pqjax.engine.execute import command, infer, load, prepare
 from pqjax.graph import (
     Add,
     ArgMax,
@@ -206,8 +206,8 @@ def run_both(plan, weights, x, deadline_s=120.0):
 
     def side(rank):
         def run(wire):
-            party = make_party(wire, rank, plan.preset.scheme)
-            mine = weights if rank == 0 else None
+            party = make_party(wire, rank, plan.preset.source)
+            mine = load(plan, weights) if rank == 0 else {}
             command(party, "offline", 1)
             ready = prepare(party, plan, mine)
             command(party, "online", 2)

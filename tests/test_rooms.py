@@ -15,8 +15,13 @@ ALLOWED = {
     "graph": {"errors", "ring", "protocols"},  # what each protocol needs is stated beside it
     "ot": {"errors", "ring", "crypto", "wire"},
     "protocols": {"errors", "ring", "crypto", "wire", "ot"},
-    "planner": {"errors", "ring", "crypto", "wire", "graph", "ot", "protocols"},
-    "engine": {"errors", "ring", "wire", "ot", "graph", "protocols", "planner"},
+    "version": set(),
+    "linear": {"errors", "ring", "wire", "ot", "protocols", "graph"},
+    "layers": {"errors", "ring", "wire", "ot", "protocols", "graph", "linear"},
+    "planner": {
+        "errors", "version", "crypto", "wire", "graph", "ot", "protocols", "linear", "layers",
+    },
+    "engine": {"errors", "ring", "wire", "ot", "graph", "protocols", "layers", "planner"},
     "pictures": {"errors", "graph"},
     "cli": {"errors", "wire", "graph", "planner", "engine", "pictures"},
 }

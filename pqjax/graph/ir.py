@@ -334,8 +334,9 @@ class Graph:
         longest = LONGEST_MADE_NAME if made else LONGEST_NAME
         for node in self.nodes:
             _at_most(f"characters of the name {shown(node.name)}", len(node.name), longest)
-            readers = len(self.readers[node.name])
-            _at_most(f"nodes that read {node.name}", readers, MOST_READERS)
+            if not made:
+                readers = len(self.readers[node.name])
+                _at_most(f"nodes that read {node.name}", readers, MOST_READERS)
         _at_most("elements", sum(node.out.n for node in self.nodes), MOST_TOTAL_ELEMENTS)
         weights = sum(math.prod(shape) for shape, _ in self.parameters().values())
         _at_most("weights", weights, MOST_WEIGHTS)

@@ -5,7 +5,7 @@ import pytest
 from networks import random_network, run_both
 
 import pqjax
-from pqjax.engine.execute import Preparation, Ready
+from pqjax.engine.execute import Preparation
 from pqjax.errors import InputError, OutOfCorrelations
 from pqjax.planner import PRESETS, plan
 
@@ -57,7 +57,7 @@ def test_differences_are_found():
 
 def test_a_preparation_is_used_once():
     made = Preparation()
-    made.put("conv1", Ready(None, np.zeros(1)))
+    made.put("conv1", np.zeros(1))
 
     made.take("conv1")
 

@@ -7,7 +7,7 @@ import numpy as np
 from networks import random_network
 
 import pqjax
-from pqjax.engine.execute import prepare
+from pqjax.engine.execute import load, prepare
 from pqjax.protocols.party import make_party, run_pair
 
 PLAIN = (str, bytes, int, float, bool, type(None), np.ndarray, np.generic)
@@ -62,8 +62,8 @@ def test_no_repr_of_what_a_party_holds_shows_a_secret():
 
         def side(rank, plan=plan):
             def run(wire):
-                party = make_party(wire, rank, plan.preset.scheme)
-                return party, prepare(party, plan, weights if rank == 0 else None)
+                party = make_party(wire, rank, plan.preset.source)
+                return party, prepare(party, plan, load(plan, weights) if rank == 0 else {})
 
             return run
 

@@ -3,147 +3,142 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 
 import numpy as np
+from jaxtyping import Int
 
-from pqjax.errors import PlanError
 from pqjax.graph.ir import Conv, Dense, Weights
 from pqjax.layers.rule import Pieces, Rule, Setting, Share, Task, make_ots
-from pqjax.linear.choice import Choice
-from pqjax.protocols import grouped_ot, linear_ot
-from pqjax.protocols.compare import known_wrap_cost, less_than_cost
+from pqjax.linear import ahead, on_shares
+from pqjax.linear.ahead import Ready
+from pqjax.linear.job import Encoded, Job
+from pqjax.linear.map import LinearMap
+from pqjax.linear.method import Method, method_of
 from pqjax.protocols.party import Party
-from pqjax.protocols.resize import extend_cost
 from pqjax.ring import Ring
-from pqjax.wire.cost import Cost, message
+from pqjax.wire.cost import Cost
+
+_mapped = functools.lru_cache(maxsize=1 << 10)(LinearMap)
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, repr=False)  # the model
 class Loaded:
-    weights: np.ndarray
-    bias: np.ndarray
+    """A layer's parameters at the server: the weights as its method uses them, and the bias."""
+
+    encoded: Encoded
+    bias: Int[np.ndarray, " K"]
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Ready:
-    drawn: np.ndarray | None
-    share: np.ndarray
-
-
-def product_of(task: Task):
-    node, source, groups = task.node, task.sources[0], 1
-    assert isinstance(node, (Conv, Dense)) and task.choice is not None
-    if isinstance(node, Conv):
-        groups = node.groups
-        d2 = node.kernel[0] * node.kernel[1] * source.shape[2] // groups
-        d3 = node.out.shape[0] * node.out.shape[1]
+def job_of(task: Task) -> Job:
+    """What a linear layer multiplies."""
+    node, x = task.node, task.sources[0]
+    assert isinstance(node, (Conv, Dense))
+    if isinstance(node, Dense):
+        geometry = LinearMap.pointwise((1, 1), x.n, node.out.n)
     else:
-        d2, d3 = source.shape[0], 1
-    product = linear_ot.Product(
-        node.out.shape[-1] // groups, d2, d3, node.weight_bits, source.bits, source.signed,
-        source.nonnegative, node.out.bits, task.choice.variant,
-    )  # fmt: skip
-    if groups == 1:
-        return product
-    assert isinstance(node, Conv)
-    window = grouped_ot.Window(source.shape[:2], node.kernel, node.stride, node.padding)
-    return grouped_ot.GroupedProduct(product, groups, source.shape[2] // groups, window)
+        high, wide, channels = x.shape
+        geometry = _mapped(
+            (high, wide), node.kernel, node.stride, node.padding, (1, 1), node.groups,
+            channels, node.out.shape[2],
+        )  # fmt: skip
+    return Job(geometry, node.weight_bits, x, node.out.bits)
 
 
 class LinearRule(Rule):
-    def unfit(self, task: Task) -> str | None:
-        p = product_of(task)
-        each = p.each if isinstance(p, grouped_ot.GroupedProduct) else p
-        if isinstance(p, grouped_ot.GroupedProduct) and not p.window.reading:
-            return "its outputs read nothing but padding"
-        if task.choice.variant not in linear_ot.FULL and task.choice.when == "ahead":
-            return "not ahead"
-        why = linear_ot.product_unfit(each, task.own)
-        return why
+    """A linear layer: its choice says by which method, and whether ahead or on the shared operand.
+
+    Attributes:
+      parts: what its cost is made of, as reports call it.
+    """
 
     parts = ("extension", "product", "wrap & mux", "masked input")
 
-    def describe(self, task):
-        return "As"
+    def unfit(self, task: Task) -> str | None:
+        """Why a layer cannot be computed as its choice says; None where it can."""
+        method, job = _method(task), job_of(task)
+        if not job.map.reading:
+            return "has outputs that read nothing but padding"
+        if _ahead(task) and method.extended(job) < job.bits:
+            return "extends its operand, which nobody has ahead of time: only `full` variants run then"
+        return method.fits(job, task.own and _ahead(task))
 
     def by_part(self, at: Setting, task: Task) -> dict[str, Cost]:
-        p, node, source = product_of(task), task.node, task.sources[0]
-        grouped = isinstance(p, grouped_ot.GroupedProduct)
-        core = (grouped_ot.grouped_bits_cost if grouped else linear_ot.product_bits_cost)(at.source, p)
-        if task.choice.when == "ahead":
-            return {"product": core, "masked input": message(1, source.n * node.out.bits)}
-        whole = (grouped_ot.multiply_grouped_cost if grouped else linear_ot.multiply_cost)(at.source, p, at.forms)
-        each, n = (p.each, p.pixels) if grouped else (p, p.d2 * p.d3)
-        wide = Cost()
-        if each.variant not in linear_ot.FULL:
-            wide = extend_cost(at.source, n, each.x_bits, each.extended, each.x_signed, each.x_nonnegative, at.forms)
-        return {"extension": wide, "product": core, "whole": whole}
+        """The cost of each of `parts`; those that are not there are left out."""
+        method, job = _method(task), job_of(task)
+        if _ahead(task):
+            offline, online = ahead.ahead_cost(at.source, method, job)
+            return {"product": offline, "masked input": online}
+        return {
+            "extension": on_shares.extension_cost(at.source, method, job, at.forms),
+            "product": method.cost(at.source, job),
+            "wrap & mux": on_shares.wraps_cost(at.source, method, job, at.forms),
+        }
 
     def cost(self, at: Setting, task: Task) -> Pieces:
-        parts = self.by_part(at, task)
-        if task.choice.when == "ahead":
-            return Pieces((parts["product"],), (parts["masked input"],))
-        return Pieces(online=(parts["whole"],))
+        """One piece in a phase."""
+        parts = tuple(self.by_part(at, task).values())
+        return Pieces(parts[:1], parts[1:]) if _ahead(task) else Pieces(online=(sum(parts),))
+
+    def describe(self, task: Task) -> str:
+        """The layer's geometry in a sentence."""
+        job = job_of(task)
+        m = job.map
+        groups = f"in {m.groups} groups, each " if m.groups > 1 else ""
+        shape = f"({m.fan_out} x {m.terms}) ({m.terms} x {m.out_image[0] * m.out_image[1]})"
+        return f"As a product {groups}{shape}, accumulated in {job.bits} bits"
 
     def load(self, task: Task, weights: Weights) -> Loaded:
-        w, b = (np.asarray(weights[f"{task.node.name}/{x}"]) for x in ("weight", "bias"))
-        if not isinstance(product_of(task), grouped_ot.GroupedProduct):
-            w = np.ascontiguousarray(w.reshape(-1, w.shape[-1]).T)
-        return Loaded(w, b)
-
-    def _columns(self, node, x):
-        if isinstance(node, Conv):
-            return linear_ot.patches(x, node.kernel, node.stride, node.padding)
-        return x.reshape(-1, 1)
+        """Weights encoded once, bias at the accumulator's scale."""
+        name = task.node.name
+        encoded = _method(task).encode(job_of(task), np.asarray(weights[f"{name}/weight"]))
+        return Loaded(encoded, np.asarray(weights[f"{name}/bias"]))
 
     def prepare(self, party: Party, at: Setting, task: Task, own: object) -> Ready | None:
-        if task.choice.when != "ahead":
+        """The product on a share that the client draws, where the choice says so."""
+        if not _ahead(task):
             return None
         make_ots(party, at, lambda: self.cost(at, task).offline[0])
-        p, node, ring = product_of(task), task.node, Ring(task.node.out.bits)
-        w = own.weights if own is not None else None
-        drawn = None
+        method, job = _method(task), job_of(task)
         if party.rank == 1:
-            shape = task.sources[0].shape
-            drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)
-        if isinstance(p, grouped_ot.GroupedProduct):
-            return Ready(drawn, grouped_ot.grouped_bits(party, p, w, drawn))
-        columns = None if drawn is None else self._columns(node, drawn)
-        return Ready(drawn, _shaped(node, linear_ot.product_bits(party, p, w, columns)))
+            return ahead.prepare_ask(party, method, job)
+        return ahead.prepare_serve(party, method, job, typing.cast(Loaded, own).encoded)
 
-    def run(self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share) -> Share:
-        p, node, ring, x = product_of(task), task.node, Ring(task.node.out.bits), x[0]
-        grouped = isinstance(p, grouped_ot.GroupedProduct)
-        w = own.weights if own is not None else None
-        if task.choice.when != "ahead":
-            make_ots(party, at, lambda: self.cost(at, task).online[0])
-            if grouped:
-                y = grouped_ot.multiply_grouped(party, p, w, x, at.forms)
-            else:
-                y = _shaped(node, linear_ot.multiply(party, p, w, self._columns(node, x), at.forms))
+    def run(
+        self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share
+    ) -> Share:
+        """Shares of W x + b."""
+        method, job = _method(task), job_of(task)
+        share = x[0].reshape(job.map.in_shape)
+        if _ahead(task):
+            # The client has its own input in the clear; any other operand was extended before.
+            lift = task.own and job.x.signed
+            share = Ring(job.bits).reduce(Ring(job.x.bits).signed(share) if lift else share)
         else:
-            source = task.sources[0]
-            wide = ring.reduce(Ring(source.bits).signed(x) if task.own and source.signed else x)
-            if party.rank == 1:
-                with party.messenger.step("masked input"):
-                    party.messenger.send_elements(ring.sub(wide, ready.drawn), ring)
-                y = ready.share
+            make_ots(party, at, lambda: self.cost(at, task).online[0])
+        if party.rank == 1:
+            if _ahead(task):
+                y = ahead.ask(party, job, share, typing.cast(Ready, ready))
             else:
-                with party.messenger.step("masked input"):
-                    difference = party.messenger.receive_elements(wide.size, ring).reshape(wide.shape)
-                total = ring.add(wide, difference)
-                if grouped:
-                    y = grouped_ot.convolve_plain(w, total, p)
-                else:
-                    y = _shaped(node, linear_ot.multiply_plain(w, self._columns(node, total), p))
-                y = ring.add(ready.share, y)
-        return ring.add(y, ring.reduce(own.bias)) if party.rank == 0 else y
+                y = on_shares.ask(party, method, job, share, at.forms)
+            return y.reshape(task.node.out.shape)
+        loaded, ring = typing.cast(Loaded, own), Ring(job.bits)
+        if _ahead(task):
+            y = ahead.serve(party, job, loaded.encoded, share, typing.cast(Ready, ready))
+        else:
+            y = on_shares.serve(party, method, job, loaded.encoded, share, at.forms)
+        return ring.add(y, ring.reduce(loaded.bias)).reshape(task.node.out.shape)
 
 
-def _shaped(node, y):
-    return np.ascontiguousarray(y.T).reshape(node.out.shape)
+def _method(task: Task) -> Method:
+    assert task.choice is not None
+    return method_of(task.choice)
 
 
-METHODS = {"ot": linear_ot}
+def _ahead(task: Task) -> bool:
+    assert task.choice is not None
+    return task.choice.when == "ahead"
+
+
 LINEAR = LinearRule()

@@ -17,8 +17,8 @@ from pqjax.graph.bounds import MOST_MADE_NODES, Name, Word
 from pqjax.graph.ir import Conv, Dense, Graph
 from pqjax.graph.schema import Length, read
 from pqjax.graph.strict_json import parse
-from pqjax.layers.linear import METHODS
 from pqjax.linear.choice import Choice
+from pqjax.linear.method import METHODS
 from pqjax.ot.endpoint import Scheme
 from pqjax.ot.tuning import Tuning
 from pqjax.planner.clock import Clock

@@ -18,8 +18,9 @@ from experiments.short_qat import CHECKPOINTS, RUNS, Short, recipe_text, row_of,
 from pqjax import load_model
 from pqjax.graph.sensitivity import read_sensitivities
 from pqjax.graph.widths import widths_of
-from pqjax.planner.search import Found, Limit, Space, at, search
-from pqjax.planner.search_baselines import proxy_search, uniform_widths
+from pqjax.search import Found, Limit, Space, search
+from pqjax.search.baselines import proxy_search, uniform_widths
+from pqjax.search.optimum import at
 
 GIB = 8 * 2**30
 PROTOCOL = "privquant"

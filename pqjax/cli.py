@@ -22,8 +22,7 @@ from pqjax.graph.strict_json import parse
 from pqjax.pictures import picture_input, read_picture
 from pqjax.planner import PRESETS, Plan, check_class_names, plan
 from pqjax.planner.report import SECURITY
-from pqjax.planner.search import Space, search, widths_report
-from pqjax.planner.search_costs import Limit, parse_bits
+from pqjax.search import Limit, Space, parse_bits, search, widths_report
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
 from pqjax.wire.link import Link, parse_link

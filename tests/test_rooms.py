@@ -16,9 +16,10 @@ ALLOWED = {
     "ot": {"errors", "ring", "crypto", "wire"},
     "protocols": {"errors", "ring", "crypto", "wire", "ot"},
     "planner": {"errors", "ring", "crypto", "wire", "graph", "ot", "protocols"},
+    "search": {"errors", "wire", "graph", "ot", "planner"},
     "engine": {"errors", "ring", "wire", "ot", "graph", "protocols", "planner"},
     "pictures": {"errors", "graph"},
-    "cli": {"errors", "wire", "graph", "planner", "engine", "pictures"},
+    "cli": {"errors", "wire", "graph", "planner", "search", "engine", "pictures"},
 }
 
 

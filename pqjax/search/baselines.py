@@ -14,9 +14,9 @@ from pqjax.graph.ir import Conv, Dense, Graph
 from pqjax.graph.sensitivity import Sensitivities
 from pqjax.graph.widths import Widths, widths_of
 from pqjax.planner.presets import Preset
-from pqjax.planner.search import WEIGHT_BITS, Found, at, weight_losses
-from pqjax.planner.search_costs import Limit, Pricer, Tables, domains
-from pqjax.planner.search_program import WidthProgram
+from pqjax.search.costs import Limit, Pricer, Tables, domains
+from pqjax.search.optimum import WEIGHT_BITS, Found, at, weight_losses
+from pqjax.search.program import WidthProgram
 
 ENDS = (
     4  # bits that the first layer and the classifier keep at least, as trained uniform networks do

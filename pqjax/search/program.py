@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 import pulp
 
 from pqjax.errors import PlanError
-from pqjax.planner.search_costs import Domains, Tables
+from pqjax.search.costs import Domains, Tables
 
 _COST_SCALE = 1e4  # of the limit in the program: its tolerances are absolute
 _LOSS_SCALE = 1e5  # of the largest loss that there can be

@@ -17,8 +17,8 @@ from pqjax.graph.sensitivity import Sensitivities
 from pqjax.graph.widths import Widths, operands, residuals, widths_of
 from pqjax.planner.plan import Plan
 from pqjax.planner.presets import Preset
-from pqjax.planner.search_costs import Domains, Limit, Pricer, Tables, domains, tables
-from pqjax.planner.search_program import Losses, WidthProgram
+from pqjax.search.costs import Domains, Limit, Pricer, Tables, domains, tables
+from pqjax.search.program import Losses, WidthProgram
 
 WEIGHT_BITS = tuple(range(2, 9))
 _MOST_CUTS = 40
@@ -274,6 +274,3 @@ def widths_report(graph: Graph, sensitivities: Sensitivities, limit: Limit, foun
         "accumulators are estimates until weights are trained at these widths",
     ]
     return "\n".join(lines)
-
-
-__all__ = ["Found", "Limit", "Space", "at", "loss_of", "search", "widths_report"]

@@ -27,7 +27,9 @@ from pqjax.errors import (
     PeerGone,
     WireError,
 )
-from pqjax.wire import Listener, dial, greet_client, greet_server
+from pqjax.wire.handshake import greet_client, greet_server
+from pqjax.wire.listener import Listener
+from pqjax.wire.tcp import dial
 
 ROOT = pathlib.Path(__file__).parents[2]
 HELLO = struct.pack("<IIQ8sHBx32s4x", 0, 0, 48, b"pqjax\r\n\0", 1, 1, bytes(32))

@@ -14,7 +14,7 @@ import numpy as np
 
 from pqjax.engine.process import peak_bytes, settle, write_private
 from pqjax.engine.server import Server
-from pqjax.engine.session import connect
+from pqjax.engine.client import connect
 from pqjax.errors import DataError, InputError, PlanError, PqjaxError
 from pqjax.graph import Graph, load_model
 from pqjax.graph.sensitivity import read_sensitivities

@@ -40,14 +40,7 @@ from pqjax.graph.ir import (
 from pqjax.graph.passes import own_input
 from pqjax.ot.setup import fill_stocks
 from pqjax.planner.cost import ahead_cost, product_of, tile_cost, tiles
-from pqjax.planner.plan import (
-    BEGIN_LAYER,
-    COMMAND_BITS,
-    REVEAL_LAYER,
-    STOCK_LAYER,
-    Plan,
-    Step,
-)
+from pqjax.planner.plan import REVEAL_LAYER, STOCK_LAYER, Plan, Step
 from pqjax.protocols.clamp import clamp
 from pqjax.protocols.grouped_ot import (
     GroupedProduct,
@@ -88,15 +81,6 @@ class Preparation:
         if name not in self._ready:
             raise OutOfCorrelations(f"{name}: its preparation was used already or never made")
         return self._ready.pop(name)
-
-
-def command(party: Party, phase: str, code: int) -> int:
-    """The client names the phase that begins; both return the code."""
-    with party.messenger.layer(phase, BEGIN_LAYER):
-        if party.rank == 1:
-            party.messenger.send(np.array([code], np.uint8), COMMAND_BITS)
-            return code
-        return int(party.messenger.receive(COMMAND_BITS)[0])
 
 
 def prepare(

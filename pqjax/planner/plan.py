@@ -151,30 +151,34 @@ class Plan:
         costs = [s.cost.offline for s in self.steps] + [s.cost.online for s in self.steps]
         return total(costs).rots
 
+    def schedule(self, inference: int = 0) -> tuple[Line, ...]:
+        """Every layer of one inference of a session, with its cost.
+
+        Args:
+          inference: which one, from 0. The first has the setup; all others are alike.
+        """
+        return self._lines[1:] if inference else self._lines
+
     @functools.cached_property
-    def schedule(self) -> tuple[Line, ...]:
-        """Every layer of a first inference, setup included, with its cost."""
-        begin = message(1, COMMAND_BITS)
-        lines = [Line("setup", "ot", set_up_cost(self.preset.scheme))]
-        lines += [
+    def _lines(self) -> tuple[Line, ...]:
+        begin, out = message(1, COMMAND_BITS), self.graph.output.out
+        stock = fill_stocks_cost(self.preset.scheme, self.rots)
+        return (
+            Line("setup", "ot", set_up_cost(self.preset.scheme)),
             Line("offline", BEGIN_LAYER, begin),
-            Line("offline", STOCK_LAYER, fill_stocks_cost(self.preset.scheme, self.rots)),
-        ]
-        lines += [Line("offline", s.node.name, s.cost.offline) for s in self.steps]
-        lines.append(Line("online", BEGIN_LAYER, begin))
-        lines += [Line("online", s.node.name, s.cost.online) for s in self.steps]
-        out = self.graph.output.out
-        lines.append(Line("online", REVEAL_LAYER, message(0, out.n * out.bits)))
-        return tuple(lines)
+            Line("offline", STOCK_LAYER, stock),
+            *(Line("offline", s.node.name, s.cost.offline) for s in self.steps),
+            Line("online", BEGIN_LAYER, begin),
+            *(Line("online", s.node.name, s.cost.online) for s in self.steps),
+            Line("online", REVEAL_LAYER, message(0, out.n * out.bits)),
+        )
 
     def cost(self, phase: str | None = None, layer: str | None = None) -> Cost:
         """Bits and flows of a phase, a layer, or a whole first inference."""
+        lines = self.schedule()
         return total(
-            [
-                line.cost for line in self.schedule
-                if (phase is None or line.phase == phase) and (layer is None or line.layer == layer)
-            ]
-        )  # fmt: skip
+            [s.cost for s in lines if phase in (None, s.phase) and layer in (None, s.layer)]
+        )
 
     def seconds(self, link: Link | None = None) -> float:
         """What the network alone takes of offline and online phase: bits / rate + flows * rtt / 2."""
@@ -185,33 +189,16 @@ class Plan:
         return link.seconds(*cost.sent, cost.flows)
 
     def differences(self, trace: Trace, rank: int) -> list[str]:
-        """Where a party's trace of a first inference departs from the prediction; empty if nowhere.
+        """Where a party's trace departs from the prediction; empty if nowhere.
 
-        Bits are compared per layer, phase and direction, clocks at the end of every layer.
+        Args:
+          trace: of an inference (`Result.trace`) or of a session. Of a session that has said goodbye,
+            phases that were never asked for are not missed.
+          rank: whose trace it is.
         """
-        found = []
-        clocks = (0, 0)
-        entries = iter(list(trace.entries))
-        for line in self.schedule:
-            clocks = line.cost.clocks(clocks)
-            entry = next(entries, None)
-            if entry is None:
-                found.append(f"{line.phase} {line.layer}: not in the trace")
-                continue
-            if (entry.phase, entry.layer) != (line.phase, line.layer):
-                found.append(f"{line.phase} {line.layer}: got {entry.phase} {entry.layer}")
-                break
-            sent, received = line.cost.sent[rank], line.cost.sent[1 - rank]
-            if (entry.sent_bits, entry.received_bits) != (sent, received):
-                found.append(
-                    f"{line.phase} {line.layer}: sent {entry.sent_bits} and received "
-                    f"{entry.received_bits} bits, predicted {sent} and {received}"
-                )
-            if entry.clock_after != clocks[rank]:
-                found.append(
-                    f"{line.phase} {line.layer}: clock {entry.clock_after}, predicted {clocks[rank]}"
-                )
-        return found
+        from pqjax.planner.comparison import differences
+
+        return differences(self, trace, rank)
 
     def table(self, variants: bool = False) -> str:
         """Per layer: formats, variant, bits, flows and, for a link, its seconds.

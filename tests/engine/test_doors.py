@@ -18,7 +18,7 @@ from serving import GRAPH, PLAN, WEIGHTS, X, answers, serving
 
 import pqjax
 from pqjax import cli
-from pqjax.engine.session import PREPARE
+from pqjax.engine.commands import PREPARE
 from pqjax.errors import (
     DeadlineExceeded,
     Drift,

@@ -17,7 +17,7 @@ from peers import accept_wire, ended, reset, silent, trickling
 from serving import GRAPH, PLAN, WEIGHTS, X, answers, serving
 
 import pqjax
-from pqjax import cli
+from pqjax.cli.console import Refusals
 from pqjax.engine.commands import PREPARE
 from pqjax.errors import (
     DeadlineExceeded,
@@ -306,7 +306,7 @@ def test_options_out_of_range_are_input_errors(options):
 
 def test_a_flood_of_refused_connections_is_a_few_lines_of_log(capsys):
     moment = [0.0]
-    refused = cli._Refusals(now=lambda: moment[0])
+    refused = Refusals(now=lambda: moment[0])
 
     for _ in range(1000):
         refused(PeerGone("gone"))

@@ -28,7 +28,7 @@ from nets.sensitivity import Sampling, measure
 from pqjax.errors import PqjaxError
 from pqjax.graph import Graph, save_model
 from pqjax.planner import plan
-from pqjax.planner.search import Limit, Space, search
+from pqjax.search import Limit, Space, search
 
 # 1. The network as data: what flax computes below, layer by layer.
 DIGITS = Architecture(

@@ -15,11 +15,11 @@ from experiments.command import parser, run
 from experiments.plots import curves, save
 from experiments.record import published, table
 from experiments.short_qat import CHECKPOINTS, RUNS, Short, recipe_text, row_of, train
+from experiments.width_baselines import at, proxy_search, uniform_widths
 from pqjax import load_model
 from pqjax.graph.sensitivity import read_sensitivities
 from pqjax.graph.widths import widths_of
-from pqjax.planner.search import Found, Limit, Space, at, search
-from pqjax.planner.search_baselines import proxy_search, uniform_widths
+from pqjax.search import Found, Limit, Space, search
 
 GIB = 8 * 2**30
 PROTOCOL = "privquant"

@@ -125,10 +125,7 @@ def row_of(made: Plan, got: Run, protocol: str) -> dict:
         "equal_to_reference": True,
         "bits_as_predicted": True,
         "GiB": made.cost().bits / 8 / 2**30,
-        **{
-            f"{phase}_bytes": phase_bytes(got, made, phase)
-            for phase in ("setup", "offline", "online")
-        },
+        **{f"{phase}_bytes": phase_bytes(got, phase) for phase in ("setup", "offline", "online")},
         "flows": cost.flows,
         "loopback_s": times["offline"] + times["online"],
         "online_s": times["online"],

@@ -83,7 +83,7 @@ def kept(name: str, made: Plan, run: Run) -> dict[str, list[dict]]:
       run: one inference or more.
     """
     both = {"server": run.server["trace"], "client": run.client["trace"]}
-    first = {party: entries[: len(made.schedule)] for party, entries in both.items()}
+    first = {party: [e for e in entries if e["inference"] == 0] for party, entries in both.items()}
     write_trace(name, first)
     kinds = {step.node.name: step.node.kind for step in made.steps}
     return {

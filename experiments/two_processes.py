@@ -113,7 +113,7 @@ def differences(plan: Plan, run: Run) -> list[str]:
     return run.server["differences"] + run.client["differences"]
 
 
-def phase_bytes(run: Run, plan: Plan, phase: str) -> int:
-    """Serialized bytes of one inference's phase, both directions, frame headers included."""
-    first = run.client["trace"][: len(plan.schedule)]
-    return sum(e["sent_bytes"] + e["received_bytes"] for e in first if e["phase"] == phase)
+def phase_bytes(run: Run, phase: str) -> int:
+    """Serialized bytes of the first inference's phase, both directions, frame headers included."""
+    found = [e for e in run.client["trace"] if e["inference"] == 0 and e["phase"] == phase]
+    return sum(e["sent_bytes"] + e["received_bytes"] for e in found)

@@ -9,7 +9,8 @@ from pqjax.errors import PqjaxError
 from pqjax.graph import Graph, load_model, reference, save_model, validate
 from pqjax.planner import Plan, plan
 from pqjax.version import VERSION as __version__
-from pqjax.wire import Link, Tls, make_certificates, parse_link
+from pqjax.wire.link import Link, parse_link
+from pqjax.wire.tls import Tls, make_certificates
 
 __all__ = [
     "Graph", "Link", "Plan", "PqjaxError", "Result", "Server", "Session", "Tls", "connect",

@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from pqjax.engine.execute import command, infer, load, prepare
+from pqjax.engine.commands import INFER, PREPARE, ask, hear
+from pqjax.engine.execute import infer, load, prepare
 from pqjax.graph import (
     Add,
     ArgMax,
@@ -208,9 +209,9 @@ def run_both(plan, weights, x, deadline_s=120.0):
         def run(wire):
             party = make_party(wire, rank, plan.preset.source)
             mine = load(plan, weights) if rank == 0 else {}
-            command(party, "offline", 1)
+            hear(party) if rank == 0 else ask(party, PREPARE, 0)
             ready = prepare(party, plan, mine)
-            command(party, "online", 2)
+            hear(party) if rank == 0 else ask(party, INFER, 0)
             y = infer(party, plan, mine, ready, x if rank == 1 else None)
             return y, party.messenger.trace, party
 

@@ -21,9 +21,10 @@ ALLOWED = {
     "planner": {
         "errors", "version", "crypto", "wire", "graph", "ot", "protocols", "linear", "layers",
     },
+    "search": {"errors", "wire", "graph", "ot", "planner"},
     "engine": {"errors", "ring", "wire", "ot", "graph", "protocols", "layers", "planner"},
     "pictures": {"errors", "graph"},
-    "cli": {"errors", "wire", "graph", "planner", "engine", "pictures"},
+    "cli": {"errors", "wire", "graph", "planner", "search", "engine", "pictures"},
 }
 
 

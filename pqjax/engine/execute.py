@@ -16,7 +16,7 @@ from pqjax.errors import OutOfCorrelations
 from pqjax.graph.ir import TensorType
 from pqjax.layers import rule_of
 from pqjax.ot.setup import fill_stocks
-from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, REVEAL_LAYER, STOCK_LAYER, Plan
+from pqjax.planner.plan import REVEAL_LAYER, STOCK_LAYER, Plan
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
 
@@ -45,15 +45,6 @@ def load(plan: Plan, weights: Mapping[str, np.ndarray]) -> Loaded:
     """The model's parameters as its layers use them: made once, shared by all sessions."""
     made = {s.node.name: rule_of(s.node).load(s.task, weights) for s in plan.steps}
     return {name: loaded for name, loaded in made.items() if loaded is not None}
-
-
-def command(party: Party, phase: str, code: int) -> int:
-    """The client names the phase that begins; both return the code."""
-    with party.messenger.layer(phase, BEGIN_LAYER):
-        if party.rank == 1:
-            party.messenger.send(np.array([code], np.uint8), COMMAND_BITS)
-            return code
-        return int(party.messenger.receive(COMMAND_BITS)[0])
 
 
 def prepare(

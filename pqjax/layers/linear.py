@@ -93,7 +93,9 @@ class LinearRule(Rule):
         """Weights encoded once, bias at the accumulator's scale."""
         name = task.node.name
         encoded = _method(task).encode(job_of(task), np.asarray(weights[f"{name}/weight"]))
-        return Loaded(encoded, np.asarray(weights[f"{name}/bias"]))
+        bias = np.array(weights[f"{name}/bias"])
+        bias.flags.writeable = False
+        return Loaded(encoded, bias)
 
     def prepare(self, party: Party, at: Setting, task: Task, own: object) -> Ready | None:
         """The product on a share that the client draws, where the choice says so."""

@@ -22,7 +22,7 @@ from pqjax.linear.choice import VARIANTS, Choice
 from pqjax.ot.setup import set_up_cost
 from pqjax.planner.clock import Clock
 from pqjax.planner.presets import Preset, find_preset
-from pqjax.planner.price import EMPTY, StepCost, cheapest, fill, pricing, spent
+from pqjax.planner.price import EMPTY, Pool, StepCost, cheapest, fill, pricing, step_costs
 from pqjax.version import VERSION
 from pqjax.wire.cost import Cost, message, total
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES, plan_digest
@@ -147,30 +147,52 @@ class Plan:
         """Random OTs that one inference draws from the store, by sending rank."""
         return total([s.cost.both for s in self.steps]).rots
 
+    def schedule(self, inference: int = 0) -> tuple[Line, ...]:
+        """Every layer of one inference of a session, with its cost.
+
+        Args:
+          inference: which one, from 0. The first has the setup; what one leaves in store of random OTs
+            is there for the next.
+        """
+        (lines, pool), before = self._lines(EMPTY), EMPTY
+        for _ in range(inference):
+            if pool == before:
+                break  # and so are all that follow
+            before = pool
+            lines, pool = self._lines(pool)
+        setup = Line("setup", "ot", set_up_cost(self.preset.source))
+        return lines if inference else (setup, *lines)
+
+    def _lines(self, pool: Pool) -> tuple[tuple[Line, ...], Pool]:
+        """One inference's lines with so many random OTs in store, and those left then."""
+        if pool not in self._lines_made:
+            begin, out = message(1, COMMAND_BITS), self.graph.output.out
+            stock, left = fill(self.preset.source, pool, self.rots)
+            costs, left = step_costs(self.setting, [s.pieces for s in self.steps], left)
+            named = [(s.node.name, cost) for s, cost in zip(self.steps, costs, strict=True)]
+            self._lines_made[pool] = (
+                (
+                    Line("offline", BEGIN_LAYER, begin),
+                    Line("offline", STOCK_LAYER, stock),
+                    *(Line("offline", name, cost.offline) for name, cost in named),
+                    Line("online", BEGIN_LAYER, begin),
+                    *(Line("online", name, cost.online) for name, cost in named),
+                    Line("online", REVEAL_LAYER, message(0, out.n * out.bits)),
+                ),
+                left,
+            )
+        return self._lines_made[pool]
+
     @functools.cached_property
-    def schedule(self) -> tuple[Line, ...]:
-        """Every layer of a first inference, setup included, with its cost."""
-        begin = message(1, COMMAND_BITS)
-        lines = [Line("setup", "ot", set_up_cost(self.preset.source))]
-        lines += [
-            Line("offline", BEGIN_LAYER, begin),
-            Line("offline", STOCK_LAYER, fill(self.preset.source, EMPTY, self.rots)[0]),
-        ]
-        lines += [Line("offline", s.node.name, s.cost.offline) for s in self.steps]
-        lines.append(Line("online", BEGIN_LAYER, begin))
-        lines += [Line("online", s.node.name, s.cost.online) for s in self.steps]
-        out = self.graph.output.out
-        lines.append(Line("online", REVEAL_LAYER, message(0, out.n * out.bits)))
-        return tuple(lines)
+    def _lines_made(self) -> dict[Pool, tuple[tuple[Line, ...], Pool]]:
+        return {}
 
     def cost(self, phase: str | None = None, layer: str | None = None) -> Cost:
         """Bits and flows of a phase, a layer, or a whole first inference."""
+        lines = self.schedule()
         return total(
-            [
-                line.cost for line in self.schedule
-                if (phase is None or line.phase == phase) and (layer is None or line.layer == layer)
-            ]
-        )  # fmt: skip
+            [s.cost for s in lines if phase in (None, s.phase) and layer in (None, s.layer)]
+        )
 
     def seconds(self, link: Link | None = None) -> float:
         """What the network alone takes of offline and online phase: bits / rate + flows * rtt / 2."""
@@ -181,33 +203,16 @@ class Plan:
         return link.seconds(*cost.sent, cost.flows)
 
     def differences(self, trace: Trace, rank: int) -> list[str]:
-        """Where a party's trace of a first inference departs from the prediction; empty if nowhere.
+        """Where a party's trace departs from the prediction; empty if nowhere.
 
-        Bits are compared per layer, phase and direction, clocks at the end of every layer.
+        Args:
+          trace: of an inference (`Result.trace`) or of a session. Of a session that has said goodbye,
+            phases that were never asked for are not missed.
+          rank: whose trace it is.
         """
-        found = []
-        clocks = (0, 0)
-        entries = iter(list(trace.entries))
-        for line in self.schedule:
-            clocks = line.cost.clocks(clocks)
-            entry = next(entries, None)
-            if entry is None:
-                found.append(f"{line.phase} {line.layer}: not in the trace")
-                continue
-            if (entry.phase, entry.layer) != (line.phase, line.layer):
-                found.append(f"{line.phase} {line.layer}: got {entry.phase} {entry.layer}")
-                break
-            sent, received = line.cost.sent[rank], line.cost.sent[1 - rank]
-            if (entry.sent_bits, entry.received_bits) != (sent, received):
-                found.append(
-                    f"{line.phase} {line.layer}: sent {entry.sent_bits} and received "
-                    f"{entry.received_bits} bits, predicted {sent} and {received}"
-                )
-            if entry.clock_after != clocks[rank]:
-                found.append(
-                    f"{line.phase} {line.layer}: clock {entry.clock_after}, predicted {clocks[rank]}"
-                )
-        return found
+        from pqjax.planner.comparison import differences
+
+        return differences(self, trace, rank)
 
     def table(self, variants: bool = False) -> str:
         """Per layer: formats, variant, bits, flows and, for a link, its seconds.
@@ -305,11 +310,8 @@ def assembled(
         pieces.append(rule_of(node).cost(at, task))
     drawn = total([piece for each in pieces for phase in each for piece in phase]).rots
     at = dataclasses.replace(at, streamed=sum(drawn) > at.tuning.stream_above)
-    pool, steps = EMPTY, []
-    for task, each in zip(tasks, pieces, strict=True):
-        offline, pool = spent(at, each.offline, pool)
-        online, pool = spent(at, each.online, pool)
-        steps.append(Step(task, each, StepCost(offline, online)))
+    costs, _ = step_costs(at, pieces, EMPTY)
+    steps = [Step(*each) for each in zip(tasks, pieces, costs, strict=True)]
     return Plan(graph, graph, preset, tuple(steps), ranges, link, classes, streamed=at.streamed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pqjax.errors import PlanError
 from pqjax.graph.ir import Conv, Dense, Graph, Node, TensorType
@@ -58,14 +58,23 @@ def spent(at: Setting, pieces: Iterable[Cost], pool: Pool) -> tuple[Cost, Pool]:
     return total(costs), pool
 
 
-def step_cost(at: Setting, pieces: Pieces) -> StepCost:
-    """A step's cost with nothing in store before."""
-    return StepCost(spent(at, pieces.offline, EMPTY)[0], spent(at, pieces.online, EMPTY)[0])
+def step_costs(
+    at: Setting, steps: Sequence[Pieces], pool: Pool
+) -> tuple[list[StepCost], Pool]:
+    """What the steps of one inference cost, offline first, and what they leave in store."""
+    phases = []
+    for phase in (0, 1):
+        costs = []
+        for pieces in steps:
+            cost, pool = spent(at, pieces[phase], pool)
+            costs.append(cost)
+        phases.append(costs)
+    return [StepCost(*costs) for costs in zip(*phases, strict=True)], pool
 
 
 def task_cost(at: Setting, task: Task) -> StepCost:
     """What a task costs by itself."""
-    return step_cost(at, rule_of(task.node).cost(at, task))
+    return step_costs(at, [rule_of(task.node).cost(at, task)], EMPTY)[0][0]
 
 
 def priced(cost: StepCost, source: Scheme, link: Link | None) -> float:

@@ -92,7 +92,7 @@ def run_all(scheme, jobs, deadline_s=120.0):
 
 def check_books(made, rank, entries, clocks):
     """Bits and flows of a run, layer by layer, against the plan's schedule."""
-    lines = [line for line in made.schedule[1:] if line.layer != "begin"]  # nobody names a phase
+    lines = [line for line in made.schedule(1) if line.layer != "begin"]  # nobody names a phase
     assert len(entries) == len(lines)
     for line, entry in zip(lines, entries, strict=True):
         clocks = line.cost.clocks(clocks)

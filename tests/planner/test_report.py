@@ -119,4 +119,4 @@ def test_a_preset_of_ones_own_is_planned_and_run():
 
     assert (result.output == pqjax.reference(graph, weights, x)).all()
     again = pqjax.planner.read_plan(pqjax.plan(graph, mine).document)
-    assert again.protocol == "mine" and again.schedule == pqjax.plan(graph, mine).schedule
+    assert again.protocol == "mine" and again.schedule() == pqjax.plan(graph, mine).schedule()

@@ -8,7 +8,7 @@ from pqjax.cli import main
 from pqjax.graph import Graph
 from pqjax.graph.widths import widths_of
 from pqjax.planner import plan
-from pqjax.planner.search_costs import parse_bits
+from pqjax.search import parse_bits
 
 CHECKPOINTS = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints"
 MODEL = str(CHECKPOINTS / "minionn_w4a4.npz")

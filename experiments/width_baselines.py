@@ -14,14 +14,24 @@ from pqjax.graph.ir import Conv, Dense, Graph
 from pqjax.graph.sensitivity import Sensitivities
 from pqjax.graph.widths import Widths, widths_of
 from pqjax.planner.presets import Preset
-from pqjax.planner.search import WEIGHT_BITS, Found, at, weight_losses
-from pqjax.planner.search_costs import Limit, Pricer, Tables, domains
-from pqjax.planner.search_program import WidthProgram
+from pqjax.search.costs import Limit, Pricer, Tables, domains
+from pqjax.search.optimum import WEIGHT_BITS, Found, loss_of, weight_losses
+from pqjax.search.program import WidthProgram
 
 ENDS = (
     4  # bits that the first layer and the classifier keep at least, as trained uniform networks do
 )
 _HALVINGS = 14
+
+
+def at(
+    graph: Graph, sensitivities: Sensitivities, limit: Limit, protocol: str | Preset, widths: Widths
+) -> Found:
+    """Given widths as if they had been found."""
+    pricer = Pricer(graph, widths, protocol, limit)
+    made = pricer.plan(widths.weights)
+    loss = loss_of(graph, sensitivities, widths)
+    return Found(widths, loss, made, limit.of(made), proven=False)
 
 
 def uniform_widths(like: Widths, bits: int) -> Widths:

@@ -190,10 +190,8 @@ def tables(pricer: Pricer, domains: Domains) -> Tables:
     seen = [pricer.by_layer(weights) for weights in probes]
     constants += [found[""] for found in seen]
     alone, pairs = dict(own), {}
-    coupled = [
-        x for x in layers
-        if any(not _near(found[x], own[x][w[x]]) for w, found in zip(probes, seen, strict=True))
-    ]  # fmt: skip
+    found = list(zip(probes, seen, strict=True))
+    coupled = [x for x in layers if not all(_near(f[x], own[x][w[x]]) for w, f in found)]
     if coupled:
         grid = {
             (p, q): _clipped(domains, lambda i, p=p, q=q: q if i % 2 else p)
@@ -207,10 +205,10 @@ def tables(pricer: Pricer, domains: Domains) -> Tables:
             del alone[x]
             pairs[x, partner] = {(b, c): table[b, c] for b in domains[x] for c in domains[partner]}
     middle = (min(constants) + max(constants)) / 2
-    found = Tables(middle, alone, pairs, 0.0)
-    off = [abs(found.total(w) - pricer.exact(w)) for w in probes]
+    made = Tables(middle, alone, pairs, 0.0)
+    off = [abs(made.total(w) - pricer.exact(w)) for w in probes]
     error = _SLACK * max(off) + (max(constants) - min(constants)) / 2
-    return dataclasses.replace(found, error=error if error > 1e-9 * middle else 0.0)
+    return dataclasses.replace(made, error=error if error > 1e-9 * middle else 0.0)
 
 
 def _near(one: float, other: float) -> bool:

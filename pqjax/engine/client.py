@@ -1,8 +1,4 @@
-"""Sessions: the client's half, the server's half, and both in one process.
-
-After the handshake and the base OTs the client names phases: 1 prepare, 2 infer, 0 goodbye. Nothing
-else is ever negotiated; sizes and order of all frames follow from the plan.
-"""
+"""The client: a session with a server, one call at a time."""
 
 from __future__ import annotations
 
@@ -13,29 +9,20 @@ from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Int, Integer
 
-from pqjax.engine.execute import Preparation, Progress, command, infer, load, prepare
-from pqjax.errors import (
-    Drift,
-    GraphError,
-    HandshakeError,
-    InputError,
-    WireError,
-)
-from pqjax.graph.ir import Weights
+from pqjax.engine.commands import GOODBYE, INFER, MOST_PREPARED, PREPARE, ask
+from pqjax.engine.execute import Preparation, Progress, infer, prepare
+from pqjax.errors import HandshakeError, InputError, WireError
 from pqjax.graph.reference import check_input
 from pqjax.planner.document import read_plan
-from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, Plan, check_weights
-from pqjax.protocols.party import Party, make_party, run_pair
+from pqjax.planner.plan import Plan
+from pqjax.protocols.party import Party, make_party
 from pqjax.wire.channel import DEADLINE_S
-from pqjax.wire.handshake import greet_client, greet_server
-from pqjax.wire.interface import Wire
+from pqjax.wire.handshake import greet_server, hang_up
 from pqjax.wire.tcp import dial
 from pqjax.wire.tls import Tls
 from pqjax.wire.trace import Trace
-
-GOODBYE, PREPARE, INFER = 0, 1, 2
-MOST_PREPARED = 8  # preparations a client may have in store; each takes memory on both sides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +31,11 @@ class Result:
 
     Attributes:
       output: the network's integers, exactly `pqjax.reference`'s.
-      trace: what this party sent, received and waited for so far in the session.
+      trace: what this party sent, received and waited for: its preparation and online phase, and of
+        a session's first inference the setup, too.
     """
 
-    output: np.ndarray = dataclasses.field(repr=False)
+    output: Int[np.ndarray, "*shape"] = dataclasses.field(repr=False)
     trace: Trace
 
 
@@ -62,12 +50,13 @@ class Session:
         self._party = party
         self._progress = progress
         self._prepared: deque[Preparation] = deque()
+        self._inferences = 0
         self._turn = threading.Lock()
         self.plan = plan
 
     @property
     def trace(self) -> Trace:
-        """All that this party sent, received and waited for."""
+        """All that this party sent, received and waited for in this session so far."""
         return self._party.messenger.trace
 
     def prepare(self) -> None:
@@ -79,10 +68,10 @@ class Session:
                 self._prepare()
 
     def _prepare(self) -> None:
-        command(self._party, "offline", PREPARE)
+        ask(self._party, PREPARE, self._inferences + len(self._prepared))
         self._prepared.append(prepare(self._party, self.plan, {}, self._progress))
 
-    def infer(self, x: np.ndarray) -> Result:
+    def infer(self, x: Integer[np.ndarray, "*shape"]) -> Result:
         """The network's answer on x.
 
         Args:
@@ -96,18 +85,19 @@ class Session:
         with self._alone(), self._giving_up():
             if not self._prepared:
                 self._prepare()
-            command(self._party, "online", INFER)
+            ask(self._party, INFER, self._inferences)
             ready = self._prepared.popleft()  # gone even if what follows fails
             y = infer(self._party, self.plan, {}, ready, batch[0], self._progress)
-        assert y is not None
-        return Result(y, self.trace)
+            assert y is not None
+            self._inferences += 1
+            return Result(y, self.trace.of(self._inferences - 1))
 
     def close(self) -> None:
         """Says goodbye and waits for the server to hang up, so that nothing is lost on the way."""
         with self._alone():
             wire = self._party.messenger.wire
             with contextlib.suppress(WireError):
-                command(self._party, "online", GOODBYE)
+                ask(self._party, GOODBYE, None)
                 wire.recv(1, "goodbye")  # ends with the server's hanging up; nothing is sent
             wire.abort()
 
@@ -163,9 +153,12 @@ def connect(
       progress: told of every layer.
     """
     wire = dial(
-        address, tls=tls, insecure_plaintext=insecure_plaintext, deadline_s=deadline_s,
+        address,
+        tls=tls,
+        insecure_plaintext=insecure_plaintext,
+        deadline_s=deadline_s,
         patience_s=patience_s,
-    )  # fmt: skip
+    )
     try:
         document = greet_server(wire, plan.digest if plan else None)
         if plan is None:
@@ -178,71 +171,3 @@ def connect(
     except BaseException:
         wire.abort()
         raise
-
-
-def hang_up(wire: Wire) -> None:
-    """Ends a wire after what was sent has gone out: the other side is to hear why."""
-    with contextlib.suppress(WireError):
-        wire.close()
-    wire.abort()
-
-
-def serve_session(
-    wire: Wire, plan: Plan, weights: Weights, progress: Progress | None = None
-) -> Trace:
-    """The server's half, after the greeting, until the client says goodbye.
-
-    The client then waits for the wire to close; that is left to the caller.
-    """
-    party = make_party(wire, 0, plan.preset.source)
-    loaded = load(plan, weights)
-    prepared: deque[Preparation] = deque()
-    while True:
-        code = _next_command(party)
-        if code == GOODBYE:
-            return party.messenger.trace
-        if code == PREPARE and len(prepared) < MOST_PREPARED:
-            prepared.append(prepare(party, plan, loaded, progress))
-        elif code == INFER and prepared:
-            infer(party, plan, loaded, prepared.popleft(), None, progress)
-        else:
-            raise Drift(
-                f"the client asked for phase {code} with {len(prepared)} preparations in store"
-            )
-
-
-def _next_command(party: Party) -> int:
-    """Waits for the client's next wish; its phase is known only once it is read."""
-    messenger = party.messenger
-    with messenger.layer("online", BEGIN_LAYER):
-        code = int(messenger.receive(COMMAND_BITS)[0])
-        if code == PREPARE:
-            messenger.trace.entries[-1].phase = "offline"
-    return code
-
-
-def run_local(
-    plan: Plan, weights: Weights, x: np.ndarray, deadline_s: float = DEADLINE_S
-) -> Result:
-    """Both parties in this process, over a local wire: the same code, bits and checks as over TCP.
-
-    Returns:
-      The client's result; `trace` is the client's.
-    """
-    try:
-        check_weights(plan, weights)
-    except GraphError as error:
-        raise InputError(f"the weights do not fit the plan: {error}") from error
-    check_input(plan.source, x)
-
-    def server(wire: Wire) -> None:
-        greet_client(wire, plan.document)
-        serve_session(wire, plan, weights)
-        wire.close()
-
-    def client(wire: Wire) -> Result:
-        greet_server(wire, plan.digest)
-        with Session(make_party(wire, 1, plan.preset.source), plan) as session:
-            return session.infer(x)
-
-    return run_pair(server, client, deadline_s)[1]

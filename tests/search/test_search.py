@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from networks import random_network, resnet32
 
+from experiments.width_baselines import proxy_search, uniform_search
 from pqjax.errors import CheckpointError, GraphError, InputError, PlanError
 from pqjax.graph import Clamp, Conv, Dense, Graph, load_model
 from pqjax.graph.sensitivity import Sensitivities, Sensitivity
 from pqjax.graph.widths import Widths, operands, residuals, widths_of, with_widths
 from pqjax.planner import PRESETS, plan
-from pqjax.planner.search import Space, loss_of, search
-from pqjax.planner.search_baselines import proxy_search, uniform_search
-from pqjax.planner.search_costs import Limit, Pricer, domains, tables
+from pqjax.search import Limit, Space, loss_of, search
+from pqjax.search.costs import Pricer, domains, tables
 from pqjax.wire.link import Link
 
 WIDE = Link(mbps=200, rtt_ms=13)

@@ -10,13 +10,14 @@ y is the product x_ib x_jc: where both x are 0 or 1, its sums leave it no other 
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import pulp
 
 from pqjax.errors import PlanError
-from pqjax.planner.search_costs import Domains, Tables
+from pqjax.search.costs import Domains, Tables
 
 _COST_SCALE = 1e4  # of the limit in the program: its tolerances are absolute
 _LOSS_SCALE = 1e5  # of the largest loss that there can be
@@ -54,16 +55,13 @@ class WidthProgram:
             self.problem += self.cost <= scale * (limit - tables.constant)
 
     def _variable(self, name: str, category: str) -> pulp.LpVariable:
-        with (
-            warnings.catch_warnings()
-        ):  # some versions of PuLP announce another way of making these
+        with warnings.catch_warnings():  # some versions announce another way of making these
             warnings.simplefilter("ignore")
-            return pulp.LpVariable(name, 0, None if category != pulp.LpBinary else 1, category)
+            return pulp.LpVariable(name, 0, cat=category)
 
     def _pair(self, n: int, one: Mapping, two: Mapping, table: Mapping, scale: float) -> list:
-        y = {
-            (b, c): self._variable(f"y{n}_{b}_{c}", pulp.LpContinuous) for b in one for c in two
-        }  # fmt: skip
+        both = itertools.product(one, two)
+        y = {(b, c): self._variable(f"y{n}_{b}_{c}", pulp.LpContinuous) for b, c in both}
         for b, x in one.items():
             self.problem += pulp.lpSum(y[b, c] for c in two) == x
         for c, x in two.items():
@@ -83,11 +81,11 @@ class WidthProgram:
         """The best assignment, or None if there is none.
 
         Raises:
-          PlanError: the solver gave up, or there is none.
+          PlanError: the solver gave up.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            status = self.problem.solve(find_solver())
+            status = self.problem.solve(pulp.HiGHS(msg=False, gapRel=0.0, gapAbs=0.0))
         if status == pulp.LpStatusInfeasible:
             return None
         if status != pulp.LpStatusOptimal:
@@ -96,23 +94,6 @@ class WidthProgram:
             layer: max(of, key=lambda b, of=of: of[b].value() or 0.0)
             for layer, of in self.x.items()
         }
-
-
-def find_solver() -> pulp.LpSolver:
-    """HiGHS where it is installed, else CBC, which PuLP may bring along.
-
-    Raises:
-      PlanError: neither is there.
-    """
-    candidates: Iterable[pulp.LpSolver] = (
-        pulp.HiGHS(msg=False, gapRel=0.0, gapAbs=0.0),
-        pulp.PULP_CBC_CMD(msg=False, gapRel=0.0, gapAbs=0.0),
-        pulp.COIN_CMD(msg=False, gapRel=0.0, gapAbs=0.0),
-    )
-    for solver in candidates:
-        if solver.available():
-            return solver
-    raise PlanError("no integer programming solver: install highspy, or a PuLP that brings CBC")
 
 
 def _largest(tables: Tables) -> float:

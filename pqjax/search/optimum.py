@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pqjax.errors import CheckpointError, GraphError, PlanError
 from pqjax.graph.ir import Graph
@@ -17,8 +17,8 @@ from pqjax.graph.sensitivity import Sensitivities
 from pqjax.graph.widths import Widths, operands, residuals, widths_of
 from pqjax.planner.plan import Plan
 from pqjax.planner.presets import Preset
-from pqjax.planner.search_costs import Domains, Limit, Pricer, Tables, domains, tables
-from pqjax.planner.search_program import Losses, WidthProgram
+from pqjax.search.costs import Domains, Limit, Pricer, Tables, domains, tables
+from pqjax.search.program import Losses, WidthProgram
 
 WEIGHT_BITS = tuple(range(2, 9))
 _MOST_CUTS = 40
@@ -70,13 +70,14 @@ class Space:
 
     def kept(self, graph: Graph) -> list[Widths]:
         """The widths of activations and residuals to try; weights are the graph's."""
-        here = widths_of(graph)
-        tried = []
-        for activations, residual in itertools.product(
-            [here.activations] if here.activations is None or self.activations is None
-            else self.activations,
-            [here.residual] if here.residual is None or self.residuals is None else self.residuals,
-        ):  # fmt: skip
+
+        def either(has: int | None, wanted: tuple[int, ...] | None) -> Iterable[int | None]:
+            return [has] if has is None or wanted is None else wanted
+
+        here, tried = widths_of(graph), []
+        reads = either(here.activations, self.activations)
+        residuals = either(here.residual, self.residuals)
+        for activations, residual in itertools.product(reads, residuals):
             if residual is None or activations is None or activations <= residual:
                 tried.append(Widths(here.weights, activations, residual))
         if not tried:
@@ -230,16 +231,6 @@ def _cheapest(pricer: Pricer, fits: Domains, costs: Tables) -> tuple[float, Widt
     return bound, pricer.widths(best)
 
 
-def at(
-    graph: Graph, sensitivities: Sensitivities, limit: Limit, protocol: str | Preset, widths: Widths
-) -> Found:
-    """Given widths as if they had been found."""
-    pricer = Pricer(graph, widths, protocol, limit)
-    made = pricer.plan(widths.weights)
-    loss = loss_of(graph, sensitivities, widths)
-    return Found(widths, loss, made, limit.of(made), proven=False)
-
-
 def _kept(like: Widths) -> str:
     more = "" if like.residual is None else f", residuals of {like.residual}"
     return (
@@ -249,9 +240,8 @@ def _kept(like: Widths) -> str:
 
 def widths_report(graph: Graph, sensitivities: Sensitivities, limit: Limit, found: Found) -> str:
     """What was found, in lines: every layer's widths, share of the loss and variant; the sums."""
-    made, losses = found.plan, weight_losses(
-        graph, sensitivities, {x: (b,) for x, b in found.widths.weights.items()}
-    )  # fmt: skip
+    made, chosen = found.plan, {x: (b,) for x, b in found.widths.weights.items()}
+    losses = weight_losses(graph, sensitivities, chosen)
     variants = {step.node.name: step.variant or "" for step in made.steps}
     width = max(map(len, losses))
     lines = [f"{'layer':{width}}  weights  reads  accumulator  loss increase  variant"]
@@ -274,6 +264,3 @@ def widths_report(graph: Graph, sensitivities: Sensitivities, limit: Limit, foun
         "accumulators are estimates until weights are trained at these widths",
     ]
     return "\n".join(lines)
-
-
-__all__ = ["Found", "Limit", "Space", "at", "loss_of", "search", "widths_report"]

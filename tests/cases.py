@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.ot.triples import triples_cost
 from pqjax.protocols.clamp import clamp, clamp_cost
 from pqjax.protocols.compare import (
@@ -99,7 +99,7 @@ class Case:
     args: tuple[tuple[Arg, ...], tuple[Arg, ...]]
     domain: tuple[np.ndarray, np.ndarray]
     out: tuple[Ring | None, ...]
-    cost: Callable[[Scheme, int], Cost]
+    cost: Callable[[Source, int], Cost]
     plain: Callable
     rounds: bool = False
 

@@ -206,7 +206,7 @@ def run_both(plan, weights, x, deadline_s=120.0):
 
     def side(rank):
         def run(wire):
-            party = make_party(wire, rank, plan.preset.scheme)
+            party = make_party(wire, rank, plan.preset.source)
             mine = weights if rank == 0 else None
             command(party, "offline", 1)
             ready = prepare(party, plan, mine)

@@ -1,7 +1,7 @@
 """What a party sees: frames, all it can decrypt from them, its own coins and its own output share.
 
 Protocols run here in the OT-hybrid model. `IdealSender` and `IdealReceiver` stand in for the ends of
-`pqjax.ot.endpoint`: requests are uniform bits that depend on nothing, pads are uniform. In the
+`pqjax.ot.source`: requests are uniform bits that depend on nothing, pads are uniform. In the
 direction in which the party that looks on is receiver, the pad of every message it chose is zero (a
 receiver's view has to be independent of the other's secret for any value of that pad): so the frames
 on the wire *are* what it decrypts, and all it did not choose is noise. In the other direction it
@@ -20,6 +20,8 @@ import typing
 import numpy as np
 
 from pqjax.crypto.prg import Randomness
+from pqjax.ot.inline import Inline, InlineReceiver, InlineSender
+from pqjax.ot.stocked import StockedReceiver, StockedSender
 from pqjax.protocols.party import Party, run_pair
 from pqjax.ring import bits as bits_module
 from pqjax.wire.messenger import Messenger, Pending
@@ -100,17 +102,18 @@ class Direction:
 
 
 class _End:
-    """What both ends have: the scheme's counts, the running call, the OTs drawn so far."""
+    """What both ends have: the scheme's costs, the running call, the OTs drawn so far."""
 
     def __init__(self, scheme, direction, records=None):
         self.scheme, self.direction, self.records = scheme, direction, records
         self.calls = self.index = self.drawn = 0
 
-    def request_bits(self, n):
-        return self.scheme.request_bits(n)
+    def fill_bits(self, n):
+        return self.scheme.fill((0, 0), (n, 0))[0].bits
 
-    def request_pick_bits(self, n, m):
-        return self.scheme.request_pick_bits(n, m)
+    def triples(self, randomness, n):
+        inline = isinstance(self.scheme, Inline)
+        return self.ENDS[0 if inline else 1].triples(self, randomness, n)
 
     def call(self):
         self.calls += 1
@@ -119,6 +122,8 @@ class _End:
 
 class IdealSender(_End):
     """The interface of `OtSender`. Its requests say nothing; its pads are part of its view."""
+
+    ENDS = (InlineSender, StockedSender)
 
     def __init__(self, scheme, direction, records):
         super().__init__(scheme, direction, records)
@@ -142,8 +147,9 @@ class IdealSender(_End):
         self.drawn += n * m
         return self.direction.words(self.call(), n, m, t)
 
-    def stock_from(self, raw, n):
-        self.requests.append(raw)
+    def fill(self, party, n):
+        if n:
+            self.requests.append(party.messenger.receive(self.fill_bits(n)))
 
     def random_keys(self, n):
         self.drawn += n
@@ -154,6 +160,8 @@ class IdealSender(_End):
 
 class IdealReceiver(_End):
     """The interface of `OtReceiver`. `draws` says for every reply to come how to read it."""
+
+    ENDS = (InlineReceiver, StockedReceiver)
 
     def __init__(self, scheme, direction, records, seed):
         super().__init__(scheme, direction, records)
@@ -168,7 +176,7 @@ class IdealReceiver(_End):
         first = self.direction.tell(choices)
         rows = np.zeros((choices.size, 2), np.uint64)
         rows[:, 0], rows[:, 1] = np.arange(first, first + choices.size), choices
-        return rows, self._request(self.request_bits(choices.size))
+        return rows, self._request(self.scheme.request(0, choices.size).bits)
 
     def pads(self, rows, blocks):
         both = self.direction.pads(self.call(), rows[:, 0].astype(np.int64), blocks)
@@ -182,11 +190,13 @@ class IdealReceiver(_End):
         self.direction.tell_pick(call, choices)
         words = self.direction.words(call, n, m, t) >> (choices.astype(np.uint64) * np.uint64(t))
         self.draws.append((choices.astype(np.uint64), (m, t)))
-        request = self._request(self.request_pick_bits(n, m))
+        request = self._request(self.scheme.pick(0, n, m).bits)
         return words & np.uint64((1 << t) - 1), request
 
-    def stock_corrections(self, n):
-        return self._request((128 // self.scheme.k - 1) * n)
+    def fill(self, party, n):
+        if n:
+            bits = self.fill_bits(n)
+            party.messenger.send(self._request(bits), bits)
 
     def random_keys(self, n):
         self.drawn += n

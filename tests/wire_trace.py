@@ -13,7 +13,7 @@ from cases import CASES
 from pairs import SCHEMES, Run, digested_pair, run_dealt
 
 from pqjax.crypto.prg import Randomness
-from pqjax.ot.setup import fill_stocks, fill_stocks_cost, set_up_cost
+from pqjax.ot.stocked import Stocked
 from pqjax.protocols.party import make_party
 
 FILE = pathlib.Path(__file__).with_name("wire_trace.txt")
@@ -44,16 +44,16 @@ def _line(name, scheme, cost, run):
 def set_up_line(scheme):
     """The line of the base OTs, the keys made from them and, if stocked, of filling a store."""
     chosen = SCHEMES[scheme]
-    rots = ROTS if chosen.stocked else (0, 0)
+    rots = ROTS if isinstance(chosen, Stocked) else (0, 0)
 
     def side(wire, rank):
         party = make_party(wire, rank, chosen, Randomness(bytes([SEED, rank] * 8)))
         with party.messenger.layer("offline", "stock"):
-            fill_stocks(party.messenger, party.sender, party.receiver, rots)
+            party.fill(rots)
         return party.messenger.trace.bits()
 
     outputs, digests = digested_pair(side)
-    cost = set_up_cost(chosen) + fill_stocks_cost(chosen, rots)
+    cost = chosen.set_up_cost() + chosen.fill((0, 0), rots)[0]
     assert outputs[0] == cost.sent, "set-up's bits are not those predicted"
     return _line(SET_UP, scheme, cost, Run(outputs, digests))
 

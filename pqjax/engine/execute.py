@@ -38,7 +38,6 @@ from pqjax.graph.ir import (
     rounding_half,
 )
 from pqjax.graph.passes import own_input
-from pqjax.ot.setup import fill_stocks
 from pqjax.planner.cost import ahead_cost, product_of, tile_cost, tiles
 from pqjax.planner.plan import (
     BEGIN_LAYER,
@@ -60,7 +59,6 @@ from pqjax.protocols.nonlinear import arg_max, average_pool, max_tree, relu, win
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import Forms, extend, truncate, truncate_reduce
 from pqjax.ring import Ring
-from pqjax.wire.cost import Cost
 
 Progress = Callable[[str, int, int], None]  # phase and layer, layers done, layers in all
 
@@ -107,14 +105,14 @@ def prepare(
     steps = len(plan.steps)
     with party.messenger.layer("offline", STOCK_LAYER):
         _tell(progress, f"offline/{STOCK_LAYER}", 0, steps)
-        fill_stocks(party.messenger, party.sender, party.receiver, plan.rots)
+        party.fill(plan.rots)
     for i, step in enumerate(plan.steps):
         _tell(progress, f"offline/{step.node.name}", i, steps)
         with party.messenger.layer("offline", step.node.name):
             if step.variant and plan.preset.ahead:
                 if plan.streamed:
                     product = product_of(plan.graph, _linear_node(step), step.variant)
-                    _make_ots(party, ahead_cost(party.scheme, product))
+                    party.fill(ahead_cost(party.source, product).rots)
                 made.put(step.node.name, _multiply_ahead(party, plan.graph, step, weights))
     _tell(progress, "offline", steps, steps)
     return made
@@ -270,7 +268,7 @@ def _tiled(
     done, at = [], 0
     for n in tiles(node):
         if plan.streamed:
-            _make_ots(party, tile_cost(plan.graph, node, plan.preset, n))
+            party.fill(tile_cost(plan.graph, node, plan.preset, n).rots)
         part = x[..., at : at + n]
         at += n
         if isinstance(node, Relu):
@@ -281,11 +279,6 @@ def _tiled(
             assert isinstance(node, (Extend, Truncate, TruncateReduce, Clamp))
             done.append(_resized(party, node, part, source, forms))
     return done[0] if len(done) == 1 else np.concatenate(done)
-
-
-def _make_ots(party: Party, cost: Cost) -> None:
-    """Makes the random OTs that what follows will draw."""
-    fill_stocks(party.messenger, party.sender, party.receiver, cost.rots)
 
 
 def _linear_node(step: Step) -> Conv | Dense:
@@ -351,7 +344,7 @@ def _run(
     assert isinstance(node, (MaxPool, ArgMax)) and node.headroom
     if isinstance(node, ArgMax):
         if plan.streamed:
-            _make_ots(party, tile_cost(plan.graph, node, plan.preset, source.n))
+            party.fill(tile_cost(plan.graph, node, plan.preset, source.n).rots)
         return arg_max(party, flat, source.bits, node.out.bits, forms)
     windows = window_view(share, node.window, node.stride)
     flat = windows.reshape(len(windows), -1)

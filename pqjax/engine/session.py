@@ -170,7 +170,7 @@ def connect(
         if plan is None:
             assert document is not None
             plan = read_plan(document, deadline_s)
-        return Session(make_party(wire, 1, plan.preset.scheme), plan, progress)
+        return Session(make_party(wire, 1, plan.preset.source), plan, progress)
     except HandshakeError:
         hang_up(wire)
         raise
@@ -193,7 +193,7 @@ def serve_session(
 
     The client then waits for the wire to close; that is left to the caller.
     """
-    party = make_party(wire, 0, plan.preset.scheme)
+    party = make_party(wire, 0, plan.preset.source)
     prepared: deque[Preparation] = deque()
     while True:
         code = _next_command(party)
@@ -240,7 +240,7 @@ def run_local(
 
     def client(wire: Wire) -> Result:
         greet_server(wire, plan.digest)
-        with Session(make_party(wire, 1, plan.preset.scheme), plan) as session:
+        with Session(make_party(wire, 1, plan.preset.source), plan) as session:
             return session.infer(x)
 
     return run_pair(server, client, deadline_s)[1]

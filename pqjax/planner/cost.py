@@ -22,7 +22,7 @@ from pqjax.graph.ir import (
 )
 from pqjax.graph.lower import lower, with_headroom
 from pqjax.graph.passes import own_input
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.planner.presets import Preset
 from pqjax.protocols.clamp import clamp_cost
 from pqjax.protocols.grouped_ot import (
@@ -98,11 +98,11 @@ def product_of(graph: Graph, node: Conv | Dense, variant: str) -> Product | Grou
     return GroupedProduct(product, groups, source.shape[2] // groups, window)
 
 
-def ahead_cost(scheme: Scheme, product: Product | GroupedProduct) -> Cost:
+def ahead_cost(source: Source, product: Product | GroupedProduct) -> Cost:
     """What the server's weights times a share drawn by the client cost."""
     if isinstance(product, GroupedProduct):
-        return grouped_bits_cost(scheme, product)
-    return product_bits_cost(scheme, product)
+        return grouped_bits_cost(source, product)
+    return product_bits_cost(source, product)
 
 
 def linear_cost(graph: Graph, node: Conv | Dense, preset: Preset, variant: str) -> StepCost:
@@ -114,10 +114,10 @@ def linear_cost(graph: Graph, node: Conv | Dense, preset: Preset, variant: str) 
         raise PlanError(f"{node.name}: variant {variant!r} {why}")
     if not preset.ahead:
         if isinstance(product, GroupedProduct):
-            return StepCost(online=multiply_grouped_cost(preset.scheme, product, preset.forms))
-        return StepCost(online=multiply_cost(preset.scheme, product, preset.forms))
+            return StepCost(online=multiply_grouped_cost(preset.source, product, preset.forms))
+        return StepCost(online=multiply_cost(preset.source, product, preset.forms))
     online = message(1, graph.source(node).n * node.out.bits)
-    return StepCost(ahead_cost(preset.scheme, product), online)
+    return StepCost(ahead_cost(preset.source, product), online)
 
 
 def node_cost(graph: Graph, node: Node, preset: Preset, variant: str | None = None) -> StepCost:
@@ -136,7 +136,7 @@ def node_cost(graph: Graph, node: Node, preset: Preset, variant: str | None = No
 
 def _whole_cost(graph: Graph, node: Node, preset: Preset) -> Cost:
     """What a node without weights sends if it runs in one piece."""
-    scheme, forms = preset.scheme, preset.forms
+    ots, forms = preset.source, preset.forms
     source = graph.source(node)
     n, bits = source.n, source.bits
     cost = NOTHING
@@ -144,22 +144,22 @@ def _whole_cost(graph: Graph, node: Node, preset: Preset) -> Cost:
         small = Graph((Input(node.sources[0], (), source), *lower(node, source)))
         return total([_whole_cost(small, n, preset) for n in small.nodes[1:]])
     if isinstance(node, Relu):
-        cost = relu_cost(scheme, n, bits, forms)
+        cost = relu_cost(ots, n, bits, forms)
     elif isinstance(node, Extend):
-        cost = extend_cost(scheme, n, bits, node.out.bits, source.signed, source.nonnegative, forms)
+        cost = extend_cost(ots, n, bits, node.out.bits, source.signed, source.nonnegative, forms)
     elif isinstance(node, Truncate):
-        cost = truncate_cost(scheme, n, bits, node.shift, source.signed, source.nonnegative, forms)
+        cost = truncate_cost(ots, n, bits, node.shift, source.signed, source.nonnegative, forms)
     elif isinstance(node, TruncateReduce):
-        cost = truncate_reduce_cost(scheme, n, bits, node.shift, node.out.bits)
+        cost = truncate_reduce_cost(ots, n, bits, node.shift, node.out.bits)
     elif isinstance(node, Clamp):
         out = Ring(node.out.bits)
-        cost = clamp_cost(scheme, n, bits, node.low, out, source.nonnegative, forms)
+        cost = clamp_cost(ots, n, bits, node.low, out, source.nonnegative, forms)
     elif isinstance(node, (MaxPool, ArgMax)) and not (node.headroom or source.nonnegative):
         small = Graph((Input(node.sources[0], (), source), *with_headroom(node, source)))
         return total([_whole_cost(small, n, preset) for n in small.nodes[1:]])
     elif isinstance(node, MaxPool):
         k = node.window[0] * node.window[1]
-        cost = max_tree_cost(scheme, k, node.out.n, bits, forms)
+        cost = max_tree_cost(ots, k, node.out.n, bits, forms)
     elif isinstance(node, ArgMax):
-        cost = arg_max_cost(scheme, n, bits, node.out.bits, forms)
+        cost = arg_max_cost(ots, n, bits, node.out.bits, forms)
     return cost  # nothing where it is local

@@ -18,7 +18,6 @@ from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Node, Weights
 from pqjax.graph.rewrite import Pass, price_of
 from pqjax.graph.strict_json import parse
 from pqjax.graph.validate import validate
-from pqjax.ot.setup import fill_stocks_cost, set_up_cost
 from pqjax.planner.clock import Clock
 from pqjax.planner.cost import StepCost, node_cost, tile_cost, tiles
 from pqjax.planner.presets import Preset, find_preset
@@ -155,10 +154,10 @@ class Plan:
     def schedule(self) -> tuple[Line, ...]:
         """Every layer of a first inference, setup included, with its cost."""
         begin = message(1, COMMAND_BITS)
-        lines = [Line("setup", "ot", set_up_cost(self.preset.scheme))]
+        lines = [Line("setup", "ot", self.preset.source.set_up_cost())]
         lines += [
             Line("offline", BEGIN_LAYER, begin),
-            Line("offline", STOCK_LAYER, fill_stocks_cost(self.preset.scheme, self.rots)),
+            Line("offline", STOCK_LAYER, self.preset.source.fill((0, 0), self.rots)[0]),
         ]
         lines += [Line("offline", s.node.name, s.cost.offline) for s in self.steps]
         lines.append(Line("online", BEGIN_LAYER, begin))
@@ -350,7 +349,7 @@ def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
 
 def with_ots(cost: Cost, preset: Preset) -> Cost:
     """A cost with the random OTs that it draws made just before."""
-    made = fill_stocks_cost(preset.scheme, cost.rots) + cost
+    made = preset.source.fill((0, 0), cost.rots)[0] + cost
     return dataclasses.replace(made, rots=(0, 0))
 
 

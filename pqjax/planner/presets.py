@@ -22,7 +22,9 @@ from pqjax.graph.passes import (
     TRUNC,
 )
 from pqjax.graph.rewrite import Pass
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.inline import Inline
+from pqjax.ot.source import Source
+from pqjax.ot.stocked import SoftSpoken
 from pqjax.protocols.linear_ot import FULL, PRIVQUANT
 from pqjax.protocols.resize import Forms
 
@@ -34,7 +36,7 @@ class Preset:
     Attributes:
       name: as users write it.
       about: what it stands for, in a line.
-      scheme: how OTs are made.
+      source: how OTs are made.
       forms: forms of the small protocols.
       variants: variants of a linear layer to choose the cheapest from.
       passes: graph rewrites, in order.
@@ -44,14 +46,14 @@ class Preset:
 
     name: str
     about: str
-    scheme: Scheme
+    source: Source
     forms: Forms
     variants: tuple[str, ...]
     passes: tuple[Pass, ...]
     ahead: bool = False
 
 
-_INLINE = Scheme(stocked=False)  # IKNP and KKOT where they are needed, as the papers' code does
+_INLINE = Inline()  # IKNP and KKOT where they are needed, as the papers' code does
 _SIRNN_FORMS = Forms(known_wrap="table", relu_chosen=True)
 _SIRNN_PASSES = (WORST_CASE_WIDTHS, EXTENDED_RESIDUALS, LOWER, SIGNS)
 _PRIVQUANT_PASSES = (
@@ -101,7 +103,7 @@ PRESETS = {
         Preset(
             "pqjax",
             "the best we know: SoftSpoken OT from a store, exact widths, linear layers ahead",
-            Scheme(stocked=True, k=4),
+            SoftSpoken(4),
             Forms(known_wrap="element", relu_chosen=False),
             FULL,
             _PQJAX_PASSES,

@@ -7,7 +7,6 @@ import functools
 
 from pqjax.graph.ir import Conv, Dense, Graph, Input, Node, TensorType
 from pqjax.graph.rewrite import Price
-from pqjax.ot.setup import fill_stocks_cost
 from pqjax.planner.cost import StepCost, linear_cost, node_cost
 from pqjax.planner.presets import Preset
 from pqjax.protocols.linear_ot import FULL
@@ -51,5 +50,5 @@ def cheapest(graph: Graph, node: Conv | Dense, preset: Preset, link: Link | None
 def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
     """What a layer costs, the making of its stored OTs included: bits, or seconds on a link."""
     both = cost.offline + cost.online
-    both += fill_stocks_cost(preset.scheme, both.rots)
+    both += preset.source.fill((0, 0), both.rots)[0]
     return link.seconds(*both.sent, both.flows) if link else both.bits

@@ -116,14 +116,14 @@ def _choice(plan: Plan, node: Conv | Dense) -> str:
         product = product_of(graph, node, variant or "")
         if isinstance(product, GroupedProduct):
             each, n = product.each, product.pixels
-            core = grouped_bits_cost(preset.scheme, product)
+            core = grouped_bits_cost(preset.source, product)
         else:
             each, n = product, product.d2 * product.d3
-            core = product_bits_cost(preset.scheme, product)
+            core = product_bits_cost(preset.source, product)
         wide = NOTHING
         if not preset.ahead:
             wide = extend_cost(
-                preset.scheme, n, each.x_bits, min(each.extended, each.bits), each.x_signed,
+                preset.source, n, each.x_bits, min(each.extended, each.bits), each.x_signed,
                 each.x_nonnegative, preset.forms,
             )  # fmt: skip
         both = cost.offline + cost.online

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pqjax.ot.correlations import pad_blocks, pad_words, rows_receive, rows_send
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.protocols.compare import known_wrap_bit, known_wrap_cost, less_than_cost, wrap_bit
 from pqjax.protocols.linear_ot import VARIANTS, Product
 from pqjax.protocols.party import Party
@@ -414,14 +414,14 @@ def grouped_bits(
         return _image(_pixels_receive(party, p, planes), p)
 
 
-def grouped_bits_cost(scheme: Scheme, p: GroupedProduct) -> Cost:
+def grouped_bits_cost(source: Source, p: GroupedProduct) -> Cost:
     """Requests for every bit, then vectors: S(n) elements' bits for every product of a pair."""
     n = p.each.walked
     total = n * p.each.bits - n * (n - 1) // 2
     if p.each.by_weights:
         ots = p.window.reading * p.groups * p.each.d1 * p.fan_in
-        return scheme.request(1, ots * n) + message(1, p.pairs * total)
-    return scheme.request(0, p.pixels * n) + message(0, p.pairs * total)
+        return source.request(1, ots * n) + message(1, p.pairs * total)
+    return source.request(0, p.pixels * n) + message(0, p.pairs * total)
 
 
 def multiply_grouped(
@@ -491,20 +491,20 @@ def convolve_plain(weights: np.ndarray | None, x: np.ndarray, p: GroupedProduct)
     return np.asarray(y)[0]
 
 
-def multiply_grouped_cost(scheme: Scheme, p: GroupedProduct, forms: Forms) -> Cost:
+def multiply_grouped_cost(source: Source, p: GroupedProduct, forms: Forms) -> Cost:
     """`linear_ot.multiply_cost` per pixel; of a `full` variant only the product itself."""
     each, n = p.each, p.pixels
     cost = NOTHING
     if VARIANTS[each.variant][0] != "full":
         cost += extend_cost(
-            scheme, n, each.x_bits, each.extended, each.x_signed, each.x_nonnegative, forms
+            source, n, each.x_bits, each.extended, each.x_signed, each.x_nonnegative, forms
         )
-    cost += grouped_bits_cost(scheme, p)
+    cost += grouped_bits_cost(source, p)
     if each.extended < each.bits:
         if each.sign_known:
-            cost += known_wrap_cost(scheme, n, forms.known_wrap == "table")
+            cost += known_wrap_cost(source, n, forms.known_wrap == "table")
         else:
-            cost += less_than_cost(scheme, n, each.extended)
+            cost += less_than_cost(source, n, each.extended)
         left = each.bits - each.extended
-        cost += scheme.request(0, n) + message(0, 2 * p.pairs * left)
+        cost += source.request(0, n) + message(0, 2 * p.pairs * left)
     return cost

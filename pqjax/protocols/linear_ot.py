@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pqjax.ot.correlations import pad_blocks, pad_words, rows_receive, rows_send
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.protocols.compare import known_wrap_bit, known_wrap_cost, less_than_cost, wrap_bit
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import Forms, extend, extend_cost
@@ -283,13 +283,13 @@ def product_unfit(product: Product, plain: bool) -> str | None:
     return None
 
 
-def product_bits_cost(scheme: Scheme, product: Product) -> Cost:
+def product_bits_cost(source: Source, product: Product) -> Cost:
     """Requests for every bit, then vectors: S(n) = n L - n (n - 1) / 2 elements' bits each."""
     p, n = product, product.walked
     total = n * p.bits - n * (n - 1) // 2
     if p.by_weights:
-        return scheme.request(1, p.d1 * p.d2 * n) + message(1, p.d1 * p.d2 * p.d3 * total)
-    return scheme.request(0, p.d2 * p.d3 * n) + message(0, p.d2 * p.d3 * p.d1 * total)
+        return source.request(1, p.d1 * p.d2 * n) + message(1, p.d1 * p.d2 * p.d3 * total)
+    return source.request(0, p.d2 * p.d3 * n) + message(0, p.d2 * p.d3 * p.d1 * total)
 
 
 def _subtract_wraps(
@@ -395,19 +395,19 @@ def multiply_plain(weights: np.ndarray, x: np.ndarray, product: Product) -> np.n
     )  # fmt: skip
 
 
-def multiply_cost(scheme: Scheme, product: Product, forms: Forms) -> Cost:
+def multiply_cost(source: Source, product: Product, forms: Forms) -> Cost:
     """PrivQuant's table 4, exactly; of a `full` variant only the product itself."""
     p, n = product, product.d2 * product.d3
     cost = NOTHING
     if VARIANTS[p.variant][0] != "full":
-        cost += extend_cost(scheme, n, p.x_bits, p.extended, p.x_signed, p.x_nonnegative, forms)
-    cost += product_bits_cost(scheme, p)
+        cost += extend_cost(source, n, p.x_bits, p.extended, p.x_signed, p.x_nonnegative, forms)
+    cost += product_bits_cost(source, p)
     if p.extended < p.bits:
         if p.sign_known:
-            cost += known_wrap_cost(scheme, n, forms.known_wrap == "table")
+            cost += known_wrap_cost(source, n, forms.known_wrap == "table")
         else:
-            cost += less_than_cost(scheme, n, p.extended)
-        cost += scheme.request(0, n) + message(0, 2 * n * p.d1 * (p.bits - p.extended))
+            cost += less_than_cost(source, n, p.extended)
+        cost += source.request(0, n) + message(0, 2 * n * p.d1 * (p.bits - p.extended))
     return cost
 
 

@@ -15,17 +15,19 @@ import numpy as np
 import pytest
 from impolite import strange_graph
 from interpreter import every_value_slowly
+from pairs import stored
 from pitfalls import PITFALLS
 
 from pqjax.engine.execute import infer, prepare
 from pqjax.errors import GraphError, PlanError
 from pqjax.graph import every_value, validate
+from pqjax.ot.stocked import Stocked
 from pqjax.planner import PRESETS, plan
 from pqjax.planner.plan import check_weights
 from pqjax.protocols.party import make_party, run_pair
 
-INLINE = [name for name, preset in PRESETS.items() if not preset.scheme.stocked]
-STOCKED = [name for name, preset in PRESETS.items() if preset.scheme.stocked]
+STOCKED = [name for name, preset in PRESETS.items() if isinstance(preset.source, Stocked)]
+INLINE = [name for name in PRESETS if name not in STOCKED]
 
 
 def equal(x, y):
@@ -81,7 +83,7 @@ def run_all(scheme, jobs, deadline_s=120.0):
                 mine = weights if rank == 0 else None
                 ready = prepare(party, made, mine)
                 y = infer(party, made, mine, ready, x if rank else None)
-                left = party.sender.stock.left + party.receiver.stock.left
+                left = sum(stored(party))
                 found.append((y, party.messenger.trace.entries[at:], clock, left))
             return found
 
@@ -127,7 +129,7 @@ def differential(seeds, protocols, **of_graph):
         for protocol, made in found.items():
             jobs.append((made, weights, x))
             meant.append((seed, graph, protocol, twins[0][graph.output.name]))
-    theirs, mine = run_all(PRESETS[protocols[0]].scheme, jobs)
+    theirs, mine = run_all(PRESETS[protocols[0]].source, jobs)
     for job, what, server, client in zip(jobs, meant, theirs, mine, strict=True):
         seed, graph, protocol, wanted = what
         with named(seed, graph, protocol):
@@ -169,7 +171,7 @@ def test_pitfalls_run_as_the_reference_says(protocols):
             jobs.append((made, weights, x))
             wanted.append(twins[0][graph.output.name])
 
-    theirs, mine = run_all(PRESETS[protocols[0]].scheme, jobs)
+    theirs, mine = run_all(PRESETS[protocols[0]].source, jobs)
 
     assert set(counts) <= {"cryptflow2 refused"}, counts  # its ring would be another one
     for job, answer, server, client in zip(jobs, wanted, theirs, mine, strict=True):

@@ -67,7 +67,7 @@ def weights_of(weight, offset):
 def seen(made, weights, pixel, who, seed):
     """Rank `who`'s view of one inference in the OT-hybrid model, its preparation included."""
     image = np.full((SIDE, SIDE, 1), pixel)
-    make = ideal_parties(made.preset.scheme, who, seed)
+    make = ideal_parties(made.preset.source, who, seed)
 
     def side(rank):
         def run(wire):

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pairs import INLINE, STOCKED, dealt_party, extension_pair, of_rank, run_protocol
 
-from pqjax.errors import InputError, OutOfCorrelations, WireError
+from pqjax.errors import InputError, OutOfCorrelations, PlanError, WireError
+from pqjax.ot import find_source
 from pqjax.ot.correlations import (
     chosen_cost,
     chosen_receive,
@@ -18,7 +19,7 @@ from pqjax.ot.correlations import (
     pick_receive,
     pick_send,
 )
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.stocked import SoftSpoken
 from pqjax.protocols.party import run_pair
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING
@@ -95,13 +96,15 @@ def test_a_cut_message_is_a_wire_error():
 @pytest.mark.parametrize("k", [-1, 0, 3, 5, 16, 128])
 def test_only_four_parameters_are_allowed(k):
     with pytest.raises(InputError, match="k must be one of"):
-        Scheme(True, k)
+        SoftSpoken(k)
 
 
-@pytest.mark.parametrize("k", [2, 4, 8])
-def test_inline_extension_is_iknp_alone(k):
-    with pytest.raises(InputError, match="inline"):
-        Scheme(False, k)
+@pytest.mark.parametrize("name", ["iknp", "softspoken3", "softspoken16", "", "IKNP+KKOT"])
+def test_an_unknown_source_is_refused_and_the_known_ones_named(name):
+    with pytest.raises(
+        PlanError, match=r"known: iknp\+kkot, softspoken1, softspoken2, softspoken4"
+    ):
+        find_source(name)
 
 
 @pytest.mark.parametrize("bits", [-1, 0, 65])

@@ -23,10 +23,9 @@ from pqjax.ot.correlations import (
     pick_receive,
     pick_send,
 )
-from pqjax.ot.endpoint import Scheme, Stock
 from pqjax.ot.kkot import WideReceiver, WideSender, codewords
 from pqjax.ot.pprf import expand, puncture
-from pqjax.ot.setup import fill_stocks, fill_stocks_cost, set_up_cost
+from pqjax.ot.stocked import SoftSpoken, Stock, Stocked
 from pqjax.ot.triples import triples_cost
 from pqjax.protocols.compare import draw_triples
 from pqjax.protocols.party import make_party, run_pair
@@ -216,29 +215,29 @@ def test_triples_multiply(scheme, n):
         assert 0.35 < a.mean() < 0.65 and 0.35 < b.mean() < 0.65
 
 
-@pytest.mark.parametrize("scheme", [INLINE, *(Scheme(True, k) for k in (1, 2, 4, 8))])
+@pytest.mark.parametrize("scheme", [INLINE, *(SoftSpoken(k) for k in (1, 2, 4, 8))])
 def test_set_up_and_stocking_cost_what_they_say(scheme):
-    rots = (300, 70_000) if scheme.stocked else (0, 0)
+    rots = (300, 70_000) if isinstance(scheme, Stocked) else (0, 0)
 
     def side(rank):
         def run(wire):
             party = make_party(wire, rank, scheme)
             setup = party.messenger.trace.entries[-1]
             with party.messenger.layer("offline", "x"):
-                if scheme.stocked:
-                    fill_stocks(party.messenger, party.sender, party.receiver, rots)
+                party.fill(rots)
             return setup, party.messenger.trace.entries[-1], party
 
         return run
 
     (setup0, stock0, party0), (_, _, party1) = run_pair(side(0), side(1))
 
-    assert (setup0.sent_bits, setup0.received_bits) == set_up_cost(scheme).sent
-    assert (party0.messenger.clock, party1.messenger.clock) == (
-        set_up_cost(scheme) + fill_stocks_cost(scheme, rots)
-    ).clocks()
-    assert (stock0.sent_bits, stock0.received_bits) == fill_stocks_cost(scheme, rots).sent
-    if scheme.stocked:
+    filled, left = scheme.fill((0, 0), rots)
+    assert (setup0.sent_bits, setup0.received_bits) == scheme.set_up_cost().sent
+    clocks = (party0.messenger.clock, party1.messenger.clock)
+    assert clocks == (scheme.set_up_cost() + filled).clocks()
+    assert (stock0.sent_bits, stock0.received_bits) == filled.sent
+    assert left == party0.pool == party1.pool == (0, 0)
+    if isinstance(scheme, Stocked):
         for n, sends, takes in ((300, party0, party1), (70_000, party1, party0)):
             zero, one = sends.sender.random_keys(n)
             bit, key = takes.receiver.random_keys(n)
@@ -261,9 +260,7 @@ def test_stock_hands_everything_out_once_and_then_says_so():
 
 def test_unusable_parameters_are_refused():
     with pytest.raises(InputError, match="k must be one of"):
-        Scheme(True, 3)
-    with pytest.raises(InputError, match="inline"):
-        Scheme(False, 4)
+        SoftSpoken(3)
     for m, t in ((0, 1), (5, 1), (4, 5)):
         with pytest.raises(InputError, match="1-of-2"):
             pick_send(None, np.zeros(1, np.uint64), m, t)

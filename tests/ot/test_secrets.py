@@ -16,12 +16,11 @@ from views import LIMIT, neighbours, products, signed_mean
 
 from pqjax.crypto import prg
 from pqjax.crypto.prg import Randomness
-from pqjax.ot import base, endpoint, setup
+from pqjax.ot import base, inline, setup, source, stocked
 from pqjax.ot.base import base_receive, base_send
 from pqjax.ot.correlations import rows_receive, rows_send
-from pqjax.ot.endpoint import Stock
-from pqjax.ot.setup import fill_stocks
 from pqjax.ot.softspoken import unpack_columns
+from pqjax.ot.stocked import Stock, Stocked
 from pqjax.protocols.compare import draw_triples
 from pqjax.protocols.linear_ot import Product, product_bits
 from pqjax.protocols.nonlinear import relu, relu_cost
@@ -86,8 +85,12 @@ def _watch(patch, sessions):
     patch.setattr(prg.Stream, "__init__", noted_start)
     patch.setattr(prg.Stream, "encrypt", noted_encrypt)
     for end, names in (
-        (endpoint.OtSender, ("accept", "pads", "random_keys")),
-        (endpoint.OtReceiver, ("offer", "pads", "random_keys")),
+        (source.OtSender, ("pads",)),
+        (source.OtReceiver, ("pads",)),
+        (inline.InlineSender, ("accept",)),
+        (inline.InlineReceiver, ("offer",)),
+        (stocked.StockedSender, ("accept", "random_keys")),
+        (stocked.StockedReceiver, ("offer", "random_keys")),
     ):
         for name in names:
             patch.setattr(end, name, _noted(getattr(end, name), name, sessions))
@@ -110,9 +113,9 @@ def _noted(method, name, sessions):
 def _use(party):
     """A little of everything that draws OTs."""
     rots = tuple(n + 3000 for n in relu_cost(STOCKED, ROWS, 6, Forms()).rots)
-    if party.scheme.stocked:
+    if isinstance(party.source, Stocked):
         for _ in range(2):
-            fill_stocks(party.messenger, party.sender, party.receiver, rots)
+            party.fill(rots)
     x = np.arange(ROWS, dtype=np.uint8) % 64
     for _ in range(2):
         relu(party, x, 6, Forms())
@@ -132,10 +135,10 @@ def _session(scheme, patch):
             party = make_party(wire, rank, scheme)
             here = sessions[rank]
             here.secrets["delta"].append(party.sender._delta.tobytes())
-            if not scheme.stocked:
+            if not isinstance(scheme, Stocked):
                 here.secrets["kkot"].append(np.packbits(party.sender._wide._secret).tobytes())
             _use(party)
-            if scheme.stocked:
+            if isinstance(scheme, Stocked):
                 here.secrets["stock choices"].append(
                     np.packbits(party.receiver.stock.draw(2000)[1]).tobytes()
                 )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Builder, run_both
-from pairs import INLINE, STOCKED, run_protocol, shares
+from pairs import INLINE, STOCKED, run_protocol, shares, stored
 
 import pqjax
 from pqjax.errors import PlanError
@@ -208,7 +208,7 @@ def test_separable_networks_are_exact_and_cost_what_was_predicted(seed, protocol
 
     np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
     assert made.differences(trace0, 0) == [] and made.differences(trace1, 1) == []
-    assert party0.sender.stock.left == party0.receiver.stock.left == 0
+    assert stored(party0) == (0, 0)
 
 
 @pytest.mark.parametrize("variant", ["full-choose-x", "full-choose-w"])

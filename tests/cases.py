@@ -89,7 +89,7 @@ class Case:
       args: each rank's arguments.
       domain: each rank's values, (m, arguments): row i of both is one joint input that is allowed.
       out: every output's ring; None for XOR-shared bits.
-      cost: (scheme, n) -> Cost.
+      cost: (source, n) -> Cost.
       plain: (args of rank 0, args of rank 1, joined outputs) -> what the outputs must be.
       rounds: repetitions are rounds of `run` on single elements, and not rows.
     """

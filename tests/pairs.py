@@ -20,7 +20,7 @@ from pqjax.wire.messenger import Messenger
 INLINE = Inline()
 STOCKED = SoftSpoken(4)
 TUNING = Tuning()
-SCHEMES = {"inline": INLINE, "stocked": STOCKED}
+KINDS = {"inline": INLINE, "stocked": STOCKED}
 WORD = Ring(64)
 
 
@@ -67,18 +67,18 @@ def _dealt_extension(seed):
     return sender, InlineReceiver(_hash(seed), extends, WideReceiver(keys))
 
 
-def dealt_party(wire, rank, rots=(0, 0), seed=7, scheme=STOCKED, randomness=None, tuning=TUNING):
+def dealt_party(wire, rank, rots=(0, 0), seed=7, source=STOCKED, randomness=None, tuning=TUNING):
     """A party whose OTs a trusted dealer has made: from a store of `rots`, or to extend inline."""
     mine = {}
     for direction in (0, 1):
         made = (
             _dealt_stock(rots[direction], 2 * seed + direction)
-            if isinstance(scheme, Stocked)
+            if isinstance(source, Stocked)
             else _dealt_extension(2 * seed + direction)
         )
         role = 0 if rank == direction else 1
         mine[("sender", "receiver")[role]] = made[role]
-    return Party(Messenger(wire, rank), randomness or Randomness(), scheme, **mine, tuning=tuning)
+    return Party(Messenger(wire, rank), randomness or Randomness(), source, **mine, tuning=tuning)
 
 
 def stored(party):
@@ -129,7 +129,7 @@ def digested_pair(side):
     return results, (wires[0].digest, wires[1].digest)
 
 
-def run_dealt(function, args0, args1, scheme, cost, seed=None, tuning=TUNING):
+def run_dealt(function, args0, args1, source, cost, seed=None, tuning=TUNING):
     """Runs function(party, *args) at both sides; metered bits, clocks and stores must be as priced.
 
     OTs are dealt. With a seed all randomness is fixed, and so is every byte on the wire.
@@ -137,7 +137,7 @@ def run_dealt(function, args0, args1, scheme, cost, seed=None, tuning=TUNING):
 
     def side(wire, rank):
         fixed = None if seed is None else Randomness(bytes([seed, rank] * 8))
-        party = dealt_party(wire, rank, cost.rots, 7, scheme, fixed, tuning)
+        party = dealt_party(wire, rank, cost.rots, 7, source, fixed, tuning)
         with party.messenger.layer("online", "test"):
             result = function(party, *(args0, args1)[rank])
         entry = party.messenger.trace.entries[-1]
@@ -153,9 +153,9 @@ def run_dealt(function, args0, args1, scheme, cost, seed=None, tuning=TUNING):
     return Run((y0, y1), digests)
 
 
-def run_protocol(function, args0, args1, scheme, cost):
+def run_protocol(function, args0, args1, source, cost):
     """Both outputs of `run_dealt`, with fresh randomness."""
-    return run_dealt(function, args0, args1, scheme, cost).outputs
+    return run_dealt(function, args0, args1, source, cost).outputs
 
 
 def shares(rng, x, bits):

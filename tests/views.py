@@ -102,17 +102,17 @@ class Direction:
 
 
 class _End:
-    """What both ends have: the scheme's costs, the running call, the OTs drawn so far."""
+    """What both ends have: the source's costs, the running call, the OTs drawn so far."""
 
-    def __init__(self, scheme, direction, records=None):
-        self.scheme, self.direction, self.records = scheme, direction, records
+    def __init__(self, source, direction, records=None):
+        self.source, self.direction, self.records = source, direction, records
         self.calls = self.index = self.drawn = 0
 
     def fill_bits(self, n):
-        return self.scheme.fill((0, 0), (n, 0))[0].bits
+        return self.source.fill((0, 0), (n, 0))[0].bits
 
     def triples(self, randomness, n):
-        inline = isinstance(self.scheme, Inline)
+        inline = isinstance(self.source, Inline)
         return self.ENDS[0 if inline else 1].triples(self, randomness, n)
 
     def call(self):
@@ -125,8 +125,8 @@ class IdealSender(_End):
 
     ENDS = (InlineSender, StockedSender)
 
-    def __init__(self, scheme, direction, records):
-        super().__init__(scheme, direction, records)
+    def __init__(self, source, direction, records):
+        super().__init__(source, direction, records)
         self.requests = []  # the frames that were requests, to be told from the others
 
     def accept(self, raw, n):
@@ -163,8 +163,8 @@ class IdealReceiver(_End):
 
     ENDS = (InlineReceiver, StockedReceiver)
 
-    def __init__(self, scheme, direction, records, seed):
-        super().__init__(scheme, direction, records)
+    def __init__(self, source, direction, records, seed):
+        super().__init__(source, direction, records)
         self.draws = []
         self._noise = np.random.default_rng([seed, 99])
 
@@ -176,7 +176,7 @@ class IdealReceiver(_End):
         first = self.direction.tell(choices)
         rows = np.zeros((choices.size, 2), np.uint64)
         rows[:, 0], rows[:, 1] = np.arange(first, first + choices.size), choices
-        return rows, self._request(self.scheme.request(0, choices.size).bits)
+        return rows, self._request(self.source.request(0, choices.size).bits)
 
     def pads(self, rows, blocks):
         both = self.direction.pads(self.call(), rows[:, 0].astype(np.int64), blocks)
@@ -190,7 +190,7 @@ class IdealReceiver(_End):
         self.direction.tell_pick(call, choices)
         words = self.direction.words(call, n, m, t) >> (choices.astype(np.uint64) * np.uint64(t))
         self.draws.append((choices.astype(np.uint64), (m, t)))
-        request = self._request(self.scheme.pick(0, n, m).bits)
+        request = self._request(self.source.pick(0, n, m).bits)
         return words & np.uint64((1 << t) - 1), request
 
     def fill(self, party, n):
@@ -359,7 +359,7 @@ def _merged(records, repeats):
     return merged
 
 
-def ideal_parties(scheme, who, seed):
+def ideal_parties(source, who, seed):
     """Makers of both ranks' parties, over one pair of functionalities."""
     directions = [Direction(10 * seed + sender, clear=sender != who) for sender in (0, 1)]
 
@@ -367,9 +367,9 @@ def ideal_parties(scheme, who, seed):
         records = []
         coins = Coins((2 * seed + rank).to_bytes(16, "little"), records)
         return Party(
-            Watching(wire, rank), coins, scheme,
-            IdealSender(scheme, directions[rank], records),
-            IdealReceiver(scheme, directions[1 - rank], records, 10 * seed + rank),
+            Watching(wire, rank), coins, source,
+            IdealSender(source, directions[rank], records),
+            IdealReceiver(source, directions[1 - rank], records, 10 * seed + rank),
         )  # fmt: skip
 
     return make
@@ -414,20 +414,20 @@ def observed(party, n, outputs=(), repeats=1, revealed=0):
     return View(records, n)
 
 
-def look(function, args, scheme, who, n, seed, widths=(), repeats=1):
+def look(function, args, source, who, n, seed, widths=(), repeats=1):
     """Runs function(party, *args[rank]) ideally; both outputs and rank `who`'s view.
 
     Args:
       function: returns a tuple of shares.
       args: (rank 0's, rank 1's) arguments.
-      scheme: how OTs are counted; they are ideal in any case.
+      source: how OTs are counted; they are ideal in any case.
       who: the rank that looks on.
       n: repetitions.
       seed: of everything random.
       widths: bits of every output's elements.
       repeats: rounds of the function that are its repetitions; 1 where rows are.
     """
-    make = ideal_parties(scheme, who, seed)
+    make = ideal_parties(source, who, seed)
 
     def side(rank):
         def run(wire):

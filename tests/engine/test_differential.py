@@ -72,12 +72,12 @@ def plans(graph, weights, inputs, twins, counts, protocols):
     return made
 
 
-def run_all(scheme, jobs, deadline_s=120.0):
+def run_all(source, jobs, deadline_s=120.0):
     """Runs (plan, weights, x) one after the other between two parties: answers, entries, clocks."""
 
     def side(rank):
         def run(wire):
-            party, found = make_party(wire, rank, scheme), []
+            party, found = make_party(wire, rank, source), []
             for made, weights, x in jobs:
                 at, clock = len(party.messenger.trace.entries), party.messenger.clock
                 mine = weights if rank == 0 else None
@@ -117,7 +117,7 @@ def named(seed, graph, protocol=""):
 
 
 def differential(seeds, protocols, **of_graph):
-    """Checks all graphs of these seeds under presets of one scheme; counts of what became of them."""
+    """Checks all graphs of these seeds under presets of one source; counts of what became of them."""
     counts, jobs, meant = collections.Counter(), [], []
     for seed in seeds:
         graph, weights, x, corners = strange_graph(seed, **of_graph)

@@ -24,7 +24,7 @@ from pqjax.protocols.party import run_pair
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING
 
-BOTH = pytest.mark.parametrize("scheme", [INLINE, STOCKED], ids=["inline", "stocked"])
+BOTH = pytest.mark.parametrize("source", [INLINE, STOCKED], ids=["inline", "stocked"])
 
 
 @settings(max_examples=25, deadline=None)
@@ -49,12 +49,12 @@ def test_correlated_and_chosen_ot_at_every_width(bits, n, seed):
 
 
 @BOTH
-def test_picking_from_no_tables_sends_nothing(scheme):
+def test_picking_from_no_tables_sends_nothing(source):
     run = of_rank(lambda p, w: pick_send(p, w, 4, 2), lambda p, c: pick_receive(p, c, 4, 2))
 
-    _, got = run_protocol(run, (np.zeros(0, np.uint64),), (np.zeros(0, np.uint8),), scheme, NOTHING)
+    _, got = run_protocol(run, (np.zeros(0, np.uint64),), (np.zeros(0, np.uint8),), source, NOTHING)
 
-    assert got.size == 0 and pick_cost(scheme, 0, 0, 4, 2) == NOTHING
+    assert got.size == 0 and pick_cost(source, 0, 0, 4, 2) == NOTHING
 
 
 @pytest.mark.slow

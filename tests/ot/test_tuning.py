@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from cases import CASES
-from pairs import SCHEMES, run_dealt
+from pairs import KINDS, run_dealt
 from wire_trace import SEED, traced
 
 from pqjax.errors import InputError
@@ -20,10 +20,10 @@ OF_KEYS = ("mux", "b2a", "extend, nonnegative, element", "clamp to -4")
 SMALL = Tuning(chunk_ots=256, product_elements=256, tile_elements=256)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith(OF_PICKS + OF_KEYS)])
-def test_small_messages_cost_as_many_bits_and_give_the_right_result(name, scheme):
-    case, source = CASES[name], SCHEMES[scheme]
+def test_small_messages_cost_as_many_bits_and_give_the_right_result(name, kind):
+    case, source = CASES[name], KINDS[kind]
     (inputs, usual), cost = traced(case, source), case.cost(source, 300)
 
     run = run_dealt(case.run, *inputs, source, cost, SEED, SMALL)  # holds it to the cost
@@ -34,9 +34,9 @@ def test_small_messages_cost_as_many_bits_and_give_the_right_result(name, scheme
     assert run.digests != usual.digests, "the frames are the usual ones"
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_rows_are_asked_for_in_small_messages(scheme):
-    source, choices = SCHEMES[scheme], np.arange(1000, dtype=np.uint8) % 3 % 2
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_asked_for_in_small_messages(kind):
+    source, choices = KINDS[kind], np.arange(1000, dtype=np.uint8) % 3 % 2
 
     def keys(party):
         if party.rank == 0:

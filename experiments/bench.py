@@ -21,8 +21,8 @@ from experiments.command import parser
 from experiments.record import RESULTS, table, write
 from pqjax.crypto import crhash, prg
 from pqjax.engine.process import settle
-from pqjax.ot.endpoint import Scheme
-from pqjax.ot.setup import fill_stocks, fill_stocks_cost
+from pqjax.ot.source import Source
+from pqjax.ot.stocked import SoftSpoken, Stock, StockedReceiver, StockedSender
 from pqjax.planner import find_preset
 from pqjax.planner.cost import TILE
 from pqjax.protocols.linear_ot import (
@@ -91,7 +91,7 @@ def _best(work: Callable[[], object], repeats: int) -> float:
     return best
 
 
-def _both(scheme: Scheme, cost: Cost, work: Callable[[Party], object]) -> tuple[float, int]:
+def _both(source: Source, cost: Cost, work: Callable[[Party], object]) -> tuple[float, int]:
     """Best seconds of the slower party, and AES bytes of the busier one, over a few runs."""
     counter = _AesCounter()
     seconds: dict[int, list[float]] = {0: [], 1: []}
@@ -99,10 +99,9 @@ def _both(scheme: Scheme, cost: Cost, work: Callable[[Party], object]) -> tuple[
 
     def side(rank: int):
         def run(wire):
-            party = make_party(wire, rank, scheme)
+            party = make_party(wire, rank, source)
             for repeat in range(_REPEATS):
-                if scheme.stocked and cost.rots != (0, 0):
-                    fill_stocks(party.messenger, party.sender, party.receiver, cost.rots)
+                party.fill(cost.rots)
                 if repeat == _REPEATS - 1:
                     counter.bytes[threading.get_ident()] = 0
                 begin = time.perf_counter()
@@ -137,15 +136,16 @@ def protocol_rows(machine: _Machine) -> list[dict]:
     rows = []
     n = 1 << 19
     for k in (1, 2, 4, 8):
-        scheme = Scheme(stocked=True, k=k)
+        source = SoftSpoken(k)
 
         def stock(party: Party) -> None:
-            fill_stocks(party.messenger, party.sender, party.receiver, (n, 0))
-            party.sender.stock.clear()
-            party.receiver.stock.clear()
+            party.fill((n, 0))
+            for end in (party.sender, party.receiver):
+                assert isinstance(end, (StockedSender, StockedReceiver))
+                end.stock = Stock()
 
-        seconds, aes = _both(scheme, Cost(), stock)
-        bits = fill_stocks_cost(scheme, (n, 0)).bits / n
+        seconds, aes = _both(source, Cost(), stock)
+        bits = source.fill((0, 0), (n, 0))[0].bits / n
         name = f"random OT, k={k} ({bits:.0f} bits each)"
         rows.append(machine.row(name, "OT/s", n, seconds, aes, round(bits * n)))
     n = TILE
@@ -153,13 +153,13 @@ def protocol_rows(machine: _Machine) -> list[dict]:
         preset = find_preset(name)
         for bits in (8, 16, 32):
             ring = Ring(bits)
-            cost = relu_cost(preset.scheme, n, bits, preset.forms)
+            cost = relu_cost(preset.source, n, bits, preset.forms)
 
             def rectify(party: Party, bits=bits, ring=ring, preset=preset) -> None:
                 x = party.randomness.elements(n, ring)
                 relu(party, x, bits, preset.forms)
 
-            seconds, aes = _both(preset.scheme, cost, rectify)
+            seconds, aes = _both(preset.source, cost, rectify)
             label = f"ReLU, {bits} bits, {name} ({cost.bits / 8 / n:.0f} bytes each, online)"
             rows.append(machine.row(label, "elements/s", n, seconds, aes, cost.bits))
     for shape in bench_ring.CONVOLUTIONS:
@@ -178,10 +178,10 @@ def _convolution_row(
     product = Product(d1, d2, d3, 3, 6, True, True, bits, variant)
     weights = np.ones((d1, d2), np.int64)
     if preset.ahead:
-        cost = product_bits_cost(preset.scheme, product)
+        cost = product_bits_cost(preset.source, product)
         width = product.extended
     else:
-        cost = multiply_cost(preset.scheme, product, preset.forms)
+        cost = multiply_cost(preset.source, product, preset.forms)
         width = product.x_bits
 
     def run(party: Party) -> None:
@@ -192,7 +192,7 @@ def _convolution_row(
         else:
             multiply(party, product, own, x, preset.forms)
 
-    seconds, aes = _both(preset.scheme, cost, run)
+    seconds, aes = _both(preset.source, cost, run)
     label = f"OT convolution {shape}, W3A6, {bits} bits, {name}"
     return machine.row(label, "bytes/s", cost.bits / 8, seconds, aes, cost.bits)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.formulas import extra_bits
 from experiments.two_threads import Call, share
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.planner import find_preset
 from pqjax.protocols.linear_ot import PRIVQUANT, Product, multiply, multiply_cost
 from pqjax.protocols.party import Party
@@ -60,17 +60,17 @@ def product(shape: tuple[int, int, int], w_bits: int, x_bits: int, variant: str)
     return Product(*shape, w_bits, x_bits, True, False, bits, variant)
 
 
-def published_setting() -> tuple[Scheme, Forms]:
+def published_setting() -> tuple[Source, Forms]:
     """OT and forms of the small protocols as PrivQuant's code has them."""
     preset = find_preset("privquant")
-    return preset.scheme, preset.forms
+    return preset.source, preset.forms
 
 
 def choice_bits(shape: tuple[int, int, int], w_bits: int, x_bits: int) -> list[int]:
     """What the cost model says of choices (1) to (4)."""
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     return [
-        multiply_cost(scheme, product(shape, w_bits, x_bits, variant), forms).bits
+        multiply_cost(source, product(shape, w_bits, x_bits, variant), forms).bits
         for variant in PRIVQUANT
     ]
 
@@ -107,7 +107,7 @@ def product_call(
       variant: one of the four choices.
       closing: whether TR by e bits follows, see `closing_cost`.
     """
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     p = product(shape, w_bits, x_bits, variant)
     weights = rng.integers(-(2 ** (w_bits - 1)), 2 ** (w_bits - 1), shape[:2])
     x = rng.integers(-(2 ** (x_bits - 1)), 2 ** (x_bits - 1), shape[1:])
@@ -120,7 +120,7 @@ def product_call(
             return y
         return truncate_reduce(party, y.reshape(-1), p.bits, e).reshape(y.shape)
 
-    cost = multiply_cost(scheme, p, forms)
+    cost = multiply_cost(source, p, forms)
     if closing:
         cost += closing_cost(shape, w_bits, x_bits)
     x0, x1 = share(rng, x, x_bits)

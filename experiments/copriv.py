@@ -60,9 +60,9 @@ NETWORKS = {"MiniONN": minionn, "ResNet32": resnet32}
 
 def _product_bits(shape: tuple[int, int, int], w_bits: int, ring: int) -> int:
     """A product with shares that fill the ring, over whichever side's bits are cheaper."""
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     return min(
-        multiply_cost(scheme, Product(*shape, w_bits, ring, True, False, ring, v), forms).bits
+        multiply_cost(source, Product(*shape, w_bits, ring, True, False, ring, v), forms).bits
         for v in FULL
     )
 
@@ -85,12 +85,12 @@ def exact_bits(layer: Layer, w: int, a: int) -> tuple[int, int, int]:
     The direct ring has L = w + a + ceil(log2 9C) bits, Winograd's 2 more for the 4 in 4 y. X is
     extended once per pixel, before im2col or the transform, which then is local.
     """
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     ring = w + a + extra_bits(layer.shape[1])
     pixels = layer.inputs * layer.resolution**2
 
     def extension(bits: int) -> int:
-        return extend_cost(scheme, pixels, a, bits, True, False, forms).bits
+        return extend_cost(source, pixels, a, bits, True, False, forms).bits
 
     direct = extension(ring) + _product_bits(layer.shape, w, ring)
     wide = ring + SCALE_BITS

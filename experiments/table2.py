@@ -92,7 +92,7 @@ def _unary(
 
 def extensions(rng: np.random.Generator) -> list[Case]:
     """Ext, without and with the sign known, in the form of the papers and in ours."""
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     rows = {r["protocol"]: r for r in published("table5")["rows"]}
     found = []
     for l1, l2 in EXTENSIONS:
@@ -107,7 +107,7 @@ def extensions(rng: np.random.Generator) -> list[Case]:
                 lambda party, own, l1=l1, l2=l2, msb=msb, used=used: extend(
                     party, own, l1, l2, True, msb, used
                 ),
-                l2, x, extend_cost(scheme, ELEMENTS, l1, l2, True, msb, used),
+                l2, x, extend_cost(source, ELEMENTS, l1, l2, True, msb, used),
             )  # fmt: skip
             printed = rows["Ext"]["formula_with_msb" if msb else "formula"]
             names = {"l1": l1, "l2": l2}
@@ -117,7 +117,7 @@ def extensions(rng: np.random.Generator) -> list[Case]:
 
 def truncations(rng: np.random.Generator) -> list[Case]:
     """TR and Trunc; Trunc also with the sign known, and by parts (proposition 4.1)."""
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     rows = {r["protocol"]: r for r in published("table5")["rows"]}
 
     def by_parts(party: Party, x: np.ndarray, l1: int, l2: int) -> np.ndarray:
@@ -127,7 +127,7 @@ def truncations(rng: np.random.Generator) -> list[Case]:
     for l1, l2 in SHIFTS:
         names = {"l1": l1, "l2": l2}
         x, known = _values(rng, l1), _values(rng, l1, True)
-        reduced = truncate_reduce_cost(scheme, ELEMENTS, l1, l2)
+        reduced = truncate_reduce_cost(source, ELEMENTS, l1, l2)
         for msb, v in ((False, x), (True, known)):
             call = _unary(
                 rng, f"TR({l1},{l2})", v, l1,
@@ -143,12 +143,12 @@ def truncations(rng: np.random.Generator) -> list[Case]:
                 lambda party, own, l1=l1, l2=l2, msb=msb: truncate(
                     party, own, l1, l2, True, msb, forms
                 ),
-                l1, v >> l2, truncate_cost(scheme, ELEMENTS, l1, l2, True, msb, forms),
+                l1, v >> l2, truncate_cost(source, ELEMENTS, l1, l2, True, msb, forms),
             )  # fmt: skip
             printed = rows["Trunc"]["formula_with_msb" if msb else "formula"]
             exact = SMALL["Trunc, MSB known" if msb else "Trunc"]
             found.append(Case("Trunc", names, printed, exact, call, msb, "SiRNN's own"))
-        both = reduced + extend_cost(scheme, ELEMENTS, l1 - l2, l1, True, False, forms)
+        both = reduced + extend_cost(source, ELEMENTS, l1 - l2, l1, True, False, forms)
         call = _unary(
             rng, f"Trunc({l1},{l2}) by parts", x, l1,
             lambda party, own, l1=l1, l2=l2: by_parts(party, own, l1, l2), l1, x >> l2, both,
@@ -161,7 +161,7 @@ def truncations(rng: np.random.Generator) -> list[Case]:
 
 def requantizations(rng: np.random.Generator) -> list[Case]:
     """Requant, branch by branch of algorithm 1, as corrected."""
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     small = {r["protocol"]: r["formula"] for r in published("table2")["rows"]}
     found = []
     for l1, s1, l2, s2 in REQUANTS:
@@ -180,8 +180,8 @@ def requantizations(rng: np.random.Generator) -> list[Case]:
         else:
             printed = f"{cut} + {small['Ext'].replace('l1', '(l1 - s)')}"
             exact, form = f"wrap(s) + b2a(l1 - s) + {grow}", "TR, then Ext"
-        cost = truncate_reduce_cost(scheme, ELEMENTS, l1, shift, kept)
-        cost += extend_cost(scheme, ELEMENTS, kept if shift else l1, l2, True, False, forms)
+        cost = truncate_reduce_cost(source, ELEMENTS, l1, shift, kept)
+        cost += extend_cost(source, ELEMENTS, kept if shift else l1, l2, True, False, forms)
 
         def requantize(party, own, l1=l1, l2=l2, shift=shift, kept=kept, up=up):
             if shift:
@@ -200,7 +200,7 @@ def requantizations(rng: np.random.Generator) -> list[Case]:
 
 def others(rng: np.random.Generator) -> list[Case]:
     """What tables 2 and 5 build on: the wrap (its closed form stands in table 4), B2A, MUX, ReLU."""
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     closed = published("table4")["wrap_formula"]
     found = []
     for bits in WIDTHS:
@@ -211,26 +211,26 @@ def others(rng: np.random.Generator) -> list[Case]:
         call = Call(
             f"Wrap({bits})", lambda party, own, bits=bits: wrap_bit(party, own, bits),
             ((x0,), (x1,)), Ring(1), wraps.astype(np.uint8),
-            less_than_cost(scheme, ELEMENTS, bits),
+            less_than_cost(source, ELEMENTS, bits),
         )  # fmt: skip
         found.append(Case("Wrap", names, closed, SMALL["Wrap"], call))
         b = rng.integers(0, 2, ELEMENTS)
         call = _unary(
             rng, f"B2A({bits})", b, 1,
             lambda party, own, ring=ring: bit_to_ring(party, own, ring),
-            bits, b, bit_to_ring_cost(scheme, ELEMENTS, ring),
+            bits, b, bit_to_ring_cost(source, ELEMENTS, ring),
         )  # fmt: skip
         found.append(Case("B2A", names, None, SMALL["B2A"], call))
         (x0, x1), (b0, b1) = share(rng, x, bits), share(rng, b, 1)
         call = Call(
             f"MUX({bits})", lambda party, own, bit, ring=ring: select(party, own, bit, ring),
-            ((x0, b0), (x1, b1)), ring, x * b, select_cost(scheme, ELEMENTS, ring),
+            ((x0, b0), (x1, b1)), ring, x * b, select_cost(source, ELEMENTS, ring),
         )  # fmt: skip
         found.append(Case("MUX", names, None, SMALL["MUX"], call))
         call = _unary(
             rng, f"ReLU({bits})", x, bits,
             lambda party, own, bits=bits: relu(party, own, bits, forms),
-            bits, np.maximum(x, 0), relu_cost(scheme, ELEMENTS, bits, forms),
+            bits, np.maximum(x, 0), relu_cost(source, ELEMENTS, bits, forms),
         )  # fmt: skip
         found.append(Case("ReLU", names, None, SMALL["ReLU"], call))
     return found

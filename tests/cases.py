@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.ot.triples import triples_cost
 from pqjax.protocols.clamp import clamp, clamp_cost
 from pqjax.protocols.compare import (
@@ -89,7 +89,7 @@ class Case:
       args: each rank's arguments.
       domain: each rank's values, (m, arguments): row i of both is one joint input that is allowed.
       out: every output's ring; None for XOR-shared bits.
-      cost: (scheme, n) -> Cost.
+      cost: (source, n) -> Cost.
       plain: (args of rank 0, args of rank 1, joined outputs) -> what the outputs must be.
       rounds: repetitions are rounds of `run` on single elements, and not rows.
     """
@@ -99,7 +99,7 @@ class Case:
     args: tuple[tuple[Arg, ...], tuple[Arg, ...]]
     domain: tuple[np.ndarray, np.ndarray]
     out: tuple[Ring | None, ...]
-    cost: Callable[[Scheme, int], Cost]
+    cost: Callable[[Source, int], Cost]
     plain: Callable
     rounds: bool = False
 

@@ -55,7 +55,8 @@ def _one(name, tests, file, old, new):
 
 
 _PRG, _BASE, _SETUP = "pqjax/crypto/prg.py", "pqjax/ot/base.py", "pqjax/ot/setup.py"
-_END, _SOFT, _KKOT = "pqjax/ot/endpoint.py", "pqjax/ot/softspoken.py", "pqjax/ot/kkot.py"
+_STOCKED, _INLINE = "pqjax/ot/stocked.py", "pqjax/ot/inline.py"
+_SOFT, _KKOT = "pqjax/ot/softspoken.py", "pqjax/ot/kkot.py"
 _HASH = "pqjax/crypto/crhash.py"
 _CORR, _TRIPLES = "pqjax/ot/correlations.py", "pqjax/ot/triples.py"
 _COMPARE, _RESIZE = "pqjax/protocols/compare.py", "pqjax/protocols/resize.py"
@@ -129,11 +130,11 @@ MUTANTS = (
         "delta = randomness.bits(_BASE)", "delta = np.zeros(_BASE, np.uint8)",
     ),
     _one(
-        "KKOT's secret is a constant", SECRETS, _SETUP,
+        "KKOT's secret is a constant", SECRETS, _INLINE,
         "secret = randomness.bits(WIDE)", "secret = np.arange(WIDE, dtype=np.uint8) & 1",
     ),
     _one(
-        "KKOT's secret is zero", SECRETS, _SETUP,
+        "KKOT's secret is zero", SECRETS, _INLINE,
         "secret = randomness.bits(WIDE)", "secret = np.zeros(WIDE, np.uint8)",
     ),
     # Extension and stores.
@@ -170,14 +171,14 @@ MUTANTS = (
         "choices = np.zeros(n, np.uint8)",
     ),
     _one(
-        "stocked choices travel unmasked", OTS, _END,
+        "stocked choices travel unmasked", OTS, _STOCKED,
         'return rows, np.packbits(choices ^ bits, bitorder="little")',
         'return rows, np.packbits(choices, bitorder="little")',
     ),
     _one(
-        "a stock keeps the rows it hands out", SECRETS, _END,
-        "rows, self._rows[0] = np.split(self._rows[0], [n])",
-        "rows = self._rows[0][:n]",
+        "a stock keeps the rows it hands out", SECRETS, _STOCKED,
+        "self._parts.appendleft((rows[n:], bits[n:]))",
+        "self._parts.appendleft((rows, bits))",
     ),
     # Pads.
     _one(
@@ -246,8 +247,8 @@ MUTANTS = (
     ),
     _one(
         "the receiver's triple operands are zero", _views("[and-"), _TRIPLES,
-        "own = randomness.bits(4 * triple_ots(n)).reshape(-1, 4)",
-        "own = np.zeros((triple_ots(n), 4), np.uint8)",
+        "own = randomness.bits(4 * triple_picks(n)).reshape(-1, 4)",
+        "own = np.zeros((triple_picks(n), 4), np.uint8)",
     ),
     _one(
         "both triples of an OT share operands", _views("[and- or [less"),

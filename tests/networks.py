@@ -207,7 +207,7 @@ def run_both(plan, weights, x, deadline_s=120.0):
 
     def side(rank):
         def run(wire):
-            party = make_party(wire, rank, plan.preset.source)
+            party = make_party(wire, rank, plan.preset.source, tuning=plan.preset.tuning)
             mine = load(plan, weights) if rank == 0 else {}
             hear(party) if rank == 0 else ask(party, PREPARE, 0)
             ready = prepare(party, plan, mine)

@@ -9,17 +9,23 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 ALLOWED = {
     "errors": set(),
+    "schema": {"errors"},
     "ring": {"errors"},
     "crypto": {"errors", "ring"},
     "wire": {"errors", "ring"},
-    "graph": {"errors", "ring", "protocols"},  # what each protocol needs is stated beside it
-    "ot": {"errors", "ring", "crypto", "wire"},
+    "graph": {
+        "errors",
+        "schema",
+        "ring",
+        "protocols",
+    },  # what each protocol needs is stated beside it
+    "ot": {"errors", "schema", "ring", "crypto", "wire"},
     "protocols": {"errors", "ring", "crypto", "wire", "ot"},
     "version": set(),
     "linear": {"errors", "ring", "wire", "ot", "protocols", "graph"},
     "layers": {"errors", "ring", "wire", "ot", "protocols", "graph", "linear"},
     "planner": {
-        "errors", "version", "crypto", "wire", "graph", "ot", "protocols", "linear", "layers",
+        "errors", "schema", "version", "crypto", "wire", "graph", "ot", "protocols", "linear", "layers",
     },
     "search": {"errors", "wire", "graph", "ot", "planner"},
     "engine": {"errors", "ring", "wire", "ot", "graph", "protocols", "layers", "planner"},

@@ -15,7 +15,6 @@ from jaxtyping import Int, UInt
 from pqjax.errors import OutOfCorrelations
 from pqjax.graph.ir import TensorType
 from pqjax.layers import rule_of
-from pqjax.ot.setup import fill_stocks
 from pqjax.planner.plan import REVEAL_LAYER, STOCK_LAYER, Plan
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
@@ -61,7 +60,7 @@ def prepare(
     made, steps = Preparation(), len(plan.steps)
     with party.messenger.layer("offline", STOCK_LAYER):
         _tell(progress, f"offline/{STOCK_LAYER}", 0, steps)
-        fill_stocks(party.messenger, party.sender, party.receiver, plan.rots)
+        party.fill(plan.rots)
     for i, step in enumerate(plan.steps):
         _tell(progress, f"offline/{step.node.name}", i, steps)
         with party.messenger.layer("offline", step.node.name):

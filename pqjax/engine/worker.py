@@ -23,7 +23,7 @@ def serve_session(wire: Wire, model: ServedModel, progress: Progress | None = No
       WireError: it is gone, silent or talks nonsense.
     """
     plan, layers = model.plan, model.layers
-    party = make_party(wire, 0, plan.preset.source)
+    party = make_party(wire, 0, plan.preset.source, tuning=plan.preset.tuning)
     trace = party.messenger.trace
     prepared: deque[Preparation] = deque()
     inferences = 0

@@ -1,7 +1,7 @@
 """How large anything in a graph may be, and why: a stranger's document makes this side do finite work.
 
 Every integer of a node has a bound of its own, written into the node's annotations and checked when a
-`Graph` is made (`pqjax.graph.schema`). Those of a whole network are checked where one is read, saved or
+`Graph` is made (`pqjax.schema`). Those of a whole network are checked where one is read, saved or
 planned (`Graph.check_bounds`), so that whatever can be saved can be read.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing
 
-from pqjax.graph.schema import Between, Length, Printable, Product
+from pqjax.schema import Between, Length, Printable, Product
 
 MOST_SIDES = 3  # images are (H, W, C), vectors (C,)
 MOST_ELEMENTS = 1 << 25  # of one tensor: twice a 512 x 512 image of 64 channels

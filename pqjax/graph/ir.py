@@ -39,8 +39,8 @@ from pqjax.graph.bounds import (
     Window,
     Word,
 )
-from pqjax.graph.schema import check
 from pqjax.graph.strict_json import parse
+from pqjax.schema import check
 
 Weights = Mapping[str, np.ndarray]
 Rule = typing.Literal["wrap", "saturate"]

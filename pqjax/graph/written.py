@@ -8,7 +8,7 @@ import typing
 from pqjax.errors import GraphError, InputError, shown
 from pqjax.graph.bounds import MOST_MADE_NODES
 from pqjax.graph.ir import KINDS, Graph, Node, TensorType
-from pqjax.graph.schema import Length, read
+from pqjax.schema import Length, read
 
 
 @dataclasses.dataclass(frozen=True)

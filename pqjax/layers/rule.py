@@ -17,8 +17,7 @@ from jaxtyping import UInt
 
 from pqjax.graph.ir import Node, TensorType, Weights
 from pqjax.linear.choice import Choice
-from pqjax.ot.endpoint import Scheme
-from pqjax.ot.setup import fill_stocks
+from pqjax.ot.source import Source
 from pqjax.ot.tuning import Tuning
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import Forms
@@ -40,7 +39,7 @@ class Setting:
       streamed: whether random OTs are made where they are used, and not all ahead.
     """
 
-    source: Scheme
+    source: Source
     forms: Forms = Forms()
     tuning: Tuning = Tuning()
     masked_input: bool = True
@@ -154,4 +153,4 @@ def _tiles(at: Setting, task: Task) -> list[int]:
 def make_ots(party: Party, at: Setting, price: Callable[[], Cost]) -> None:
     """Makes the random OTs that a piece of that price will draw, where that is done piece by piece."""
     if at.streamed:
-        fill_stocks(party.messenger, party.sender, party.receiver, price().rots)
+        party.fill(price().rots)

@@ -13,7 +13,7 @@ from jaxtyping import UInt
 
 from pqjax.linear.job import Encoded, Job, multiply_plain
 from pqjax.linear.method import Method
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
 from pqjax.wire.cost import Cost, message
@@ -73,6 +73,6 @@ def ask(
     return ready.share
 
 
-def ahead_cost(source: Scheme, method: Method, job: Job) -> tuple[Cost, Cost]:
+def ahead_cost(source: Source, method: Method, job: Job) -> tuple[Cost, Cost]:
     """Offline and online: the method, then one masked operand."""
     return method.cost(source, job), message(1, job.map.pixels * job.bits)

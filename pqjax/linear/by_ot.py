@@ -24,7 +24,7 @@ from pqjax.linear.by_ot_layout import Layout, layout_of
 from pqjax.linear.by_ot_transfer import choose, offer
 from pqjax.linear.choice import VARIANTS, Form, Variant
 from pqjax.linear.job import Encoded, Job
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
 from pqjax.wire.cost import Cost, message
@@ -57,7 +57,7 @@ class ByOt:
             )
         return None
 
-    def cost(self, source: Scheme, job: Job) -> Cost:
+    def cost(self, source: Source, job: Job) -> Cost:
         """Requests for every bit, then vectors: S(n) elements' bits for every product of a pair."""
         n, m = self._variant.walked(job), self._laid(job).map
         total = m.pairs * (n * job.bits - n * (n - 1) // 2)

@@ -11,7 +11,7 @@ from jaxtyping import Integer, UInt
 from pqjax.linear.by_ot import ByOt
 from pqjax.linear.choice import Choice, Form
 from pqjax.linear.job import Encoded, Job
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.protocols.party import Party
 from pqjax.wire.cost import Cost
 
@@ -43,7 +43,7 @@ class Method(Protocol):
         """
         ...
 
-    def cost(self, source: Scheme, job: Job) -> Cost:
+    def cost(self, source: Source, job: Job) -> Cost:
         """Exact bits, flows and OTs of `serve` and `ask`."""
         ...
 

@@ -19,7 +19,7 @@ from pqjax.linear.by_ot_layout import Layout, layout_of
 from pqjax.linear.by_ot_transfer import choose_if, offer_if
 from pqjax.linear.job import Encoded, Job, multiply_plain
 from pqjax.linear.method import Method
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.protocols.compare import known_wrap_bit, known_wrap_cost, less_than_cost, wrap_bit
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import Forms, extend, extend_cost
@@ -84,19 +84,19 @@ def ask(
     return ring.sub(y, ring.shift_left(layout.image(wrapped).astype(ring.dtype), width))
 
 
-def on_shares_cost(source: Scheme, method: Method, job: Job, forms: Forms) -> Cost:
+def on_shares_cost(source: Source, method: Method, job: Job, forms: Forms) -> Cost:
     """PrivQuant's table 4, exactly; of an operand that fills the ring only the product itself."""
     cost = extension_cost(source, method, job, forms) + method.cost(source, job)
     return cost + wraps_cost(source, method, job, forms)
 
 
-def extension_cost(source: Scheme, method: Method, job: Job, forms: Forms) -> Cost:
+def extension_cost(source: Source, method: Method, job: Job, forms: Forms) -> Cost:
     """What step 1 of `serve` costs by itself."""
     n, x = _laid(method, job).map.pixels, job.x
     return extend_cost(source, n, x.bits, method.extended(job), x.signed, x.nonnegative, forms)
 
 
-def wraps_cost(source: Scheme, method: Method, job: Job, forms: Forms) -> Cost:
+def wraps_cost(source: Source, method: Method, job: Job, forms: Forms) -> Cost:
     """What step 3 of `serve` costs by itself."""
     job = _laid(method, job)
     width, n = method.extended(job), job.map.pixels

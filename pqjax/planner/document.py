@@ -10,16 +10,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pqjax.errors import PlanError, PqjaxError, shown
 from pqjax.graph.bounds import MOST_MADE_NODES, Name, Word
 from pqjax.graph.ir import Conv, Dense, Graph
-from pqjax.graph.schema import Length, read
+from pqjax.schema import Length, read
 from pqjax.graph.strict_json import parse
 from pqjax.linear.choice import Choice
 from pqjax.linear.method import METHODS
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot import SOURCES
 from pqjax.ot.tuning import Tuning
 from pqjax.planner.clock import Clock
 from pqjax.planner.plan import ClassNames, Plan, assembled, check_class_names, check_link
@@ -54,7 +54,7 @@ class _Document:
     masked_input: bool
     protocol: Name
     ranges: typing.Annotated[Mapping[Name, tuple[Word, Word]], Length(0, MOST_MADE_NODES)]
-    source: Scheme
+    source: Name
     tuning: Tuning
     version: Name
 
@@ -75,7 +75,7 @@ def write(made: Plan) -> bytes:
         "masked_input": preset.masked_input,
         "protocol": preset.name,
         "ranges": dict(made.ranges),
-        "source": dataclasses.asdict(preset.source),
+        "source": preset.source.name,
         "tuning": dataclasses.asdict(preset.tuning),
         "version": made.version,
     }
@@ -140,17 +140,24 @@ def _check_known(tree: typing.Any) -> None:
     for name, choice in tree["choices"].items():
         method = choice.get("method") if type(choice) is dict else None
         if type(method) is str and method not in METHODS:
-            raise PlanError(
-                f"{shown(name)}: unknown method {shown(method)}; this is pqjax {VERSION}, which knows "
-                f"{', '.join(METHODS)}, and the plan is of pqjax {shown(tree.get('version'))}: use "
-                "that version or a later one"
-            )
+            what = _unknown("method", method, METHODS, tree.get("version"))
+            raise PlanError(f"{shown(name)}: {what}")
+
+
+def _unknown(what: str, name: str, known: Iterable[str], version: object) -> str:
+    """Says which version knows what this one does not."""
+    return (
+        f"unknown {what} {shown(name)}; this is pqjax {VERSION}, which knows {', '.join(known)}, and the "
+        f"plan is of pqjax {shown(version)}: use that version or a later one"
+    )
 
 
 def _preset(tree: _Document) -> Preset:
     """The preset of that name if it is what the document says, else one of these facts."""
+    if tree.source not in SOURCES:
+        raise PlanError(_unknown("source of OTs", tree.source, SOURCES, tree.version))
     facts = {
-        "source": tree.source, "forms": tree.forms, "tuning": tree.tuning,
+        "source": SOURCES[tree.source], "forms": tree.forms, "tuning": tree.tuning,
         "masked_input": tree.masked_input,
     }  # fmt: skip
     known = PRESETS.get(tree.protocol)

@@ -14,15 +14,15 @@ from collections.abc import Mapping, Sequence
 from pqjax.errors import InputError, PlanError, listed, shown
 from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Node, Weights
 from pqjax.graph.rewrite import Pass, price_of
-from pqjax.graph.schema import Length, Printable, check
+from pqjax.schema import Length, Printable, check
 from pqjax.graph.validate import Interval, validate
 from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import VARIANTS, Choice
-from pqjax.ot.setup import set_up_cost
+from pqjax.ot.source import Pool
 from pqjax.planner.clock import Clock
 from pqjax.planner.presets import Preset, find_preset
-from pqjax.planner.price import EMPTY, Pool, StepCost, cheapest, fill, pricing, step_costs
+from pqjax.planner.price import EMPTY, StepCost, cheapest, pricing, step_costs
 from pqjax.version import VERSION
 from pqjax.wire.cost import Cost, message, total
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES, plan_digest
@@ -160,14 +160,14 @@ class Plan:
                 break  # and so are all that follow
             before = pool
             lines, pool = self._lines(pool)
-        setup = Line("setup", "ot", set_up_cost(self.preset.source))
+        setup = Line("setup", "ot", self.preset.source.set_up_cost())
         return lines if inference else (setup, *lines)
 
     def _lines(self, pool: Pool) -> tuple[tuple[Line, ...], Pool]:
         """One inference's lines with so many random OTs in store, and those left then."""
         if pool not in self._lines_made:
             begin, out = message(1, COMMAND_BITS), self.graph.output.out
-            stock, left = fill(self.preset.source, pool, self.rots)
+            stock, left = self.preset.source.fill(pool, self.rots)
             costs, left = step_costs(self.setting, [s.pieces for s in self.steps], left)
             named = [(s.node.name, cost) for s, cost in zip(self.steps, costs, strict=True)]
             self._lines_made[pool] = (

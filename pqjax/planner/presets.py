@@ -24,7 +24,9 @@ from pqjax.graph.passes import (
 from pqjax.graph.rewrite import Pass
 from pqjax.layers import Setting
 from pqjax.linear.choice import FULL, PRIVQUANT, Choice, Form, When
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.inline import Inline
+from pqjax.ot.source import Source
+from pqjax.ot.stocked import SoftSpoken
 from pqjax.ot.tuning import Tuning
 from pqjax.protocols.resize import Forms
 
@@ -47,7 +49,7 @@ class Preset:
 
     name: str
     about: str
-    source: Scheme
+    source: Source
     forms: Forms
     choices: tuple[Choice, ...]
     otherwise: tuple[Choice, ...]
@@ -64,7 +66,7 @@ def _by_ot(*variants: str, form: Form = "patches", when: When = "shared") -> tup
     return tuple(Choice("ot", variant, form, when) for variant in variants)
 
 
-_INLINE = Scheme(stocked=False)  # IKNP and KKOT where they are needed, as the papers' code does
+_INLINE = Inline()  # IKNP and KKOT where they are needed, as the papers' code does
 _SIRNN_FORMS = Forms(known_wrap="table", relu_chosen=True)
 _SIRNN_PASSES = (WORST_CASE_WIDTHS, EXTENDED_RESIDUALS, LOWER, SIGNS)
 _PRIVQUANT_PASSES = (
@@ -118,7 +120,7 @@ PRESETS = {
         Preset(
             "pqjax",
             "the best we know: SoftSpoken OT from a store, exact widths, linear layers ahead",
-            Scheme(stocked=True, k=4),
+            SoftSpoken(4),
             Forms(known_wrap="element", relu_chosen=False),
             _by_ot(*FULL, when="ahead"),
             _by_ot(*FULL, form="pixels", when="ahead"),

@@ -12,13 +12,11 @@ from pqjax.graph.rewrite import Price
 from pqjax.layers import Pieces, Setting, Task, rule_of
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
-from pqjax.ot.endpoint import Scheme
-from pqjax.ot.setup import fill_stocks_cost
+from pqjax.ot.source import Pool, Source
 from pqjax.planner.presets import Preset
 from pqjax.wire.cost import NOTHING, Cost, total
 from pqjax.wire.link import Link
 
-Pool = tuple[int, int]  # random OTs in store, by sending rank
 EMPTY: Pool = (0, 0)
 
 
@@ -40,10 +38,6 @@ class StepCost:
         return self.offline + self.online
 
 
-def fill(source: Scheme, pool: Pool, wanted: Pool) -> tuple[Cost, Pool]:
-    return fill_stocks_cost(source, wanted), EMPTY
-
-
 def spent(at: Setting, pieces: Iterable[Cost], pool: Pool) -> tuple[Cost, Pool]:
     """What pieces cost one after the other, and what they leave in store.
 
@@ -52,7 +46,7 @@ def spent(at: Setting, pieces: Iterable[Cost], pool: Pool) -> tuple[Cost, Pool]:
     costs = []
     for piece in pieces:
         if at.streamed:
-            made, pool = fill(at.source, pool, piece.rots)
+            made, pool = at.source.fill(pool, piece.rots)
             piece = dataclasses.replace(made + piece, rots=(0, 0))
         costs.append(piece)
     return total(costs), pool
@@ -77,10 +71,10 @@ def task_cost(at: Setting, task: Task) -> StepCost:
     return step_costs(at, [rule_of(task.node).cost(at, task)], EMPTY)[0][0]
 
 
-def priced(cost: StepCost, source: Scheme, link: Link | None) -> float:
+def priced(cost: StepCost, source: Source, link: Link | None) -> float:
     """What a layer costs, the making of its stored OTs included: bits, or seconds on a link."""
     both = cost.both
-    both += fill(source, EMPTY, both.rots)[0]
+    both += source.fill(EMPTY, both.rots)[0]
     return link.seconds(*both.sent, both.flows) if link else both.bits
 
 

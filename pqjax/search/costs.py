@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from pqjax.errors import GraphError, InputError
 from pqjax.graph.ir import Conv, Dense, Graph
 from pqjax.graph.widths import Widths, with_widths
-from pqjax.ot.setup import fill_stocks_cost
 from pqjax.planner.plan import Plan, Step, plan
 from pqjax.planner.presets import Preset
 from pqjax.wire.link import Link
@@ -57,7 +56,7 @@ class Limit:
         if self.online:
             return step.cost.online.bits
         cost = step.cost.offline + step.cost.online
-        made = fill_stocks_cost(preset.source, cost.rots)
+        made = preset.source.fill((0, 0), cost.rots)[0]
         if self.link is None:
             return cost.bits + made.bits
         sent = [a + b for a, b in zip(cost.sent, made.sent, strict=True)]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from networks import random_network, run_both
+from pairs import stored
 
 import pqjax
 from pqjax.engine.execute import Preparation
@@ -21,7 +22,7 @@ def test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol):
     np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
     assert made.differences(trace0, 0) == [] and made.differences(trace1, 1) == []
     for party in (party0, party1):
-        assert party.sender.stock.left == party.receiver.stock.left == 0
+        assert stored(party) == (0, 0)
         sent, _ = party.messenger.trace.bytes()
         assert sent == party.messenger.wire.sent_bytes
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Builder, run_both
-from pairs import INLINE, STOCKED, run_protocol, shares
+from pairs import INLINE, STOCKED, run_protocol, shares, stored
 
 import pqjax
 from pqjax.errors import PlanError
@@ -77,14 +77,14 @@ def random_product(rng, window, groups, fan_in, outputs, variant, kind="signed",
     return GroupedProduct(each, groups, fan_in, window), w, x
 
 
-def assert_exact(rng, p, w, x, scheme, forms=None):
+def assert_exact(rng, p, w, x, source, forms=None):
     forms = forms or Forms()
     width = p.each.bits if p.each.variant.startswith("full") else p.each.x_bits
     x0, x1 = shares(rng, x, width)
 
     y = run_protocol(
-        lambda party, w, s: multiply_grouped(party, p, w, s, forms), (w, x0), (None, x1), scheme,
-        multiply_grouped_cost(scheme, p, forms),
+        lambda party, w, s: multiply_grouped(party, p, w, s, forms), (w, x0), (None, x1), source,
+        multiply_grouped_cost(source, p, forms),
     )  # fmt: skip
 
     wanted = slow_conv(x, w, p.window, p.groups).astype(np.int64)
@@ -134,13 +134,13 @@ def test_what_lies_in_the_padding_costs_nothing():
     assert window.slots == 9 and dataclasses.replace(window, stride=(2, 2)).slots == 4
 
 
-@pytest.mark.parametrize("scheme", [INLINE, STOCKED])
-def test_without_padding_the_cost_by_weights_is_that_of_as_many_products(scheme):
+@pytest.mark.parametrize("source", [INLINE, STOCKED])
+def test_without_padding_the_cost_by_weights_is_that_of_as_many_products(source):
     window = Window((9, 9), (3, 3), (1, 1), ((0, 0), (0, 0)))
     each = Product(1, 9, 49, 4, 6, True, True, 16, "full-choose-w")
 
-    whole = grouped_bits_cost(scheme, GroupedProduct(each, 8, 1, window))
-    alone = product_bits_cost(scheme, each)
+    whole = grouped_bits_cost(source, GroupedProduct(each, 8, 1, window))
+    alone = product_bits_cost(source, each)
 
     assert whole.bits == 8 * alone.bits and whole.flows == alone.flows
 
@@ -208,7 +208,7 @@ def test_separable_networks_are_exact_and_cost_what_was_predicted(seed, protocol
 
     np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
     assert made.differences(trace0, 0) == [] and made.differences(trace1, 1) == []
-    assert party0.sender.stock.left == party0.receiver.stock.left == 0
+    assert stored(party0) == (0, 0)
 
 
 @pytest.mark.parametrize("variant", ["full-choose-x", "full-choose-w"])

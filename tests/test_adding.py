@@ -51,7 +51,9 @@ class InTheClear:
     def serve(self, party, job, encoded):
         m, ring = job.map, Ring(job.bits)
         c = party.messenger.receive_elements(m.pixels, ring).reshape(m.in_shape)
-        y = conv(c[None], ring.reduce(encoded.weights), ring, m.stride, m.padding, m.groups, m.dilation)
+        y = conv(
+            c[None], ring.reduce(encoded.weights), ring, m.stride, m.padding, m.groups, m.dilation
+        )
         return np.asarray(y)[0]
 
     def ask(self, party, job, c):
@@ -73,7 +75,9 @@ def test_a_method_is_a_class_and_a_line_in_the_table(when):
         np.testing.assert_array_equal(result.output, reference(graph, weights, x))
         assert made.differences(result.trace, 1) == []
         assert {s.task.choice for s in made.steps if s.task.choice} == {*toy}
-        assert read_plan(made.document) == made and "in-the-clear" in made.explain(made.steps[1].node.name)
+        assert read_plan(made.document) == made and "in-the-clear" in made.explain(
+            made.steps[1].node.name
+        )
     with pytest.raises(PlanError, match="unknown method 'in-the-clear'.* the plan is of pqjax"):
         read_plan(made.document)
 

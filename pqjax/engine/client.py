@@ -164,7 +164,9 @@ def connect(
         if plan is None:
             assert document is not None
             plan = read_plan(document, deadline_s)
-        return Session(make_party(wire, 1, plan.preset.source, tuning=plan.preset.tuning), plan, progress)
+        return Session(
+            make_party(wire, 1, plan.preset.source, tuning=plan.preset.tuning), plan, progress
+        )
     except HandshakeError:
         hang_up(wire)
         raise

@@ -42,7 +42,9 @@ def run_local(
 
     def client(wire: Wire) -> Result:
         greet_server(wire, plan.digest)
-        with Session(make_party(wire, 1, plan.preset.source, tuning=plan.preset.tuning), plan) as session:
+        with Session(
+            make_party(wire, 1, plan.preset.source, tuning=plan.preset.tuning), plan
+        ) as session:
             return session.infer(x)
 
     return run_pair(server, client, deadline_s)[1]

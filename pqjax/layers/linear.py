@@ -61,7 +61,9 @@ class LinearRule(Rule):
         if not job.map.reading:
             return "has outputs that read nothing but padding"
         if _ahead(task) and method.extended(job) < job.bits:
-            return "extends its operand, which nobody has ahead of time: only `full` variants run then"
+            return (
+                "extends its operand, which nobody has ahead of time: only `full` variants run then"
+            )
         return method.fits(job, task.own and _ahead(task))
 
     def by_part(self, at: Setting, task: Task) -> dict[str, Cost]:

@@ -114,7 +114,9 @@ def _checked(document: bytes, clock: Clock) -> Plan:
         check_link(tree.link)
     linear = {node.name for node in graph if isinstance(node, (Conv, Dense))}
     if set(tree.choices) != linear or not set(tree.ranges) <= linear:
-        raise PlanError("not a plan: a choice for every linear layer expected, and ranges of no other")
+        raise PlanError(
+            "not a plan: a choice for every linear layer expected, and ranges of no other"
+        )
     made = assembled(
         graph, _preset(tree), tree.choices, tree.ranges, tree.link, tree.classes, clock
     )
@@ -164,4 +166,6 @@ def _preset(tree: _Document) -> Preset:
     if known is not None and all(getattr(known, name) == fact for name, fact in facts.items()):
         return known
     choices = tuple(dict.fromkeys(tree.choices.values()))
-    return Preset(tree.protocol, "as a plan describes it", choices=choices, otherwise=(), passes=(), **facts)
+    return Preset(
+        tree.protocol, "as a plan describes it", choices=choices, otherwise=(), passes=(), **facts
+    )

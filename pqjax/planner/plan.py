@@ -325,9 +325,7 @@ def _forced(
         if name not in linear:
             raise PlanError(f"no linear layer named {shown(name)}; there are {listed(linear)}")
         if isinstance(wish, str) and wish not in VARIANTS:
-            raise PlanError(
-                f"{name}: unknown variant {shown(wish)}; known: {', '.join(VARIANTS)}"
-            )
+            raise PlanError(f"{name}: unknown variant {shown(wish)}; known: {', '.join(VARIANTS)}")
         task = task_of(graph, graph[name], preset.setting(), preset.choices[0])
         for like in (*preset.choices, *preset.otherwise):
             choice = dataclasses.replace(like, variant=wish) if isinstance(wish, str) else wish
@@ -380,9 +378,7 @@ def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def rewrite(
-    graph: Graph, preset: Preset, link: Link | None
-) -> tuple[Graph, tuple[Applied, ...]]:
+def rewrite(graph: Graph, preset: Preset, link: Link | None) -> tuple[Graph, tuple[Applied, ...]]:
     """Runs a preset's passes; what each did to the price."""
     price = pricing(preset, link)
     applied = []

@@ -52,9 +52,7 @@ def spent(at: Setting, pieces: Iterable[Cost], pool: Pool) -> tuple[Cost, Pool]:
     return total(costs), pool
 
 
-def step_costs(
-    at: Setting, steps: Sequence[Pieces], pool: Pool
-) -> tuple[list[StepCost], Pool]:
+def step_costs(at: Setting, steps: Sequence[Pieces], pool: Pool) -> tuple[list[StepCost], Pool]:
     """What the steps of one inference cost, offline first, and what they leave in store."""
     phases = []
     for phase in (0, 1):

@@ -21,9 +21,7 @@ def tuned(protocol, tuning):
 
 @pytest.mark.parametrize("protocol", list(PRESETS))
 @pytest.mark.parametrize("seed", [1, 3])
-def test_tiles_and_streams_are_exact_and_cost_what_was_predicted(
-    seed, protocol
-):
+def test_tiles_and_streams_are_exact_and_cost_what_was_predicted(seed, protocol):
     graph, weights, x = random_network(seed)
     made = plan(graph, tuned(protocol, dataclasses.replace(STREAMED, tile_elements=256)))
 

@@ -102,7 +102,10 @@ def test_damaged_documents_are_no_plans(seed):
         {**tree, "graph": {}},
         {**tree, "graph": []},
         {**tree, "choices": {}},
-        {**tree, "choices": {**tree["choices"], "no such layer": next(iter(tree["choices"].values()))}},
+        {
+            **tree,
+            "choices": {**tree["choices"], "no such layer": next(iter(tree["choices"].values()))},
+        },
         {**tree, "version": "9.9.9", "cost": {"bits": [0, 0], "flows": 0}},
         {key: value for key, value in tree.items() if key != "graph"},
         {**tree, "extra": 1},

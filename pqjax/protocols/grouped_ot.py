@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -63,24 +64,33 @@ class Window:
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int] = (1, 1)
 
     @property
     def outputs(self) -> tuple[int, int]:
         """Height and width of the result."""
         high, wide = (
-            (self.image[i] + sum(self.padding[i]) - self.kernel[i]) // self.stride[i] + 1
+            (self.image[i] + sum(self.padding[i]) - 1 - (self.kernel[i] - 1) * self.dilation[i])
+            // self.stride[i]
+            + 1
             for i in (0, 1)
         )
         return high, wide
 
     @property
     def slots(self) -> int:
-        """Uses that a pixel can have: taps that a step apart never meet in a pixel share a slot."""
-        return -(-self.kernel[0] // self.stride[0]) * -(-self.kernel[1] // self.stride[1])
+        """Uses that a pixel can have: taps that never meet in a pixel share a slot."""
+        return -(-self.kernel[0] // self._apart[0]) * -(-self.kernel[1] // self._apart[1])
+
+    @property
+    def _apart(self) -> tuple[int, int]:
+        """How many taps on the next one is that meets a tap in a pixel: some steps of the stride."""
+        down, right = (s // math.gcd(s, d) for s, d in zip(self.stride, self.dilation, strict=True))
+        return down, right
 
     def _span(self, axis: int, tap: int) -> tuple[slice, slice, int]:
-        """Pixels and outputs of a tap along an axis: output o reads pixel o * step + tap - before."""
-        step, shift = self.stride[axis], tap - self.padding[axis][0]
+        """Pixels and outputs of a tap along an axis: output o reads pixel o * step + shift."""
+        step, shift = self.stride[axis], tap * self.dilation[axis] - self.padding[axis][0]
         first = max(0, -(shift // step))
         last = min(self.outputs[axis] - 1, (self.image[axis] - 1 - shift) // step)
         n = max(0, last - first + 1)
@@ -91,11 +101,12 @@ class Window:
     def taps(self) -> tuple[Tap, ...]:
         """Those that read anything, row by row."""
         found = []
-        across = -(-self.kernel[1] // self.stride[1])
+        apart = self._apart
+        across = -(-self.kernel[1] // apart[1])
         for i in range(self.kernel[0]):
             for j in range(self.kernel[1]):
                 down, right = self._span(0, i), self._span(1, j)
-                slot = i // self.stride[0] * across + j // self.stride[1]
+                slot = i // apart[0] * across + j // apart[1]
                 if down[2] * right[2]:
                     rectangles = (down[0], right[0]), (down[1], right[1])
                     found.append(Tap((i, j), slot, *rectangles, down[2] * right[2]))
@@ -486,7 +497,7 @@ def convolve_plain(weights: np.ndarray | None, x: np.ndarray, p: GroupedProduct)
     ring = Ring(p.each.bits)
     y = conv(
         ring.reduce(x)[None], ring.reduce(np.asarray(weights)), ring, p.window.stride,
-        p.window.padding, p.groups, w_bits=p.each.w_bits, w_signed=True,
+        p.window.padding, p.groups, p.window.dilation, w_bits=p.each.w_bits, w_signed=True,
     )  # fmt: skip
     return np.asarray(y)[0]
 

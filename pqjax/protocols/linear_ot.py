@@ -416,15 +416,17 @@ def patches(
     kernel_size: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[tuple[int, int], tuple[int, int]],
+    dilation: tuple[int, int] = (1, 1),
 ) -> np.ndarray:
     """im2col of an (H, W, C) image: (h w C, H' W'), rows ordered like an HWIO kernel's first axes."""
     planes = np.pad(x.transpose(2, 0, 1), ((0, 0), *padding))
-    height = (planes.shape[1] - kernel_size[0]) // stride[0] + 1
-    width = (planes.shape[2] - kernel_size[1]) // stride[1] + 1
+    height = (planes.shape[1] - 1 - (kernel_size[0] - 1) * dilation[0]) // stride[0] + 1
+    width = (planes.shape[2] - 1 - (kernel_size[1] - 1) * dilation[1]) // stride[1] + 1
     out = np.empty((*kernel_size, x.shape[2], height, width), x.dtype)
     for i in range(kernel_size[0]):
         for j in range(kernel_size[1]):
-            rows = slice(i, i + stride[0] * (height - 1) + 1, stride[0])
-            cols = slice(j, j + stride[1] * (width - 1) + 1, stride[1])
+            down, right = i * dilation[0], j * dilation[1]
+            rows = slice(down, down + stride[0] * (height - 1) + 1, stride[0])
+            cols = slice(right, right + stride[1] * (width - 1) + 1, stride[1])
             out[i, j] = planes[:, rows, cols]
     return out.reshape(-1, height * width)

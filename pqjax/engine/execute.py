@@ -18,6 +18,7 @@ from pqjax.graph.ir import (
     ArgMax,
     AvgPool,
     Clamp,
+    Concat,
     Conv,
     Dense,
     Extend,
@@ -35,9 +36,9 @@ from pqjax.graph.ir import (
     Truncate,
     TruncateReduce,
     Weights,
-    rounding_half,
 )
 from pqjax.graph.passes import own_input
+from pqjax.graph.tensor import rounding_half
 from pqjax.ot.setup import fill_stocks
 from pqjax.planner.cost import ahead_cost, product_of, tile_cost, tiles
 from pqjax.planner.plan import (
@@ -186,7 +187,7 @@ def _operands(
 def _columns(node: Conv | Dense, x: np.ndarray) -> np.ndarray:
     """The layer's operand as (d2, d3)."""
     if isinstance(node, Conv):
-        return patches(x, node.kernel, node.stride, node.padding)
+        return patches(x, node.kernel, node.stride, node.padding, node.dilation)
     return x.reshape(-1, 1)
 
 
@@ -348,6 +349,8 @@ def _run(
         return average_pool(share, ring, node.window, node.stride, node.multiplier)
     if isinstance(node, Flatten):
         return flat
+    if isinstance(node, Concat):
+        return np.concatenate([values[name] for name in node.sources], axis=-1)
     assert isinstance(node, (MaxPool, ArgMax)) and node.headroom
     if isinstance(node, ArgMax):
         if plan.streamed:

@@ -92,7 +92,7 @@ def product_of(graph: Graph, node: Conv | Dense, variant: str) -> Product | Grou
         return product
     assert isinstance(node, Conv)
     image = (source.shape[0], source.shape[1])
-    window = Window(image, node.kernel, node.stride, node.padding)
+    window = Window(image, node.kernel, node.stride, node.padding, node.dilation)
     if not window.reading:
         raise PlanError(f"{node.name}: its outputs read nothing but padding")
     return GroupedProduct(product, groups, source.shape[2] // groups, window)

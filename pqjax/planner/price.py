@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from pqjax.graph.ir import Conv, Dense, Graph, Input, Node, TensorType
+from pqjax.graph.ir import Conv, Dense, Graph, Input, Narrow, Node, TensorType
 from pqjax.graph.rewrite import Price
 from pqjax.ot.setup import fill_stocks_cost
 from pqjax.planner.cost import StepCost, linear_cost, node_cost
@@ -24,10 +24,8 @@ def pricing(preset: Preset, link: Link | None) -> Price:
 
     @functools.lru_cache(maxsize=1 << 12)
     def of(node: Node, *sources: TensorType) -> float:
-        inputs = [Input(f"x{i}", (), source) for i, source in enumerate(sources[:1])]
-        named = dataclasses.replace(node, sources=("x0",) * len(sources))
-        graph = Graph((*inputs, named))
-        variant = None
+        graph = by_itself(node, *sources)
+        named, variant = graph.output, None
         if isinstance(named, (Conv, Dense)):
             if preset.variants == FULL and graph.source(named).bits < named.out.bits:
                 return 0.0  # not lowered yet: the extension of its operand will come
@@ -35,10 +33,17 @@ def pricing(preset: Preset, link: Link | None) -> Price:
         return priced(node_cost(graph, named, preset, variant), preset, link)
 
     def price(graph: Graph, node: Node) -> float:
-        types = [graph.source(node, i) for i in range(len(node.sources))]
-        return of(node.unnamed, *types)
+        return of(node.unnamed, *graph.types(node))
 
     return price
+
+
+def by_itself(node: Node, *sources: TensorType) -> Graph:
+    """A graph whose last node is this one, reading tensors of these formats."""
+    read: list[Node] = [Input("x0", (), source) for source in sources[:1]]
+    # A graph has one input; what makes the other tensors is not looked at.
+    read += [Narrow(f"x{i}", ("x0",), source) for i, source in enumerate(sources) if i]
+    return Graph((*read, dataclasses.replace(node, sources=tuple(each.name for each in read))))
 
 
 def cheapest(graph: Graph, node: Conv | Dense, preset: Preset, link: Link | None) -> str:

@@ -8,8 +8,9 @@ import pytest
 from networks import mini_onn, random_network
 
 from pqjax.errors import PlanError
-from pqjax.graph import Conv, Dense, Graph, reference
+from pqjax.graph import Add, Concat, Conv, Dense, Graph, Input, TensorType, reference
 from pqjax.planner import PRESETS, plan, read_plan
+from pqjax.planner.price import by_itself
 from pqjax.wire.cost import total
 from pqjax.wire.link import Link
 
@@ -28,6 +29,18 @@ def test_a_plan_costs_the_sum_of_its_layers_and_phases(seed, protocol):
     assert made.cost().bits == sum(made.cost(layer=layer).bits for layer in layers)
     assert made.cost().bits == sum(made.cost(p).bits for p in ("setup", "offline", "online"))
     assert made.cost().bits == sum(made.cost().sent)
+
+
+@pytest.mark.parametrize("node", [
+    Add("a", ("x", "y"), TensorType((4,), 6, 0)), Dense("d", ("x",), TensorType((3,), 9, 0), 2, 0),
+    Concat("c", ("x", "y", "x"), TensorType((12,), 6, 0)), Input("i", (), TensorType((4,), 6, 0)),
+], ids=lambda node: node.kind)  # fmt: skip
+def test_a_node_is_priced_by_the_formats_of_all_that_it_reads(node):
+    formats = [TensorType((4,), 6 + i, i, i < 2) for i in range(len(node.sources))]
+
+    graph = by_itself(node.unnamed, *formats)
+
+    assert graph.output.unnamed == node.unnamed and graph.types(graph.output) == formats
 
 
 @pytest.mark.parametrize("protocol", sorted(PRESETS))

@@ -10,6 +10,7 @@ from pqjax.graph import (
     Add,
     ArgMax,
     AvgPool,
+    Concat,
     Conv,
     Dense,
     Flatten,
@@ -70,7 +71,8 @@ class Builder:
         k = int(self.rng.choice([1, 3])) if min(h, w) >= 3 else 1
         p = ((k // 2, k // 2), (k // 2, k // 2)) if self.rng.random() < 0.7 else ((0, 0), (0, 0))
         s = int(self.rng.choice([1, 2])) if min(h, w) > 4 else 1
-        sides = [(side + sum(p[0]) - k) // s + 1 for side in (h, w)]
+        d = int(self.rng.choice([1, 2])) if min(h, w) > 4 else 1
+        sides = [(side + sum(p[0]) - 1 - (k - 1) * d) // s + 1 for side in (h, w)]
         self.linear(
             Conv,
             (*sides, channels),
@@ -79,6 +81,7 @@ class Builder:
             kernel=(k, k),
             stride=(s, s),
             padding=p,
+            dilation=(d, d),
         )
 
     def conv_like(self, skip):
@@ -141,6 +144,14 @@ def random_network(seed):
         made.add(Add, wide, *up)
         made.relu()
         made.requantize(some_format(rng, made.last.out.scale - 2))
+    if rng.random() < 0.4:  # two branches side by side
+        skip = made.last
+        made.conv_like(skip)
+        made.requantize(dataclasses.replace(skip.out, nonnegative=False))
+        both = dataclasses.replace(
+            made.last.out, shape=(*skip.out.shape[:2], 2 * skip.out.shape[2])
+        )
+        made.add(Concat, both, skip.name, made.last.name)
     if rng.random() < 0.3:  # up, in width and in scale
         last = made.last.out
         made.requantize(dataclasses.replace(last, bits=last.bits + 3, scale=last.scale + 2))

@@ -14,6 +14,7 @@ from pqjax.schema import Between, Length, Printable, Product
 MOST_SIDES = 3  # images are (H, W, C), vectors (C,)
 MOST_ELEMENTS = 1 << 25  # of one tensor: twice a 512 x 512 image of 64 channels
 MOST_SCALE = 256  # 2^-256 .. 2^256: beyond any 64-bit integer's use, and shifts stay small
+MOST_SOURCES = 64  # of one node: a dense block concatenates some 30
 MOST_SHIFT = 63  # of the widest ring
 MOST_SIDE = 256  # of a kernel or window
 MOST_TAPS = 1 << 12  # of a kernel: a grouped product makes messages for each

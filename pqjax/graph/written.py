@@ -17,9 +17,7 @@ class _Written:
     nodes: typing.Annotated[tuple[object, ...], Length(1, MOST_MADE_NODES)]
 
 
-_FIELDS = {
-    kind: tuple(f.name for f in dataclasses.fields(kind)) for kind in (*KINDS.values(), TensorType)
-}
+_FIELDS = {kind: dataclasses.fields(kind) for kind in (*KINDS.values(), TensorType)}
 
 
 def tree(graph: Graph) -> dict[str, typing.Any]:
@@ -43,9 +41,16 @@ def graph_of(tree: object, made: bool = False) -> Graph:
 
 
 def _entry(node: Node) -> dict[str, typing.Any]:
-    out = {name: getattr(node.out, name) for name in _FIELDS[TensorType]}
-    fields = {name: getattr(node, name) for name in _FIELDS[type(node)]}
-    return {"kind": node.kind, **fields, "out": out}
+    return {"kind": node.kind, **_fields(node), "out": _fields(node.out)}
+
+
+def _fields(value: Node | TensorType) -> dict[str, typing.Any]:
+    """By name; what older files do not have only where it says something."""
+    return {
+        field.name: found
+        for field in _FIELDS[type(value)]
+        if (found := getattr(value, field.name)) != field.default or "later" not in field.metadata
+    }
 
 
 def _node_from(entry: object) -> Node:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pqjax.graph.ir import Clamp, Truncate, TruncateReduce, rounding_half
+from pqjax.graph.ir import Clamp, Truncate, TruncateReduce
+from pqjax.graph.tensor import rounding_half
 from pqjax.layers.rule import Elementwise, Setting, Share, Task
 from pqjax.protocols import clamp as clamping
 from pqjax.protocols import nonlinear, resize

@@ -40,7 +40,7 @@ def job_of(task: Task) -> Job:
     else:
         high, wide, channels = x.shape
         geometry = _mapped(
-            (high, wide), node.kernel, node.stride, node.padding, (1, 1), node.groups,
+            (high, wide), node.kernel, node.stride, node.padding, node.dilation, node.groups,
             channels, node.out.shape[2],
         )  # fmt: skip
     return Job(geometry, node.weight_bits, x, node.out.bits)

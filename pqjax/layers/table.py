@@ -64,6 +64,7 @@ RULES: dict[type[ir.Node], Rule] = {
     ir.ArgMax: Lowered(with_headroom, comparing.ARG_MAX),
     ir.Subsample: Local(local.subsample),
     ir.Pad: Local(local.pad),
+    ir.Concat: Local(local.concatenate),
     ir.Extend: elementwise.EXTEND,
     ir.Narrow: Local(local.narrow),
     ir.ScaleUp: Local(local.scale_up),
@@ -80,7 +81,5 @@ def rule_of(node: ir.Node) -> Rule:
 
 def task_of(graph: ir.Graph, node: ir.Node, at: Setting, choice: Choice | None = None) -> Task:
     """A node in its place, as it is run."""
-    sources = tuple(graph.source(node, i) for i in range(len(node.sources)))
-    linear = isinstance(node, (ir.Conv, ir.Dense))
-    own = linear and not at.masked_input and own_input(graph, node)
-    return Task(node, sources, choice, own)
+    own = isinstance(node, ir.Linear) and not at.masked_input and own_input(graph, node)
+    return Task(node, tuple(graph.types(node)), choice, own)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from pqjax.errors import PlanError, PqjaxError, shown
 from pqjax.graph.bounds import MOST_MADE_NODES, Name, Word
-from pqjax.graph.ir import Conv, Dense, Graph
+from pqjax.graph.ir import Graph, Linear
 from pqjax.schema import Length, read
 from pqjax.graph.strict_json import parse
 from pqjax.linear.choice import Choice
@@ -112,7 +112,7 @@ def _checked(document: bytes, clock: Clock) -> Plan:
     clock.check()
     if tree.link is not None:
         check_link(tree.link)
-    linear = {node.name for node in graph if isinstance(node, (Conv, Dense))}
+    linear = {node.name for node in graph if isinstance(node, Linear)}
     if set(tree.choices) != linear or not set(tree.ranges) <= linear:
         raise PlanError(
             "not a plan: a choice for every linear layer expected, and ranges of no other"

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping, Sequence
 
 from pqjax.errors import InputError, PlanError, listed, shown
-from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Node, Weights
+from pqjax.graph.ir import ArgMax, Graph, Linear, Node, Weights
 from pqjax.graph.rewrite import Pass, price_of
 from pqjax.schema import Length, Printable, check
 from pqjax.graph.validate import Interval, validate
@@ -264,7 +264,7 @@ def plan(
     forced = _forced(lowered, preset, variants or {})
     at, choices = preset.setting(), dict(forced)
     for node in lowered:
-        if isinstance(node, (Conv, Dense)) and node.name not in forced:
+        if isinstance(node, Linear) and node.name not in forced:
             choices[node.name] = cheapest(preset, task_of(lowered, node, at), link)
     ranges = {
         name: known[name]
@@ -319,7 +319,7 @@ def _forced(
     graph: Graph, preset: Preset, variants: Mapping[str, str | Choice]
 ) -> dict[str, Choice]:
     """What the caller insists on, as choices."""
-    linear = {node.name: None for node in graph if isinstance(node, (Conv, Dense))}
+    linear = {node.name: None for node in graph if isinstance(node, Linear)}
     found = {}
     for name, wish in variants.items():
         if name not in linear:

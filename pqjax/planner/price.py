@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterable, Sequence
 
 from pqjax.errors import PlanError
-from pqjax.graph.ir import Conv, Dense, Graph, Node, TensorType
+from pqjax.graph.ir import Graph, Linear, Node, TensorType
 from pqjax.graph.rewrite import Price
 from pqjax.layers import Pieces, Setting, Task, rule_of
 from pqjax.layers.linear import LINEAR
@@ -122,13 +122,13 @@ def pricing(preset: Preset, link: Link | None) -> Price:
     @functools.lru_cache(maxsize=1 << 12)
     def of(node: Node, *sources: TensorType) -> float:
         task = Task(node, sources)
-        if not isinstance(node, (Conv, Dense)):
+        if not isinstance(node, Linear):
             return priced(task_cost(at, task), preset.source, link)
         # Where none fits it is not lowered yet: the extension of its operand will come.
         choices = fitting(preset, task)
         return min((price_of_choice(preset, task, c, link) for c in choices), default=0.0)
 
     def price(graph: Graph, node: Node) -> float:
-        return of(node.unnamed, *(graph.source(node, i) for i in range(len(node.sources))))
+        return of(node.unnamed, *graph.types(node))
 
     return price

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from pqjax.crypto.crhash import BOUND_BITS, KEY_HASHES
 from pqjax.errors import PlanError, listed, shown
-from pqjax.graph.ir import Conv, Dense, Graph, Node, TensorType
+from pqjax.graph.ir import Graph, Linear, Node, TensorType
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
 from pqjax.planner.plan import STOCK_LAYER, Plan, Step
@@ -93,7 +93,7 @@ def _headline(plan: Plan, layer: str, names: list[str]) -> str:
     source = plan.source.source(node)
     text = f"{layer}: {node.kind}, {format_of(source)} {source.shape} -> "
     text += f"{format_of(node.out)} {node.out.shape}"
-    if isinstance(node, (Conv, Dense)):
+    if isinstance(node, Linear):
         text += f", {node.weight_bits}-bit weights"
     return f"{text}, protocol {plan.protocol}"
 

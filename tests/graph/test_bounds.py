@@ -12,6 +12,7 @@ from pqjax.errors import GraphError, InputError, PlanError
 from pqjax.graph import (
     AvgPool,
     Clamp,
+    Concat,
     Conv,
     Dense,
     Graph,
@@ -49,6 +50,8 @@ UP = ScaleUp("u", ("x",), dataclasses.replace(IMAGE.out, bits=6, scale=2), 2)
 CLAMP = Clamp("k", ("x",), dataclasses.replace(IMAGE.out, bits=3), -3, 3)
 POOL = AvgPool("p", ("x",), TensorType((2, 2, 2), 9, 2), (2, 2), (2, 2))
 GROUPED = dataclasses.replace(CONV, groups=2)
+APART = dataclasses.replace(CONV, dilation=(2, 2), padding=((2, 2), (2, 2)))
+BOTH = Concat("b", ("x", "x"), dataclasses.replace(IMAGE.out, shape=(4, 4, 4)))
 FIELDS = [
     (UP, ["shift"], 10**9, r"u \(ScaleUp\): shift in 1..63|'u' \(ScaleUp\): shift in 1..63"),
     (GROUPED, ["kernel"], [4001, 4001], r"kernel\[0\] in 1..256"),
@@ -64,6 +67,15 @@ FIELDS = [
     (CONV, ["stride"], 1, "stride a list"),
     (CONV, ["stride"], [1, 1, 1], "stride 2 entries"),
     (CONV, ["padding"], [[1, 1], [1, 10**9]], r"padding\[1\]\[1\] in 0..4096"),
+    (APART, ["dilation"], [0, 1], r"dilation\[0\] in 1..4096"),
+    (APART, ["dilation"], [1, 4097], r"dilation\[1\] in 1..4096"),
+    (APART, ["dilation"], 2, "dilation a list"),
+    (APART, ["dilation"], [4096, 4096], r"of shape \(-8184, -8184, 2\)"),
+    (CONV, ["dilation"], None, "dilation a list"),
+    (CONV, ["dilation"], [1, 1], "plans that graph differently"),  # it is not written so
+    (BOTH, ["sources"], ["x"], r"b \(Concat\): 2 to 64 sources expected, got 1"),
+    (BOTH, ["sources"], ["x"] * 65, "2 to 64 sources expected, got 65"),
+    (BOTH, ["sources"], ["x"] * 3, r"makes a tensor of shape \(4, 4, 6\), but declares \(4, 4, 4\)"),
     (CONV, ["weight_bits"], True, "weight_bits an integer expected, got True"),
     (CONV, ["weight_bits"], 65, "weight_bits in 1..64"),
     (CONV, ["weight_scale"], 10**6, "weight_scale in -256..256"),
@@ -100,7 +112,9 @@ def test_a_field_out_of_bounds_is_one_plan_error_that_names_it(case):
         read_plan(with_field(node, path, value), deadline_s=20)
 
 
-@pytest.mark.parametrize("node", [UP, CLAMP, CONV, GROUPED, POOL], ids=lambda node: node.name)
+@pytest.mark.parametrize(
+    "node", [UP, CLAMP, CONV, GROUPED, APART, BOTH, POOL], ids=lambda node: node.name
+)
 def test_the_documents_of_these_cases_are_well_formed_but_for_that_field(node):
     text = with_field(node, ["name"], node.name)
 

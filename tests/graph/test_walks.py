@@ -255,16 +255,25 @@ def test_planning_ends_at_its_deadline():
         read_plan(document, deadline_s=0.01)
 
 
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1), (3, 4)])
 @pytest.mark.parametrize("kernel,stride,padding", [
     ((3, 3), (1, 1), ((1, 1), (1, 1))), ((5, 2), (2, 3), ((0, 4), (7, 0))),
     ((1, 1), (2, 2), ((0, 0), (0, 0))), ((9, 9), (1, 1), ((8, 8), (8, 8))),
-    ((2, 2), (5, 5), ((3, 3), (3, 3))),
+    ((2, 2), (5, 5), ((3, 3), (3, 3))), ((4, 4), (6, 4), ((8, 8), (8, 8))),
 ])  # fmt: skip
-def test_a_kernels_price_counts_the_taps_that_its_protocol_makes(kernel, stride, padding):
-    window = Window((6, 5), kernel, stride, padding)
+def test_a_kernels_price_counts_the_taps_that_its_protocol_makes(kernel, stride, padding, dilation):
+    window = Window((26, 27), kernel, stride, padding, dilation)
+    uses = [  # of a pixel, in a slot
+        (row, column, tap.slot)
+        for tap in window.taps
+        for row in range(26)[tap.pixels[0]]
+        for column in range(27)[tap.pixels[1]]
+    ]
 
     assert window.reading == len(window.taps)
-    assert window.uses == sum(tap.area for tap in window.taps)
+    assert window.uses == sum(tap.area for tap in window.taps) == len(uses)
+    assert len(set(uses)) == len(uses)  # no two uses of a pixel share a pad
+    assert {tap.slot for tap in window.taps} <= set(range(window.slots))
 
 
 def test_a_chain_of_a_thousand_flattens_is_the_clients_own_input():

@@ -36,7 +36,8 @@ def slow_conv(x, w, window, groups):
     for o in range(y.shape[0]):
         for p in range(y.shape[1]):
             top, left = o * window.stride[0], p * window.stride[1]
-            seen = padded[top : top + w.shape[0], left : left + w.shape[1]]
+            rows = [top + window.dilation[0] * i for i in range(w.shape[0])]
+            seen = padded[np.ix_(rows, [left + window.dilation[1] * j for j in range(w.shape[1])])]
             for k in range(w.shape[3]):
                 g = k // each
                 part = seen[:, :, g * fan_in : (g + 1) * fan_in].astype(object)
@@ -51,10 +52,12 @@ def windows(draw):
     stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     margin = st.tuples(st.integers(0, 2), st.integers(0, 2))
     padding = draw(st.tuples(margin, margin))
-    image = tuple(max(draw(side), kernel[i] - sum(padding[i])) for i in (0, 1))
-    window = Window(image, kernel, stride, padding)
+    dilation = draw(st.sampled_from([(1, 1), (2, 1), (3, 2)]))
+    wide = [(kernel[i] - 1) * dilation[i] + 1 for i in (0, 1)]
+    image = tuple(max(draw(side), wide[i] - sum(padding[i])) for i in (0, 1))
+    window = Window(image, kernel, stride, padding, dilation)
     return window if window.taps else dataclasses.replace(window, padding=((0, 0), (0, 0)),
-                                                          image=(4, 4))  # fmt: skip
+                                                          image=(7, 7))  # fmt: skip
 
 
 def random_product(rng, window, groups, fan_in, outputs, variant, kind="signed", small=False):

@@ -10,7 +10,20 @@ from networks import random_network, resnet32
 
 from experiments.width_baselines import proxy_search, uniform_search
 from pqjax.errors import CheckpointError, GraphError, InputError, PlanError
-from pqjax.graph import Clamp, Conv, Dense, Graph, load_model
+from pqjax.graph import (
+    Clamp,
+    Concat,
+    Conv,
+    Dense,
+    Graph,
+    Input,
+    Narrow,
+    Requantize,
+    TensorType,
+    Truncate,
+    load_model,
+    validate,
+)
 from pqjax.graph.sensitivity import Sensitivities, Sensitivity
 from pqjax.graph.widths import Widths, operands, residuals, widths_of, with_widths
 from pqjax.planner import PRESETS, plan
@@ -142,13 +155,81 @@ def test_worst_case_accumulators_are_exact():
         assert made.out.bits == 1 + largest.bit_length()
 
 
-def test_a_node_that_cannot_change_is_named_with_what_can():
+def test_a_node_that_cannot_change_is_named():
     node = TINY.nodes[-2]
-    clamp = Clamp("odd", (node.name,), node.out, 0, node.out.high)
-    graph = Graph((*TINY.nodes[:-1], clamp))
+    low = Narrow("odd", (node.name,), node.out)
+    graph = Graph((*TINY.nodes[:-1], low))
 
-    with pytest.raises(GraphError, match="odd: Clamp cannot.*supported: Add, ArgMax"):
+    with pytest.raises(GraphError, match="odd: Narrow cannot be given other widths"):
         with_widths(graph, widths_of(graph))
+
+
+def capped(shift=4):
+    """Convolutions whose results are clamped to [0, 6], as ReLU6 is, and shifted before."""
+    shape, none = (3, 3, 2), ((0, 0), (0, 0))
+    nodes = [Input("x", (), TensorType(shape, 6, 3))]
+    for i in range(3):
+        last = nodes[-1]
+        acc = TensorType(shape, 15, last.out.scale + 3)
+        conv = Conv(f"conv{i}", (last.name,), acc, (1, 1), (1, 1), none, 4, 3)
+        out = dataclasses.replace(acc, scale=acc.scale - shift)
+        nodes += [conv, Truncate(f"shift{i}", (conv.name,), out, shift)]
+        short = TensorType(shape, 5, out.scale, signed=False)
+        nodes.append(Clamp(f"act{i}", (f"shift{i}",), short, 0, min(6 << out.scale, 31)))
+    wide = TensorType(shape, 9, nodes[-1].out.scale + 2)
+    nodes.append(Conv("last", (nodes[-1].name,), wide, (1, 1), (1, 1), none, 3, 2))
+    return Graph((*nodes, Clamp("end", ("last",), wide, wide.low, 3 << wide.scale)))
+
+
+def test_a_clamp_keeps_its_real_limits_in_other_widths():
+    graph = capped()
+    here = widths_of(graph)
+    assert (here.activations, operands(graph)) == (5, ("act0", "act1", "act2"))
+
+    made = with_widths(graph, dataclasses.replace(here, activations=7))
+
+    validate(made)
+    assert dataclasses.replace(here, activations=7) == widths_of(made)
+    for old, new in zip(graph, made, strict=True):
+        if isinstance(old, Clamp):
+            more = new.out.scale - old.out.scale
+            assert more == 2 and new.out.bits == old.out.bits + more
+            ends = {graph[old.name].out.low: new.out.low, graph[old.name].out.high: new.out.high}
+            assert new.low == ends.get(old.low, old.low << more)
+            assert new.high == ends.get(old.high, old.high << more)
+    finer = with_widths(graph, dataclasses.replace(here, weights={**here.weights, "conv1": 7}))
+    validate(finer)
+    assert finer["shift1"].shift == graph["shift1"].shift + 3
+    assert [finer[f"act{i}"] for i in range(3)] == [graph[f"act{i}"] for i in range(3)]
+    with pytest.raises(GraphError, match="shift0.*would shift by 0"):
+        with_widths(graph, dataclasses.replace(here, activations=9))
+
+
+@pytest.mark.parametrize("protocol", ["privquant", "pqjax"])
+def test_networks_with_clamps_are_searched(protocol):
+    space = Space(weights=(2, 4), activations=(4, 6))
+
+    check_against_brute_force(capped(), 1, protocol, space, BITS)
+
+
+def test_what_is_read_from_a_concatenation_is_made_by_all_that_is_in_it():
+    shape, both, none = (3, 3, 2), (3, 3, 4), ((0, 0), (0, 0))
+    x, acc, act = TensorType(shape, 6, 3), TensorType(shape, 14, 6), TensorType(shape, 5, 2)
+    conv = Conv("conv", ("x",), acc, (1, 1), (1, 1), none, 4, 3)
+    graph = Graph(
+        (
+            Input("x", (), x), conv, Requantize("a", ("conv",), act), Requantize("b", ("x",), act),
+            Concat("ab", ("a", "b"), dataclasses.replace(act, shape=both)),
+            Conv("c", ("ab",), dataclasses.replace(acc, scale=5), (1, 1), (1, 1), none, 4, 3),
+        )
+    )  # fmt: skip
+    here = widths_of(graph)
+    assert operands(graph) == ("a", "b") and here.activations == 5
+
+    made = with_widths(graph, dataclasses.replace(here, activations=8))
+
+    assert {made[name].out.bits for name in ("a", "b", "ab")} == {8}
+    assert validate(made) and widths_of(made).activations == 8
 
 
 def test_sensitivities_of_another_network_are_refused():

@@ -27,13 +27,13 @@ from experiments.record import table
 from experiments.resnet50 import (
     LINK,
     check_machine,
-    checked,
     compute_quick,
     picture_options,
     quick_report,
     quoted,
     row_of,
 )
+from experiments.two_processes import checked
 from nets.architecture import MOBILENETV2
 from nets.mobilenet import SHA256
 from nets.mobilenet_quantized import RECIPE, SETTINGS, kept_mobilenet
@@ -88,14 +88,14 @@ def compute(args: argparse.Namespace) -> dict:
     }  # fmt: skip
     if args.quick:
         return {"config": config, **compute_quick(path, asked.inputs, args.protocols, QUICK_BLOCKS)}
-    runs, traces, answers = [], {}, []
+    runs, answers = [], []
     for protocol in args.protocols:
         # Every answer is checked with the first preset; the others are for their costs.
         inputs = asked.inputs if protocol == args.protocols[0] else asked.inputs[:1]
         print(f"MobileNetV2 with {protocol} ...", file=sys.stderr, flush=True)
         made, got = checked(path, protocol, inputs)
         runs.append({**row_of(made, got, protocol), "images": len(inputs)})
-        traces[protocol] = timeline.kept(f"mobilenetv2_{protocol}", made, got)
+        timeline.write_trace(f"mobilenetv2_{protocol}", made, got)
         if not answers:
             classes = made.classes
             tops = likeliest(got.outputs, classes)
@@ -110,7 +110,7 @@ def compute(args: argparse.Namespace) -> dict:
                         "likeliest": names,
                     }
                 )
-    return {"config": config, "runs": runs, "answers": answers, "traces": traces}
+    return {"config": config, "runs": runs, "answers": answers}
 
 
 def report(tree: dict) -> str:
@@ -150,8 +150,8 @@ def report(tree: dict) -> str:
          title: "; ".join(a["likeliest"])} for a in answers
     ]  # fmt: skip
     text += table(rows, list(rows[0])) + "\n\n" + quoted()
-    for protocol, sides in tree["traces"].items():
-        text += timeline.profile(f"mobilenetv2_{protocol}", f"MobileNetV2, {protocol}", sides)
+    for protocol in (r["protocol"] for r in tree["runs"]):
+        text += timeline.profile(f"mobilenetv2_{protocol}", f"MobileNetV2, {protocol}")
     return text
 
 

@@ -6,18 +6,16 @@ between two parties, or quoted from a paper; quoted ones are hatched.
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from experiments.record import RESULTS
+from experiments import record
 
 # Okabe and Ito's colours, which the colour-blind tell apart, in an order of falling contrast.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
@@ -194,21 +192,20 @@ def heatmaps(
         return figure
 
 
-def save(figure: Figure, name: str, caption: str, folder: pathlib.Path = RESULTS) -> str:
-    """Writes `<name>.png` and `.svg`; returns Markdown that shows the picture with its caption.
+def save(figure: Figure, name: str, caption: str) -> str:
+    """Writes `results/<name>.svg`; returns Markdown that shows the picture with its caption.
 
     Args:
       figure: to be saved.
-      name: of the files.
+      name: of the file.
       caption: what is to be seen, and how each kind of number came to be.
-      folder: where to.
     """
-    folder.mkdir(exist_ok=True)
     with rc_context(_STYLE):
-        FigureCanvasAgg(figure).print_png(folder / f"{name}.png", metadata={"Software": None})
+        figure.draw_without_rendering()  # the layout settles on its second pass
         # A fresh canvas: the SVG's identifiers count from its own start.
-        FigureCanvasSVG(figure).print_svg(folder / f"{name}.svg", metadata={"Date": None})
-    return f"![{name}]({name}.png)\n\n*{caption}* ([SVG]({name}.svg))\n"
+        path = record.RESULTS / f"{name}.svg"
+        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+    return f"![{name}]({name}.svg)\n\n*{caption}*\n"
 
 
 def _fill(colour: str, quoted: bool) -> dict:

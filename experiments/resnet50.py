@@ -19,17 +19,17 @@ import tempfile
 
 import numpy as np
 
-from experiments import timeline
+from experiments import timeline, two_processes
 from experiments.command import parser, run
 from experiments.images import photographs, questions
 from experiments.record import published, table
-from experiments.two_processes import Run, differences, phase_bytes, run_two_processes
+from experiments.two_processes import Run, checked
 from nets.architecture import RESNET50
 from nets.quantized import Widths
 from nets.untrained import UNTRAINED, kept_untrained
-from pqjax import Link, load_model, plan, reference
+from pqjax import Link, load_model, plan
 from pqjax.engine.process import cache_folder
-from pqjax.errors import DataError, PqjaxError
+from pqjax.errors import DataError
 from pqjax.graph import Graph, Input, every_value, save_model, wrap_rates
 from pqjax.planner import Plan
 
@@ -103,38 +103,13 @@ def overflow(inputs: np.ndarray) -> float:
     return float(np.mean([list(each.values()) for each in rates], axis=0).max())
 
 
-def checked(path: pathlib.Path, protocol: str, inputs: np.ndarray) -> tuple[Plan, Run]:
-    """One session, every answer and every layer's bits and flows checked."""
-    graph, weights, meta = load_model(path)
-    made = plan(graph, protocol, classes=meta.get("classes"))
-    got = run_two_processes(path, protocol, inputs)
-    if not np.array_equal(got.outputs, reference(graph, weights, inputs)):
-        raise PqjaxError(f"{path.stem}, {protocol}: an answer differs from the integer reference")
-    found = differences(made, got)
-    if found:
-        raise PqjaxError(f"{path.stem}, {protocol}: not as predicted: {found[0]}")
-    return made, got
-
-
 def row_of(made: Plan, got: Run, protocol: str) -> dict:
-    """What one run says of itself."""
+    """What one run says of itself, and how long its messages alone would take."""
     cost = made.cost("offline") + made.cost("online")
-    times = got.each[-1]
     return {
-        "protocol": protocol,
-        "equal_to_reference": True,
-        "bits_as_predicted": True,
-        "GiB": made.cost().bits / 8 / 2**30,
-        **{
-            f"{phase}_bytes": phase_bytes(got, made, phase)
-            for phase in ("setup", "offline", "online")
-        },
-        "flows": cost.flows,
-        "loopback_s": times["offline"] + times["online"],
-        "online_s": times["online"],
+        **two_processes.row_of(made, got, protocol),
+        "online_s": got.each[-1]["online"],
         "wan_predicted_s": LINK.seconds(*cost.sent, cost.flows),
-        "server_MiB": got.server["peak_bytes"] / 2**20,
-        "client_MiB": got.client["peak_bytes"] / 2**20,
     }
 
 
@@ -191,13 +166,13 @@ def compute_quick(
 def compute_full(inputs: np.ndarray, protocols: list[str]) -> dict:
     """The whole network between two processes, with each preset."""
     path = model_file()
-    runs, traces = [], {}
+    runs = []
     for protocol in protocols:
         print(f"ResNet50 with {protocol} ...", file=sys.stderr, flush=True)
         made, got = checked(path, protocol, inputs)
         runs.append({**row_of(made, got, protocol), "predictions": got.outputs.argmax(1).tolist()})
-        traces[protocol] = timeline.kept(f"resnet50_{protocol}", made, got)
-    return {"runs": runs, "traces": traces}
+        timeline.write_trace(f"resnet50_{protocol}", made, got)
+    return {"runs": runs}
 
 
 def compute(args: argparse.Namespace) -> dict:
@@ -270,8 +245,8 @@ def _full(tree: dict) -> str:
         + "\n\nEvery answer equals the integer reference bit for bit; bits and flows of every layer "
         "equal the prediction at both parties.\n\n" + quoted()
     )
-    for protocol, sides in tree["traces"].items():
-        text += timeline.profile(f"resnet50_{protocol}", f"ResNet50, {protocol}", sides)
+    for protocol in (r["protocol"] for r in tree["runs"]):
+        text += timeline.profile(f"resnet50_{protocol}", f"ResNet50, {protocol}")
     return text
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments.blocks import KINDS, RESNET50, Setting, build, by_kind
+from experiments.blocks import KINDS, RESNET50, Setting, Style, build, by_kind
 from experiments.command import parser, run
 from experiments.plots import save, stacked_bars
 from experiments.record import published, table
@@ -17,7 +17,7 @@ from pqjax.planner import plan
 GIB = 8 * 2**30
 BLOCK = RESNET50[2]
 # Bar, preset, weight bits, activation bits, residual bits, addition.
-BARS = (
+BARS: tuple[tuple[str, str, int, int, int, Style], ...] = (
     ("CrypTFlow2 37 bit", "cryptflow2", 16, 16, 16, "described"),
     ("SiRNN W16A16", "sirnn", 16, 16, 16, "described"),
     ("SiRNN W8A8", "sirnn", 8, 8, 8, "described"),
@@ -35,7 +35,7 @@ def compute(args: argparse.Namespace) -> dict:
     runs = []
     for name, protocol, weight_bits, bits, residual_bits, style in BARS:
         rule = "wrap" if protocol == "cryptflow2" else "saturate"
-        setting = Setting(weight_bits, bits, residual_bits, style, rule)  # type: ignore[arg-type]
+        setting = Setting(weight_bits, bits, residual_bits, style, rule)
         graph = build(BLOCK, setting)[0]
         if protocol == "cryptflow2":
             graph = in_uniform_format(graph)

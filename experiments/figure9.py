@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import sys
 
-from experiments.blocks import KINDS, RESNET32, Setting, build, by_kind
+from experiments.blocks import KINDS, RESNET32, Setting, Style, build, by_kind
 from experiments.command import parser, run
 from experiments.plots import save, stacked_bars
 from experiments.record import percent, published, table
@@ -23,7 +23,7 @@ BLOCK = RESNET32[3]
 WEIGHT_BITS, BITS, RESIDUAL_BITS = 3, 6, 8
 
 
-def steps() -> list[tuple[str, Preset, str]]:
+def steps() -> list[tuple[str, Preset, Style]]:
     """(what was added, the preset so far, how the residual is added)."""
     base = dataclasses.replace(
         PRESETS["sirnn-choice1"], name="sirnn, no sign knowledge", passes=(WORST_CASE_WIDTHS, LOWER)
@@ -52,7 +52,7 @@ def compute(args: argparse.Namespace) -> dict:
     runs = []
     for name, preset, style in steps():
         positive = SIGNS in preset.passes
-        setting = Setting(WEIGHT_BITS, BITS, RESIDUAL_BITS, style, positive=positive)  # type: ignore[arg-type]
+        setting = Setting(WEIGHT_BITS, BITS, RESIDUAL_BITS, style, positive=positive)
         made = plan(build(BLOCK, setting)[0], preset)
         runs.append({"step": name, "bits": by_kind(made)})
     config = {"seed": None, "block": BLOCK.name, "widths": f"W{WEIGHT_BITS}A{BITS}",

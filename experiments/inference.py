@@ -158,14 +158,11 @@ def report(tree: dict) -> str:
     for row in quoted["rows"]:
         gigabytes = row["gigabytes"][config["column"]]
         if row["name"] in QUOTED and gigabytes is not None:
-            shown.append(
-                {"system": f"{row['name']} (quoted)", "GiB": gigabytes,
-                 "200 Mbit/s s": row["seconds"][config["column"]]}
-            )  # fmt: skip
-    columns = list(dict.fromkeys(key for line in shown for key in line))
+            line = {"system": f"{row['name']} (quoted)", "GiB": gigabytes}
+            shown.append({**line, "200 Mbit/s s": row["seconds"][config["column"]]})
     return (
         f"# {config['title']}: private inference in two processes\n\n"
-        + table(shown, columns)
+        + table(shown)
         + f"\n\nImages: {config['source']}. GiB and flows are exact and equal what both processes "
         "metered, layer by layer; the published rows' GB are taken as printed. Seconds are "
         "medians of warm runs at the client; x bound is the time over bits / rate + flows x 6.5 "

@@ -102,12 +102,12 @@ def stacked_bars(
             below = [0.0] * len(groups)
             for colour, (name, rows) in zip(COLOURS, parts.items(), strict=False):
                 values = [row[i] for row in rows]
-                axes.bar(at, values, 0.92 * width, below, label=name if not i else None,
-                         **_fill(colour, False))  # fmt: skip
+                label = None if i else name
+                axes.bar(at, values, 0.92 * width, below, label=label, **_fill(colour, False))
                 below = [b + v for b, v in zip(below, values, strict=True)]
             for x, top in zip(at, below, strict=True):
-                axes.annotate(bar, (x, top), (0, 2), textcoords="offset points",
-                              ha="center", fontsize=7)  # fmt: skip
+                place = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center"}
+                axes.annotate(bar, (x, top), fontsize=7, **place)
         _finish(axes, groups, unit, title)
         _legend(figure, list(parts))
         return figure
@@ -133,11 +133,9 @@ def curves(
         figure = Figure(figsize=(6.0, 3.6))
         axes = figure.subplots()
         for colour, mark, (name, points) in zip(COLOURS, "os^Dvx+", series.items(), strict=False):
-            ordered = sorted(points)
-            axes.plot(
-                [x for x, _ in ordered], [y for _, y in ordered], f"{mark}-", color=colour,
-                markersize=5, linewidth=1.2, label=name,
-            )  # fmt: skip
+            x, y = zip(*sorted(points), strict=True)
+            look = {"color": colour, "markersize": 5, "linewidth": 1.2}
+            axes.plot(x, y, f"{mark}-", label=name, **look)
         names = list(series)
         if level is not None:
             axes.axhline(level[1], color="#444444", linewidth=0.8, linestyle="--", label=level[0])
@@ -179,8 +177,9 @@ def heatmaps(
             for i, row in enumerate(values):
                 for j, value in enumerate(row):
                     mark = marks[name][i][j] if marks else ""
-                    axes.text(j, i, f"{value:.2f}{mark}", ha="center", va="center", fontsize=7,
-                              color="white" if value < 0.55 * top else "black")  # fmt: skip
+                    ink = "white" if value < 0.55 * top else "black"
+                    centred = {"ha": "center", "va": "center"}
+                    axes.text(j, i, f"{value:.2f}{mark}", color=ink, fontsize=7, **centred)
             axes.set_xticks(range(len(columns)), columns)
             axes.set_yticks(range(len(rows)), rows)
             axes.set_title(name)

@@ -100,9 +100,10 @@ def report(tree: dict) -> str:
             }
         )
     runs = [
-        {"block": m["block"], "addition": m["style"], "protocol": m["protocol"],
-         **{kind: m["bits"][kind] / MB for kind in m["bits"]}} for m in tree["measured"]
-    ]  # fmt: skip
+        {"block": m["block"], "addition": m["style"], "protocol": m["protocol"]}
+        | {kind: bits / MB for kind, bits in m["bits"].items()}
+        for m in tree["measured"]
+    ]
     text = (
         "# Table 10: residual addition\n\n"
         f"{published('source')}, table 10. MB of 10^6 bytes, predicted by the cost model: SiRNN's "
@@ -111,7 +112,7 @@ def report(tree: dict) -> str:
         "simplified one (figure 5b) with preset `privquant`; of each the steps of the addition "
         "alone, without its ReLU. Activations have 6 bits; accumulators l_w + l_x + ceil(log2 K) "
         "bits; the shifts are those of our trained networks (weight scale 2^(W + 3)).\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + "\n\nThe paper reports neither residual widths nor scales nor what it counts, so its absolute "
         "figures cannot be reproduced; ours differ from them by the columns above. `wrap` drops high "
         "bits, as the paper's algorithm 1 does; `saturate` clamps, which is what its quantizer does "
@@ -120,9 +121,7 @@ def report(tree: dict) -> str:
     if runs:
         text += (
             "\n## Measured between two parties\n\nBits as predicted in every step, result equal to the "
-            "reference (W4A6, residual 8 bits, saturating); MB.\n\n"
-            + table(runs, list(runs[0]))
-            + "\n"
+            "reference (W4A6, residual 8 bits, saturating); MB.\n\n" + table(runs) + "\n"
         )
     return text
 

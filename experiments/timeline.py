@@ -154,7 +154,7 @@ def by_kind(traces: dict[str, list[dict]]) -> str:
                 row[f"{party} {name}"] = row.get(f"{party} {name}", 0.0) + seconds
     longest = sorted(rows.values(), key=lambda row: -row["seconds"])
     shown = [row for row in longest if row["seconds"] >= 0.005 * longest[0]["seconds"]]
-    return record.table(shown, list(shown[0]))
+    return record.table(shown)
 
 
 def picture(name: str, title: str, traces: dict[str, list[dict]]) -> str:
@@ -162,16 +162,15 @@ def picture(name: str, title: str, traces: dict[str, list[dict]]) -> str:
     grouped = {party: by_group(traces[party]) for party in PARTIES}
     groups = list(grouped["server"])
     parts = {
-        share: [[grouped[party].get(group, {}).get(share, 0.0) for party in PARTIES]
-                for group in groups]
+        share: [[by.get(group, {}).get(share, 0.0) for by in grouped.values()] for group in groups]
         for share in SHARES
-    }  # fmt: skip
+    }
     figure = stacked_bars(groups, ["s", "c"], parts, "seconds", title)
-    return save(
-        figure, name,
+    caption = (
         f"{title}: seconds by block, server (s) and client (c). All bars: measured in one run between "
-        "two processes on loopback; `ends` is everything outside of blocks.",
-    )  # fmt: skip
+        "two processes on loopback; `ends` is everything outside of blocks."
+    )
+    return save(figure, name, caption)
 
 
 def top_ten(traces: dict[str, list[dict]]) -> str:
@@ -191,4 +190,4 @@ def top_ten(traces: dict[str, list[dict]]) -> str:
                 **({f"client {k}": v for k, v in shares(other).items()} if other else {}),
             }
         )
-    return record.table(rows, list(rows[0])) if rows else ""
+    return record.table(rows) if rows else ""

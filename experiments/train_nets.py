@@ -141,7 +141,7 @@ def report(rows: list[dict]) -> str:
     return (
         "\n".join(commands)
         + "\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + f"\n\nTop-1 over {rows[0]['images']:,} test images, one seed each; quantized networks by the "
         "integer reference.\nMost overflow: the share of values that one requantize clamps, at the "
         f"worst of them, over {OVERFLOW_IMAGES:,} images.\n"

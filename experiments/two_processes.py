@@ -76,19 +76,18 @@ def run_two_processes(
         place = pathlib.Path(folder)
         np.save(place / "inputs.npy", inputs)
         begin = time.perf_counter()
-        server = subprocess.Popen(
-            [*command, "serve", str(model), "--protocol", protocol, "--listen", "127.0.0.1:0",
-             "--sessions", "1", "--trace", str(place / "server.json")],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
+        pipe = subprocess.PIPE
+        serving = [*command, "serve", str(model), "--protocol", protocol, "--listen", "127.0.0.1:0"]
+        serving += ["--sessions", "1", "--trace", str(place / "server.json")]
+        server = subprocess.Popen(serving, stdout=pipe, stderr=pipe, text=True, env=environment)
         try:
             assert server.stdout is not None
             address = server.stdout.readline().strip().removeprefix("listening on ")
             started = time.perf_counter() - begin
             if not address:
                 raise WireError(f"the server did not start: {server.communicate()[1].strip()}")
-            asked = [*command, "infer", address, str(place / "inputs.npy"),
-                     "--trace", str(place / "client.json")]  # fmt: skip
+            asked = [*command, "infer", address, str(place / "inputs.npy")]
+            asked += ["--trace", str(place / "client.json")]
             if link is not None:
                 asked += ["--link", str(link)]
             client = subprocess.run(asked, capture_output=True, text=True, env=environment)

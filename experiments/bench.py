@@ -7,6 +7,7 @@ to need per unit; the copy limit is the rate of one copy of the bytes that trave
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
 import threading
@@ -17,8 +18,8 @@ import numpy as np
 from Crypto.Cipher import AES
 
 from experiments import bench_ring
-from experiments.command import parser
-from experiments.record import RESULTS, table, write
+from experiments.command import parser, run
+from experiments.record import table
 from pqjax.crypto import crhash, prg
 from pqjax.engine.process import settle
 from pqjax.ot.source import Source
@@ -38,9 +39,10 @@ from pqjax.ring import Ring
 from pqjax.wire.cost import Cost
 
 _REPEATS = 4
+_CIPHERS = ((crhash.Tweaks, "permute"), (prg.Stream, "encrypt"))  # all AES there is
 
 
-class _AesCounter:
+class AesCounter:
     """Counts AES bytes per thread while it is installed."""
 
     def __init__(self) -> None:
@@ -50,23 +52,22 @@ class _AesCounter:
         me = threading.get_ident()
         self.bytes[me] = self.bytes.get(me, 0) + n
 
-    def __enter__(self) -> _AesCounter:
-        self._kept = crhash._permute, prg.Stream.encrypt
-        permute, encrypt = self._kept
-
-        def counted_permute(x, out):
-            self._add(x.nbytes)
-            permute(x, out)
-
-        def counted_encrypt(stream, blocks, out):
-            self._add(blocks.nbytes)
-            encrypt(stream, blocks, out)
-
-        crhash._permute, prg.Stream.encrypt = counted_permute, counted_encrypt
+    def __enter__(self) -> AesCounter:
+        self._kept = [getattr(of, name) for of, name in _CIPHERS]
+        for (of, name), cipher in zip(_CIPHERS, self._kept, strict=True):
+            setattr(of, name, self._counted(cipher))
         return self
 
+    def _counted(self, cipher: Callable[..., None]) -> Callable[..., None]:
+        def counted(own, blocks: np.ndarray, out: np.ndarray) -> None:
+            self._add(blocks.nbytes)
+            cipher(own, blocks, out)
+
+        return counted
+
     def __exit__(self, *_: object) -> None:
-        crhash._permute, prg.Stream.encrypt = self._kept
+        for (of, name), cipher in zip(_CIPHERS, self._kept, strict=True):
+            setattr(of, name, cipher)
 
 
 def aes_rate() -> float:
@@ -93,7 +94,7 @@ def _best(work: Callable[[], object], repeats: int) -> float:
 
 def _both(source: Source, cost: Cost, work: Callable[[Party], object]) -> tuple[float, int]:
     """Best seconds of the slower party, and AES bytes of the busier one, over a few runs."""
-    counter = _AesCounter()
+    counter = AesCounter()
     seconds: dict[int, list[float]] = {0: [], 1: []}
     spent: dict[int, int] = {}
 
@@ -197,22 +198,28 @@ def _convolution_row(
     return machine.row(label, "bytes/s", cost.bits / 8, seconds, aes, cost.bits)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Prints the table and writes `results/bench.json` and `.md`."""
-    parser("bench", __doc__).parse_args(arguments)
+def compute(args: argparse.Namespace) -> dict:
+    """The machine's limits, then every row."""
     settle()
     aes, copy = aes_rate(), copy_rate()
-    rows = bench_ring.rows() + protocol_rows(_Machine(aes, copy))
-    text = (
+    runs = bench_ring.rows() + protocol_rows(_Machine(aes, copy))
+    config = {"repeats": _REPEATS, "seed": None}
+    return {"config": config, "runs": runs, "aes_rate": aes, "copy_rate": copy}
+
+
+def report(tree: dict) -> str:
+    """The table."""
+    runs = tree["runs"]
+    return (
         "# Benches\n\n"
-        f"AES {aes / 1e9:.2f} GB/s, copy {copy / 1e9:.2f} GB/s. Best of a few runs, both parties "
-        "threads of one process.\n\n"
-        + table(rows, list(dict.fromkeys(key for row in rows for key in row)))
+        f"AES {tree['aes_rate'] / 1e9:.2f} GB/s, copy {tree['copy_rate'] / 1e9:.2f} GB/s. Best of a "
+        "few runs, both parties threads of one process.\n\n" + table(runs) + "\n"
     )
-    write("bench", {"repeats": _REPEATS, "seed": None}, rows, aes_rate=aes, copy_rate=copy)
-    (RESULTS / "bench.md").write_text(text + "\n")
-    print(text)
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes `results/bench.json` and `.md`."""
+    return run(parser("bench", __doc__), compute, report, arguments)
 
 
 if __name__ == "__main__":

@@ -32,9 +32,8 @@ class Layer:
     @property
     def name(self) -> str:
         """As the paper's table 9 writes it where inputs and outputs are as many."""
-        channels = f"{self.inputs}" if self.inputs == self.outputs else (
-            f"{self.inputs}->{self.outputs}"
-        )  # fmt: skip
+        same = self.inputs == self.outputs
+        channels = self.inputs if same else f"{self.inputs}->{self.outputs}"
         return f"({self.resolution}, {channels}, {self.kernel})"
 
     @property

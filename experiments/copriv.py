@@ -38,10 +38,8 @@ def growth() -> list[int]:
 
 def resnet32() -> list[tuple[Layer, int]]:
     """Its 3x3 layers of stride 1 and how many there are of each."""
-    return [
-        (Layer(32, 3, 16, 3), 1), (Layer(32, 16, 16, 3), 10),
-        (Layer(16, 32, 32, 3), 9), (Layer(8, 64, 64, 3), 9),
-    ]  # fmt: skip
+    counts = {(32, 3, 16): 1, (32, 16, 16): 10, (16, 32, 32): 9, (8, 64, 64): 9}
+    return [(Layer(*shape, kernel=3), count) for shape, count in counts.items()]
 
 
 def minionn() -> list[tuple[Layer, int]]:
@@ -187,10 +185,10 @@ def report(tree: dict) -> str:
         "whichever side's bits are cheaper; no wrap is left to put right.\n"
         "- 3x3 layers of stride 1 only: ResNet32's two strided ones and all 1x1 and dense layers are "
         "left out.\n\n## Networks\n\nMiB, sums over their 3x3 stride-1 layers:\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + "\n\nWinograd saves multiplications, which pays where weights are wide. Weights of 2 bits "
         "become 4 to 6 bits wide, and OTs are paid by the bit.\n\n## Layers\n\nMiB each:\n\n"
-        + table(lines, list(lines[0]))
+        + table(lines)
         + "\n\n"
         + _picture(totals)
         + "\n## Quoted totals\n\n"
@@ -210,7 +208,7 @@ def _quoted() -> str:
             shown.append(line)
             notes.append(f"{row['name']}: {row['note']}.")
     return (
-        table(shown, list(shown[0]))
+        table(shown)
         + f"\n\n{published('source')}, table 11: {tree['title']}. {' '.join(notes)} No figure here can "
         "be set beside them: they are totals of whole networks, of another network in CoPriv's case.\n"
     )
@@ -223,10 +221,8 @@ def _picture(totals: list[dict]) -> str:
         "Winograd F(2x2, 3x3)": [row["winograd"] for row in totals],
         "PrivQuant, best of four": [row.get("privquant", 0.0) for row in totals],
     }
-    figure = grouped_bars(
-        groups, series, "communication, MiB",
-        "3x3 stride-1 convolutions of a network: direct and Winograd", log=True,
-    )  # fmt: skip
+    title = "3x3 stride-1 convolutions of a network: direct and Winograd"
+    figure = grouped_bars(groups, series, "communication, MiB", title, log=True)
     caption = (
         "Sums over the 3x3 stride-1 layers. All bars: predicted by formulas under the assumptions "
         "above, none measured or quoted; PrivQuant's has no bar in the uniform ring. Logarithmic."

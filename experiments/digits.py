@@ -31,16 +31,13 @@ from pqjax.planner import plan
 from pqjax.search import Limit, Space, search
 
 # 1. The network as data: what flax computes below, layer by layer.
-DIGITS = Architecture(
-    "digits", "digits", 8, 10,
-    (
-        Layer("conv1", "input", 3, 3, 16),
-        Layer("conv2", "conv1", 3, 16, 32, pool=2),
-        Layer("conv3", "conv2", 3, 32, 32, pool=2),
-        Layer("fc", "conv3", 0, 2 * 2 * 32, 10),
-    ),
-    signed=False,
-)  # fmt: skip
+LAYERS = (
+    Layer("conv1", "input", 3, 3, 16),
+    Layer("conv2", "conv1", 3, 16, 32, pool=2),
+    Layer("conv3", "conv2", 3, 32, 32, pool=2),
+    Layer("fc", "conv3", 0, 2 * 2 * 32, 10),
+)
+DIGITS = Architecture("digits", "digits", 8, 10, LAYERS, signed=False)
 
 
 class Digits(nnx.Module):

@@ -64,10 +64,8 @@ def _formatted(graph: Graph, node: Node, made: dict[str, Node], to: Format) -> N
         if bits is None:
             bits = to.weight_bits + source.bits + (node.terms(graph.source(node)) - 1).bit_length()
         out = dataclasses.replace(out, bits=bits, scale=source.scale + to.weight_scale)
-        return dataclasses.replace(
-            node, out=out, weight_bits=to.weight_bits, weight_scale=to.weight_scale,
-            widths="weights",
-        )  # fmt: skip
+        weights = {"weight_bits": to.weight_bits, "weight_scale": to.weight_scale}
+        return dataclasses.replace(node, out=out, widths="weights", **weights)
     if isinstance(node, Requantize):
         partner = _partner(graph, node)
         if partner is not None:  # brings a residual to what it is added to

@@ -34,14 +34,20 @@ class _Home:
 
 _HOMES = {
     "cifar10": _Home(
-        "CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-        "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin/test_batch.bin", 1,
+        "CIFAR-10",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        "c32a1d4ab5d03f1284b67883e8d87530",
+        "cifar-10-batches-bin/test_batch.bin",
+        labels=1,
     ),
     "cifar100": _Home(
-        "CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
-        "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary/test.bin", 2,
+        "CIFAR-100",
+        "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+        "03b5dce01913d631647c71ecec9e9cb8",
+        "cifar-100-binary/test.bin",
+        labels=2,
     ),
-}  # fmt: skip
+}
 _TIMEOUT_S = 20.0
 _PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 

@@ -16,6 +16,7 @@ import pathlib
 import shutil
 import sys
 
+from experiments.command import parser
 from experiments.record import table, write
 from nets import train
 from nets.architecture import ARCHITECTURES
@@ -79,7 +80,7 @@ def evaluate(name: str) -> dict:
     from nets.export import overflow_rates, top1
     from nets.loop import Images, accuracy
     from nets.pretrain import load_float
-    from pqjax.graph import load_model
+    from pqjax.graph import Conv, Dense, load_model
 
     architecture = ARCHITECTURES[name.split("_")[0]]
     images, labels = load_cifar(architecture.data, "test")
@@ -99,7 +100,7 @@ def evaluate(name: str) -> dict:
         row["top1"] = accuracy(None, train.jitted(net), Images(images, labels))
     else:
         graph, weights, meta = load_model(path)
-        products = [node for node in graph if node.kind in ("Conv", "Dense")]
+        products = [node for node in graph if isinstance(node, (Conv, Dense))]
         row |= {
             "top1": top1(graph, weights, images, labels),
             "weight_bits": {node.name: node.weight_bits for node in products},
@@ -140,7 +141,7 @@ def report(rows: list[dict]) -> str:
     return (
         "\n".join(commands)
         + "\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + f"\n\nTop-1 over {rows[0]['images']:,} test images, one seed each; quantized networks by the "
         "integer reference.\nMost overflow: the share of values that one requantize clamps, at the "
         f"worst of them, over {OVERFLOW_IMAGES:,} images.\n"
@@ -149,9 +150,9 @@ def report(rows: list[dict]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluates, after training if asked, and writes the result file and the README's table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=pathlib.Path, metavar="RUNS", help="train in this folder")
-    args = parser.parse_args(arguments)
+    options = parser("train_nets", __doc__)
+    options.add_argument("--train", type=pathlib.Path, metavar="RUNS", help="train in this folder")
+    args = options.parse_args(arguments)
     try:
         if args.train is not None:
             train_all(args.train)

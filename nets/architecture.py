@@ -175,9 +175,13 @@ def _minionn() -> Architecture:
 
 
 def cifar_resnet(
-    name: str, data: str, classes: int, blocks: int, stages: tuple[int, ...] = (16, 32, 64)
-) -> Architecture:
-    """A CIFAR ResNet of He et al. (section 4.2): 6 * blocks + 2 layers, option-A shortcuts."""
+    name: str, data: str, classes: int, blocks: int, stages: tuple[int, ...] = (16, 32, 64),
+    projected: bool = False,
+) -> Architecture:  # fmt: skip
+    """A CIFAR ResNet of He et al. (section 4.2): 2 * blocks layers a stage, the first, and the FC.
+
+    Shortcuts between stages are option A, or convolutions (option B) where they are `projected`.
+    """
     nodes: list[AnyNode] = [Layer("conv1", INPUT, 3, 3, stages[0])]
     at, channels = "conv1", stages[0]
     for stage, width in enumerate(stages, 1):
@@ -186,8 +190,12 @@ def cifar_resnet(
             stride = 2 if stage > 1 and block == 1 else 1
             plus = at
             if stride > 1:
-                plus = f"{prefix}.short"
-                nodes.append(Shortcut(plus, at, stride, channels, width))
+                plus = f"{prefix}.down" if projected else f"{prefix}.short"
+                nodes.append(
+                    Layer(plus, at, 1, channels, width, stride, relu=False)
+                    if projected
+                    else Shortcut(plus, at, stride, channels, width)
+                )
             first, second = f"{prefix}.conv1", f"{prefix}.conv2"
             last = stage == len(stages) and block == blocks
             pool = 32 >> (len(stages) - 1) if last else 1
@@ -283,7 +291,9 @@ def mobilenet_v2(
 MINIONN = _minionn()
 RESNET32 = cifar_resnet("resnet32", "cifar100", 100, 5)
 RESNET32_CIFAR10 = cifar_resnet("resnet32_cifar10", "cifar10", 10, 5)
+# He et al., table 1, with the 3x3 first convolution and no pool after it, as is usual for 32x32 images.
+RESNET18 = cifar_resnet("resnet18", "cifar100", 100, 2, (64, 128, 256, 512), projected=True)
 RESNET50 = bottleneck_resnet("resnet50")
 MOBILENETV2 = mobilenet_v2("mobilenetv2", same=True)
 MOBILENETV2_TORCH = mobilenet_v2("mobilenetv2_torch")
-ARCHITECTURES = {a.name: a for a in (MINIONN, RESNET32, RESNET50, MOBILENETV2)}
+ARCHITECTURES = {a.name: a for a in (MINIONN, RESNET32, RESNET18, RESNET50, MOBILENETV2)}

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from nets.architecture import INPUT, Architecture, Average, Largest, Layer, Shortcut
-from nets.conv import dense, layer_conv
+from nets.conv import dense, rounded_conv
 
 
 class ConvBlock(nnx.Module):
@@ -29,8 +29,7 @@ class ConvBlock(nnx.Module):
         self, x: Float[Array, "b h w c"], plus: Float[Array, "b h2 w2 k"] | None = None
     ) -> Float[Array, "b h3 w3 k"]:
         """The layer's tensor, bf16."""
-        x = layer_conv(x, self.kernel[...], self.layer).astype(jnp.bfloat16)
-        x = self.norm(x)
+        x = self.norm(rounded_conv(x, self.kernel[...], self.layer))
         x = x if plus is None else x + plus
         x = nnx.relu(x) if self.layer.relu else x
         x = x if self.layer.cap is None else jnp.minimum(x, self.layer.cap)

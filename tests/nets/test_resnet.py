@@ -11,6 +11,7 @@ from flax import nnx
 from nets.architecture import (
     ARCHITECTURES,
     MINIONN,
+    RESNET18,
     RESNET32,
     RESNET32_CIFAR10,
     RESNET50,
@@ -306,6 +307,37 @@ def test_resnet50_has_the_shape_the_papers_give():
     assert round((parameters + 2048 * 1000) / 1e6, 1) == 25.5
     average = next(node for node in RESNET50.nodes if isinstance(node, Average))
     assert average.side == 7 and abs(average.multiplier / 2**average.shift * 49 - 1) < 0.01
+
+
+def test_resnet18_has_the_shape_the_papers_give():
+    convs = RESNET18.convs
+
+    assert sum(not layer.relu for layer in convs) == 3 and len(convs) == 20
+    parameters = sum(layer.window**2 * layer.in_channels * layer.out_channels for layer in convs)
+    assert round((parameters + 512 * 100) / 1e6, 1) == 11.2
+    products, side = 0, {"input": 32}
+    for layer in convs:
+        out = layer.out_side(side[layer.source])
+        products += out**2 * layer.window**2 * layer.in_channels * layer.out_channels
+        side[layer.name] = out // layer.pool
+    assert round(products / 1e6) == 555 and side[convs[-1].name] == 1
+
+
+@pytest.mark.parametrize("text", ["W4A6", "W3A4R7"])
+def test_the_quantized_network_with_projections_trains_on_the_same_integers(text, images):
+    tiny = cifar_resnet("tiny18", "cifar100", 6, 1, (4, 8, 12, 16), projected=True)
+    floating = FloatNet(tiny, nnx.Rngs(0))
+    floating(integer_input(images))
+    floating.eval()
+    net = QuantNet(tiny, Widths.parse(text, tiny))
+    calibrate(net, equalize(fold_batch_norm(floating), tiny), integer_input(images))
+
+    graph, weights = export(net)
+    accumulator, scale = net.accumulate(integer_input(images))
+
+    np.testing.assert_array_equal(accumulator, reference(graph, weights, integer_input(images)))
+    assert float(scale) == graph.output.out.scale
+    assert len(np.unique(accumulator)) > 2
 
 
 @pytest.mark.parametrize("text", ["W4A6", "W6A6R10"])  # what is averaged keeps 8 bits in both

@@ -15,8 +15,9 @@ ALLOWED = {
     "graph": {"errors", "ring", "protocols"},  # what each protocol needs is stated beside it
     "ot": {"errors", "ring", "crypto", "wire"},
     "protocols": {"errors", "ring", "crypto", "wire", "ot"},
-    "planner": {"errors", "ring", "crypto", "wire", "graph", "ot", "protocols"},
-    "engine": {"errors", "ring", "wire", "ot", "graph", "protocols", "planner"},
+    "linear": {"errors", "ring", "wire", "graph", "ot", "protocols"},
+    "planner": {"errors", "ring", "crypto", "wire", "graph", "ot", "protocols", "linear"},
+    "engine": {"errors", "ring", "wire", "ot", "graph", "protocols", "linear", "planner"},
     "pictures": {"errors", "graph"},
     "cli": {"errors", "wire", "graph", "planner", "engine", "pictures"},
 }
@@ -56,6 +57,17 @@ def test_every_room_imports_only_what_it_may():
                 there = name.split(".")[1]
                 assert there == here or there in ALLOWED[here], f"{path.name}: {name}"
             assert not name.startswith(("nets", "experiments", "tests")), f"{path}: {name}"
+
+
+def test_linear_layers_know_formats_of_the_graph_and_no_nodes():
+    graph = {
+        name for path in modules("pqjax/linear") for name in imported(path)
+        if name.startswith("pqjax.graph")
+    }  # fmt: skip
+
+    assert graph == {"pqjax.graph.ir"}
+    text = "".join(path.read_text() for path in modules("pqjax/linear"))
+    assert re.findall(r"from pqjax.graph.ir import (.*)", text) == ["TensorType"]
 
 
 def test_nets_know_the_ring_and_the_graph_only():

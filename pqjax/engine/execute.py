@@ -7,7 +7,6 @@ The mirror image of `pqjax.planner.cost`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -22,7 +21,6 @@ from pqjax.graph.ir import (
     Dense,
     Extend,
     Flatten,
-    Graph,
     Input,
     MaxPool,
     Narrow,
@@ -38,8 +36,9 @@ from pqjax.graph.ir import (
     rounding_half,
 )
 from pqjax.graph.passes import own_input
+from pqjax.linear import Encoded, Job, Method, ahead, on_shares
 from pqjax.ot.setup import fill_stocks
-from pqjax.planner.cost import ahead_cost, product_of, tile_cost, tiles
+from pqjax.planner.cost import job_of, method_for, tile_cost, tiles
 from pqjax.planner.plan import (
     BEGIN_LAYER,
     COMMAND_BITS,
@@ -49,13 +48,6 @@ from pqjax.planner.plan import (
     Step,
 )
 from pqjax.protocols.clamp import clamp
-from pqjax.protocols.grouped_ot import (
-    GroupedProduct,
-    convolve_plain,
-    grouped_bits,
-    multiply_grouped,
-)
-from pqjax.protocols.linear_ot import Product, multiply, multiply_plain, patches, product_bits
 from pqjax.protocols.nonlinear import arg_max, average_pool, max_tree, relu, window_view
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import Forms, extend, truncate, truncate_reduce
@@ -65,25 +57,17 @@ from pqjax.wire.cost import Cost
 Progress = Callable[[str, int, int], None]  # phase and layer, layers done, layers in all
 
 
-@dataclasses.dataclass(repr=False)  # shares
-class Ready:
-    """A linear layer done ahead: the client's r and both parties' shares of W r."""
-
-    drawn: np.ndarray | None
-    share: np.ndarray
-
-
 class Preparation:
     """All that one inference uses up. Each piece can be taken once; then it is gone."""
 
     def __init__(self) -> None:
-        self._ready: dict[str, Ready] = {}
+        self._ready: dict[str, ahead.Ready] = {}
 
-    def put(self, name: str, ready: Ready) -> None:
+    def put(self, name: str, ready: ahead.Ready) -> None:
         """Stores a layer's ahead-of-time result."""
         self._ready[name] = ready
 
-    def take(self, name: str) -> Ready:
+    def take(self, name: str) -> ahead.Ready:
         """Hands out a layer's result, for good."""
         if name not in self._ready:
             raise OutOfCorrelations(f"{name}: its preparation was used already or never made")
@@ -112,10 +96,7 @@ def prepare(
         _tell(progress, f"offline/{step.node.name}", i, steps)
         with party.messenger.layer("offline", step.node.name):
             if step.variant and plan.preset.ahead:
-                if plan.streamed:
-                    product = product_of(plan.graph, _linear_node(step), step.variant)
-                    _make_ots(party, ahead_cost(party.scheme, product))
-                made.put(step.node.name, _multiply_ahead(party, plan.graph, step, weights))
+                made.put(step.node.name, _multiply_ahead(party, plan, step, weights))
     _tell(progress, "offline", steps, steps)
     return made
 
@@ -171,84 +152,49 @@ def _reveal(party: Party, out: TensorType, share: np.ndarray) -> np.ndarray | No
     return ring.signed(y) if out.signed else y.astype(np.int64)
 
 
-def _operands(
-    node: Conv | Dense, product: Product | GroupedProduct, weights: Weights | None
-) -> np.ndarray | None:
-    """The layer's weights: (d1, d2), or the kernel as it is in groups; None at the client."""
-    if weights is None:
-        return None
-    weight = np.asarray(weights[f"{node.name}/weight"])
-    if isinstance(product, GroupedProduct):
-        return weight
-    return np.ascontiguousarray(weight.reshape(-1, weight.shape[-1]).T)
+def _method(plan: Plan, step: Step) -> tuple[Method, Job]:
+    node = step.node
+    assert isinstance(node, (Conv, Dense)) and step.variant is not None
+    job = job_of(plan.graph, node)
+    return method_for(job, plan.preset, step.variant), job
 
 
-def _columns(node: Conv | Dense, x: np.ndarray) -> np.ndarray:
-    """The layer's operand as (d2, d3)."""
-    if isinstance(node, Conv):
-        return patches(x, node.kernel, node.stride, node.padding)
-    return x.reshape(-1, 1)
+def _encoded(method: Method, job: Job, name: str, weights: Weights | None) -> Encoded:
+    assert weights is not None
+    return method.encode(job, np.asarray(weights[f"{name}/weight"]))
 
 
-def _finish(party: Party, node: Conv | Dense, y: np.ndarray, weights: Weights | None) -> np.ndarray:
-    """Shares in the node's shape, the bias added at rank 0."""
-    ring = Ring(node.out.bits)
-    if party.rank == 0:
-        assert weights is not None
-        y = ring.add(y, ring.reduce(np.asarray(weights[f"{node.name}/bias"])))
-    return y
-
-
-def _shaped(node: Conv | Dense, y: np.ndarray) -> np.ndarray:
-    """(d1, d3) as the node's shape."""
-    return np.ascontiguousarray(y.T).reshape(node.out.shape)
-
-
-def _multiply_ahead(party: Party, graph: Graph, step: Step, weights: Weights | None) -> Ready:
-    node = _linear_node(step)
-    assert step.variant is not None
-    product, ring = product_of(graph, node, step.variant), Ring(node.out.bits)
-    operands, drawn = _operands(node, product, weights), None
+def _multiply_ahead(party: Party, plan: Plan, step: Step, weights: Weights | None) -> ahead.Ready:
+    method, job = _method(plan, step)
+    if plan.streamed:
+        _make_ots(party, method.cost(party.scheme, job))
     if party.rank == 1:
-        shape = graph.source(node).shape
-        drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)
-    if isinstance(product, GroupedProduct):
-        return Ready(drawn, grouped_bits(party, product, operands, drawn))
-    columns = None if drawn is None else _columns(node, drawn)
-    return Ready(drawn, _shaped(node, product_bits(party, product, operands, columns)))
+        return ahead.prepare_ask(party, method, job)
+    return ahead.prepare_serve(party, method, job, _encoded(method, job, step.node.name, weights))
 
 
 def _linear(
     party: Party, plan: Plan, step: Step, x: np.ndarray, weights, preparation: Preparation
 ) -> np.ndarray:
-    node, graph = _linear_node(step), plan.graph
-    assert step.variant is not None
-    product, forms = product_of(graph, node, step.variant), plan.preset.forms
-    operands = _operands(node, product, weights)
-    if not plan.preset.ahead:
-        if isinstance(product, GroupedProduct):
-            y = multiply_grouped(party, product, operands, x, forms)
-        else:
-            y = _shaped(node, multiply(party, product, operands, _columns(node, x), forms))
-        return _finish(party, node, y, weights)
-    source, ring = graph.source(node), Ring(node.out.bits)
-    # The client holds its own input in the clear; any other operand was extended before.
-    open_input = source.signed and own_input(graph, node)
-    wide = ring.reduce(Ring(source.bits).signed(x) if open_input else x)
-    ready = preparation.take(node.name)
+    (method, job), node, forms = _method(plan, step), step.node, plan.preset.forms
+    x, ring = x.reshape(job.map.in_shape), Ring(job.bits)
+    ready = None
+    if plan.preset.ahead:
+        # The client holds its own input in the clear; any other operand was extended before.
+        if job.x.signed and own_input(plan.graph, node):
+            x = Ring(job.x.bits).signed(x)
+        x, ready = ring.reduce(x), preparation.take(node.name)
     if party.rank == 1:
-        with party.messenger.step("masked input"):
-            party.messenger.send_elements(ring.sub(wide, ready.drawn), ring)
-        return _finish(party, node, ready.share, weights)
-    assert operands is not None
-    with party.messenger.step("masked input"):
-        difference = party.messenger.receive_elements(wide.size, ring).reshape(wide.shape)
-    total = ring.add(wide, difference)
-    if isinstance(product, GroupedProduct):
-        y = convolve_plain(operands, total, product)
-    else:
-        y = _shaped(node, multiply_plain(operands, _columns(node, total), product))
-    return _finish(party, node, ring.add(ready.share, y), weights)
+        y = on_shares.ask(party, method, job, x, forms) if ready is None else (
+            ahead.ask(party, job, x, ready)
+        )  # fmt: skip
+        return y.reshape(node.out.shape)
+    encoded = _encoded(method, job, node.name, weights)
+    y = on_shares.serve(party, method, job, encoded, x, forms) if ready is None else (
+        ahead.serve(party, job, encoded, x, ready)
+    )  # fmt: skip
+    y = ring.add(y, ring.reduce(np.asarray(weights[f"{node.name}/bias"])))
+    return y.reshape(node.out.shape)
 
 
 def _share_input(party: Party, plan: Plan, out: TensorType, x: np.ndarray | None) -> np.ndarray:
@@ -286,11 +232,6 @@ def _tiled(
 def _make_ots(party: Party, cost: Cost) -> None:
     """Makes the random OTs that what follows will draw."""
     fill_stocks(party.messenger, party.sender, party.receiver, cost.rots)
-
-
-def _linear_node(step: Step) -> Conv | Dense:
-    assert isinstance(step.node, (Conv, Dense))
-    return step.node
 
 
 def _resized(

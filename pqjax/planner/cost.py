@@ -22,21 +22,17 @@ from pqjax.graph.ir import (
 )
 from pqjax.graph.lower import lower, with_headroom
 from pqjax.graph.passes import own_input
-from pqjax.ot.endpoint import Scheme
+from pqjax.linear import (
+    Choice,
+    Job,
+    LinearMap,
+    Method,
+    ahead_cost,
+    method_of,
+    on_shares_cost,
+)
 from pqjax.planner.presets import Preset
 from pqjax.protocols.clamp import clamp_cost
-from pqjax.protocols.grouped_ot import (
-    GroupedProduct,
-    Window,
-    grouped_bits_cost,
-    multiply_grouped_cost,
-)
-from pqjax.protocols.linear_ot import (
-    Product,
-    multiply_cost,
-    product_bits_cost,
-    product_unfit,
-)
 from pqjax.protocols.nonlinear import arg_max_cost, max_tree_cost, relu_cost
 from pqjax.protocols.resize import extend_cost, truncate_cost, truncate_reduce_cost
 from pqjax.ring import Ring
@@ -75,49 +71,38 @@ class StepCost:
         return self.offline.bits + self.online.bits
 
 
-def product_of(graph: Graph, node: Conv | Dense, variant: str) -> Product | GroupedProduct:
-    """A linear layer as a matrix product, a grouped convolution as one in each group."""
-    source, groups = graph.source(node), 1
+def job_of(graph: Graph, node: Conv | Dense) -> Job:
+    """What a linear layer multiplies, without its bias."""
+    source = graph.source(node)
     if isinstance(node, Conv):
-        groups = node.groups
-        d2 = node.kernel[0] * node.kernel[1] * source.shape[2] // groups
-        d3 = node.out.shape[0] * node.out.shape[1]
+        high, wide, channels = source.shape
+        linear_map = LinearMap(
+            (high, wide), node.kernel, node.stride, node.padding, (1, 1), node.groups, channels,
+            node.out.shape[2],
+        )  # fmt: skip
     else:
-        d2, d3 = source.shape[0], 1
-    product = Product(
-        node.out.shape[-1] // groups, d2, d3, node.weight_bits, source.bits, source.signed,
-        source.nonnegative, node.out.bits, variant,
-    )  # fmt: skip
-    if groups == 1:
-        return product
-    assert isinstance(node, Conv)
-    image = (source.shape[0], source.shape[1])
-    window = Window(image, node.kernel, node.stride, node.padding)
-    if not window.reading:
+        linear_map = LinearMap.pointwise((1, 1), source.shape[0], node.out.shape[0])
+    if linear_map.groups > 1 and not linear_map.reading:
         raise PlanError(f"{node.name}: its outputs read nothing but padding")
-    return GroupedProduct(product, groups, source.shape[2] // groups, window)
+    return Job(linear_map, node.weight_bits, source, node.out.bits)
 
 
-def ahead_cost(scheme: Scheme, product: Product | GroupedProduct) -> Cost:
-    """What the server's weights times a share drawn by the client cost."""
-    if isinstance(product, GroupedProduct):
-        return grouped_bits_cost(scheme, product)
-    return product_bits_cost(scheme, product)
+def method_for(job: Job, preset: Preset, variant: str) -> Method:
+    """How a preset multiplies: by patches where there is one group, else by pixels."""
+    form = "pixels" if job.map.groups > 1 else "patches"
+    return method_of(Choice("ot", variant, form, "ahead" if preset.ahead else "shared"))
 
 
 def linear_cost(graph: Graph, node: Conv | Dense, preset: Preset, variant: str) -> StepCost:
     """A linear layer in one variant: on the shared operand, or ahead on a share drawn for it."""
-    product = product_of(graph, node, variant)
-    each = product.each if isinstance(product, GroupedProduct) else product
-    why = product_unfit(each, preset.ahead and own_input(graph, node))
+    job = job_of(graph, node)
+    method = method_for(job, preset, variant)
+    why = method.fits(job, preset.ahead and own_input(graph, node))
     if why is not None:
         raise PlanError(f"{node.name}: variant {variant!r} {why}")
-    if not preset.ahead:
-        if isinstance(product, GroupedProduct):
-            return StepCost(online=multiply_grouped_cost(preset.scheme, product, preset.forms))
-        return StepCost(online=multiply_cost(preset.scheme, product, preset.forms))
-    online = message(1, graph.source(node).n * node.out.bits)
-    return StepCost(ahead_cost(preset.scheme, product), online)
+    if preset.ahead:
+        return StepCost(*ahead_cost(preset.scheme, method, job))
+    return StepCost(online=on_shares_cost(preset.scheme, method, job, preset.forms))
 
 
 def node_cost(graph: Graph, node: Node, preset: Preset, variant: str | None = None) -> StepCost:

@@ -19,12 +19,12 @@ from pqjax.graph.rewrite import Pass, price_of
 from pqjax.graph.schema import Length, Printable, check, read
 from pqjax.graph.strict_json import parse
 from pqjax.graph.validate import validate
+from pqjax.linear import FULL, PRIVQUANT, VARIANTS
 from pqjax.ot.setup import fill_stocks_cost, set_up_cost
 from pqjax.planner.clock import Clock
 from pqjax.planner.cost import StepCost, node_cost, tile_cost, tiles
 from pqjax.planner.presets import Preset, find_preset
 from pqjax.planner.price import cheapest, pricing
-from pqjax.protocols.linear_ot import FULL, PRIVQUANT, VARIANTS
 from pqjax.wire.cost import Cost, message, total
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES, plan_digest
 from pqjax.wire.link import Link

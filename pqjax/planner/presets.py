@@ -22,8 +22,8 @@ from pqjax.graph.passes import (
     TRUNC,
 )
 from pqjax.graph.rewrite import Pass
+from pqjax.linear import FULL, PRIVQUANT
 from pqjax.ot.endpoint import Scheme
-from pqjax.protocols.linear_ot import FULL, PRIVQUANT
 from pqjax.protocols.resize import Forms
 
 

@@ -7,10 +7,10 @@ import functools
 
 from pqjax.graph.ir import Conv, Dense, Graph, Input, Node, TensorType
 from pqjax.graph.rewrite import Price
+from pqjax.linear import FULL
 from pqjax.ot.setup import fill_stocks_cost
 from pqjax.planner.cost import StepCost, linear_cost, node_cost
 from pqjax.planner.presets import Preset
-from pqjax.protocols.linear_ot import FULL
 from pqjax.wire.link import Link
 
 

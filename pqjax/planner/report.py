@@ -8,12 +8,10 @@ from collections.abc import Iterable
 from pqjax.crypto.crhash import BOUND_BITS, KEY_HASHES
 from pqjax.errors import PlanError, listed, shown
 from pqjax.graph.ir import Conv, Dense, Graph, Node, TensorType
-from pqjax.planner.cost import StepCost, linear_cost, product_of
+from pqjax.linear.on_shares import extension_cost
+from pqjax.planner.cost import StepCost, job_of, linear_cost, method_for
 from pqjax.planner.plan import STOCK_LAYER, Plan
 from pqjax.planner.price import priced, pricing
-from pqjax.protocols.grouped_ot import GroupedProduct, grouped_bits_cost
-from pqjax.protocols.linear_ot import product_bits_cost
-from pqjax.protocols.resize import extend_cost
 from pqjax.wire.cost import NOTHING
 
 Row = tuple[str, ...]
@@ -102,6 +100,7 @@ def _headline(plan: Plan, layer: str, names: list[str]) -> str:
 def _choice(plan: Plan, node: Conv | Dense) -> str:
     """Every variant of a linear layer, and why one was taken."""
     preset, graph = plan.preset, plan.graph
+    job = job_of(graph, node)
     chosen = plan.step(node.name).variant
     prices = {
         v: priced(linear_cost(graph, node, preset, v), preset, plan.link) for v in preset.variants
@@ -113,19 +112,10 @@ def _choice(plan: Plan, node: Conv | Dense) -> str:
     variants = list(preset.variants) + [v for v in [chosen] if v not in preset.variants]
     for variant in variants:
         cost = linear_cost(graph, node, preset, variant or "")
-        product = product_of(graph, node, variant or "")
-        if isinstance(product, GroupedProduct):
-            each, n = product.each, product.pixels
-            core = grouped_bits_cost(preset.scheme, product)
-        else:
-            each, n = product, product.d2 * product.d3
-            core = product_bits_cost(preset.scheme, product)
-        wide = NOTHING
+        method = method_for(job, preset, variant or "")
+        core, wide = method.cost(preset.scheme, job), NOTHING
         if not preset.ahead:
-            wide = extend_cost(
-                preset.scheme, n, each.x_bits, min(each.extended, each.bits), each.x_signed,
-                each.x_nonnegative, preset.forms,
-            )  # fmt: skip
+            wide = extension_cost(preset.scheme, method, job, preset.forms)
         both = cost.offline + cost.online
         rest = both.bits - core.bits - wide.bits
         masked, wraps = (rest, 0) if preset.ahead else (0, rest)
@@ -144,11 +134,10 @@ def _choice(plan: Plan, node: Conv | Dense) -> str:
         second = sorted(prices.values())[1]
         ratio = second / max(prices[chosen or ""], 1e-12)
         why = f"{chosen}: fewest {unit}; the next best takes {ratio:.2f} times as many."
-    p, groups = product_of(graph, node, chosen or ""), ""
-    if isinstance(p, GroupedProduct):
-        p, groups = p.each, f"In {p.groups} groups, each a"
-    shape = f"{groups or 'A'}s a product ({p.d1} x {p.d2}) ({p.d2} x {p.d3})"
-    shape += f", accumulated in {p.bits} bits"
+    m = job.map
+    shape = f"In {m.groups} groups, each as" if m.groups > 1 else "As"
+    shape += f" a product ({m.fan_out} x {m.terms}) ({m.terms} x {m.columns.pixels // m.terms})"
+    shape += f", accumulated in {job.bits} bits"
     return f"{shape}\n{_columns(rows, left=1)}\nChosen: {why}"
 
 

@@ -22,17 +22,12 @@ from experiments.command import parser, run
 from experiments.record import table
 from pqjax.crypto import crhash, prg
 from pqjax.engine.process import settle
+from pqjax.graph.ir import TensorType
+from pqjax.linear import ByOt, Job, LinearMap, on_shares, on_shares_cost
 from pqjax.ot.source import Source
 from pqjax.ot.stocked import SoftSpoken, Stock, StockedReceiver, StockedSender
+from pqjax.ot.tuning import Tuning
 from pqjax.planner import find_preset
-from pqjax.planner.cost import TILE
-from pqjax.protocols.linear_ot import (
-    Product,
-    multiply,
-    multiply_cost,
-    product_bits,
-    product_bits_cost,
-)
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import Party, make_party, run_pair
 from pqjax.ring import Ring
@@ -149,7 +144,7 @@ def protocol_rows(machine: _Machine) -> list[dict]:
         bits = source.fill((0, 0), (n, 0))[0].bits / n
         name = f"random OT, k={k} ({bits:.0f} bits each)"
         rows.append(machine.row(name, "OT/s", n, seconds, aes, round(bits * n)))
-    n = TILE
+    n = Tuning().tile_elements
     for name in ("privquant", "pqjax"):
         preset = find_preset(name)
         for bits in (8, 16, 32):
@@ -175,23 +170,25 @@ def _convolution_row(
     """W3A6 with its wraps inline; from a store without, for there the operand fills the ring."""
     preset = find_preset(name)
     bits = 3 + 6 + (shape.inner - 1).bit_length()
-    d1, d2, d3 = shape.out_channels, shape.inner, shape.side**2
-    product = Product(d1, d2, d3, 3, 6, True, True, bits, variant)
-    weights = np.ones((d1, d2), np.int64)
-    if preset.ahead:
-        cost = product_bits_cost(preset.source, product)
-        width = product.extended
+    linear_map = LinearMap.pointwise((shape.side, shape.side), shape.inner, shape.out_channels)
+    job = Job(linear_map, 3, TensorType(linear_map.in_shape, 6, 0, nonnegative=True), bits)
+    method = ByOt(variant, "patches")
+    encoded = method.encode(job, np.ones(linear_map.weight_shape, np.int64))
+    if not preset.masked_input:
+        cost, width = method.cost(preset.source, job), method.extended(job)
     else:
-        cost = multiply_cost(preset.source, product, preset.forms)
-        width = product.x_bits
+        cost, width = on_shares_cost(preset.source, method, job, preset.forms), job.x.bits
 
     def run(party: Party) -> None:
-        x = party.randomness.elements(d2 * d3, Ring(width)).reshape(d2, d3)
-        own = weights if party.rank == 0 else None
-        if preset.ahead:
-            product_bits(party, product, own, x if party.rank == 1 else None)
+        x = party.randomness.elements(linear_map.pixels, Ring(width)).reshape(linear_map.in_shape)
+        if not preset.masked_input and party.rank == 0:
+            method.serve(party, job, encoded)
+        elif not preset.masked_input:
+            method.ask(party, job, x)
+        elif party.rank == 0:
+            on_shares.serve(party, method, job, encoded, x, preset.forms)
         else:
-            multiply(party, product, own, x, preset.forms)
+            on_shares.ask(party, method, job, x, preset.forms)
 
     seconds, aes = _both(preset.source, cost, run)
     label = f"OT convolution {shape}, W3A6, {bits} bits, {name}"

@@ -8,9 +8,10 @@ import numpy as np
 
 from experiments.formulas import extra_bits
 from experiments.two_threads import Call, share
+from pqjax.graph.ir import TensorType
+from pqjax.linear import PRIVQUANT, ByOt, Job, LinearMap, on_shares, on_shares_cost
 from pqjax.ot.source import Source
 from pqjax.planner import find_preset
-from pqjax.protocols.linear_ot import PRIVQUANT, Product, multiply, multiply_cost
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import Forms, truncate_reduce, truncate_reduce_cost
 from pqjax.ring import Ring
@@ -53,10 +54,12 @@ def parse_widths(text: str) -> tuple[int, int]:
     return int(w), int(a)
 
 
-def product(shape: tuple[int, int, int], w_bits: int, x_bits: int, variant: str) -> Product:
-    """A product of a signed X of unknown sign, with room for the sum of all its terms."""
-    bits = w_bits + x_bits + extra_bits(shape[1])
-    return Product(*shape, w_bits, x_bits, True, False, bits, variant)
+def product(shape: tuple[int, int, int], w_bits: int, x_bits: int, bits: int | None = None) -> Job:
+    """A product of a signed X of unknown sign, by default with room for the sum of all its terms."""
+    d1, d2, d3 = shape
+    linear_map = LinearMap.pointwise((1, d3), d2, d1)
+    wide = bits or w_bits + x_bits + extra_bits(d2)
+    return Job(linear_map, w_bits, TensorType(linear_map.in_shape, x_bits, 0), wide)
 
 
 def published_setting() -> tuple[Source, Forms]:
@@ -68,10 +71,8 @@ def published_setting() -> tuple[Source, Forms]:
 def choice_bits(shape: tuple[int, int, int], w_bits: int, x_bits: int) -> list[int]:
     """What the cost model says of choices (1) to (4)."""
     source, forms = published_setting()
-    return [
-        multiply_cost(source, product(shape, w_bits, x_bits, variant), forms).bits
-        for variant in PRIVQUANT
-    ]
+    job = product(shape, w_bits, x_bits)
+    return [on_shares_cost(source, ByOt(v, "patches"), job, forms).bits for v in PRIVQUANT]
 
 
 def cheapest(bits: list[int]) -> int:
@@ -107,21 +108,27 @@ def product_call(
       closing: whether TR by e bits follows, see `closing_cost`.
     """
     source, forms = published_setting()
-    p = product(shape, w_bits, x_bits, variant)
+    job, method = product(shape, w_bits, x_bits), ByOt(variant, "patches")
     weights = rng.integers(-(2 ** (w_bits - 1)), 2 ** (w_bits - 1), shape[:2])
     x = rng.integers(-(2 ** (x_bits - 1)), 2 ** (x_bits - 1), shape[1:])
     e = extra_bits(shape[1]) if closing else 0
     expected = np.rint(weights.astype(float) @ x.astype(float)).astype(np.int64) >> e
 
     def function(party: Party, plain: np.ndarray | None, own: np.ndarray) -> np.ndarray:
-        y = multiply(party, p, plain, own, forms)
+        image = own.T[None]
+        if plain is None:
+            y = on_shares.ask(party, method, job, image, forms)
+        else:
+            encoded = method.encode(job, plain.T)
+            y = on_shares.serve(party, method, job, encoded, image, forms)
+        y = np.ascontiguousarray(y[0].T)
         if not e:
             return y
-        return truncate_reduce(party, y.reshape(-1), p.bits, e).reshape(y.shape)
+        return truncate_reduce(party, y.reshape(-1), job.bits, e).reshape(y.shape)
 
-    cost = multiply_cost(source, p, forms)
+    cost = on_shares_cost(source, method, job, forms)
     if closing:
         cost += closing_cost(shape, w_bits, x_bits)
     x0, x1 = share(rng, x, x_bits)
     name = f"{shape} W{w_bits}A{x_bits} {variant}"
-    return Call(name, function, ((weights, x0), (None, x1)), Ring(p.bits - e), expected, cost)
+    return Call(name, function, ((weights, x0), (None, x1)), Ring(job.bits - e), expected, cost)

@@ -13,12 +13,12 @@ import sys
 import numpy as np
 
 from experiments.command import parser, run
-from experiments.convolution import MIB, Layer, choice_bits, published_setting
+from experiments.convolution import MIB, Layer, choice_bits, product, published_setting
 from experiments.formulas import extra_bits
 from experiments.plots import grouped_bars, save
 from experiments.record import percent, published, relative, table
 from nets.architecture import MINIONN
-from pqjax.protocols.linear_ot import FULL, Product, multiply_cost
+from pqjax.linear import FULL, ByOt, on_shares_cost
 from pqjax.protocols.resize import extend_cost
 
 # Integer forms of the transforms: U = G2 g G2^T, V = B d B^T, and A (U * V) A^T = 4 y.
@@ -59,10 +59,8 @@ NETWORKS = {"MiniONN": minionn, "ResNet32": resnet32}
 def _product_bits(shape: tuple[int, int, int], w_bits: int, ring: int) -> int:
     """A product with shares that fill the ring, over whichever side's bits are cheaper."""
     source, forms = published_setting()
-    return min(
-        multiply_cost(source, Product(*shape, w_bits, ring, True, False, ring, v), forms).bits
-        for v in FULL
-    )
+    job = product(shape, w_bits, ring, ring)
+    return min(on_shares_cost(source, ByOt(v, "patches"), job, forms).bits for v in FULL)
 
 
 def winograd_bits(layer: Layer, w_bits: list[int], ring: int) -> int:

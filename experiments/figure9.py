@@ -15,8 +15,8 @@ from experiments.plots import save, stacked_bars
 from experiments.record import percent, published, table
 from pqjax.graph.baselines import WORST_CASE_WIDTHS
 from pqjax.graph.passes import ALIGN, KNOWN_SIGN, LOWER, MERGE, RELU_AFTER_SHIFT, SIGNS, TRUNC
+from pqjax.linear import PRIVQUANT
 from pqjax.planner import PRESETS, Preset, plan
-from pqjax.protocols.linear_ot import PRIVQUANT
 
 MIB = 8 * 2**20
 BLOCK = RESNET32[3]

@@ -26,7 +26,7 @@ from experiments.plots import save, stacked_bars
 from experiments.record import percent, published, relative, table
 from experiments.two_threads import measure
 from pqjax.errors import PqjaxError
-from pqjax.protocols.linear_ot import PRIVQUANT
+from pqjax.linear import PRIVQUANT
 
 SEED = 4
 SMALL_SHAPES = (((8, 18, 16), "W2A4"), ((16, 36, 25), "W4A6"), ((5, 64, 4), "W2A8"))
@@ -112,7 +112,7 @@ def report(tree: dict) -> str:
         "the second line of that row is what is meant, and what is evaluated below. The printed rows "
         "send two chosen messages an OT; a correlated OT sends one, and bit i's only L - i bits wide.\n"
         "\n## Between two parties\n\nSmall shapes, bits in all, every result exact. Model: "
-        "`multiply_cost`.\n\n"
+        "`on_shares_cost`.\n\n"
         + _small(tree["small"])
         + "\n\n## The layers of table 9\n\nGiB. Printed: the paper's formula; exact: ours, equal to the "
         "cost model to the bit.\n\n"

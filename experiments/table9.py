@@ -25,7 +25,7 @@ from experiments.convolution import (
 from experiments.plots import grouped_bars, save
 from experiments.record import percent, published, relative, rms, table
 from experiments.two_threads import measure
-from pqjax.protocols.linear_ot import PRIVQUANT
+from pqjax.linear import PRIVQUANT
 
 SEED = 9
 GB = 8 * 10**9

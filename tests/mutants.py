@@ -60,7 +60,8 @@ _SOFT, _KKOT = "pqjax/ot/softspoken.py", "pqjax/ot/kkot.py"
 _HASH = "pqjax/crypto/crhash.py"
 _CORR, _TRIPLES = "pqjax/ot/correlations.py", "pqjax/ot/triples.py"
 _COMPARE, _RESIZE = "pqjax/protocols/compare.py", "pqjax/protocols/resize.py"
-_LINEAR, _GROUPED = "pqjax/protocols/linear_ot.py", "pqjax/protocols/grouped_ot.py"
+_TRANSFER, _LAYOUT = "pqjax/linear/by_ot_transfer.py", "pqjax/linear/by_ot_layout.py"
+_AHEAD = "pqjax/linear/ahead.py"
 _RUN = "pqjax/engine/execute.py"
 
 MUTANTS = (
@@ -319,77 +320,56 @@ MUTANTS = (
         "mask = np.repeat(party.randomness.elements(1, ring), x.size)",
     ),
     _one(
-        "the product's mask is zero", _views("product"), _LINEAR,
-        "mask = party.randomness.elements(_area(tile) * p.d1, part).reshape(-1, p.d1)",
-        "mask = np.zeros((_area(tile), p.d1), part.dtype)",
+        "the product's mask is zero", _views("product or grouped"), _TRANSFER,
+        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "mask = np.zeros(piece.shape, ring.dtype)",
     ),
     _one(
-        "outputs of a product share a mask", _views("product"), _LINEAR,
-        "mask = party.randomness.elements(_area(tile) * p.d1, part).reshape(-1, p.d1)",
-        "mask = np.repeat(party.randomness.elements(_area(tile), part)[:, None], p.d1, axis=1)",
+        "outputs of a product share a mask", _views("product"), _TRANSFER,
+        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "mask = np.repeat(party.randomness.elements(math.prod(piece.shape[:-1]), ring),"
+        " piece.shape[-1]).reshape(piece.shape)",
     ),
     _one(
-        "pixels of a product share a mask", _views("product"), _LINEAR,
-        "mask = party.randomness.elements(_area(tile) * p.d1, part).reshape(-1, p.d1)",
-        "mask = np.tile(party.randomness.elements(p.d1, part), (_area(tile), 1))",
-    ),
-    Mutant(
-        "outputs of a product share a pad", _views("product and choose-x"),
-        (
-            Edit(
-                _LINEAR,
-                "    zero, one = (key[:, :width].reshape(-1, *x.shape) for key in (zero, one))\n"
-                "    return ring.reduce(zero + x[None] - one)",
-                "    zero, one = (key[:, :1].repeat(width, 1).reshape(-1, *x.shape)\n"
-                "                 for key in (zero, one))\n"
-                "    return ring.reduce(zero + x[None] - one)",
-            ),
-            Edit(
-                _LINEAR, "got = key[:, :width] + choice[:, None].astype(ring.dtype) * offered",
-                "got = key[:, :1] + choice[:, None].astype(ring.dtype) * offered",
-            ),
-        ),
+        "all products share a mask", _views("grouped"), _TRANSFER,
+        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "mask = np.full(piece.shape, party.randomness.elements(1, ring)[0])",
     ),
     _one(
-        "the grouped product's mask is zero", _views("grouped"), _GROUPED,
-        "mask = party.randomness.elements(first.size, part).reshape(first.shape)",
-        "mask = np.zeros(first.shape, part.dtype)",
+        "pixels of a product share a mask", _views("product"), _TRANSFER,
+        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "mask = np.broadcast_to(party.randomness.elements(math.prod(piece.shape[1:]), ring)"
+        ".reshape(1, *piece.shape[1:]), piece.shape).copy()",
     ),
     _one(
-        "groups share a mask", _views("grouped"), _GROUPED,
-        "mask = party.randomness.elements(first.size, part).reshape(first.shape)",
-        "mask = np.full(first.shape, party.randomness.elements(1, part)[0])",
+        "outputs of a product share a pad", _views("product and choose-x"), _LAYOUT,
+        "return words[:, : self.words].reshape",
+        "return words[:, :1].repeat(self.words, 1).reshape",
     ),
     _one(
-        "taps share a pad", _views("grouped"), _GROUPED,
-        "words[:, :, *tap.pixels, tap.slot]", "words[:, :, *tap.pixels, 0]",
+        "taps share a pad", _views("grouped"), _LAYOUT,
+        "words = (tap.slot, every", "words = (0, every",
     ),
     # Whole runs.
     _one(
-        "what the client draws ahead is zero", RUNS, _RUN,
-        "drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)",
+        "what the client draws ahead is zero", RUNS, _AHEAD,
+        "drawn = party.randomness.elements(job.map.pixels, ring).reshape(shape)",
         "drawn = np.zeros(shape, ring.dtype)",
     ),
     _one(
-        "what the client draws ahead is one for all pixels", RUNS, _RUN,
-        "drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)",
+        "what the client draws ahead is one for all pixels", RUNS, _AHEAD,
+        "drawn = party.randomness.elements(job.map.pixels, ring).reshape(shape)",
         "drawn = np.full(shape, party.randomness.elements(1, ring)[0])",
     ),
     Mutant(
         "operands are sent unmasked", RUNS,
         (
             Edit(
-                _RUN, "party.messenger.send_elements(ring.sub(wide, ready.drawn), ring)",
-                "party.messenger.send_elements(wide, ring)",
+                _AHEAD, "party.messenger.send_elements(ring.sub(x, ready.drawn), ring)",
+                "party.messenger.send_elements(x, ring)",
             ),
-            Edit(
-                _RUN, "return _finish(party, node, ready.share, weights)",
-                "return _finish(party, node, np.zeros_like(ready.share), weights)",
-            ),
-            Edit(
-                _RUN, "return _finish(party, node, ring.add(ready.share, y), weights)",
-                "return _finish(party, node, y, weights)",
-            ),
+            Edit(_AHEAD, "return ready.share", "return np.zeros_like(ready.share)"),
+            Edit(_AHEAD, "ring.add(ready.share, multiply", "ring.add(0, multiply"),
         ),
     ),
     _one(

@@ -153,9 +153,9 @@ def run_dealt(function, args0, args1, source, cost, seed=None, tuning=TUNING):
     return Run((y0, y1), digests)
 
 
-def run_protocol(function, args0, args1, source, cost):
+def run_protocol(function, args0, args1, source, cost, tuning=TUNING):
     """Both outputs of `run_dealt`, with fresh randomness."""
-    return run_dealt(function, args0, args1, source, cost).outputs
+    return run_dealt(function, args0, args1, source, cost, tuning=tuning).outputs
 
 
 def shares(rng, x, bits):

@@ -13,7 +13,6 @@ from networks import random_network
 import pqjax
 from pqjax.errors import PlanError
 from pqjax.graph import Graph, reference
-from pqjax.graph import ir as graph_ir
 from pqjax.graph import reference as _reference  # noqa: F401
 from pqjax.graph.ir import KINDS, Input, Node, Requantize, TensorType
 from pqjax.layers.rule import Local

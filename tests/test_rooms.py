@@ -79,6 +79,17 @@ def test_every_room_imports_only_what_it_may():
             assert not name.startswith(("nets", "experiments", "tests")), f"{path}: {name}"
 
 
+def test_linear_layers_know_formats_of_the_graph_and_no_nodes():
+    graph = {
+        name for path in modules("pqjax/linear") for name in imported(path)
+        if name.startswith("pqjax.graph")
+    }  # fmt: skip
+
+    assert graph == {"pqjax.graph.ir"}
+    text = "".join(path.read_text() for path in modules("pqjax/linear"))
+    assert re.findall(r"from pqjax.graph.ir import (.*)", text) == ["TensorType"]
+
+
 def test_nets_know_the_ring_and_the_graph_only():
     for path in modules("nets"):
         for name in imported(path):

@@ -8,8 +8,8 @@ import typing
 
 from pqjax.errors import GraphError, InputError, shown
 from pqjax.graph.bounds import LONGEST_NAME, Name, Shape
-from pqjax.schema import check
 from pqjax.graph.tensor import Interval, Known, Rounding, TensorType, rounding_half, width_for
+from pqjax.schema import check
 
 
 @dataclasses.dataclass(frozen=True)

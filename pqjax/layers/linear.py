@@ -18,7 +18,7 @@ from pqjax.linear.map import LinearMap
 from pqjax.linear.method import Method, method_of
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
-from pqjax.wire.cost import Cost
+from pqjax.wire.cost import Cost, total
 
 _mapped = functools.lru_cache(maxsize=1 << 10)(LinearMap)
 
@@ -81,7 +81,7 @@ class LinearRule(Rule):
     def cost(self, at: Setting, task: Task) -> Pieces:
         """One piece in a phase."""
         parts = tuple(self.by_part(at, task).values())
-        return Pieces(parts[:1], parts[1:]) if _ahead(task) else Pieces(online=(sum(parts),))
+        return Pieces(parts[:1], parts[1:]) if _ahead(task) else Pieces(online=(total(parts),))
 
     def describe(self, task: Task) -> str:
         """The layer's geometry in a sentence."""

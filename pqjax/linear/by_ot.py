@@ -19,7 +19,6 @@ import dataclasses
 import numpy as np
 from jaxtyping import Integer, UInt, UInt8
 
-from pqjax.linear import by_ot_layout
 from pqjax.linear.by_ot_layout import Layout, layout_of
 from pqjax.linear.by_ot_transfer import choose, offer
 from pqjax.linear.choice import VARIANTS, Form, Variant
@@ -80,7 +79,7 @@ class ByOt:
 
         Cost: `cost`. Reference: PrivQuant, section 4.1.1.
         """
-        layout, ring, walked = self._layout(job), Ring(job.bits), self._variant.walked(job)
+        layout, ring, walked = self._layout(party, job), Ring(job.bits), self._variant.walked(job)
         weights = layout.weights(encoded.weights)
         with party.messenger.step("product"):
             if self._variant.chosen == "weights":
@@ -93,7 +92,7 @@ class ByOt:
         self, party: Party, job: Job, c: UInt[np.ndarray, "H W C"]
     ) -> UInt[np.ndarray, "H2 W2 K"]:
         """Rank 1's half, see `serve`."""
-        layout, ring, walked = self._layout(job), Ring(job.bits), self._variant.walked(job)
+        layout, ring, walked = self._layout(party, job), Ring(job.bits), self._variant.walked(job)
         x = layout.pixels(job.map.im2col(c) if self.form == "patches" else c)
         with party.messenger.step("product"):
             if self._variant.chosen == "weights":
@@ -105,9 +104,9 @@ class ByOt:
     def _laid(self, job: Job) -> Job:
         return job.columns if self.form == "patches" else job
 
-    def _layout(self, job: Job) -> Layout:
+    def _layout(self, party: Party, job: Job) -> Layout:
         m, chosen = self._laid(job).map, self._variant.chosen
-        return layout_of(m, chosen, self.form, by_ot_layout.PRODUCT_ELEMENTS)
+        return layout_of(m, chosen, self.form, party.tuning.product_elements)
 
 
 def _planes(x: np.ndarray, bits: int) -> UInt8[np.ndarray, " bits *x"]:

@@ -19,8 +19,6 @@ from jaxtyping import Shaped
 from pqjax.linear.choice import Chosen, Form
 from pqjax.linear.map import LinearMap
 
-PRODUCT_ELEMENTS = 1 << 20  # of a message: a few mebibytes, so that send and compute overlap
-
 Index = tuple[slice | int, ...]
 Sizes = tuple[int, ...]
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import UInt, UInt8
 
-from pqjax.linear import by_ot_layout
 from pqjax.linear.by_ot_layout import Layout, layout_of
 from pqjax.linear.by_ot_transfer import choose_if, offer_if
 from pqjax.linear.job import Encoded, Job, multiply_plain
@@ -159,5 +158,5 @@ def _wraps(
     else:
         wraps = wrap_bit(party, flat, width)
     # Two elements for each product.
-    layout = layout_of(job.map, "pixels", method.form, by_ot_layout.PRODUCT_ELEMENTS // 2)
+    layout = layout_of(job.map, "pixels", method.form, party.tuning.product_elements // 2)
     return layout, layout.pixels(_as_image(method, job, wraps)), Ring(job.bits - width)

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from pqjax.errors import PlanError, PqjaxError, shown
 from pqjax.graph.bounds import MOST_MADE_NODES, Name, Word
 from pqjax.graph.ir import Graph, Linear
-from pqjax.schema import Length, read
 from pqjax.graph.strict_json import parse
 from pqjax.linear.choice import Choice
 from pqjax.linear.method import METHODS
@@ -25,6 +24,7 @@ from pqjax.planner.clock import Clock
 from pqjax.planner.plan import ClassNames, Plan, assembled, check_class_names, check_link
 from pqjax.planner.presets import PRESETS, Preset
 from pqjax.protocols.resize import Forms
+from pqjax.schema import Length, read
 from pqjax.version import VERSION
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
 from pqjax.wire.link import Link
@@ -149,8 +149,8 @@ def _check_known(tree: typing.Any) -> None:
 def _unknown(what: str, name: str, known: Iterable[str], version: object) -> str:
     """Says which version knows what this one does not."""
     return (
-        f"unknown {what} {shown(name)}; this is pqjax {VERSION}, which knows {', '.join(known)}, and the "
-        f"plan is of pqjax {shown(version)}: use that version or a later one"
+        f"unknown {what} {shown(name)}; this is pqjax {VERSION}, which knows {', '.join(known)}, and "
+        f"the plan is of pqjax {shown(version)}: use that version or a later one"
     )
 
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pqjax.errors import InputError, PlanError, listed, shown
 from pqjax.graph.ir import ArgMax, Graph, Linear, Node, Weights
 from pqjax.graph.rewrite import Pass, price_of
-from pqjax.schema import Length, Printable, check
 from pqjax.graph.validate import Interval, validate
 from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
 from pqjax.layers.linear import LINEAR
@@ -23,6 +22,7 @@ from pqjax.ot.source import Pool
 from pqjax.planner.clock import Clock
 from pqjax.planner.presets import Preset, find_preset
 from pqjax.planner.price import EMPTY, StepCost, cheapest, pricing, step_costs
+from pqjax.schema import Length, Printable, check
 from pqjax.version import VERSION
 from pqjax.wire.cost import Cost, message, total
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES, plan_digest

@@ -77,7 +77,7 @@ def priced(cost: StepCost, source: Source, link: Link | None) -> float:
 
 
 def fitting(preset: Preset, task: Task) -> list[Choice]:
-    """The preset's ways of multiplying that fit a linear layer; `otherwise` if none of `choices` does."""
+    """The preset's ways of multiplying that fit a layer: `choices`, or `otherwise` if none does."""
     for choices in (preset.choices, preset.otherwise):
         found = [c for c in choices if LINEAR.unfit(dataclasses.replace(task, choice=c)) is None]
         if found:

@@ -16,6 +16,8 @@ from views import LIMIT, neighbours, products, signed_mean
 
 from pqjax.crypto import prg
 from pqjax.crypto.prg import Randomness
+from pqjax.graph.ir import TensorType
+from pqjax.linear import ByOt, Job, LinearMap
 from pqjax.ot import base, setup
 from pqjax.ot.base import base_receive, base_send
 from pqjax.ot.correlations import rows_receive, rows_send
@@ -24,7 +26,6 @@ from pqjax.ot.softspoken import unpack_columns
 from pqjax.ot.source import OtReceiver, OtSender
 from pqjax.ot.stocked import Stock, Stocked, StockedReceiver, StockedSender
 from pqjax.protocols.compare import draw_triples
-from pqjax.protocols.linear_ot import Product, product_bits
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.protocols.resize import Forms
@@ -122,10 +123,13 @@ def _use(party):
     for _ in range(2):
         relu(party, x, 6, Forms())
     draw_triples(party, 31)
-    product = Product(3, 2, 4, 2, 3, True, False, 6, "full-choose-x")
-    own = np.ones((3, 2), int) if party.rank == 0 else np.full((2, 4), 5, np.uint8)
+    job = Job(LinearMap.pointwise((1, 4), 2, 3), 2, TensorType((1, 4, 2), 3, 0), 6)
+    method = ByOt("full-choose-x", "patches")
     for _ in range(2):
-        product_bits(party, product, *((own, None) if party.rank == 0 else (None, own)))
+        if party.rank == 0:
+            method.serve(party, job, method.encode(job, np.ones((2, 3), int)))
+        else:
+            method.ask(party, job, np.full((1, 4, 2), 5, np.uint8))
 
 
 def _session(source, patch):

@@ -7,13 +7,6 @@ from hypothesis import strategies as st
 from pairs import INLINE, STOCKED, run_protocol, shares
 
 from pqjax.protocols.compare import and_bits, and_cost, draw_triples, less_than, less_than_cost
-from pqjax.protocols.linear_ot import (
-    VARIANTS,
-    Product,
-    multiply,
-    multiply_cost,
-    patches,
-)
 from pqjax.protocols.nonlinear import (
     arg_max,
     arg_max_cost,
@@ -168,48 +161,6 @@ def test_max_and_arg_max(bits, k, n, positive, seed):
 
     np.testing.assert_array_equal(Ring(bits).signed(Ring(bits).add(*best)), x.max(0))
     assert Ring(4).add(*place)[0] == x[:, 0].argmax()
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("kind", ["signed", "unsigned", "nonnegative"])
-@pytest.mark.parametrize("w_bits,x_bits,bits", [(2, 4, 16), (4, 8, 19), (3, 5, 9), (8, 8, 37)])
-@pytest.mark.parametrize("source,forms", [(INLINE, Forms("choice", True)), (STOCKED, Forms())])
-def test_matrix_product(variant, kind, w_bits, x_bits, bits, source, forms):
-    rng = np.random.default_rng(bits)
-    d1, d2, d3 = 3, 7, 5
-    low, high = {
-        "signed": (-(2 ** (x_bits - 1)), 2 ** (x_bits - 1)),
-        "unsigned": (0, 2**x_bits),
-        "nonnegative": (0, 2 ** (x_bits - 1)),
-    }[kind]
-    w = rng.integers(-(2 ** (w_bits - 1)), 2 ** (w_bits - 1), (d1, d2))
-    x = rng.integers(low, high, (d2, d3))
-    w[0], x[:, 0] = -(2 ** (w_bits - 1)), high - 1
-    product = Product(
-        d1, d2, d3, w_bits, x_bits, kind != "unsigned", kind == "nonnegative", bits, variant
-    )
-    x0, x1 = shares(rng, x, bits if variant.startswith("full") else x_bits)
-
-    y = run_protocol(
-        lambda p, w, s: multiply(p, product, w, s, forms), (w, x0), (None, x1), source,
-        multiply_cost(source, product, forms),
-    )  # fmt: skip
-
-    np.testing.assert_array_equal(Ring(bits).add(*y), Ring(bits).reduce(w @ x))
-
-
-@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (2, 1)])
-@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((0, 1), (2, 0))])
-def test_patches_are_what_a_kernel_sees(stride, padding):
-    x = np.random.default_rng(0).integers(0, 99, (6, 7, 2)).astype(np.uint16)
-
-    columns = patches(x, (3, 2), stride, padding)
-
-    padded = np.pad(x, (*padding, (0, 0)))
-    rows = range(0, padded.shape[0] - 2, stride[0])
-    cols = range(0, padded.shape[1] - 1, stride[1])
-    slow = [padded[i : i + 3, j : j + 2].reshape(-1) for i in rows for j in cols]
-    np.testing.assert_array_equal(columns, np.array(slow).T)
 
 
 def test_average_pool_sums_windows_of_shares():

@@ -51,22 +51,22 @@ class _AesCounter:
         self.bytes[me] = self.bytes.get(me, 0) + n
 
     def __enter__(self) -> _AesCounter:
-        self._kept = crhash._permute, prg.Stream.encrypt
+        self._kept = crhash.Tweaks.permute, prg.Stream.encrypt
         permute, encrypt = self._kept
 
-        def counted_permute(x, out):
+        def counted_permute(tweaks, x, out):
             self._add(x.nbytes)
-            permute(x, out)
+            permute(tweaks, x, out)
 
         def counted_encrypt(stream, blocks, out):
             self._add(blocks.nbytes)
             encrypt(stream, blocks, out)
 
-        crhash._permute, prg.Stream.encrypt = counted_permute, counted_encrypt
+        crhash.Tweaks.permute, prg.Stream.encrypt = counted_permute, counted_encrypt
         return self
 
     def __exit__(self, *_: object) -> None:
-        crhash._permute, prg.Stream.encrypt = self._kept
+        crhash.Tweaks.permute, prg.Stream.encrypt = self._kept
 
 
 def aes_rate() -> float:

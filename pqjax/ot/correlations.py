@@ -271,12 +271,7 @@ def _chosen_take(party: HasOt, choices: np.ndarray, ring: Ring, got: np.ndarray)
     return _keyed_take(party, choices, ring, (2, got.shape[1]), finish)
 
 
-def chosen_send(
-    party: HasOt,
-    first: Vectors,
-    second: Vectors,
-    ring: Ring,
-) -> None:
+def chosen_send(party: HasOt, first: Vectors, second: Vectors, ring: Ring) -> None:
     """Chosen OT as sender: the receiver gets `first` where its bit is 0 and `second` where it is 1.
 
       1. receiver -> sender   the request.             128 n bits inline, n stocked
@@ -305,11 +300,7 @@ def chosen_receive(party: HasOt, choices: Choices, ring: Ring, width: int | None
 
 
 def chosen_both(
-    party: HasOt,
-    first: Elements,
-    second: Elements,
-    choices: Choices,
-    ring: Ring,
+    party: HasOt, first: Elements, second: Elements, choices: Choices, ring: Ring
 ) -> Elements:
     """Both parties offer `first` and `second` and take by `choices`, at once; what it took.
 

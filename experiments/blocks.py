@@ -13,6 +13,7 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Int
 
 from pqjax.graph import Add, Conv, Graph, Input, Node, Relu, Requantize, Rule, TensorType
 from pqjax.planner import Plan
@@ -67,7 +68,9 @@ class Setting:
     positive: bool = True
 
 
-def build(block: Block, setting: Setting, seed: int = 0) -> tuple[Graph, dict[str, np.ndarray]]:
+def build(
+    block: Block, setting: Setting, seed: int = 0
+) -> tuple[Graph, dict[str, Int[np.ndarray, "*s"]]]:
     """The block as a graph with random weights; facts about signs are left to the planner.
 
     Scales: residual 2^4, weights 2^(bits + 3), as in our trained networks; activations keep the top

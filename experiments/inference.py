@@ -12,8 +12,10 @@ import dataclasses
 import pathlib
 import sys
 import tempfile
+from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int, Integer, UInt8
 
 from experiments.command import parser, run
 from experiments.formats import CRYPTFLOW2, SIRNN, in_format
@@ -22,6 +24,7 @@ from experiments.record import published, table
 from experiments.two_processes import checked, row_of, run_two_processes
 from pqjax import Link, load_model, plan, reference
 from pqjax.errors import PqjaxError
+from pqjax.graph import Graph
 from pqjax.pictures import picture_input
 
 CHECKPOINTS = pathlib.Path(__file__).parents[1] / "nets" / "checkpoints"
@@ -51,7 +54,12 @@ class Job:
     column: int
 
 
-def accuracy(graph, weights, images: np.ndarray, labels: np.ndarray) -> float:
+def accuracy(
+    graph: Graph,
+    weights: Mapping[str, Int[np.ndarray, "*s"]],
+    images: UInt8[np.ndarray, "n h w 3"],
+    labels: Integer[np.ndarray, " n"],
+) -> float:
     """Top-1 of the integer reference on labelled images."""
     right = 0
     for at in range(0, len(images), _BATCH):
@@ -61,13 +69,15 @@ def accuracy(graph, weights, images: np.ndarray, labels: np.ndarray) -> float:
     return right / len(images)
 
 
-def measure_baseline(name: str, protocol: str, inputs: np.ndarray) -> dict:
+def measure_baseline(name: str, protocol: str, inputs: Integer[np.ndarray, "n ..."]) -> dict:
     """One network with one published system's protocols, once over loopback."""
     made, local = checked(CHECKPOINTS / f"{name}.npz", protocol, inputs)
     return {"network": name, "images": len(inputs), **row_of(made, local, protocol)}
 
 
-def measure(name: str, protocol: str, inputs: np.ndarray, wan_images: int) -> dict:
+def measure(
+    name: str, protocol: str, inputs: Integer[np.ndarray, "n ..."], wan_images: int
+) -> dict:
     """One network with one preset: all figures of a table row, and the checks."""
     path = CHECKPOINTS / f"{name}.npz"
     made, local = checked(path, protocol, inputs)
@@ -115,7 +125,9 @@ def predicted(name: str) -> list[dict]:
     return found
 
 
-def starts(path: pathlib.Path, protocol: str, inputs: np.ndarray) -> dict[str, float]:
+def starts(
+    path: pathlib.Path, protocol: str, inputs: Integer[np.ndarray, "n ..."]
+) -> dict[str, float]:
     """Seconds from starting the server to the first answer, kernels compiled anew and cached."""
     with tempfile.TemporaryDirectory() as cache:
         place = pathlib.Path(cache)

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from experiments import timeline
 from experiments.command import parser, run
@@ -65,7 +66,7 @@ def model_file(setting: str) -> tuple[pathlib.Path, str]:
     return path, UNTRAINED
 
 
-def likeliest(outputs: np.ndarray, classes: Sequence[str]) -> list[list[str]]:
+def likeliest(outputs: Int[np.ndarray, "n classes"], classes: Sequence[str]) -> list[list[str]]:
     """The ten largest outputs of every answer, by name where there are names."""
     found = []
     for y in outputs:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import pathlib
 import sys
 import time
 
 import numpy as np
+from jaxtyping import Int, Integer
 
 from experiments.command import parser, run
 from experiments.record import read, table, write
@@ -30,7 +32,9 @@ NAME = "mobilenetv2-accuracy"
 _BATCH = 50
 
 
-def integer_top1(path, x: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+def integer_top1(
+    path: pathlib.Path, x: Int[np.ndarray, "n h w 3"], labels: Integer[np.ndarray, " n"]
+) -> tuple[float, Int[np.ndarray, " n"]]:
     """Share of pictures that the integer reference labels rightly, and its answers."""
     graph, weights, _ = load_model(path)
     answers = [

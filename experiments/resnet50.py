@@ -16,8 +16,10 @@ import pathlib
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int, Integer
 
 from experiments import timeline, two_processes
 from experiments.command import parser, run
@@ -96,7 +98,7 @@ def model_file() -> pathlib.Path:
     return kept_untrained(RESNET50, widths(), LABEL, images, SEED, cache_folder())
 
 
-def overflow(inputs: np.ndarray) -> float:
+def overflow(inputs: Integer[np.ndarray, "n ..."]) -> float:
     """Share of values that are clamped at the requantization where most are."""
     graph, weights, _ = load_model(model_file())
     rates = [wrap_rates(graph, every_value(graph, weights, x[None])) for x in inputs]
@@ -113,7 +115,12 @@ def row_of(made: Plan, got: Run, protocol: str) -> dict:
     }
 
 
-def block_of(graph: Graph, weights: dict, values: dict, name: str):
+def block_of(
+    graph: Graph,
+    weights: Mapping[str, Int[np.ndarray, "*s"]],
+    values: Mapping[str, Int[np.ndarray, "n ..."]],
+    name: str,
+) -> tuple[Graph, dict[str, Int[np.ndarray, "*s"]], Int[np.ndarray, "*s"]]:
     """One block as a network of its own, with the tensor that reaches it as its input."""
     names = {node.name for node in graph if node.name.split(".")[0] == name}
     while True:
@@ -131,7 +138,10 @@ def block_of(graph: Graph, weights: dict, values: dict, name: str):
 
 
 def compute_quick(
-    path: pathlib.Path, inputs: np.ndarray, protocols: list[str], blocks: tuple[str, ...]
+    path: pathlib.Path,
+    inputs: Integer[np.ndarray, "n ..."],
+    protocols: list[str],
+    blocks: tuple[str, ...],
 ) -> dict:
     """Some blocks between two processes; the whole network by the cost model."""
     graph, weights, _ = load_model(path)
@@ -163,7 +173,7 @@ def compute_quick(
     return {"runs": runs, "whole": whole}
 
 
-def compute_full(inputs: np.ndarray, protocols: list[str]) -> dict:
+def compute_full(inputs: Integer[np.ndarray, "n ..."], protocols: list[str]) -> dict:
     """The whole network between two processes, with each preset."""
     path = model_file()
     runs = []

@@ -12,6 +12,7 @@ import tempfile
 import time
 
 import numpy as np
+from jaxtyping import Int, Integer
 
 from pqjax import load_model, plan, reference
 from pqjax.errors import PqjaxError, WireError
@@ -32,7 +33,7 @@ class Run:
       server_start: seconds from starting the server process until it listened.
     """
 
-    outputs: np.ndarray
+    outputs: Int[np.ndarray, "n ..."]
     server: dict
     client: dict
     server_start: float
@@ -53,7 +54,7 @@ class Run:
 def run_two_processes(
     model: pathlib.Path,
     protocol: str,
-    inputs: np.ndarray,
+    inputs: Integer[np.ndarray, "n ..."],
     link: Link | None = None,
     cache: pathlib.Path | None = None,
 ) -> Run:
@@ -115,7 +116,10 @@ def differences(made: Plan, run: Run) -> list[str]:
 
 
 def checked(
-    path: pathlib.Path, protocol: str, inputs: np.ndarray, link: Link | None = None
+    path: pathlib.Path,
+    protocol: str,
+    inputs: Integer[np.ndarray, "n ..."],
+    link: Link | None = None,
 ) -> tuple[Plan, Run]:
     """A session of several inferences, every answer and every layer's bits and flows checked.
 

@@ -20,7 +20,7 @@ LINKED = re.compile(r"[\w-]+\.(?:svg|trace\.json\.gz)")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != IN_README])
-def test_a_report_is_made_from_committed_files_alone(name, tmp_path, monkeypatch):
+def test_a_report_is_made_from_committed_files_alone(name: str, tmp_path, monkeypatch):
     for path in (*RESULTS.glob("*.json"), *RESULTS.glob("*.gz")):
         shutil.copy(path, tmp_path)
     monkeypatch.setattr(record, "RESULTS", tmp_path)

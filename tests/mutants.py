@@ -63,6 +63,7 @@ _COMPARE, _RESIZE = "pqjax/protocols/compare.py", "pqjax/protocols/resize.py"
 _TRANSFER, _LAYOUT = "pqjax/linear/by_ot_transfer.py", "pqjax/linear/by_ot_layout.py"
 _AHEAD = "pqjax/linear/ahead.py"
 _RUN = "pqjax/engine/execute.py"
+_INPUT = "pqjax/layers/input.py"
 
 MUTANTS = (
     # Randomness.
@@ -373,19 +374,19 @@ MUTANTS = (
         ),
     ),
     _one(
-        "the input's mask is zero", RUNS, _RUN,
+        "the input's mask is zero", RUNS, _INPUT,
         "mask = party.randomness.elements(out.n, ring).reshape(out.shape)",
         "mask = np.zeros(out.shape, ring.dtype)",
     ),
     _one(
-        "the input's mask is one for all pixels", RUNS, _RUN,
+        "the input's mask is one for all pixels", RUNS, _INPUT,
         "mask = party.randomness.elements(out.n, ring).reshape(out.shape)",
         "mask = np.full(out.shape, party.randomness.elements(1, ring)[0])",
     ),
     _one(
-        "the wrong share of the input is sent", RUNS, _RUN,
-        "    party.messenger.send_elements(theirs, ring)\n",
-        "    party.messenger.send_elements(ring.reduce(x), ring)\n",
+        "the wrong share of the input is sent", RUNS, _INPUT,
+        "        party.messenger.send_elements(theirs, ring)\n",
+        "        party.messenger.send_elements(ring.reduce(own), ring)\n",
     ),
     _one(
         "the server reveals what is not its share", RUNS, _RUN,

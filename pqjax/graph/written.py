@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 
 from pqjax.errors import GraphError, InputError, shown
@@ -17,7 +18,7 @@ class _Written:
     nodes: typing.Annotated[tuple[object, ...], Length(1, MOST_MADE_NODES)]
 
 
-_FIELDS = {kind: dataclasses.fields(kind) for kind in (*KINDS.values(), TensorType)}
+_fields_of = functools.cache(dataclasses.fields)
 
 
 def tree(graph: Graph) -> dict[str, typing.Any]:
@@ -48,7 +49,7 @@ def _fields(value: Node | TensorType) -> dict[str, typing.Any]:
     """By name; what older files do not have only where it says something."""
     return {
         field.name: found
-        for field in _FIELDS[type(value)]
+        for field in _fields_of(type(value))
         if (found := getattr(value, field.name)) != field.default or "later" not in field.metadata
     }
 

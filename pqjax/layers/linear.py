@@ -60,11 +60,18 @@ class LinearRule(Rule):
         method, job = _method(task), job_of(task)
         if not job.map.reading:
             return "has outputs that read nothing but padding"
-        if _ahead(task) and method.extended(job) < job.bits:
+        if not _ahead(task):
+            return method.fits(job, plain=False)
+        if method.extended(job) < job.bits:
             return (
-                "extends its operand, which nobody has ahead of time: only `full` variants run then"
+                "extends its operand, which nobody has ahead of time: only `full` variants do not"
             )
-        return method.fits(job, task.own and _ahead(task))
+        if job.x.bits < job.bits and not task.own:
+            return (
+                f"needs an operand of {job.bits} bits, got {job.x.bits}: its preset lacks a pass that "
+                "extends operands"
+            )
+        return method.fits(job, task.own)
 
     def by_part(self, at: Setting, task: Task) -> dict[str, Cost]:
         """The cost of each of `parts`; those that are not there are left out."""

@@ -113,10 +113,8 @@ def _checked(document: bytes, clock: Clock) -> Plan:
     if tree.link is not None:
         check_link(tree.link)
     linear = {node.name for node in graph if isinstance(node, Linear)}
-    if set(tree.choices) != linear or not set(tree.ranges) <= linear:
-        raise PlanError(
-            "not a plan: a choice for every linear layer expected, and ranges of no other"
-        )
+    if set(tree.choices) != linear or not set(tree.ranges) <= linear | {graph.input.name}:
+        raise PlanError("not a plan: a choice for every linear layer expected, and no other ranges")
     made = assembled(
         graph, _preset(tree), tree.choices, tree.ranges, tree.link, tree.classes, clock
     )

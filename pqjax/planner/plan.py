@@ -90,7 +90,7 @@ class Plan:
       graph: the one that is run: what the preset's passes made of it.
       preset: the preset that it follows.
       steps: every node of `graph` and how it is run.
-      ranges: where accumulators lie whose formats a pass has widened.
+      ranges: where accumulators and the input lie whose formats a pass has widened.
       link: the network it was planned for, if any.
       classes: what the outputs are called, for the client to read; empty where nobody said.
       version: of the pqjax that made it.
@@ -268,7 +268,7 @@ def plan(
             choices[node.name] = cheapest(preset, task_of(lowered, node, at), link)
     ranges = {
         name: known[name]
-        for name in choices
+        for name in (lowered.input.name, *choices)
         if name in graph and graph[name].out != lowered[name].out and name in known
     }
     names = check_class_names(graph, classes) if classes else ()

@@ -16,7 +16,7 @@ from pqjax.graph import every_value, reference, validate
 ENTRY = {
     "phase": "online", "layer": "s1b2.conv1", "begin": 1.0, "seconds": 2.0, "wait_seconds": 0.5,
     "send_seconds": 0.25, "sent_bits": 8, "received_bits": 16, "sent_bytes": 17,
-    "received_bytes": 18, "messages": 1,
+    "received_bytes": 18, "messages": 1, "inference": 0,
 }  # fmt: skip
 
 
@@ -53,8 +53,10 @@ def test_a_chrome_trace_has_both_parties_side_by_side():
 def test_a_trace_is_kept_once_for_viewers_and_for_reports(monkeypatch, tmp_path):
     monkeypatch.setattr(record, "RESULTS", tmp_path)
     made = plan(resnet32(3, blocks=1, stages=(4, 8, 16))[0], "pqjax")
-    layers = [{**ENTRY, "layer": line.layer, "seconds": 1 / 3} for line in made.schedule]
-    client, server = [{"trace": [*each, ENTRY]} for each in (layers, layers[::-1])]
+    layers = [{**ENTRY, "layer": line.layer, "seconds": 1 / 3} for line in made.schedule()]
+    client, server = [
+        {"trace": [*each, {**ENTRY, "inference": 1}]} for each in (layers, layers[::-1])
+    ]
     run = Run(np.zeros(1), server, client, 0.0)
 
     path = timeline.write_trace("net", made, run)

@@ -23,7 +23,7 @@ from pqjax.graph import (
     save_model,
 )
 from pqjax.graph.strict_json import parse
-from pqjax.planner import plan, read_plan
+from pqjax.planner import PRESETS, plan, read_plan
 
 IMAGE = Input("x", (), TensorType((4, 4, 2), 4, 0))
 ACC = TensorType((4, 4, 2), 20, 1)
@@ -32,13 +32,14 @@ CONV = Conv("c", ("x",), ACC, (3, 3), (1, 1), ((1, 1), (1, 1)), 3, 1)
 
 DOCUMENT = plan(random_network(0)[0], "cryptflow2").document
 TREE = json.loads(DOCUMENT)
+AS_IT_IS = dataclasses.replace(PRESETS["privquant"], passes=())
 CHOICE = next(iter(TREE["choices"].values()))
 
 
 def with_field(node, path, value):
     """A plan document of one node after the image, with one field of it made something else."""
     graph = Graph((IMAGE, node))
-    tree = {**json.loads(DOCUMENT), "choices": {}, "graph": json.loads(graph.to_json())}
+    tree = json.loads(plan(graph, AS_IT_IS).document)
     here = tree["graph"]["nodes"][1]
     for key in path[:-1]:
         here = here[key]
@@ -48,7 +49,7 @@ def with_field(node, path, value):
 
 UP = ScaleUp("u", ("x",), dataclasses.replace(IMAGE.out, bits=6, scale=2), 2)
 CLAMP = Clamp("k", ("x",), dataclasses.replace(IMAGE.out, bits=3), -3, 3)
-POOL = AvgPool("p", ("x",), TensorType((2, 2, 2), 9, 2), (2, 2), (2, 2))
+POOL = AvgPool("p", ("x",), IMAGE.out, (1, 1), (1, 1))
 GROUPED = dataclasses.replace(CONV, groups=2)
 APART = dataclasses.replace(CONV, dilation=(2, 2), padding=((2, 2), (2, 2)))
 BOTH = Concat("b", ("x", "x"), dataclasses.replace(IMAGE.out, shape=(4, 4, 4)))
@@ -72,7 +73,7 @@ FIELDS = [
     (APART, ["dilation"], 2, "dilation a list"),
     (APART, ["dilation"], [4096, 4096], r"of shape \(-8184, -8184, 2\)"),
     (CONV, ["dilation"], None, "dilation a list"),
-    (CONV, ["dilation"], [1, 1], "plans that graph differently"),  # it is not written so
+    (CONV, ["dilation"], [1, 1], "not written as this version writes it"),  # it is not written so
     (BOTH, ["sources"], ["x"], r"b \(Concat\): 2 to 64 sources expected, got 1"),
     (BOTH, ["sources"], ["x"] * 65, "2 to 64 sources expected, got 65"),
     (BOTH, ["sources"], ["x"] * 3, r"makes a tensor of shape \(4, 4, 6\), but declares \(4, 4, 4\)"),
@@ -195,7 +196,7 @@ def test_a_network_is_bounded_as_a_whole_wherever_it_comes_from(message, tmp_pat
         ),
         ({"choices": {"x": {**CHOICE, "form": "cubes"}}}, "form patches or pixels expected"),
         ({"ranges": {"x": [0]}}, r"ranges\['x'\] 2 entries"),
-        ({"ranges": {"x": [0, 1]}}, "ranges of no other"),
+        ({"ranges": {"x": [0, 1]}}, "no other ranges"),
         ({"masked_input": 1}, "masked_input true or false"),
         (
             {"cost": {"bits": [1, 1], "flows": 1}},

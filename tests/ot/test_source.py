@@ -14,7 +14,7 @@ from networks import random_network
 from pairs import stored
 
 import pqjax
-from pqjax.engine.execute import infer, prepare
+from pqjax.engine.execute import infer, load, prepare
 from pqjax.errors import PlanError
 from pqjax.ot import SOURCES, find_source
 from pqjax.ot.correlations import cot_cost, cot_receive, cot_send
@@ -159,11 +159,9 @@ def test_what_an_inference_leaves_over_is_used_by_the_next():
     made = pqjax.plan(graph, dataclasses.replace(find_preset("pqjax"), source=ROUNDS))
 
     def run(party):
-        ready = [prepare(party, made, None if party.rank else weights) for _ in range(3)]
-        answers = [
-            infer(party, made, None if party.rank else weights, each, x if party.rank else None)
-            for each in ready
-        ]
+        mine = {} if party.rank else load(made, weights)
+        ready = [prepare(party, made, mine) for _ in range(3)]
+        answers = [infer(party, made, mine, each, x if party.rank else None) for each in ready]
         filled = [e for e in party.messenger.trace.entries if e.layer == "random ots"]
         return answers, [(e.sent_bits, e.received_bits) for e in filled], party.pool
 

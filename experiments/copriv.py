@@ -18,6 +18,7 @@ from experiments.formulas import extra_bits
 from experiments.plots import grouped_bars, save
 from experiments.record import percent, published, relative, table
 from nets.architecture import MINIONN
+from nets.ops import Conv
 from pqjax.linear import FULL, ByOt, on_shares_cost
 from pqjax.protocols.resize import extend_cost
 
@@ -44,12 +45,11 @@ def resnet32() -> list[tuple[Layer, int]]:
 
 def minionn() -> list[tuple[Layer, int]]:
     """Its 3x3 layers, all of stride 1."""
-    resolution, found = 32, []
+    found = []
     for layer in MINIONN.layers:
-        if layer.window == 3:
-            found.append((Layer(resolution, layer.in_channels, layer.out_channels, 3), 1))
-        if layer.pool > 1:
-            resolution //= layer.pool
+        if isinstance(layer, Conv) and layer.window == (3, 3):
+            side, _, channels = MINIONN.shapes[layer.sources[0]]
+            found.append((Layer(side, channels, layer.channels, 3), 1))
     return found
 
 

@@ -17,11 +17,12 @@ import numpy as np
 import optax
 from flax import nnx
 
-from nets.architecture import Architecture, Layer
+from nets.architecture import Draft
 from nets.data import INPUT_SCALE_BITS, integer_input
 from nets.export import export, top1
 from nets.fold import Folded, equalize
 from nets.loop import Images
+from nets.ops import INPUT, Architecture
 from nets.qat import QatRecipe, student_of, student_task
 from nets.quantized import QuantNet, Widths, calibrate
 from nets.sensitivity import Sampling, measure
@@ -30,14 +31,17 @@ from pqjax.graph import Graph, save_model
 from pqjax.planner import plan
 from pqjax.search import Limit, Space, search
 
+
 # 1. The network as data: what flax computes below, layer by layer.
-LAYERS = (
-    Layer("conv1", "input", 3, 3, 16),
-    Layer("conv2", "conv1", 3, 16, 32, pool=2),
-    Layer("conv3", "conv2", 3, 32, 32, pool=2),
-    Layer("fc", "conv3", 0, 2 * 2 * 32, 10),
-)
-DIGITS = Architecture("digits", "digits", 8, 10, LAYERS, signed=False)
+def _digits() -> Architecture:
+    draft = Draft()
+    at = draft.block("conv1", INPUT, 16, 3, norm=False)
+    at = draft.block("conv2", at, 32, 3, norm=False, pool=2)
+    at = draft.block("conv3", at, 32, 3, norm=False, pool=2)
+    return Architecture("digits", "digits", (8, 8, 3), 10, draft.head(at, 10), signed=False)
+
+
+DIGITS = _digits()
 
 
 class Digits(nnx.Module):

@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from nets.architecture import ARCHITECTURES, Architecture
+from nets.architecture import ARCHITECTURES
 from nets.data import integer_input, load_cifar
-from nets.export import export, part_name
+from nets.export import export
 from nets.malloc import keep_freed_memory
+from nets.ops import Architecture
 from nets.quantized import QuantNet, Widths
+from nets.steps import Fit
 from pqjax.errors import CheckpointError, GraphError, PqjaxError
 from pqjax.graph import Conv, Dense, Graph, Requantize, Weights, load_model, reference
 
@@ -53,8 +55,9 @@ def restored(
       CheckpointError: it is of another architecture, or its widths are others.
     """
     net = QuantNet(architecture, widths)
+    fits = {step.layer: step.name for step in net.steps if isinstance(step, Fit)}
     for layer in net.layers:
-        name = layer.layer.name
+        name = layer.op.name
         node = graph[name] if name in graph else None
         if not isinstance(node, (Conv, Dense)) or node.weight_bits != layer.bits:
             raise CheckpointError(f"{architecture.name}'s {name} of {layer.bits} bits is not there")
@@ -62,9 +65,8 @@ def restored(
         layer.kernel[...] = jnp.asarray(weights[f"{name}/weight"] * 2.0**-scale, jnp.float32)
         layer.bias[...] = jnp.asarray(weights[f"{name}/bias"] * 2.0**-node.out.scale, jnp.float32)
         layer.weight_scale[...] = jnp.float32(scale)
-        if isinstance(node, Conv):
-            part = "res" if name in architecture.residuals else "act"
-            made = graph[part_name(name, part)]
+        if name in fits:
+            made = graph[fits[name]]
             assert isinstance(made, Requantize)
             layer.out_scale[...] = jnp.float32(made.out.scale)
     again, _ = export(net)

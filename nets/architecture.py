@@ -1,177 +1,82 @@
-"""Networks as data: layers with names, sources and sizes. Float, quantized and integer form follow.
-
-Every weight layer is a convolution with batch norm, an optional sum with an earlier tensor, an optional
-ReLU and average pool; the last one is the FC. Between them lie shortcuts and pools.
-"""
+"""The networks: lists of operations (`nets.ops`), and how to write such lists block by block."""
 
 from __future__ import annotations
 
-import dataclasses
+from nets import ops
+from nets.ops import INPUT, Architecture, part_name
 
-INPUT = "input"
 
+class Draft:
+    """A list of operations that grows; every method returns the name of the tensor it makes.
 
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """conv -> norm -> [+ plus] -> ReLU -> [average pool], or the closing FC.
-
-    Attributes:
-      name: of the layer and of the tensor it makes.
-      source: the tensor it reads.
-      window: side of the square kernel; 0 for the FC.
-      in_channels, out_channels: for the FC the lengths of its input and output.
-      stride: of the convolution.
-      plus: the tensor that is added before the ReLU.
-      pool: side of the windows that are averaged after the ReLU, a power of two.
-      relu: whether there is a ReLU; a layer without is linear (a downsampling, a bottleneck).
-      cap: the largest value that the ReLU lets through (6 for ReLU6), None for any.
-      groups: 1, or as many as there are channels: a depthwise convolution.
-      margins: zeros before and after rows and columns; None for half a window.
+    What is not named takes its name from the convolution: conv2 has norm2, add2, relu2 and pool2.
     """
 
-    name: str
-    source: str
-    window: int
-    in_channels: int
-    out_channels: int
-    stride: int = 1
-    plus: str | None = None
-    pool: int = 1
-    relu: bool = True
-    cap: float | None = None
-    groups: int = 1
-    margins: tuple[int, int] | None = None
+    def __init__(self) -> None:
+        self.ops: list[ops.Op] = []
 
-    @property
-    def padding(self) -> tuple[int, int]:
-        """Zeros before and after rows and columns."""
-        return self.margins or (self.window // 2, self.window // 2)
+    def add(self, op: ops.Op) -> str:
+        """One operation of any kind."""
+        self.ops.append(op)
+        return op.name
 
-    @property
-    def kernel(self) -> tuple[int, ...]:
-        """Shape of the weights."""
-        shape = (self.in_channels // self.groups, self.out_channels)
-        return (self.window, self.window, *shape) if self.window else shape
+    def block(
+        self, name: str, source: str, channels: int, window: int = 1, stride: int = 1, *,
+        padding: tuple[int, int] | None = None, groups: int = 1, norm: bool = True,
+        plus: str | None = None, relu: bool = True, cap: float | None = None, pool: int = 1,
+    ) -> str:  # fmt: skip
+        """A square conv -> norm -> [+ plus] -> [ReLU] -> [average pool].
 
-    def out_side(self, side: int) -> int:
-        """Side of the square result, before the pool."""
-        return (side + sum(self.padding) - self.window) // self.stride + 1
+        Args:
+          name: of the convolution.
+          source: the tensor it reads.
+          channels: that it makes.
+          window: side of the kernel.
+          stride: of rows and columns.
+          padding: zeros before and after rows and columns; None for half a window.
+          groups: of channels.
+          norm: whether there is a batch norm, else a bias.
+          plus: the tensor that is added.
+          relu: whether there is a ReLU.
+          cap: the largest value that it lets through (6.0 for ReLU6), None for any.
+          pool: side of the windows that are averaged in the end.
+        """
+        margins = padding or (window // 2, window // 2)
+        square = (window, window), (stride, stride), (margins, margins)
+        at = self.add(ops.Conv(name, (source,), channels, *square, groups))
+        if norm:
+            at = self.add(ops.Norm(part_name(name, "norm"), (at,)))
+        if plus is not None:
+            at = self.add(ops.Add(part_name(name, "add"), (at, plus)))
+        if relu:
+            at = self.add(ops.Relu(part_name(name, "relu"), (at,), cap))
+        if pool > 1:
+            at = self.add(ops.AvgPool(part_name(name, "pool"), (at,), (pool, pool), (pool, pool)))
+        return at
 
+    def shortcut(self, name: str, source: str, stride: int, margin: int) -> str:
+        """Every stride-th row and column, `margin` zero channels on both sides (option A)."""
+        half = self.add(ops.Subsample(f"{name}.half", (source,), (stride, stride)))
+        return self.add(ops.Pad(name, (half,), ((0, 0), (0, 0), (margin, margin))))
 
-@dataclasses.dataclass(frozen=True)
-class Largest:
-    """Largest value of every window, padded by half of it with zeros: it reads nothing negative."""
+    def largest(self, name: str, source: str, window: int, stride: int) -> str:
+        """Largest of every window, padded by half of it with zeros: for what is not negative."""
+        margin = (window // 2, window // 2)
+        padded = self.add(ops.Pad(f"{name}.pad", (source,), (margin, margin, (0, 0))))
+        return self.add(ops.MaxPool(name, (padded,), (window, window), (stride, stride)))
 
-    name: str
-    source: str
-    window: int
-    stride: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Average:
-    """Average over the whole image, of any side: the sum times round(2^t / side^2), shifted by t."""
-
-    name: str
-    source: str
-    side: int
-
-    @property
-    def shift(self) -> int:
-        """t: six bits more than the area has, so the factor is right to 1 %."""
-        return (self.side**2 - 1).bit_length() + 6
-
-    @property
-    def multiplier(self) -> int:
-        """round(2^t / side^2)."""
-        return round((1 << self.shift) / self.side**2)
-
-
-@dataclasses.dataclass(frozen=True)
-class Shortcut:
-    """Every stride-th row and column, zero channels on both sides alike (He et al., option A)."""
-
-    name: str
-    source: str
-    stride: int
-    in_channels: int
-    out_channels: int
-
-    @property
-    def margin(self) -> int:
-        """Zero channels on either side."""
-        return (self.out_channels - self.in_channels) // 2
-
-
-AnyNode = Layer | Shortcut | Largest | Average
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """A network's shape.
-
-    Attributes:
-      name: as commands and files call it.
-      data: the data set it is for, see `nets.data`.
-      side: of the square input image.
-      classes: length of the output.
-      nodes: in order; each reads earlier ones.
-      signed: whether activations are signed formats with a sign bit of 0, else unsigned ones.
-    """
-
-    name: str
-    data: str
-    side: int
-    classes: int
-    nodes: tuple[AnyNode, ...]
-    signed: bool
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """Those that have weights, the FC last."""
-        return tuple(node for node in self.nodes if isinstance(node, Layer))
-
-    @property
-    def convs(self) -> tuple[Layer, ...]:
-        """The weight layers but the FC."""
-        return self.layers[:-1]
-
-    @property
-    def residuals(self) -> frozenset[str]:
-        """Layers whose tensors are added somewhere, straight or by a shortcut, or averaged."""
-        made_by = {node.name: node for node in self.nodes}
-        found = set(self.averaged)
-        for layer in self.layers:
-            if layer.plus is not None:
-                node = made_by[layer.plus]
-                found.add(node.source if isinstance(node, Shortcut) else node.name)
-        return frozenset(found)
-
-    @property
-    def averaged(self) -> frozenset[str]:
-        """Layers whose tensors are averaged into what the FC reads."""
-        return frozenset(node.source for node in self.nodes if isinstance(node, Average))
-
-    def only_reader(self, name: str) -> Layer | None:
-        """The weight layer that alone reads a tensor, if it is read by nothing else."""
-        readers = [node for node in self.nodes if node.source == name]
-        added = any(layer.plus == name for layer in self.layers)
-        if len(readers) != 1 or added or not isinstance(readers[0], Layer):
-            return None
-        return readers[0]
+    def head(self, source: str, classes: int) -> tuple[ops.Op, ...]:
+        """The whole list, closed by a dense layer."""
+        flat = self.add(ops.Flatten("flatten", (source,)))
+        self.add(ops.Dense("fc", (flat,), classes))
+        return tuple(self.ops)
 
 
 def _minionn() -> Architecture:
-    windows = (3, 3, 3, 3, 3, 1, 1)
-    channels = (3, 64, 64, 64, 64, 64, 64, 16)
-    nodes: list[AnyNode] = []
-    source = INPUT
-    for i, window in enumerate(windows, 1):
-        pool = 2 if i in (2, 4) else 1
-        nodes.append(Layer(f"conv{i}", source, window, channels[i - 1], channels[i], pool=pool))
-        source = f"conv{i}"
-    nodes.append(Layer("fc", source, 0, 1024, 10))
-    return Architecture("minionn", "cifar10", 32, 10, tuple(nodes), signed=False)
+    draft, at = Draft(), INPUT
+    for i, (window, channels) in enumerate([(3, 64)] * 5 + [(1, 64), (1, 16)], 1):
+        at = draft.block(f"conv{i}", at, channels, window, pool=2 if i in (2, 4) else 1)
+    return Architecture("minionn", "cifar10", (32, 32, 3), 10, draft.head(at, 10), signed=False)
 
 
 def cifar_resnet(
@@ -182,28 +87,23 @@ def cifar_resnet(
 
     Shortcuts between stages are option A, or convolutions (option B) where they are `projected`.
     """
-    nodes: list[AnyNode] = [Layer("conv1", INPUT, 3, 3, stages[0])]
-    at, channels = "conv1", stages[0]
+    draft, channels = Draft(), stages[0]
+    at = draft.block("conv1", INPUT, channels, 3)
     for stage, width in enumerate(stages, 1):
         for block in range(1, blocks + 1):
             prefix = f"s{stage}b{block}"
             stride = 2 if stage > 1 and block == 1 else 1
             plus = at
-            if stride > 1:
-                plus = f"{prefix}.down" if projected else f"{prefix}.short"
-                nodes.append(
-                    Layer(plus, at, 1, channels, width, stride, relu=False)
-                    if projected
-                    else Shortcut(plus, at, stride, channels, width)
-                )
-            first, second = f"{prefix}.conv1", f"{prefix}.conv2"
+            if stride > 1 and projected:
+                plus = draft.block(f"{prefix}.down", at, width, 1, stride, relu=False)
+            elif stride > 1:
+                plus = draft.shortcut(f"{prefix}.short", at, stride, (width - channels) // 2)
             last = stage == len(stages) and block == blocks
             pool = 32 >> (len(stages) - 1) if last else 1
-            nodes.append(Layer(first, at, 3, channels, width, stride))
-            nodes.append(Layer(second, first, 3, width, width, plus=plus, pool=pool))
-            at, channels = second, width
-    nodes.append(Layer("fc", at, 0, channels, classes))
-    return Architecture(name, data, 32, classes, tuple(nodes), signed=True)
+            at = draft.block(f"{prefix}.conv1", at, width, 3, stride)
+            at = draft.block(f"{prefix}.conv2", at, width, 3, plus=plus, pool=pool)
+            channels = width
+    return Architecture(name, data, (32, 32, 3), classes, draft.head(at, classes), signed=True)
 
 
 def bottleneck_resnet(
@@ -211,29 +111,23 @@ def bottleneck_resnet(
     width: int = 64,
 ) -> Architecture:  # fmt: skip
     """ResNet50 and its kin: He et al., table 1, with the stride in the 3x3 convolution (torchvision)."""
-    nodes: list[AnyNode] = [
-        Layer("conv1", INPUT, 7, 3, width, stride=2),
-        Largest("pool1", "conv1", 3, 2),
-    ]
-    at, channels = "pool1", width
+    draft = Draft()
+    at = draft.block("conv1", INPUT, width, 7, 2)
+    at = draft.largest("pool1", at, 3, 2)
     for stage, count in enumerate(blocks, 1):
         middle = width << (stage - 1)
         for block in range(1, count + 1):
             prefix, stride = f"s{stage}b{block}", 2 if stage > 1 and block == 1 else 1
             plus = at
             if block == 1:
-                plus = f"{prefix}.down"
-                nodes.append(Layer(plus, at, 1, channels, 4 * middle, stride, relu=False))
-            names = [f"{prefix}.conv{i}" for i in (1, 2, 3)]
-            nodes += [
-                Layer(names[0], at, 1, channels, middle),
-                Layer(names[1], names[0], 3, middle, middle, stride),
-                Layer(names[2], names[1], 1, middle, 4 * middle, plus=plus),
-            ]
-            at, channels = names[2], 4 * middle
-    nodes.append(Average("average", at, -(-side // (4 << len(blocks) - 1))))
-    nodes.append(Layer("fc", "average", 0, channels, classes))
-    return Architecture(name, "imagenet", side, classes, tuple(nodes), signed=True)
+                plus = draft.block(f"{prefix}.down", at, 4 * middle, 1, stride, relu=False)
+            at = draft.block(f"{prefix}.conv1", at, middle)
+            at = draft.block(f"{prefix}.conv2", at, middle, 3, stride)
+            at = draft.block(f"{prefix}.conv3", at, 4 * middle, plus=plus)
+    at = draft.add(ops.GlobalAverage("average", (at,)))
+    return Architecture(
+        name, "imagenet", (side, side, 3), classes, draft.head(at, classes), signed=True
+    )
 
 
 # Expansion, channels, blocks and stride of each stage: Sandler et al., table 2.
@@ -260,32 +154,27 @@ def mobilenet_v2(
         both sides as PyTorch's networks are.
     """
 
-    def margins(stride: int) -> tuple[int, int] | None:
+    def padding(stride: int) -> tuple[int, int] | None:
         return (0, 1) if same and stride == 2 else None
 
-    nodes: list[AnyNode] = [Layer("conv1", INPUT, 3, 3, ends[0], 2, cap=6.0, margins=margins(2))]
-    at, channels, side_now = "conv1", ends[0], side // 2
+    draft, channels = Draft(), ends[0]
+    at = draft.block("conv1", INPUT, channels, 3, 2, padding=padding(2), cap=6.0)
     for stage, (expansion, width, blocks, first) in enumerate(stages, 1):
         for block in range(1, blocks + 1):
             prefix, stride = f"s{stage}b{block}", first if block == 1 else 1
-            source, wide = at, channels * expansion
+            wide, before = channels * expansion, at
             if expansion > 1:
-                source = f"{prefix}.expand"
-                nodes.append(Layer(source, at, 1, channels, wide, cap=6.0))
-            middle, end = f"{prefix}.depthwise", f"{prefix}.project"
-            plus = at if stride == 1 and channels == width else None
-            nodes += [
-                Layer(middle, source, 3, wide, wide, stride, cap=6.0, groups=wide,
-                      margins=margins(stride)),
-                Layer(end, middle, 1, wide, width, plus=plus, relu=False),
-            ]  # fmt: skip
-            at, channels, side_now = end, width, side_now // stride
-    nodes += [
-        Layer("last", at, 1, channels, ends[1], cap=6.0),
-        Average("average", "last", side_now),
-        Layer("fc", "average", 0, ends[1], classes),
-    ]
-    return Architecture(name, "imagenet", side, classes, tuple(nodes), signed=False)
+                at = draft.block(f"{prefix}.expand", at, wide, cap=6.0)
+            apart = {"padding": padding(stride), "groups": wide}
+            at = draft.block(f"{prefix}.depthwise", at, wide, 3, stride, cap=6.0, **apart)
+            plus = before if stride == 1 and channels == width else None
+            at = draft.block(f"{prefix}.project", at, width, plus=plus, relu=False)
+            channels = width
+    at = draft.block("last", at, ends[1], cap=6.0)
+    at = draft.add(ops.GlobalAverage("average", (at,)))
+    return Architecture(
+        name, "imagenet", (side, side, 3), classes, draft.head(at, classes), signed=False
+    )
 
 
 MINIONN = _minionn()

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from nets.architecture import Layer
+from nets.ops import NO_MARGINS, Conv
 
 _ROW_LIMIT = 1600  # values a patch may have before tiles stop paying
 _TILES = ((2, 4), (2, 2), (1, 2), (1, 1))  # outputs that share a patch, largest first
@@ -31,56 +31,75 @@ def conv(
     return typing.cast(jax.Array, _conv(x, kernel, stride))
 
 
-def layer_conv(x: Float[Array, "b h w c"], kernel: Float[Array, "n n g k"], layer: Layer):
-    """The convolution that a layer describes: dense, depthwise, with margins of its own.
+def layer_conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "h2 w2 g k"], op: Conv
+) -> Float[Array, "b h3 w3 k"]:
+    """The convolution that an operation describes, whatever its window, margins, groups and dilation.
 
     Operands are rounded to bf16, sums are f32, as in `conv`.
     """
-    if layer.groups == 1 and layer.margins is None:
-        return conv(x, kernel, layer.stride)
+    side, stride = op.window[0], op.stride[0]
+    half = (side // 2, side // 2)
+    plain = Conv(op.name, op.sources, op.channels, (side, side), (stride, stride), (half, half))
+    if op == plain and side % 2:
+        return conv(x, kernel, stride)
     x, kernel = (a.astype(jnp.bfloat16).astype(jnp.float32) for a in (x, kernel))
-    return plain_conv(x, kernel, layer)
+    return plain_conv(x, kernel, op)
 
 
-def rounded_conv(x: Float[Array, "b h w c"], kernel: Float[Array, "n n g k"], layer: Layer):
+def rounded_conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "h2 w2 g k"], op: Conv
+) -> Float[Array, "b h3 w3 k"]:
     """`layer_conv` rounded to bf16: what a network in floating point reads.
 
     CPUs take the dots; other devices have convolutions of bf16, which add up in f32.
     """
     if jax.default_backend() == "cpu":
-        return layer_conv(x, kernel, layer).astype(jnp.bfloat16)
-    return native_conv(x, kernel, layer)
+        return layer_conv(x, kernel, op).astype(jnp.bfloat16)
+    return native_conv(x, kernel, op)
 
 
-def native_conv(x: Float[Array, "b h w c"], kernel: Float[Array, "n n g k"], layer: Layer):
+def native_conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "h2 w2 g k"], op: Conv
+) -> Float[Array, "b h3 w3 k"]:
     """XLA's own convolution, of bf16 to bf16."""
     return lax.conv_general_dilated(
-        x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), (layer.stride,) * 2,
-        (layer.padding,) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=layer.groups,
+        x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), op.stride, op.padding,
+        rhs_dilation=op.dilation, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=op.groups,
     )  # fmt: skip
 
 
-def plain_conv(x: Float[Array, "b h w c"], kernel: Float[Array, "n n g k"], layer: Layer):
+def plain_conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "h2 w2 g k"], op: Conv
+) -> Float[Array, "b h3 w3 k"]:
     """The same in f32 throughout; depthwise tap by tap, because XLA's own is ten times slower."""
-    if layer.groups == 1:
-        if layer.window == 1 and layer.stride == 1:
-            return jnp.dot(x, kernel[0, 0], precision=lax.Precision.HIGHEST)
-        return lax.conv_general_dilated(
-            x, kernel, (layer.stride,) * 2, (layer.padding,) * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=lax.Precision.HIGHEST,
-        )  # fmt: skip
-    if not layer.groups == layer.in_channels == layer.out_channels:
-        raise ValueError(f"{layer.name}: one group or one per channel, got {layer.groups}")
-    side = layer.out_side(x.shape[1])
-    reach = (side - 1) * layer.stride + 1
-    x = jnp.pad(x, ((0, 0), layer.padding, layer.padding, (0, 0)))
-    taps = [
-        x[:, i : i + reach : layer.stride, j : j + reach : layer.stride] * kernel[i, j, 0]
-        for i in range(layer.window)
-        for j in range(layer.window)
+    if op.groups == 1 and op.window == op.stride == (1, 1) and op.padding == NO_MARGINS:
+        return jnp.dot(x, kernel[0, 0], precision=lax.Precision.HIGHEST)
+    if op.groups > 1 and op.groups == x.shape[3] == op.channels:
+        x = jnp.pad(x, ((0, 0), *op.padding, (0, 0)))
+        taps = iter(window_taps(x, op.window, op.stride, op.dilation))
+        rows, cols = op.window
+        scaled = [next(taps) * kernel[i, j, 0] for i in range(rows) for j in range(cols)]
+        return functools.reduce(jnp.add, scaled)
+    return lax.conv_general_dilated(
+        x, kernel, op.stride, op.padding, rhs_dilation=op.dilation, feature_group_count=op.groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=lax.Precision.HIGHEST,
+    )  # fmt: skip
+
+
+def window_taps(
+    x: Float[Array, "b h w c"], window: tuple[int, int], stride: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
+) -> list[Float[Array, "b h2 w2 c"]]:  # fmt: skip
+    """What every place of a window sees, row by row."""
+    reach = [(n - 1) * d + 1 for n, d in zip(window, dilation, strict=True)]
+    rows, cols = (side - n + 1 for side, n in zip(x.shape[1:3], reach, strict=True))
+    return [
+        x[:, i : i + rows : stride[0], j : j + cols : stride[1]]
+        for i in range(0, reach[0], dilation[0])
+        for j in range(0, reach[1], dilation[1])
     ]
-    return functools.reduce(jnp.add, taps)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -10,15 +10,17 @@ down and its least sum is looked for.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from nets.architecture import Layer
-from nets.folded import FoldedNet, streams
+from nets.folded import FoldedNet, spread, streams, tiled
+from nets.ops import Linear
 from nets.quantized import QuantNet
+from nets.steps import Block, Cut, blocks, shapes, steps
 
 _STEPS, _RATE = 600, 0.05
 _WEIGHT_NORM = 4  # mean fourth powers: between the mean square and the largest weight
@@ -48,23 +50,25 @@ class Channels:
 def observed(net: FoldedNet, values: dict[str, jax.Array]) -> dict[str, Channels]:
     """Channels of all tensors of some pictures, see `FoldedNet.values`."""
     felt: dict[str, np.ndarray] = {}
-    weights = {n.name: k for n, (k, _) in zip(net.architecture.layers, net.weights, strict=True)}
-    for node in reversed(net.architecture.nodes):
-        if not isinstance(node, Layer):
-            felt[node.source] = felt.get(node.source, 0.0) + felt[node.name]
-            continue
-        kernel = np.asarray(weights[node.name], np.float64) ** 2
-        kernel = kernel.reshape(-1, *kernel.shape[-2:]).sum(0)
-        felt[node.source] = felt.get(node.source, 0.0) + kernel.sum(0 if node.groups > 1 else 1)
-        felt.setdefault(node.name, np.ones(node.out_channels))  # the logits
-        if node.plus:
-            felt[node.plus] = felt.get(node.plus, 0.0) + felt[node.name]
+    architecture = net.architecture
+    weights = {n.name: k for n, (k, _) in zip(architecture.layers, net.weights, strict=True)}
+    order, shape = steps(architecture), shapes(architecture)
+    for step in reversed(order):
+        mine = felt.setdefault(step.name, np.ones(architecture.classes))  # the logits
+        if isinstance(step, Linear):
+            kernel = np.asarray(weights[step.name], np.float64) ** 2
+            inputs, outputs = kernel.shape[-2:]
+            kernel = kernel.reshape(-1, inputs, step.groups, outputs // step.groups)
+            mine = kernel.sum(0).sum(2).T.reshape(-1)
+        for source in step.sources:  # a channel of an image is felt in all pixels of a flat one
+            each = mine.reshape(-1, shape[source][-1]).sum(0)
+            felt[source] = felt.get(source, 0.0) + each
     found = {}
     for name, value in values.items():
         flat = np.asarray(value).reshape(-1, value.shape[-1])
         square = np.square(flat).mean(0, dtype=np.float64)
         found[name] = Channels(square, flat.var(0), np.abs(flat).max(0), felt[name])
-    return found
+    return found | {step.name: found[step.sources[0]] for step in order if isinstance(step, Cut)}
 
 
 def channel_factors(
@@ -86,12 +90,12 @@ def channel_factors(
     found = streams(architecture)
     place = {name: i for i, stream in enumerate(found) for name in stream.tensors}
     kernels = {n.name: k for n, (k, _) in zip(architecture.layers, net.weights, strict=True)}
-    weight_bits = {layer.layer.name: layer.bits for layer in student.layers}
+    layers = [(block, block.layer) for block in blocks(architecture) if block.layer]
     rooms, start = [], []
     for stream in found:
-        writers = [layer for layer in architecture.layers if layer.name in stream.writers]
-        rooms.append(_room([layer for layer in writers if layer.cap is not None], channels))
-        start.append(jnp.zeros(writers[0].out_channels, jnp.float32))
+        writers = [block for block, layer in layers if layer.name in stream.writers]
+        rooms.append(_room(net, writers, channels))
+        start.append(jnp.zeros(channels[writers[0].name].top.size, jnp.float32))
 
     def factors(free: list[jax.Array]) -> list[jax.Array]:
         return [
@@ -102,25 +106,24 @@ def channel_factors(
     def noise(free: list[jax.Array]) -> jax.Array:
         scaled = factors(free)
         total = jnp.float32(0)
-        for layer in architecture.layers:
-            at, to = place.get(layer.source), place.get(layer.name)
-            into = jnp.ones(layer.in_channels) if at is None else scaled[at]
-            out = jnp.ones(layer.out_channels) if to is None else scaled[to]
-            depthwise = layer.groups > 1
-            kernel = jnp.asarray(kernels[layer.name]) * out
-            kernel = kernel / (into if depthwise else into[:, None])
-            step = (
-                _WEIGHT_RANGE * _norm(kernel, _WEIGHT_NORM) * 2.0 ** (1 - weight_bits[layer.name])
-            )
-            read = into**2 * jnp.asarray(channels[layer.source].square, jnp.float32)
-            read = max(layer.window, 1) ** 2 * (read if depthwise else read.sum())
-            made = step**2 * read
-            if layer.window:
-                reach = _norm(out * jnp.asarray(channels[layer.name].top, jnp.float32), _VALUE_NORM)
-                made = made + (reach * 2.0 ** -student.magnitude(layer)) ** 2
-            felt = jnp.asarray(channels[layer.name].felt, jnp.float32)
-            signal = (felt * jnp.asarray(channels[layer.name].variance)).sum()
-            total += (felt * made / out**2).sum() / signal / 12
+        for block, layer in layers:
+            read, made = channels[block.sources[0]], channels[block.name]
+            at, to = place.get(block.sources[0]), place.get(block.name)
+            kernel = jnp.asarray(kernels[layer.name])
+            into = jnp.ones(1) if at is None else scaled[at]
+            out = jnp.ones(layer.channels) if to is None else scaled[to]
+            kernel = kernel * out / spread(layer, into, kernel.shape)
+            bits = student.layer(layer.name).bits
+            step = _WEIGHT_RANGE * _norm(kernel, _WEIGHT_NORM) * 2.0 ** (1 - bits)
+            square = jnp.asarray(read.square, jnp.float32)
+            felt = tiled(into, square.size) ** 2 * square
+            lost = step**2 * (math.prod(kernel.shape[:-2]) * _by_output(layer, felt))
+            if block.fit is not None:
+                reach = _norm(out * jnp.asarray(made.top, jnp.float32), _VALUE_NORM)
+                lost = lost + (reach * 2.0 ** -student.magnitude(block.fit)) ** 2
+            felt = jnp.asarray(made.felt, jnp.float32)
+            signal = (felt * jnp.asarray(made.variance)).sum()
+            total += (felt * lost / out**2).sum() / signal / 12
         return total
 
     optimizer = optax.adam(optax.cosine_decay_schedule(_RATE, _STEPS))
@@ -136,13 +139,20 @@ def channel_factors(
     return [np.asarray(f) for f in factors(free)]
 
 
-def _room(capped: list[Layer], channels: dict[str, Channels]) -> jax.Array | None:
+def _room(net: FoldedNet, writers: list[Block], channels: dict[str, Channels]) -> jax.Array | None:
     """Logarithms of what channels may be multiplied by until they reach the cap; None without one."""
+    capped = {b.name: net.caps[b.fit.capped.name].min() for b in writers if b.fit and b.fit.capped}
     if not capped:
         return None
-    cap = min(layer.cap for layer in capped if layer.cap is not None)
-    tops = np.max([channels[layer.name].top for layer in capped], axis=0)
+    cap, tops = min(capped.values()), np.max([channels[name].top for name in capped], axis=0)
     return jnp.asarray(np.log(np.clip(cap / np.maximum(tops, 1e-9), 1, _MOST)), jnp.float32)
+
+
+def _by_output(layer: Linear, read: jax.Array) -> jax.Array:
+    """Sums of what channels (inputs,) bring over those that an output reads: (outputs,), or ()."""
+    if layer.groups == 1:
+        return read.sum()
+    return jnp.repeat(read.reshape(layer.groups, -1).sum(1), layer.channels // layer.groups)
 
 
 def _norm(values: jax.Array, p: int) -> jax.Array:

@@ -5,15 +5,19 @@ input can reach, per output channel, with room for a residual, for the sum befor
 rounding addition.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
 
-from nets.architecture import INPUT, Average, Largest, Layer, Shortcut
+from nets import ops
 from nets.data import INPUT_SCALE_BITS, integer_input
-from nets.quantized import QuantLayer, QuantNet
+from nets.ops import INPUT, Op, part_name, walk
+from nets.quantized import QuantNet, check_alignment
 from nets.quantizer import exact_scale
+from nets.steps import Average, Cut, Fit
 from pqjax.errors import GraphError
 from pqjax.graph import (
     Add,
@@ -21,15 +25,11 @@ from pqjax.graph import (
     Clamp,
     Conv,
     Dense,
-    Flatten,
     Graph,
     Input,
-    MaxPool,
     Node,
-    Pad,
     Relu,
     Requantize,
-    Subsample,
     TensorType,
     Truncate,
     every_value,
@@ -39,8 +39,10 @@ from pqjax.graph import (
     width_for,
     wrap_rates,
 )
+from pqjax.graph.ir import KINDS
 
 _EXACT_BITS = 25  # signed width up to which f32 training arithmetic is exact: 24 and a sign
+_OPEN = 64  # bits of a sum until its block ends and they are known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,177 +56,154 @@ class _Tensor:
 
 
 class _Export:
-    """The nodes made so far, and where each of the network's tensors is among them."""
+    """The nodes made so far, and the accumulator that is not yet closed."""
 
     def __init__(self, net: QuantNet):
-        self.net, self.architecture, self.widths = net, net.architecture, net.widths
-        side = net.architecture.side
-        source = TensorType((side, side, 3), bits=8, scale=INPUT_SCALE_BITS)
+        self.net, self.widths = net, net.widths
+        source = TensorType(net.architecture.image, bits=8, scale=INPUT_SCALE_BITS)
         self.nodes: list[Node] = [Input(INPUT, (), source)]
         self.weights: dict[str, np.ndarray] = {}
-        self.tensors = {INPUT: _Tensor(INPUT, source, source.low, source.high)}
-        self.operands: dict[str, _Tensor] = {}
+        self.input = _Tensor(INPUT, source, source.low, source.high)
+        self.first = 0  # node of the accumulator's block
+        self.reached: list[tuple[int, int]] = []  # intervals that the accumulator must hold
 
-    def add(self, node: Node) -> str:
+    def rules(self) -> ops.Rules[_Tensor]:
+        carried = (ops.MaxPool, ops.Flatten, ops.Subsample, ops.Pad)
+        return {
+            **dict.fromkeys(carried, self.carried),
+            ops.Conv: self.product,
+            ops.Dense: self.product,
+            ops.Add: self.sum,
+            ops.Relu: self.relu,
+            ops.AvgPool: self.total,
+            Average: self.average,
+            Cut: self.cut,
+            Fit: self.fit,
+        }
+
+    def add(self, node: Node, low: int, high: int) -> _Tensor:
         self.nodes.append(node)
-        return node.name
+        if node.out.bits == _OPEN:
+            self.reached.append((low, high))
+        return _Tensor(node.name, node.out, low, high)
 
-    def operand(self, name: str) -> _Tensor:
-        """What a weight layer reads: of a residual the top bits, cut once for all its readers."""
-        tensor = self.tensors[name]
-        drop = self.net.cut
-        if name not in self.architecture.residuals or not drop:
-            return tensor
-        if name not in self.operands:
-            out = dataclasses.replace(
-                tensor.out, bits=self.widths.activations, scale=tensor.out.scale - drop
-            )
-            cut = Requantize(part_name(name, "act"), (tensor.node,), out, rounding="floor")
-            self.operands[name] = _Tensor(
-                self.add(cut), out, tensor.low >> drop, tensor.high >> drop
-            )
-        return self.operands[name]
+    def carried(self, op: Op, x: _Tensor) -> _Tensor:
+        """Kinds that the graph has, too: their fields are the same."""
+        out = dataclasses.replace(x.out, shape=op.shape(x.out.shape))
+        own = [f.name for f in dataclasses.fields(op) if f.name not in ("name", "sources")]
+        fields = {name: getattr(op, name) for name in own}
+        return self.add(KINDS[op.kind](op.name, (x.node,), out, **fields), x.low, x.high)
 
-    def shortcut(self, node: Shortcut) -> None:
-        tensor = self.tensors[node.source]
-        h, w, c = tensor.out.shape
-        half = dataclasses.replace(
-            tensor.out, shape=(-(-h // node.stride), -(-w // node.stride), c)
-        )
-        at = self.add(
-            Subsample(f"{node.name}.half", (tensor.node,), half, (node.stride, node.stride))
-        )
-        out = dataclasses.replace(half, shape=(*half.shape[:2], node.out_channels))
-        self.add(Pad(node.name, (at,), out, ((0, 0), (0, 0), (node.margin, node.margin))))
-        self.tensors[node.name] = _Tensor(node.name, out, tensor.low, tensor.high)
+    def product(self, op: ops.Linear, x: _Tensor) -> _Tensor:
+        layer = self.net.layer(op.name)
+        weight_scale = exact_scale(layer.weight_scale[...])
+        kernel, bias, _ = layer.integers(jnp.float32(x.out.scale), False)
+        self.weights[f"{op.name}/weight"] = np.asarray(kernel).astype(np.int64)
+        self.weights[f"{op.name}/bias"] = np.asarray(bias).astype(np.int64)
+        self.first, self.reached = len(self.nodes), []
+        wide = TensorType(op.shape(x.out.shape), _OPEN, x.out.scale + weight_scale)
+        place = op.name, (x.node,), wide
+        if isinstance(op, ops.Dense):
+            node = Dense(*place, layer.bits, weight_scale)
+        elif op.dilation != (1, 1):
+            raise op.fault("graphs have no dilation: spread the kernel with zeros instead")
+        else:
+            shape = op.window, op.stride, op.padding
+            node = Conv(*place, *shape, layer.bits, weight_scale, op.groups)
+        return self.add(node, *reach(node, (x.low, x.high), self.weights))
 
-    def largest(self, node: Largest) -> None:
-        tensor = self.tensors[node.source]
-        h, w, c = tensor.out.shape
-        m = node.window // 2
-        padded = dataclasses.replace(tensor.out, shape=(h + 2 * m, w + 2 * m, c))
-        margins = ((m, m), (m, m), (0, 0))
-        at = self.add(Pad(f"{node.name}.pad", (tensor.node,), padded, margins))
-        shape = tuple((d + 2 * m - node.window) // node.stride + 1 for d in (h, w))
-        out = dataclasses.replace(tensor.out, shape=(*shape, c))
-        square, stride = (node.window, node.window), (node.stride, node.stride)
-        self.add(MaxPool(node.name, (at,), out, square, stride))
-        self.tensors[node.name] = _Tensor(node.name, out, tensor.low, tensor.high)
+    def sum(self, op: ops.Add, acc: _Tensor, plus: _Tensor) -> _Tensor:
+        """The summand, shifted left to the accumulator's scale, and the sum."""
+        check_alignment(op, acc.out.scale, plus.out.scale)
+        up, out = acc.out.scale - plus.out.scale, dataclasses.replace(acc.out, nonnegative=False)
+        aligned = Requantize(part_name(op.name, "align", "add"), (plus.node,), out, rule="wrap")
+        self.nodes.append(aligned)
+        node = Add(op.name, (acc.node, aligned.name), out)
+        return self.add(node, acc.low + (plus.low << up), acc.high + (plus.high << up))
 
-    def average(self, node: Average) -> None:
-        """Widen, sum times multiplier, shift back: exact, and the residual's format again."""
-        tensor = self.tensors[node.source]
-        top = tensor.high * node.side**2 * node.multiplier + (1 << node.shift >> 1)
-        wide = dataclasses.replace(tensor.out, bits=width_for(0, top, tensor.out.signed))
-        _check_exact(node.name, wide.bits)
-        at = self.add(Requantize(f"{node.name}.wide", (tensor.node,), wide, rule="wrap"))
-        shape = (1, 1, wide.shape[2])
-        total = dataclasses.replace(wide, shape=shape, scale=wide.scale + node.shift)
-        square = (node.side, node.side)
-        at = self.add(AvgPool(f"{node.name}.sum", (at,), total, square, square, node.multiplier))
-        out = dataclasses.replace(tensor.out, shape=shape)
-        self.add(Requantize(node.name, (at,), out))
-        self.tensors[node.name] = _Tensor(node.name, out, 0, min(top >> node.shift, out.high))
+    def relu(self, op: ops.Relu, x: _Tensor) -> _Tensor:
+        if op.cap is not None or not x.out.signed:
+            return x  # `fit` sees to it, or nothing is negative
+        out = dataclasses.replace(x.out, nonnegative=True)
+        return self.add(Relu(op.name, (x.node,), out), max(x.low, 0), max(x.high, 0))
 
-    def layer(self, layer: QuantLayer) -> None:
-        """conv, [align, add], relu, [pool], and the requantization; with the accumulator's width."""
-        spec, source = layer.layer, self.operand(layer.layer.source)
-        name, weight_scale = spec.name, exact_scale(layer.weight_scale[...])
-        scale = source.out.scale + weight_scale
-        kernel, bias, _ = layer.integers(jnp.float32(source.out.scale), False)
-        self.weights[f"{name}/weight"] = np.asarray(kernel).astype(np.int64)
-        self.weights[f"{name}/bias"] = np.asarray(bias).astype(np.int64)
-        if not spec.window:
-            self._classifier(layer, source, scale, weight_scale)
-            return
-        side = spec.out_side(source.out.shape[0])
-        shape = (side, side, spec.out_channels)
-        margin = spec.padding
-        wide = Conv(
-            name, (source.node,), TensorType(shape, 64, scale), (spec.window, spec.window),
-            (spec.stride, spec.stride), (margin, margin), layer.bits, weight_scale,
-            spec.groups,
-        )  # fmt: skip
-        low, high = reach(wide, (source.low, source.high), self.weights)
-        plus = self.tensors[spec.plus] if spec.plus else None
-        if plus is not None:
-            up = scale - plus.out.scale
-            if up < 0:
-                raise GraphError(
-                    f"{name}: the residual {plus.node} has scale {plus.out.scale}, finer than the "
-                    f"accumulator's {scale}, and cannot be aligned"
-                )
-            low, high = low + (plus.low << up), high + (plus.high << up)
-        top = max(high, 0) * spec.pool**2
-        pool_bits = 2 * (spec.pool.bit_length() - 1)
+    def total(self, op: ops.AvgPool, x: _Tensor) -> _Tensor:
+        scale = x.out.scale + op.area.bit_length() - 1
+        out = dataclasses.replace(x.out, shape=op.shape(x.out.shape), scale=scale)
+        node = AvgPool(op.name, (x.node,), out, op.window, op.stride)
+        return self.add(node, x.low * op.area, x.high * op.area)
+
+    def average(self, op: Average, x: _Tensor) -> _Tensor:
+        """Widen, sum times multiplier, shift back: exact, and the source's format again."""
+        low, high = (each * op.area * op.multiplier for each in (x.low, x.high))
+        half = (1 << op.shift) >> 1
+        wide = dataclasses.replace(x.out, bits=width_for(low, high + half, x.out.signed))
+        _check_exact(op.name, wide.bits)
+        at = self.add(Requantize(f"{op.name}.wide", (x.node,), wide, rule="wrap"), x.low, x.high)
+        shape = op.shape(x.out.shape)
+        total = dataclasses.replace(wide, shape=shape, scale=wide.scale + op.shift)
+        node = AvgPool(f"{op.name}.sum", (at.node,), total, op.window, op.stride, op.multiplier)
+        at = self.add(node, low, high)
+        out = dataclasses.replace(x.out, shape=shape)
+        low, high = ((each + half) >> op.shift for each in (low, high))
+        node = Requantize(op.name, (at.node,), out)
+        return self.add(node, max(low, out.low), min(high, out.high))
+
+    def cut(self, op: Cut, x: _Tensor) -> _Tensor:
+        drop = self.widths.cut
+        if not drop:
+            return x
+        bits, scale = self.widths.activations, x.out.scale - drop
+        out = dataclasses.replace(x.out, bits=bits, scale=scale)
+        node = Requantize(op.name, (x.node,), out, rounding="floor")
+        return self.add(node, x.low >> drop, x.high >> drop)
+
+    def closed(self, layer: str, x: _Tensor, half: int = 0) -> _Tensor:
+        """Gives all nodes of a layer's block the width that its sums and a rounding addition need."""
+        intervals = [*self.reached, (x.low, x.high + half)]
+        bits = max(width_for(low, high) for low, high in intervals)
+        _check_exact(layer, bits)
+        self.nodes[self.first :] = [
+            dataclasses.replace(node, out=dataclasses.replace(node.out, bits=bits))
+            for node in self.nodes[self.first :]
+        ]
+        return dataclasses.replace(x, out=dataclasses.replace(x.out, bits=bits))
+
+    def fit(self, op: Fit, x: _Tensor) -> _Tensor:
+        """[ReLU with a cap,] shift with rounding, and the format of the output."""
+        layer, magnitude = self.net.layer(op.layer), self.net.magnitude(op)
         out_scale = exact_scale(layer.out_scale[...])
-        shift = scale + pool_bits - out_scale
+        shift = x.out.scale - out_scale
         half = (1 << shift) >> 1 if shift > 0 else 0
-        bits = max(width_for(low, high), width_for(0, top + half))
-        _check_exact(name, bits)
-        acc = TensorType(shape, bits, scale)
-        at = self.add(dataclasses.replace(wide, out=acc))
-        if layer.cap is not None:
-            self._capped(layer, at, acc, out_scale)
-            return
-        if plus is not None:
-            aligned = self.add(Requantize(part_name(name, "align"), (plus.node,), acc, rule="wrap"))
-            at = self.add(Add(part_name(name, "add"), (at, aligned), acc))
-        if spec.relu:
-            positive = dataclasses.replace(acc, nonnegative=True)
-            at = self.add(Relu(part_name(name, "relu"), (at,), positive))
-        if spec.pool > 1:
-            windows = (shape[0] // spec.pool, shape[1] // spec.pool, shape[2])
-            pooled = dataclasses.replace(
-                acc, shape=windows, scale=scale + pool_bits, nonnegative=spec.relu
-            )
-            square = (spec.pool, spec.pool)
-            at = self.add(AvgPool(part_name(name, "pool"), (at,), pooled, square, square))
-            shape = windows
-        signed = self.architecture.signed or not spec.relu
-        width = self.widths.out_bits(self.architecture, spec)
-        out = TensorType(shape, width, out_scale, signed, signed and spec.relu)
-        part = "res" if name in self.architecture.residuals else "act"
-        self.add(Requantize(part_name(name, part), (at,), out, rule=self.widths.rule))
-        reached = (top + half) >> shift if shift >= 0 else top << -shift
-        bottom = 0 if spec.relu else out.low
-        self.tensors[name] = _Tensor(part_name(name, part), out, bottom, min(reached, out.high))
-
-    def _capped(self, layer: QuantLayer, at: str, acc: TensorType, out_scale: int) -> None:
-        """Shift and clamp to [0, cap]: a requantization would saturate at the top of its format."""
-        spec, cap = layer.layer, layer.cap
-        assert cap is not None and spec.relu and spec.plus is None and spec.pool == 1
-        shifted = dataclasses.replace(acc, scale=out_scale)
-        if acc.scale > out_scale:
-            shift = acc.scale - out_scale
-            name = part_name(spec.name, "shift")
-            at = self.add(Truncate(name, (at,), shifted, shift=shift, rounding="nearest"))
-        signed = self.architecture.signed
+        acc = self.closed(op.layer, x, half)
+        signed = self.net.architecture.signed or op.negative
         out = TensorType(
-            acc.shape, self.widths.out_bits(self.architecture, spec), out_scale, signed, signed
+            acc.out.shape, self.widths.bits(op.role), out_scale, signed, signed and not op.negative
         )
-        part = "res" if spec.name in self.architecture.residuals else "act"
-        cap = min(cap, acc.high)  # nothing is larger, and a limit lies within its source's range
-        name = self.add(Clamp(part_name(spec.name, part), (at,), out, low=0, high=cap))
-        self.tensors[spec.name] = _Tensor(name, out, 0, cap)
+        if op.capped is not None:
+            cap = int(layer.high(jnp.float32(out_scale), magnitude))
+            if cap < 2**magnitude - 1 or self.widths.rule == "wrap":
+                return self.clamped(op, acc, out, shift, cap)
+            acc = self.relu(dataclasses.replace(op.capped, cap=None), acc)
+        self.nodes.append(Requantize(op.name, (acc.node,), out, rule=self.widths.rule))
+        top = max(acc.high, 0)
+        top = (top + half) >> shift if shift >= 0 else top << -shift
+        return _Tensor(op.name, out, out.low, min(top, out.high))
 
-    def _classifier(
-        self, layer: QuantLayer, source: _Tensor, scale: int, weight_scale: int
-    ) -> None:
-        spec: Layer = layer.layer
-        flat = dataclasses.replace(source.out, shape=(source.out.n,))
-        at = self.add(Flatten("flatten", (source.node,), flat))
-        wide = Dense(
-            spec.name, (at,), TensorType((spec.out_channels,), 64, scale), layer.bits, weight_scale
-        )
-        bits = width_for(*reach(wide, (source.low, source.high), self.weights))
-        _check_exact(spec.name, bits)
-        self.add(dataclasses.replace(wide, out=dataclasses.replace(wide.out, bits=bits)))
-
-
-def part_name(name: str, part: str) -> str:
-    """The name of another step of a layer: conv3 and relu make relu3."""
-    return name.replace("conv", part) if "conv" in name else f"{name}.{part}"
+    def clamped(self, op: Fit, acc: _Tensor, out: TensorType, shift: int, cap: int) -> _Tensor:
+        """Shift and clamp to [0, cap]: a requantization would saturate at the top of its format."""
+        if shift < 0:
+            raise GraphError(f"{op.layer}: its output's scale is finer than its sum's")
+        at = acc.node
+        if shift:
+            shifted = dataclasses.replace(acc.out, scale=out.scale)
+            name = part_name(op.layer, "shift")
+            at = Truncate(name, (at,), shifted, shift=shift, rounding="nearest")
+            at = self.add(at, acc.low, acc.high).node
+        cap = min(
+            cap, acc.out.high
+        )  # a limit lies within its source's range, which holds all values
+        return self.add(Clamp(op.name, (at,), out, low=0, high=cap), 0, cap)
 
 
 def export(net: QuantNet) -> tuple[Graph, dict[str, np.ndarray]]:
@@ -235,16 +214,9 @@ def export(net: QuantNet) -> tuple[Graph, dict[str, np.ndarray]]:
         cannot be aligned to one.
     """
     made = _Export(net)
-    layers = iter(net.layers)
-    for node in net.architecture.nodes:
-        if isinstance(node, Shortcut):
-            made.shortcut(node)
-        elif isinstance(node, Largest):
-            made.largest(node)
-        elif isinstance(node, Average):
-            made.average(node)
-        else:
-            made.layer(next(layers))
+    last = walk(net.steps, made.rules(), {INPUT: made.input})
+    if last.out.bits == _OPEN:
+        made.closed(net.steps[-1].name, last)
     graph = Graph(tuple(made.nodes))
     validate(graph, made.weights)
     return graph, made.weights

@@ -6,86 +6,119 @@ to be normalised.
 
 from __future__ import annotations
 
+import functools
+import typing
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from nets.architecture import INPUT, Architecture, Average, Largest, Layer, Shortcut
-from nets.conv import dense, rounded_conv
+from nets import ops
+from nets.conv import dense, rounded_conv, window_taps
+from nets.ops import INPUT, Architecture, Rules, walk
 
 
-class ConvBlock(nnx.Module):
-    """A convolution's kernel (no bias) and its batch norm."""
+class Weighted(nnx.Module):
+    """A layer's kernel, and its batch norm or its bias."""
 
-    def __init__(self, layer: Layer, rngs: nnx.Rngs):
+    def __init__(self, architecture: Architecture, layer: ops.Linear, rngs: nnx.Rngs):
         init = jax.nn.initializers.he_normal()
-        self.kernel = nnx.Param(init(rngs.params(), layer.kernel, jnp.float32))
-        self.norm = nnx.BatchNorm(layer.out_channels, momentum=0.9, dtype=jnp.bfloat16, rngs=rngs)
-        self.layer = layer
+        self.kernel = nnx.Param(init(rngs.params(), architecture.kernel(layer), jnp.float32))
+        normed = any(isinstance(reader, ops.Norm) for reader in architecture.readers[layer.name])
+        norm = functools.partial(nnx.BatchNorm, momentum=0.9, dtype=jnp.bfloat16, rngs=rngs)
+        self.norm = norm(layer.channels) if normed else None
+        self.bias = None if normed else nnx.Param(jnp.zeros(layer.channels, jnp.float32))
 
-    def __call__(
-        self, x: Float[Array, "b h w c"], plus: Float[Array, "b h2 w2 k"] | None = None
-    ) -> Float[Array, "b h3 w3 k"]:
-        """The layer's tensor, bf16."""
-        x = self.norm(rounded_conv(x, self.kernel[...], self.layer))
-        x = x if plus is None else x + plus
-        x = nnx.relu(x) if self.layer.relu else x
-        x = x if self.layer.cap is None else jnp.minimum(x, self.layer.cap)
-        if self.layer.pool == 1:
-            return x
-        area = self.layer.pool**2
-        return (pool_sum(x.astype(jnp.float32), self.layer.pool) / area).astype(jnp.bfloat16)
+    def biased(self, y: Float[Array, "*s k"]) -> Float[Array, "*s k"]:
+        """A product plus the bias, if it has one."""
+        return y if self.bias is None else y + self.bias[...]
 
 
-class FloatNet(nnx.Module):
-    """The float network: (b, side, side, 3) integer inputs in [-128, 128) to (b, classes) logits."""
+class FloatNet(Weighted):
+    """The float network: (b, H, W, C) integer inputs in [-128, 128) to (b, classes) logits.
+
+    The last layer's parameters are its own, those of the others are in `blocks`, in order.
+    """
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
         self.architecture = architecture
-        self.blocks = nnx.List([ConvBlock(layer, rngs) for layer in architecture.convs])
-        fc = architecture.layers[-1]
-        init = jax.nn.initializers.he_normal()
-        shape = (fc.in_channels, fc.out_channels)
-        self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(fc.out_channels, jnp.float32))
+        *layers, last = architecture.layers
+        self.blocks = nnx.List([Weighted(architecture, layer, rngs) for layer in layers])
+        super().__init__(architecture, last, rngs)
 
-    def __call__(self, x: Int[Array, "b h w 3"]) -> Float[Array, "b n"]:
+    @property
+    def weighted(self) -> list[Weighted]:
+        """What holds every layer's parameters, in order."""
+        return [*self.blocks, self]
+
+    def rules(self) -> Rules[Float[Array, "b ..."]]:
+        """What every kind of operation does."""
+        layers = self.architecture.layers
+        of = {op.name: held for op, held in zip(layers, self.weighted, strict=True)}
+
+        def product(op: ops.Conv, x: jax.Array) -> jax.Array:
+            held = of[op.name]
+            return held.biased(rounded_conv(x, held.kernel[...], op)).astype(jnp.bfloat16)
+
+        def matrix_product(op: ops.Dense, x: jax.Array) -> jax.Array:
+            held = of[op.name]
+            return held.biased(dense(x, held.kernel[...]))
+
+        def average(op: ops.AvgPool, x: jax.Array) -> jax.Array:
+            total = window_sum(x.astype(jnp.float32), op.window, op.stride)
+            return (total / op.area).astype(jnp.bfloat16)
+
+        return {
+            **CARRIERS,
+            ops.Conv: product,
+            ops.Dense: matrix_product,
+            ops.Norm: lambda op, x: typing.cast(nnx.BatchNorm, of[op.sources[0]].norm)(x),
+            ops.Add: lambda op, x, plus: x + plus,
+            ops.Relu: relu,
+            ops.AvgPool: average,
+            ops.GlobalAverage: lambda op, x: (
+                x.astype(jnp.float32).mean((1, 2), keepdims=True).astype(jnp.bfloat16)
+            ),
+        }
+
+    def __call__(self, x: Int[Array, "b h w c"]) -> Float[Array, "b n"]:
         """Logits in f32."""
         values = {INPUT: x.astype(jnp.bfloat16) / 256}
-        blocks = iter(self.blocks)
-        for node in self.architecture.nodes[:-1]:
-            source = values[node.source]
-            if isinstance(node, Shortcut):
-                values[node.name] = shortcut(source, node)
-            elif isinstance(node, Largest):
-                values[node.name] = largest(source, node)
-            elif isinstance(node, Average):
-                mean = source.astype(jnp.float32).mean((1, 2), keepdims=True)
-                values[node.name] = mean.astype(jnp.bfloat16)
-            else:
-                plus = values[node.plus] if node.plus else None
-                values[node.name] = next(blocks)(source, plus)
-        last = values[self.architecture.nodes[-1].source]
-        return dense(last.reshape(last.shape[0], -1), self.kernel[...]) + self.bias[...]
+        return walk(self.architecture.ops, self.rules(), values).astype(jnp.float32)
 
 
-def shortcut(x: Float[Array, "b h w c"], node: Shortcut) -> Float[Array, "b h2 w2 k"]:
-    """Subsampled, with zero channels on both sides."""
-    x = x[:, :: node.stride, :: node.stride]
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (node.margin, node.margin)))
+def relu(op: ops.Relu, x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """max(x, 0), up to the cap."""
+    x = nnx.relu(x)
+    return x if op.cap is None else jnp.minimum(x, op.cap)
 
 
-def largest(x: Float[Array, "b h w c"], node: Largest) -> Float[Array, "b h2 w2 c"]:
-    """Max pool of values that are not negative, zeros at the edges."""
-    margin = (node.window // 2, node.window // 2)
-    window, stride = (1, node.window, node.window, 1), (1, node.stride, node.stride, 1)
-    zero = jnp.zeros((), x.dtype)
-    return lax.reduce_window(x, zero, lax.max, window, stride, ((0, 0), margin, margin, (0, 0)))
+def largest(
+    x: Float[Array, "b h w c"], window: tuple[int, int], stride: tuple[int, int]
+) -> Float[Array, "b h2 w2 c"]:
+    """Largest of every window, of pieces that both modes of differentiation know."""
+    return functools.reduce(jnp.maximum, window_taps(x, window, stride))
 
 
-def pool_sum(x: Float[Array, "b h w c"], side: int) -> Float[Array, "b h2 w2 c"]:
-    """Sums every side x side window."""
+def window_sum(
+    x: Float[Array, "b h w c"], window: tuple[int, int], stride: tuple[int, int]
+) -> Float[Array, "b h2 w2 c"]:
+    """Sums every window."""
     b, h, w, c = x.shape
-    return x.reshape(b, h // side, side, w // side, side, c).sum((2, 4))
+    if window != stride or h % window[0] or w % window[1]:
+        zero = np.zeros((), x.dtype)
+        return lax.reduce_window(x, zero, lax.add, (1, *window, 1), (1, *stride, 1), "VALID")
+    return x.reshape(b, h // window[0], window[0], w // window[1], window[1], c).sum((2, 4))
+
+
+# Kinds that move values and make none: their rules fit floats and integers alike.
+CARRIERS: Rules[Float[Array, "b ..."]] = {
+    ops.MaxPool: lambda op, x: largest(x, op.window, op.stride),
+    ops.Flatten: lambda op, x: x.reshape(x.shape[0], -1),
+    ops.Subsample: lambda op, x: x[:, :: op.stride[0], :: op.stride[1]],
+    ops.Pad: lambda op, x: jnp.pad(x, ((0, 0), *op.margins)),
+    ops.Concat: lambda op, *x: jnp.concatenate(x, -1),
+}

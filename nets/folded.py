@@ -10,18 +10,61 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nets.architecture import INPUT, Architecture, Average, Largest, Layer
+from nets import ops
 from nets.conv import plain_conv
 from nets.data import INPUT_SCALE_BITS
-from nets.floating import largest, pool_sum
+from nets.floating import CARRIERS, window_sum
 from nets.fold import Folded
-from pqjax.errors import GraphError
+from nets.ops import INPUT, Architecture, Linear, Rules, walk
+from nets.steps import Average, Cut, Fit, blocks, steps
+
+Value = jax.Array | np.ndarray
+
+
+def folded_rules(
+    weights: Mapping[str, tuple[Value, Value]], caps: Mapping[str, Value]
+) -> Rules[jax.Array]:
+    """What every kind of step does in f32.
+
+    Args:
+      weights: kernel and bias of every layer, by name.
+      caps: of ReLUs that have one, by name: the largest value, for each channel or one for all.
+    """
+
+    def product(op: ops.Conv, x: jax.Array) -> jax.Array:
+        kernel, bias = weights[op.name]
+        return plain_conv(x, jnp.asarray(kernel), op) + bias
+
+    def matrix_product(op: ops.Dense, x: jax.Array) -> jax.Array:
+        kernel, bias = weights[op.name]
+        return jnp.dot(x, kernel, precision=lax.Precision.HIGHEST) + bias
+
+    def relu(op: ops.Relu, x: jax.Array) -> jax.Array:
+        return jnp.minimum(jax.nn.relu(x), caps[op.name]) if op.name in caps else jax.nn.relu(x)
+
+    def average(op: ops.AvgPool | Average, x: jax.Array) -> jax.Array:
+        if op.window == x.shape[1:3]:
+            return x.mean((1, 2), keepdims=True)
+        return window_sum(x, op.window, op.stride) / op.area
+
+    return {
+        **CARRIERS,
+        ops.Conv: product,
+        ops.Dense: matrix_product,
+        ops.Add: lambda op, x, plus: x + plus,
+        ops.Relu: relu,
+        ops.AvgPool: average,
+        Average: average,
+        Fit: lambda op, x: x,
+        Cut: lambda op, x: x,
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,52 +73,83 @@ class FoldedNet:
 
     Attributes:
       architecture: its shape.
-      weights: (kernel, bias) of every layer, the FC last.
-      caps: of every layer, the largest value by output channel, or None.
+      weights: (kernel, bias) of every layer, in order.
+      caps: of every ReLU that has one, by name: the largest value by channel.
     """
 
     architecture: Architecture
     weights: Folded
-    caps: tuple[np.ndarray | None, ...]
+    caps: Mapping[str, np.ndarray]
 
     @staticmethod
     def of(architecture: Architecture, weights: Folded) -> FoldedNet:
         """With the caps that the architecture states."""
-        caps = tuple(
-            None if layer.cap is None else np.full(layer.out_channels, layer.cap, np.float32)
-            for layer in architecture.layers
-        )
-        return FoldedNet(architecture, weights, caps)
+        return FoldedNet(architecture, weights, stated_caps(architecture))
+
+    @property
+    def rules(self) -> Rules[jax.Array]:
+        """What every kind of step does."""
+        return folded_rules(_by_name(self.architecture, self.weights), self.caps)
 
     def scaled(self, stream: Stream, factors: np.ndarray | np.floating) -> FoldedNet:
         """The same function, the stream's channels times positive factors (one, or one each)."""
-        weights, caps = list(self.weights), list(self.caps)
-        layers = self.architecture.layers
-        for i, layer in enumerate(layers):
+        weights, caps = list(self.weights), dict(self.caps)
+        for i, layer in enumerate(_layers(self.architecture)):
             kernel, bias = weights[i]
             if layer.name in stream.writers:
                 kernel, bias = kernel * factors, bias * factors
-                cap = caps[i]
-                caps[i] = None if cap is None else (cap * factors).astype(np.float32)
-            if layer.source in stream.tensors:
-                inverse = np.broadcast_to(1 / factors, (layer.in_channels,))
-                depthwise = layer.groups > 1  # its one input channel is that of the output
-                kernel = kernel * (inverse if depthwise else inverse[:, None])
+            if layer.sources[0] in stream.tensors:
+                inverse = np.broadcast_to(1 / factors, np.size(factors))
+                kernel = kernel * np.asarray(spread(layer, inverse, kernel.shape))
             weights[i] = kernel.astype(np.float32), bias.astype(np.float32)
-        return dataclasses.replace(self, weights=weights, caps=tuple(caps))
+        for name in stream.tensors & caps.keys():
+            caps[name] = (caps[name] * factors).astype(np.float32)
+        return dataclasses.replace(self, weights=weights, caps=caps)
 
     def values(self, x: np.ndarray | jax.Array) -> dict[str, jax.Array]:
-        """Every tensor by name for integer inputs (b, h, w, 3); the last one is the logits."""
-        caps = tuple(None if cap is None else jnp.asarray(cap) for cap in self.caps)
-        return _values(self.architecture, self.weights, caps, jnp.asarray(x))
+        """Every block's tensor by name for integer inputs (b, H, W, C); the last one is the logits."""
+        return _values(self.architecture, self.weights, self.caps, jnp.asarray(x))
 
     def logits(self, x: np.ndarray, batch: int = 50) -> np.ndarray:
-        """(n, classes) for integer inputs (n, h, w, 3)."""
-        last = self.architecture.nodes[-1].name
+        """(n, classes) for integer inputs (n, H, W, C)."""
         parts = [x[i : i + batch] for i in range(0, len(x), batch)]
-        caps = tuple(None if cap is None else jnp.asarray(cap) for cap in self.caps)
-        run = functools.partial(_logits, self.architecture, last)
-        return np.concatenate([np.asarray(run(self.weights, caps, jnp.asarray(p))) for p in parts])
+        run = functools.partial(_logits, self.architecture)
+        return np.concatenate(
+            [np.asarray(run(self.weights, self.caps, jnp.asarray(p))) for p in parts]
+        )
+
+
+def stated_caps(architecture: Architecture) -> dict[str, np.ndarray]:
+    """Of every ReLU that has one, by name: the largest value, the same for all channels."""
+    return {
+        op.name: np.full(architecture.shapes[op.name][-1], op.cap, np.float32)
+        for op in architecture.ops
+        if isinstance(op, ops.Relu) and op.cap is not None
+    }
+
+
+def tiled(numbers, inputs: int):
+    """One number for all channels, or one for each: (inputs,); pixels of a flat image are alike."""
+    if len(numbers) == inputs:
+        return numbers
+    return jnp.tile(numbers, inputs // len(numbers))
+
+
+def spread(layer: ops.Linear, numbers, kernel: tuple[int, ...]):
+    """Numbers of the channels that a layer reads, see `tiled`, as its kernel reads them.
+
+    Args:
+      layer: the reader.
+      numbers: (1,), or one for each channel of what it reads.
+      kernel: shape of its weights (..., channels / groups, outputs).
+
+    Returns:
+      (channels / groups, 1), or (channels / groups, outputs) where there are groups.
+    """
+    each = tiled(numbers, kernel[-2] * layer.groups)
+    if layer.groups == 1:
+        return each[:, None]
+    return each.reshape(layer.groups, -1).T.repeat(kernel[-1] // layer.groups, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,63 +166,50 @@ class Stream:
 
 
 def streams(architecture: Architecture) -> list[Stream]:
-    """All streams of an architecture, in the order of their first tensors; not the logits.
+    """All streams of an architecture, in the order of their first tensors.
+
+    Not those of the input and of the logits, whose scales are given.
 
     Raises:
-      GraphError: a shortcut changes channels within one.
+      GraphError: channels are padded or concatenated within one.
     """
-    joined: dict[str, set[str]] = {}
-    for node in architecture.nodes[:-1]:
-        mine = {node.name}
-        others: list[str] = []
-        if isinstance(node, Layer):
-            others = [node.plus] if node.plus else []
-        elif isinstance(node, (Average, Largest)):
-            others = [node.source]
-        else:
-            raise GraphError(f"{node.name}: a shortcut's channels have no factors of their own")
-        for other in others:
-            mine |= joined[other]
+    joined: dict[str, set[str]] = {INPUT: {INPUT}}
+    for step in steps(architecture):
+        mine = {step.name}
+        if isinstance(step, ops.Concat) or (
+            isinstance(step, ops.Pad) and step.margins[2] != (0, 0)
+        ):
+            raise step.fault("a shortcut's channels have no factors of their own")
+        if not isinstance(step, Linear):
+            mine = mine.union(*(joined[source] for source in step.sources))
         for name in mine:
             joined[name] = mine
+    unique = {id(each): each for each in joined.values()}.values()
     names = {layer.name for layer in architecture.layers}
-    unique = {id(each): each for each in joined.values()}
-    return [Stream(frozenset(each), frozenset(each & names)) for each in unique.values()]
+    fixed = {INPUT, architecture.ops[-1].name}
+    return [Stream(frozenset(s), frozenset(s & names)) for s in unique if not s & fixed]
+
+
+def _layers(architecture: Architecture) -> list[ops.Linear]:
+    """Layers as steps, which name what they read here, in the architecture's order."""
+    found = {step.name: step for step in steps(architecture) if isinstance(step, Linear)}
+    return [found[layer.name] for layer in architecture.layers]
+
+
+def _by_name(architecture: Architecture, weights: Folded) -> dict:
+    return {x.name: pair for x, pair in zip(architecture.layers, weights, strict=True)}
 
 
 def _run(architecture, weights, caps, x) -> dict[str, jax.Array]:
     values = {INPUT: x.astype(jnp.float32) * 2.0**-INPUT_SCALE_BITS}
-    at = 0
-    for node in architecture.nodes:
-        source = values[node.source]
-        if isinstance(node, Average):
-            values[node.name] = source.mean((1, 2), keepdims=True)
-        elif isinstance(node, Largest):
-            values[node.name] = largest(source, node)
-        else:
-            assert isinstance(node, Layer)
-            plus = values[node.plus] if node.plus else None
-            kernel, bias = weights[at]
-            values[node.name] = layer_value(node, kernel, bias, caps[at], source, plus)
-            at += 1
-    return values
-
-
-def layer_value(layer: Layer, kernel, bias, cap, x, plus=None) -> jax.Array:
-    """One layer in f32: product, bias, sum, ReLU with its cap, pool."""
-    if not layer.window:
-        flat = x.reshape(x.shape[0], -1)
-        return jnp.dot(flat, kernel, precision=lax.Precision.HIGHEST) + bias
-    y = plain_conv(x, jnp.asarray(kernel), layer) + bias
-    y = y if plus is None else y + plus
-    y = jnp.maximum(y, 0) if layer.relu else y
-    y = y if cap is None else jnp.minimum(y, cap)
-    return y if layer.pool == 1 else pool_sum(y, layer.pool) / layer.pool**2
+    walk(steps(architecture), folded_rules(_by_name(architecture, weights), caps), values)
+    kept = {block.name for block in blocks(architecture) if not isinstance(block.steps[0], Cut)}
+    return {name: value for name, value in values.items() if name in kept | {INPUT}}
 
 
 _values = functools.partial(jax.jit, static_argnums=0)(_run)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _logits(architecture, last, weights, caps, x):
-    return _run(architecture, weights, caps, x)[last]
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(architecture, weights, caps, x):
+    return _run(architecture, weights, caps, x)[architecture.ops[-1].name]

@@ -16,10 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from nets.architecture import MOBILENETV2, Architecture, Layer
+from nets.architecture import MOBILENETV2
 from nets.data import INPUT_SCALE_BITS, PIXEL_ZERO, data_folder
 from nets.floating import FloatNet
 from nets.fold import Folded
+from nets.ops import INPUT, Architecture, Conv, Dense, Flatten, Linear
+from nets.steps import Block, Cut, blocks
 from pqjax.errors import CheckpointError, DataError
 
 FILE = "mobilenet_v2_1.0_224_qat_uint8.npz"
@@ -70,8 +72,11 @@ def _converted(
 ) -> Folded:
     """Checks the file's graph against the architecture, step by step, and converts its layers."""
     sums = {step["name"]: step["src"] for step in steps if step["op"] == "add"}
-    made: dict[str, str] = {"input": "input"}  # the file's tensors in our names
-    layers = iter(architecture.layers)
+    made = {"input": INPUT}  # the file's tensors in our names
+    layers = iter([block for block in blocks(architecture) if block.layer])
+    same = {
+        b.name: b.sources[0] for b in blocks(architecture) if isinstance(b.steps[0], (Cut, Flatten))
+    }
     folded = []
     for at, step in enumerate(steps):
         if step["op"] == "add":
@@ -79,29 +84,32 @@ def _converted(
         if step["op"] == "mean_hw":
             made[step["name"]] = "average"
             continue
-        layer = next(layers)
-        _check(layer, step, made)
-        made[step["name"]] = layer.name
+        block = next(layers)
+        layer = architecture.layers[len(folded)]
+        _check(block, same.get(block.sources[0], block.sources[0]), step, made)
+        made[step["name"]] = block.name
         following = steps[at + 1] if at + 1 < len(steps) else {}
-        if layer.plus is not None:
+        if block.plus is not None:
             added = {made.get(name) for name in sums.get(following.get("name", ""), [])}
-            if added != {layer.name, layer.plus}:
-                raise CheckpointError(f"{layer.name}: added to {layer.plus} here, {added} there")
-            made[following["name"]] = layer.name
-        folded.append(_layer(layer, arrays, step))
+            if added != {block.name, block.plus}:
+                raise CheckpointError(f"{layer.name}: added to {block.plus} here, {added} there")
+            made[following["name"]] = block.name
+        folded.append(_layer(layer, architecture.kernel(layer), arrays, step))
     return folded
 
 
-def _check(layer: Layer, step: dict, made: dict[str, str]) -> None:
-    stride, relu6 = step["stride"], bool(step["relu6"])
-    wanted = (layer.source, layer.stride, layer.cap == 6.0, layer.groups > 1)
-    got = (made.get(step["src"]), stride, relu6, step["op"] == "dwconv")
+def _check(block: Block, source: str, step: dict, made: dict[str, str]) -> None:
+    layer, relu6 = block.layer, block.fit is not None and block.fit.capped is not None
+    assert layer is not None
+    stride = layer.stride[0] if isinstance(layer, Conv) else 1
+    wanted = (source, stride, relu6, layer.groups > 1)
+    got = (made.get(step["src"]), step["stride"], bool(step["relu6"]), step["op"] == "dwconv")
     if wanted != got:
         raise CheckpointError(f"{layer.name}: {wanted} expected at {step['name']}, got {got}")
 
 
 def _layer(
-    layer: Layer, arrays: dict[str, np.ndarray], step: dict
+    layer: Linear, shape: tuple[int, ...], arrays: dict[str, np.ndarray], step: dict
 ) -> tuple[np.ndarray, np.ndarray]:
     name = step["name"]
     scale = float(arrays[f"{name}_ws"].reshape(()))
@@ -112,15 +120,15 @@ def _layer(
     if layer.groups > 1:
         kernel = kernel.transpose(0, 1, 3, 2)  # (channels, h, w, 1) has them in front
         kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
-    if not layer.window:
+    if isinstance(layer, Dense):
         kernel, bias = kernel[0, 0, :, 1:], bias[1:]
-    if layer.source == "input":
+    if layer.sources == (INPUT,):
         if step["in_zp"] != PIXEL_ZERO:
             raise CheckpointError(f"zero point {PIXEL_ZERO} expected at the input")
         kernel = kernel * (step["in_scale"] * 2.0**INPUT_SCALE_BITS)
-    if kernel.shape != layer.kernel or bias.shape != (layer.out_channels,):
+    if kernel.shape != shape or bias.shape != shape[-1:]:
         raise CheckpointError(
-            f"{layer.name}: kernel {layer.kernel} expected, got {kernel.shape} and bias {bias.shape}"
+            f"{layer.name}: kernel {shape} expected, got {kernel.shape} and bias {bias.shape}"
         )
     return kernel.astype(np.float32), bias.astype(np.float32)
 
@@ -128,14 +136,17 @@ def _layer(
 def float_net(architecture: Architecture, folded: Folded) -> FloatNet:
     """The flax network with these kernels: norms that only add the bias."""
     net = FloatNet(architecture, nnx.Rngs(0))
-    for block, (kernel, bias) in zip(net.blocks, folded[:-1], strict=True):
-        block.kernel[...] = jnp.asarray(kernel)
-        norm = block.norm
+    for held, (kernel, bias) in zip(net.weighted, folded, strict=True):
+        held.kernel[...] = jnp.asarray(kernel)
+        norm = held.norm
+        if norm is None:
+            assert held.bias is not None  # a layer has the one or the other
+            held.bias[...] = jnp.asarray(bias)
+            continue
         assert norm.scale is not None and norm.bias is not None
         norm.scale[...] = jnp.ones_like(norm.scale[...])
         norm.bias[...] = jnp.asarray(bias)
         norm.mean[...] = jnp.zeros_like(norm.mean[...])
         norm.var[...] = jnp.full_like(norm.var[...], 1 - norm.epsilon)
-    net.kernel[...], net.bias[...] = (jnp.asarray(a) for a in folded[-1])
     net.eval()
     return net

@@ -17,12 +17,13 @@ import sys
 
 import numpy as np
 
-from nets.architecture import MOBILENETV2, Architecture
+from nets.architecture import MOBILENETV2
 from nets.data import cache_folder, integer_input
 from nets.export import export
 from nets.folded import FoldedNet
 from nets.malloc import keep_freed_memory
 from nets.mobilenet import SHA256, read_mobilenet
+from nets.ops import Architecture
 from nets.photographs import CALIBRATION, class_names, load_photographs
 from nets.ptq import Recipe, Say, quantized
 from nets.quantized import Widths

@@ -11,10 +11,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from nets.architecture import Architecture
 from nets.checkpoint import fill_tree, load_arrays, save_tree
 from nets.floating import FloatNet
 from nets.loop import Logits, State, Step
+from nets.ops import Architecture
 from nets.public import import_public, is_public
 
 

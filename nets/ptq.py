@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import typing
 from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nets.architecture import INPUT, Average, Layer
 from nets.data import INPUT_SCALE_BITS
 from nets.equalization import channel_factors, observed
-from nets.folded import FoldedNet, layer_value, streams
-from nets.quantized import QuantLayer, QuantNet, Scaled, Widths
+from nets.folded import FoldedNet, streams
+from nets.ops import INPUT, Add, AvgPool, walk
+from nets.quantized import QuantNet, Scaled, Widths, check_alignment, input_values
 from nets.quantizer import best_activation_scale, best_weight_scale, power_of_two
 from nets.rounding import fitted, moments
-from pqjax.errors import GraphError
+from nets.steps import Block, Fit, blocks
 
 Say = Callable[[str], None]
 
@@ -70,15 +72,15 @@ def ranged(net: FoldedNet, student: QuantNet, x: np.ndarray) -> FoldedNet:
     residuals, which convolutions read cut short, that of the error of what is read.
     """
     architecture, values = net.architecture, net.values(x)
-    layers = {layer.name: layer for layer in architecture.layers}
+    fits = {b.fit.layer: b.fit for b in blocks(architecture) if b.fit is not None}
     chosen = channel_factors(net, student, observed(net, values))
     for stream, factors in zip(streams(architecture), chosen, strict=True):
-        names = sorted(stream.writers)
-        bits = min(student.magnitude(layers[name]) for name in names)
-        if stream.writers & architecture.residuals - architecture.averaged:
-            bits = max(bits - student.cut, 2)
-        sample = [np.ravel(np.asarray(values[name]) * factors)[::_STEP] for name in names]
-        signed = any(not layers[name].relu for name in names)
+        made = [fits[layer] for layer in sorted(stream.writers)]
+        bits = min(student.magnitude(fit) for fit in made)
+        if any(fit.role == "residual" for fit in made):
+            bits = max(bits - student.widths.cut, 2)
+        sample = [np.ravel(np.asarray(values[fit.name]) * factors)[::_STEP] for fit in made]
+        signed = any(fit.negative for fit in made)
         best = _best_range(np.concatenate(sample), bits, signed)
         net = net.scaled(stream, factors * np.float32(2.0 ** np.round(np.log2(best)) / best))
     return net
@@ -112,25 +114,23 @@ def fit(
     Raises:
       GraphError: a residual has a finer scale than the accumulator it is added to.
     """
-    ours, theirs = _inputs(x)
-    nodes = net.architecture.nodes
-    last_use = {n.source: i for i, n in enumerate(nodes)}
-    last_use |= {n.plus: i for i, n in enumerate(nodes) if isinstance(n, Layer) and n.plus}
-    layers = zip(student.layers, net.weights, net.caps, strict=True)
-    for at, node in enumerate(nodes):
-        if isinstance(node, Layer):
-            layer, weights, cap = next(layers)
-            _fit_weights(student, layer, weights, ours, theirs, recipe)
-            run = functools.partial(layer_value, node, *weights, cap)
-            plus = theirs[node.plus] if node.plus else None
-            theirs[node.name] = _of_parts(run, theirs[node.source], plus)
-            if node.window:
-                few = theirs[node.name][: recipe.images]
-                ours[node.name] = _fit_output(student, layer, few, cap, ours)
-            say(f"{node.name}: fitted")
+    ours: dict[str, Scaled] = input_values(jnp.asarray(x))
+    theirs = {INPUT: jnp.asarray(x).astype(jnp.float32) * 2.0**-INPUT_SCALE_BITS}
+    order = blocks(net.architecture)
+    last_use = {source: at for at, block in enumerate(order) for source in block.sources}
+    for at, block in enumerate(order):
+        if block.layer is None:
+            walk(block.steps, student.rules(), ours)
+            walk(block.steps, net.rules, theirs)
         else:
-            ours[node.name] = student.between(node, ours)
-            theirs[node.name] = _between(node, theirs)
+            _fit_weights(student, net, block, ours, theirs, recipe)
+            run = functools.partial(walk, block.steps, net.rules)
+            theirs[block.name] = _of_parts(run, {name: theirs[name] for name in block.sources})
+            if block.fit is not None:
+                few = theirs[block.name][: recipe.images]
+                _choose_format(student, net, block, block.fit, few, ours)
+                ours[block.name] = _output(student, block, block.fit, ours)
+            say(f"{block.layer.name}: fitted")
         for name in [name for name, end in last_use.items() if end == at]:
             ours.pop(name, None)
             theirs.pop(name, None)
@@ -139,100 +139,74 @@ def fit(
 _PART = 16  # pictures at a time
 
 
-def _parts(*arrays: jax.Array | None) -> Iterator[tuple[jax.Array | None, ...]]:
-    """Some pictures at a time of each."""
-    assert arrays[0] is not None
-    for i in range(0, len(arrays[0]), _PART):
-        yield tuple(None if each is None else each[i : i + _PART] for each in arrays)
+def _parts(arrays: typing.Any) -> Iterator[typing.Any]:
+    """Some pictures at a time of all arrays of a tree."""
+    for i in range(0, len(jax.tree.leaves(arrays)[0]), _PART):
+        yield jax.tree.map(lambda each: each[i : i + _PART], arrays)  # noqa: B023  used at once
 
 
-def _of_parts(run: Callable[..., jax.Array], *arrays: jax.Array | None) -> jax.Array:
+def _of_parts(run: Callable[..., jax.Array], arrays: typing.Any) -> jax.Array:
     """A function of pictures, made of some at a time."""
     compiled = jax.jit(run)
-    return jnp.concatenate([compiled(*part) for part in _parts(*arrays)])
+    return jnp.concatenate([compiled(part) for part in _parts(arrays)])
 
 
 def _fit_weights(
-    student: QuantNet, layer: QuantLayer, weights: tuple[np.ndarray, np.ndarray],
-    ours: dict[str, Scaled], theirs: dict[str, jax.Array], recipe: Recipe,
+    student: QuantNet, net: FoldedNet, block: Block, ours: dict[str, Scaled],
+    theirs: dict[str, jax.Array], recipe: Recipe,
 ) -> None:  # fmt: skip
     """Weights that are integers, and biases, for the least squared error of the layer's sums."""
-    node, (kernel, bias) = layer.layer, weights
-    linear = dataclasses.replace(node, relu=False, pool=1)
-    read = student.operand(node.source, ours)
-    plus = ours[node.plus] if node.plus else None
+    assert block.layer is not None
+    op, layer = block.layer, student.layer(block.layer.name)
+    kernel = net.weights[net.architecture.layers.index(layer.op)][0]
+    read, plus = ours[op.sources[0]], ours[block.plus] if block.plus else None
 
     @jax.jit
-    def pair(operand, source, plus_integers, other):
-        aim = layer_value(linear, kernel, bias, None, source, other)
+    def pair(operand, summand, float_values):
+        aim = walk(block.linear, net.rules, float_values)
         if plus is not None:
-            aim = aim - plus_integers.astype(jnp.float32) * power_of_two(-plus.scale)
+            aim = aim - summand.astype(jnp.float32) * power_of_two(-plus.scale)
         inputs = operand.astype(jnp.float32) * power_of_two(-read.scale)
-        return inputs, aim if node.window else aim[:, None, None]
+        return inputs, aim if aim.ndim == 4 else aim[:, None, None]
 
-    pairs = _parts(
-        read.integers, theirs[node.source],
-        None if plus is None else plus.integers, theirs[node.plus] if node.plus else None,
-    )  # fmt: skip
-    found = moments(node, (pair(*part) for part in pairs), recipe.seed)
+    summand = None if plus is None else plus.integers
+    parts = _parts((read.integers, summand, {name: theirs[name] for name in block.sources}))
+    found = moments(op, (pair(*part) for part in parts), recipe.seed)
     near = best_weight_scale(kernel, layer.bits)
     scales = [near - 1, near, near + 1]
-    integers, bias, scale = fitted(kernel, node, found, layer.bits, scales, recipe.damp)
+    integers, bias, scale = fitted(kernel, op, found, layer.bits, scales, recipe.damp)
     layer.weight_scale[...] = jnp.float32(scale)
     layer.kernel[...] = jnp.asarray(integers * 2.0**-scale, jnp.float32)
     layer.bias[...] = jnp.asarray(bias, jnp.float32)
 
 
-def _fit_output(
-    student: QuantNet, layer: QuantLayer, wanted: jax.Array, cap: np.ndarray | None,
+def _choose_format(
+    student: QuantNet, net: FoldedNet, block: Block, fit: Fit, wanted: jax.Array,
     ours: dict[str, Scaled],
-) -> Scaled:  # fmt: skip
-    """The format of a layer's output, from values that the float network has there; the output."""
-    node = layer.layer
-    source, plus = ours[node.source], ours[node.plus] if node.plus else None
-    acc = int(student.operand(node.source, ours).scale + layer.weight_scale[...])
-    if plus is not None and acc < plus.scale:
-        raise GraphError(
-            f"{node.name}: the residual {node.plus} has scale {int(plus.scale)}, finer than the "
-            f"accumulator's {acc}: use more weight bits or fewer residual bits"
-        )
-    bits = student.magnitude(node)
-    best = best_activation_scale(
-        np.ravel(wanted)[::_STEP], bits, "saturate", negative=not node.relu
-    )
-    scale = min(best, acc)
-    layer.out_scale[...] = jnp.float32(scale)
-    layer.cap = _cap(cap, scale, bits)
+) -> None:  # fmt: skip
+    """The scale of a layer's output, from values that the float network has there, and its cap.
 
-    def run(integers: jax.Array, plus_integers: jax.Array | None) -> jax.Array:
-        values = {node.source: Scaled(integers, source.scale)}
-        if plus is not None and node.plus:
-            assert plus_integers is not None
-            values[node.plus] = Scaled(plus_integers, plus.scale)
-        return student.step(layer, values).integers
-
-    integers = _of_parts(run, source.integers, None if plus is None else plus.integers)
-    return Scaled(integers, jnp.float32(scale))
-
-
-def _cap(cap: np.ndarray | None, scale: int, bits: int) -> int | None:
-    """A ReLU's cap as an integer, if it lies within its format.
-
-    It is that of the channels of the largest range; others, which were scaled up, do not reach theirs.
+    That is the cap of the channels of the largest range: others, scaled up, do not reach theirs.
     """
-    if cap is None:
-        return None
-    high = round(float(cap.min()) * 2.0**scale)
-    return high if high < 2**bits - 1 else None
+    layer = student.layer(fit.layer)
+    scale = int(ours[block.sources[0]].scale + layer.weight_scale[...])
+    for step in block.steps:
+        if isinstance(step, Add):
+            check_alignment(step, scale, ours[step.sources[1]].scale)
+        elif isinstance(step, AvgPool):
+            scale += int(math.log2(step.area))
+    bits, sample = student.magnitude(fit), np.ravel(wanted)[::_STEP]
+    best = best_activation_scale(sample, bits, "saturate", negative=fit.negative)
+    layer.out_scale[...] = jnp.float32(min(best, scale))
+    layer.cap = None if fit.capped is None else float(net.caps[fit.capped.name].min())
 
 
-def _inputs(x: np.ndarray) -> tuple[dict[str, Scaled], dict[str, jax.Array]]:
-    real = jnp.asarray(x).astype(jnp.float32)
-    integers = Scaled(real.astype(jnp.bfloat16), jnp.float32(INPUT_SCALE_BITS))
-    return {INPUT: integers}, {INPUT: real * 2.0**-INPUT_SCALE_BITS}
+def _output(student: QuantNet, block: Block, fit: Fit, ours: dict[str, Scaled]) -> Scaled:
+    """A layer's output, some pictures at a time."""
 
+    def run(integers: dict[str, jax.Array]) -> jax.Array:
+        values = {name: Scaled(each, ours[name].scale) for name, each in integers.items()}
+        return walk(block.steps, student.rules(), values).integers
 
-def _between(node, values: dict[str, jax.Array]) -> jax.Array:
-    if not isinstance(node, Average):
-        raise GraphError(f"{node.name}: nothing but averages lies between the layers here")
-    return values[node.source].mean((1, 2), keepdims=True)
+    integers = _of_parts(run, {name: ours[name].integers for name in block.sources})
+    return Scaled(integers, student.layer(fit.layer).out_scale[...])

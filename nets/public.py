@@ -18,7 +18,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from nets.architecture import Architecture
+from nets.ops import Architecture
 from pqjax.errors import CheckpointError
 
 _MEAN = np.array([0.485, 0.456, 0.406])
@@ -105,10 +105,11 @@ def import_public(
 
     params, stats = dict(state["params"]), dict(state["stats"])
     blocks, norms = {}, {}
-    for i, layer in enumerate(architecture.convs):
+    *convs, fc = architecture.layers
+    for i, layer in enumerate(convs):
         conv, bn = names(layer.name)
-        c, k, n = layer.in_channels, layer.out_channels, layer.window
-        kernel = take(f"{conv}.weight", (k, c // layer.groups, n, n)).transpose(2, 3, 1, 0)
+        high, wide, c, k = architecture.kernel(layer)
+        kernel = take(f"{conv}.weight", (k, c, high, wide)).transpose(2, 3, 1, 0)
         norm = {ours: take(f"{bn}.{theirs}", (k,)) for ours, theirs in _NORM.items()}
         if i == 0:
             offset = (128 / 255 - _MEAN) / _STD
@@ -120,12 +121,11 @@ def import_public(
         }
         norms[i] = {"norm": {n: jnp.asarray(norm[n], jnp.float32) for n in ("mean", "var")}}
     params["blocks"], stats["blocks"] = blocks, norms
-    fc = architecture.layers[-1]
     if new_head:
         used |= {f"{head}.weight", f"{head}.bias"}
     else:
-        params["kernel"] = jnp.asarray(take(f"{head}.weight", (fc.out_channels, fc.in_channels)).T)
-        params["bias"] = jnp.asarray(take(f"{head}.bias", (fc.out_channels,)))
+        params["kernel"] = jnp.asarray(take(f"{head}.weight", architecture.kernel(fc)[::-1]).T)
+        params["bias"] = jnp.asarray(take(f"{head}.bias", (fc.channels,)))
     wrong += [f"{name}: not a tensor of {architecture.name}" for name in sorted(set(found) - used)]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
@@ -149,8 +149,8 @@ _MOBILE_PARTS = ("expand", "depthwise", "project")
 
 def _torchvision_mobile(architecture: Architecture, name: str) -> tuple[str, str]:
     """s2b1.project is features.2.conv.2 and .3; blocks are counted through all stages."""
-    layers = {layer.name for layer in architecture.convs}
-    heads = list(dict.fromkeys(n.split(".")[0] for n in (x.name for x in architecture.convs)))
+    layers = {layer.name for layer in architecture.layers}
+    heads = list(dict.fromkeys(layer.name.split(".")[0] for layer in architecture.layers))
     place = f"features.{heads.index(name.split('.')[0])}"
     if "." not in name:
         return f"{place}.0", f"{place}.1"
@@ -166,7 +166,7 @@ def _timm_mobile(architecture: Architecture, name: str) -> tuple[str, str]:
     """s2b1.project is blocks.1.0.conv_pwl and bn3."""
     if "." not in name:
         return ("conv_stem", "bn1") if name == "conv1" else ("conv_head", "bn2")
-    layers = {layer.name for layer in architecture.convs}
+    layers = {layer.name for layer in architecture.layers}
     block, part = name.split(".")
     stage, at = block[1:].split("b")
     prefix = f"blocks.{int(stage) - 1}.{int(at) - 1}"

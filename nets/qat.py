@@ -11,11 +11,11 @@ import numpy as np
 import optax
 from flax import nnx
 
-from nets.architecture import Architecture
 from nets.checkpoint import load_tree
 from nets.floating import FloatNet
 from nets.fold import Folded, equalize, fold_batch_norm
 from nets.loop import Logits, State, Step
+from nets.ops import Architecture
 from nets.quantized import QuantNet, Widths, calibrate
 
 

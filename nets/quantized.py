@@ -1,14 +1,18 @@
 """Any architecture with quantized weights and activations, on integers exactly as inference does.
 
 Layer:  conv -> + bias -> [+ residual at the accumulator's scale] -> ReLU -> [sum of the pool's windows]
-        -> requantize.
+        -> requantize (`nets.steps.Fit`).
 
 A tensor that is added later is a residual: it keeps more bits, and convolutions read its top bits. All
 tensors are integers held in floats; the logits are divided by their scale only for the loss.
 """
 
 import dataclasses
+import functools
+import math
 import re
+from collections.abc import Callable
+from typing import SupportsInt
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +21,12 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from nets.architecture import INPUT, AnyNode, Architecture, Average, Largest, Layer, Shortcut
+from nets import ops
 from nets.conv import dense, layer_conv
 from nets.data import INPUT_SCALE_BITS
-from nets.floating import largest, pool_sum, shortcut
+from nets.floating import CARRIERS, window_sum
+from nets.fold import Folded
+from nets.ops import INPUT, Architecture, Op, Rules, rule_of, walk
 from nets.quantizer import (
     Rule,
     best_activation_scale,
@@ -31,6 +37,7 @@ from nets.quantizer import (
     requantize,
     round_half_up,
 )
+from nets.steps import Average, Cut, Fit, Role, steps
 from pqjax.errors import GraphError
 
 RESIDUAL_BITS = 8
@@ -93,33 +100,33 @@ class Widths:
         head = 8 if architecture.signed else 0
         return Widths(tuple(bits), int(found[2]), rule, learn_scales, residual, head)
 
-    @property
-    def averaged(self) -> int:
-        """Bits of what is averaged into what the FC reads."""
-        return self.head or min(self.residual, 8)
+    def bits(self, role: Role) -> int:
+        """Of a tensor, a sign bit included."""
+        return {
+            "input": 8,
+            "activations": self.activations,
+            "residual": self.residual,
+            "averaged": self.head or min(self.residual, 8),
+            "head": self.head or self.activations,
+        }[role]
 
-    def out_bits(self, architecture: Architecture, layer: Layer) -> int:
-        """Bits that a layer's requantization leaves, a sign bit included."""
-        if layer.name in architecture.averaged:
-            return self.averaged
-        if layer.name in architecture.residuals:
-            return self.residual
-        reader = architecture.only_reader(layer.name)
-        if reader is not None and not reader.window and self.head:
-            return self.head
-        return self.activations
+    @property
+    def cut(self) -> int:
+        """Bits of a residual that layers do not read."""
+        return self.residual - self.activations
 
 
 class QuantLayer(nnx.Module):
     """Weights, bias and scales of one layer; real-valued parameters, integer forward pass."""
 
-    def __init__(self, layer: Layer, bits: int):
-        self.kernel = nnx.Param(jnp.zeros(layer.kernel, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(layer.out_channels, jnp.float32))
+    def __init__(self, architecture: Architecture, op: ops.Linear, bits: int, fit: Fit | None):
+        self.kernel = nnx.Param(jnp.zeros(architecture.kernel(op), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(op.channels, jnp.float32))
         self.weight_scale = nnx.Param(jnp.zeros((), jnp.float32))
         self.out_scale = nnx.Param(jnp.zeros((), jnp.float32))
-        self.layer, self.bits = layer, bits
-        self.cap: int | None = None  # where the ReLU stops below the top of its format
+        self.op, self.bits = op, bits
+        # The largest value that its ReLU lets through, before quantization.
+        self.cap = fit.capped.cap if fit and fit.capped else None
 
     def integers(
         self, in_scale: Float[Array, ""], learn: bool
@@ -130,27 +137,12 @@ class QuantLayer(nnx.Module):
         kernel = quantize_weight(self.kernel[...], scale, self.bits)
         return kernel, round_half_up(self.bias[...] * power_of_two(acc_scale)), acc_scale
 
-    def product(self, x: "Scaled", learn: bool) -> "Scaled":
-        """Weights times operand plus bias: the accumulator before anything is done to it."""
-        kernel, bias, scale = self.integers(x.scale, learn)
-        if not self.layer.window:
-            flat = x.integers.reshape(x.integers.shape[0], -1)
-            return Scaled(dense(flat, kernel) + bias, scale)
-        return Scaled(layer_conv(x.integers, kernel, self.layer) + bias, scale)
-
-    def __call__(self, x: "Scaled", plus: "Scaled | None", learn: bool) -> "Scaled":
-        """The accumulator after addition, ReLU and pooling (raw for the FC), with its scale."""
-        product = self.product(x, learn)
-        y, scale = product.integers, product.scale
-        if not self.layer.window:
-            return product
-        if plus is not None:
-            y = y + plus.integers.astype(jnp.float32) * power_of_two(scale - plus.scale)
-        y = nnx.relu(y) if self.layer.relu else y
-        if self.layer.pool == 1:
-            return Scaled(y, scale)
-        area_bits = 2.0 * np.log2(self.layer.pool)
-        return Scaled(pool_sum(y, self.layer.pool), scale + area_bits)
+    def high(self, scale: Float[Array, ""], bits: int) -> float | Float[Array, ""]:
+        """The largest integer of its output: its format's, or the ReLU's cap if that lies below."""
+        top = 2**bits - 1
+        if self.cap is None:
+            return top
+        return jnp.minimum(round_half_up(self.cap * power_of_two(scale)), top)
 
 
 @jax.tree_util.register_dataclass
@@ -163,7 +155,11 @@ class Scaled:
 
 
 class QuantNet(nnx.Module):
-    """The integer network; trainable because its quantizers pass gradients straight through."""
+    """The integer network; trainable because its quantizers pass gradients straight through.
+
+    Raises:
+      GraphError: the architecture has operations that cannot be quantized here.
+    """
 
     def __init__(self, architecture: Architecture, widths: Widths):
         if len(widths.weights) != len(architecture.layers):
@@ -176,79 +172,107 @@ class QuantNet(nnx.Module):
                 f"{architecture.name}'s activations are formats with a known sign bit: values that wrap "
                 "would lose it; use the rule saturate"
             )
+        fits = {step.layer: step for step in steps(architecture) if isinstance(step, Fit)}
         self.layers = nnx.List(
-            [QuantLayer(*pair) for pair in zip(architecture.layers, widths.weights, strict=True)]
+            [
+                QuantLayer(architecture, op, bits, fits.get(op.name))
+                for op, bits in zip(architecture.layers, widths.weights, strict=True)
+            ]
         )
         self.architecture, self.widths = architecture, widths
+        for step in self.steps:
+            rule_of(step, self.rules())
 
-    def __call__(self, x: Int[Array, "b h w 3"]) -> Float[Array, "b n"]:
+    @property
+    def steps(self) -> tuple[Op, ...]:
+        """What it computes, in order."""
+        return steps(self.architecture)
+
+    def layer(self, name: str) -> QuantLayer:
+        """Of a convolution or dense layer."""
+        return next(layer for layer in self.layers if layer.op.name == name)
+
+    def __call__(self, x: Int[Array, "b h w c"]) -> Float[Array, "b n"]:
         """Real-valued logits: the integer accumulator over its scale."""
         logits, scale = self.accumulate(x)
         return logits * power_of_two(-scale)
 
-    def accumulate(self, x: Int[Array, "b h w 3"]) -> tuple[Float[Array, "b n"], Float[Array, ""]]:
+    def accumulate(self, x: Int[Array, "b h w c"]) -> tuple[Float[Array, "b n"], Float[Array, ""]]:
         """The last layer's integer accumulator and its scale."""
-        values = _input(x)
-        layers = iter(self.layers)
-        for node in self.architecture.nodes:
-            if isinstance(node, Layer):
-                values[node.name] = self.step(next(layers), values)
-            else:
-                values[node.name] = self.between(node, values)
-        last = values[self.architecture.nodes[-1].name]
+        last = walk(self.steps, self.rules(), input_values(x))
         return last.integers, last.scale
 
-    def step(self, layer: QuantLayer, values: dict[str, Scaled]) -> Scaled:
-        """A layer's output from the tensors that it reads."""
-        learn, node = self.widths.learn_scales, layer.layer
-        plus = values[node.plus] if node.plus else None
-        acc = layer(self.operand(node.source, values), plus, learn)
-        if not node.window:
-            return acc
-        return self.fitted(layer, acc, whole(layer.out_scale[...], learn))
+    def rules(self) -> Rules[Scaled]:
+        """What every kind of step does."""
+        carried = {
+            kind: _carried(rule) for kind, rule in CARRIERS.items() if kind is not ops.Concat
+        }
+        return {
+            **carried,
+            ops.Conv: self.product,
+            ops.Dense: self.product,
+            ops.Add: aligned_sum,
+            ops.Relu: lambda op, x: Scaled(nnx.relu(x.integers), x.scale),
+            ops.AvgPool: self.total,
+            Average: self.average,
+            Fit: self.fitted,
+            Cut: self.top_bits,
+        }
 
-    def between(self, node: AnyNode, values: dict[str, Scaled]) -> Scaled:
-        """A node without weights, on the integers that it reads."""
-        if isinstance(node, Average):
-            source = values[node.source]
-            total = source.integers.astype(jnp.float32).sum((1, 2), keepdims=True)
-            bits = self.widths.averaged - self.architecture.signed
-            y = requantize(total * node.multiplier, jnp.float32(node.shift), bits)
-            return Scaled(y.astype(jnp.bfloat16), source.scale)  # at most 8 bits
-        source = values[node.source]
-        if isinstance(node, Largest):
-            return Scaled(largest(source.integers, node), source.scale)
-        assert isinstance(node, Shortcut)
-        return Scaled(shortcut(source.integers, node), source.scale)
+    def product(self, op: ops.Linear, x: Scaled) -> Scaled:
+        """Weights times operand plus bias: the accumulator before anything is done to it."""
+        kernel, bias, scale = self.layer(op.name).integers(x.scale, self.widths.learn_scales)
+        product = dense if isinstance(op, ops.Dense) else functools.partial(layer_conv, op=op)
+        return Scaled(product(x.integers, kernel) + bias, scale)
 
-    def fitted(self, layer: QuantLayer, acc: Scaled, scale: Float[Array, ""]) -> Scaled:
+    def total(self, op: ops.AvgPool, x: Scaled) -> Scaled:
+        """Averages of 2^k values: sums, whose scale is k more."""
+        return Scaled(window_sum(x.integers, op.window, op.stride), x.scale + math.log2(op.area))
+
+    def average(self, op: Average, x: Scaled) -> Scaled:
+        """Averages in the format of their source."""
+        total = window_sum(x.integers.astype(jnp.float32), op.window, op.stride)
+        bits, shift = self.magnitude(op.fit), jnp.float32(op.shift)
+        y = requantize(total * op.multiplier, shift, bits, negative=op.fit.negative)
+        return Scaled(_narrow(y, bits), x.scale)
+
+    def fitted(self, fit: Fit, acc: Scaled) -> Scaled:
         """A layer's accumulator in the format of its output."""
-        bits = self.magnitude(layer.layer)
-        negative = not layer.layer.relu
-        rule, cap = self.widths.rule, layer.cap
-        y = requantize(acc.integers, acc.scale - scale, bits, rule, negative, cap)
-        return Scaled(y.astype(jnp.bfloat16) if bits <= 8 else y, scale)  # exact either way
+        layer, bits = self.layer(fit.layer), self.magnitude(fit)
+        scale = whole(layer.out_scale[...], self.widths.learn_scales)
+        cap = None if layer.cap is None else layer.high(scale, bits)
+        rule = self.widths.rule
+        y = requantize(acc.integers, acc.scale - scale, bits, rule, fit.negative, cap)
+        return Scaled(_narrow(y, bits), scale)
 
-    def magnitude(self, layer: Layer) -> int:
-        """Bits of a layer's output without its sign bit."""
-        signed = self.architecture.signed or not layer.relu
-        return self.widths.out_bits(self.architecture, layer) - signed
+    def top_bits(self, cut: Cut, x: Scaled) -> Scaled:
+        """What layers read of a residual."""
+        short = floor_shift(x.integers.astype(jnp.float32), self.widths.cut)
+        return Scaled(short.astype(jnp.bfloat16), x.scale - self.widths.cut)
 
-    def operand(self, name: str, values: dict[str, Scaled]) -> Scaled:
-        """What a weight layer reads: of a residual the top bits."""
-        value = values[name]
-        if name not in self.architecture.residuals:
-            return value
-        short = floor_shift(value.integers.astype(jnp.float32), self.cut)
-        return Scaled(short.astype(jnp.bfloat16), value.scale - self.cut)
-
-    @property
-    def cut(self) -> int:
-        """Bits of a residual that convolutions do not read."""
-        return self.widths.residual - self.widths.activations
+    def magnitude(self, fit: Fit) -> int:
+        """Bits of a tensor without its sign bit."""
+        return self.widths.bits(fit.role) - (self.architecture.signed or fit.negative)
 
 
-def _input(x: Int[Array, "b h w 3"]) -> dict[str, Scaled]:
+def _carried(rule: Callable[..., jax.Array]) -> Callable[..., Scaled]:
+    """A rule that moves values, for integers with a scale."""
+    return lambda op, x: Scaled(rule(op, x.integers), x.scale)
+
+
+def _narrow(y: jax.Array, bits: int) -> jax.Array:
+    """Exact either way."""
+    return y.astype(jnp.bfloat16) if bits <= 8 else y
+
+
+def aligned_sum(op: ops.Add, acc: Scaled, plus: Scaled) -> Scaled:
+    """A tensor that is added at the accumulator's scale."""
+    up = power_of_two(acc.scale - plus.scale)
+    return Scaled(acc.integers + plus.integers.astype(jnp.float32) * up, acc.scale)
+
+
+def input_values(x: Int[Array, "b h w c"]) -> dict[str, Scaled]:
+    """The input, by its name."""
     return {INPUT: Scaled(jnp.asarray(x).astype(jnp.bfloat16), jnp.float32(INPUT_SCALE_BITS))}
 
 
@@ -258,9 +282,7 @@ def whole(scale: Float[Array, ""], learn: bool) -> Float[Array, ""]:
     return nearest + (scale - lax.stop_gradient(scale)) if learn else nearest
 
 
-def calibrate(
-    net: QuantNet, folded: list[tuple[np.ndarray, np.ndarray]], x: Int[Array, "b h w 3"]
-) -> None:
+def calibrate(net: QuantNet, folded: Folded, x: Int[Array, "b h w c"]) -> None:
     """Puts folded float weights into `net` and chooses scales by least squared error.
 
     Args:
@@ -271,26 +293,37 @@ def calibrate(
     Raises:
       GraphError: a residual has a finer scale than the accumulator it is added to.
     """
-    values = _input(x)
-    layers = iter(zip(net.layers, folded, strict=True))
-    for node in net.architecture.nodes:
-        if not isinstance(node, Layer):
-            values[node.name] = net.between(node, values)
-            continue
-        layer, (kernel, bias) = next(layers)
+    of = dict(zip((layer.op.name for layer in net.layers), folded, strict=True))
+
+    def product(op: ops.Linear, x: Scaled) -> Scaled:
+        layer, (kernel, bias) = net.layer(op.name), of[op.name]
         layer.kernel[...], layer.bias[...] = jnp.asarray(kernel), jnp.asarray(bias)
         layer.weight_scale[...] = jnp.float32(best_weight_scale(kernel, layer.bits))
-        plus = values[node.plus] if node.plus else None
-        acc = layer(net.operand(node.source, values), plus, False)
-        if plus is not None and acc.scale - 2 * np.log2(node.pool) < plus.scale:
-            raise GraphError(
-                f"{node.name}: the residual {node.plus} has scale {int(plus.scale)}, finer than the "
-                f"accumulator's {int(acc.scale)}, and cannot be aligned: use more weight bits or "
-                "fewer residual bits"
-            )
-        if node.window:
-            real = np.asarray(acc.integers * power_of_two(-acc.scale))
-            bits, rule = net.magnitude(node), net.widths.rule
-            best = best_activation_scale(real, bits, rule, negative=not node.relu)
-            scale = layer.out_scale[...] = jnp.float32(min(best, int(acc.scale)))
-            values[node.name] = net.fitted(layer, acc, scale)
+        return net.product(op, x)
+
+    def aligned(op: ops.Add, acc: Scaled, plus: Scaled) -> Scaled:
+        check_alignment(op, acc.scale, plus.scale)
+        return aligned_sum(op, acc, plus)
+
+    def fitted(fit: Fit, acc: Scaled) -> Scaled:
+        real = np.asarray(acc.integers * power_of_two(-acc.scale))
+        best = best_activation_scale(real, net.magnitude(fit), net.widths.rule, fit.negative)
+        net.layer(fit.layer).out_scale[...] = jnp.float32(min(best, int(acc.scale)))
+        return net.fitted(fit, acc)
+
+    chosen = {ops.Conv: product, ops.Dense: product, ops.Add: aligned, Fit: fitted}
+    walk(net.steps, {**net.rules(), **chosen}, input_values(x))
+
+
+def check_alignment(op: Op, accumulator: SupportsInt, residual: SupportsInt) -> None:
+    """A residual is shifted left to the accumulator's scale: its own must not be finer.
+
+    Raises:
+      GraphError: it is.
+    """
+    if int(accumulator) < int(residual):
+        raise GraphError(
+            f"{op.name}: the residual {op.sources[1]} has scale {int(residual)}, finer than the "
+            f"accumulator's {int(accumulator)}, and cannot be aligned: use more weight bits or fewer "
+            "residual bits"
+        )

@@ -54,12 +54,12 @@ def requantize(
     bits: int,
     rule: Rule = "saturate",
     negative: bool = False,
-    cap: float | None = None,
+    cap: float | Float[Array, ""] | None = None,
 ) -> Float[Array, "*s"]:
     """Shifts integers right with rounding and fits them into `bits` bits, and a sign if `negative`.
 
-    (x + 2^(shift-1)) >> shift, then a clamp to [0 or -2^bits, 2^bits - 1], or to an integer `cap` below,
-    or the low bits. For both rules the gradient is the clamp's.
+    (x + 2^(shift-1)) >> shift, then a clamp to [0 or -2^bits, 2^bits - 1], or to an integer `cap` below
+    by either rule, or the low bits. The gradient is the clamp's.
     """
     high = 2**bits - 1
     low = -high - 1 if negative else 0
@@ -67,7 +67,7 @@ def requantize(
     real = x * power_of_two(-shift)
     inside = jnp.clip(real, low, high)
     value = jnp.floor(lax.stop_gradient(real) + 0.5)
-    if rule == "wrap":
+    if rule == "wrap" and cap is None:
         span = high + 1 - low
         value = value - jnp.floor((value - low) * (1 / span)) * span
     else:

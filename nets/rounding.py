@@ -18,7 +18,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from nets.architecture import Layer
+from nets.conv import window_taps
+from nets.ops import Dense, Linear
 
 PIXELS = 256  # of a picture that a layer is fitted to, drawn once for all pictures
 
@@ -27,8 +28,7 @@ PIXELS = 256  # of a picture that a layer is fitted to, drawn once for all pictu
 class Moments:
     """Second moments of a layer's inputs x and aims t, both less their means.
 
-    A dense layer is one group of all inputs; a depthwise one is a group a channel: the window's taps are
-    its inputs, and it has one output.
+    The inputs of a layer's output are the window's taps of the channels of its group.
 
     Attributes:
       gram: (groups, d, d) mean of x x'.
@@ -44,8 +44,10 @@ class Moments:
 
 
 def moments(
-    layer: Layer, parts: Iterable[tuple[Float[Array, "b h w c"], Float[Array, "b h2 w2 k"]]], seed: int
-) -> Moments:  # fmt: skip
+    layer: Linear,
+    parts: Iterable[tuple[Float[Array, "b ..."], Float[Array, "b h2 w2 k"]]],
+    seed: int,
+) -> Moments:
     """Of pixels of all pictures.
 
     Args:
@@ -56,9 +58,9 @@ def moments(
     sums: list[np.ndarray] | None = None
     count = 0
     for x, aim in parts:
-        side = aim.shape[1]
+        pixels = aim.shape[1] * aim.shape[2]
         rng = np.random.default_rng(seed)
-        some = np.sort(rng.choice(side * side, min(PIXELS, side * side), replace=False))
+        some = np.sort(rng.choice(pixels, min(PIXELS, pixels), replace=False))
         found = _sums(layer, x, aim, jnp.asarray(some))
         found = [np.asarray(each, np.float64) for each in found]
         sums = found if sums is None else [a + b for a, b in zip(sums, found, strict=True)]
@@ -76,10 +78,10 @@ def moments(
 @functools.partial(jax.jit, static_argnums=0)
 def _sums(layer, x, aim, some):
     seen, wanted = _windows(layer, x.astype(jnp.float32), some), _picked(aim, some)
-    if layer.groups > 1:  # (n, taps, c) and (n, c): a group a channel
-        seen, wanted = seen.transpose(2, 0, 1), wanted.T[:, :, None]
-    else:
-        seen, wanted = seen.reshape(1, seen.shape[0], -1), wanted[None]
+    (n, taps, _), groups = seen.shape, layer.groups
+    seen = seen.reshape(n, taps, groups, -1).transpose(2, 0, 1, 3).reshape(groups, n, -1)
+    split = wanted.T.reshape(groups, -1, n).transpose(0, 2, 1)
+    wanted = wanted[None] if groups == 1 else split  # else the same, summed in another order
     highest = lax.Precision.HIGHEST
     return (
         jnp.einsum("gnd,gne->gde", seen, seen, precision=highest),
@@ -97,27 +99,26 @@ def _picked(values, some):
 
 def _windows(layer, x, some):
     """(n, taps, c): what the window sees at those pixels."""
-    if not layer.window:
+    if isinstance(layer, Dense):
         return x.reshape(x.shape[0], 1, -1)
-    side = layer.out_side(x.shape[1])
-    reach = (side - 1) * layer.stride + 1
-    x = jnp.pad(x, ((0, 0), layer.padding, layer.padding, (0, 0)))
-    taps = [
-        _picked(x[:, i : i + reach : layer.stride, j : j + reach : layer.stride], some)
-        for i in range(layer.window)
-        for j in range(layer.window)
-    ]
-    return jnp.stack(taps, 1)
+    x = jnp.pad(x, ((0, 0), *layer.padding, (0, 0)))
+    taps = window_taps(x, layer.window, layer.stride, layer.dilation)
+    return jnp.stack([_picked(tap, some) for tap in taps], 1)
 
 
 def fitted(
-    kernel: np.ndarray, layer: Layer, found: Moments, bits: int, scales: list[int], damp: float
+    kernel: np.ndarray,
+    layer: Linear,
+    found: Moments,
+    bits: int,
+    scales: list[int],
+    damp: float,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Integer weights, biases and the scale of a layer for the least squared error of its output.
 
     Args:
       kernel: the float network's weights, (..., inputs, outputs).
-      layer: dense or depthwise.
+      layer: whose they are.
       found: moments of what it reads and should give, see `moments`.
       bits: of a signed weight.
       scales: exponents to choose among.
@@ -126,9 +127,9 @@ def fitted(
     Returns:
       (integers as `kernel` is shaped, real biases (outputs,), scale).
     """
-    depthwise = layer.groups > 1
-    flat = kernel.reshape(-1, kernel.shape[-1]).astype(np.float64)
-    flat = flat.T[:, :, None] if depthwise else flat[None]
+    outputs = kernel.shape[-1]
+    flat = kernel.reshape(-1, layer.groups, outputs // layer.groups).astype(np.float64)
+    flat = flat.transpose(1, 0, 2)
     inputs = flat.shape[1]
     square = np.maximum(np.trace(found.gram, axis1=1, axis2=2) / inputs, 1e-12)
     held = (damp * square)[:, None, None]
@@ -141,8 +142,7 @@ def fitted(
         best = min(best, (float((off * (gram @ off)).sum()), scale, integers), key=lambda b: b[0])
     _, scale, integers = best
     bias = found.aims - np.einsum("gd,gdk->gk", found.inputs, integers * 2.0**-scale)
-    shaped = integers[:, :, 0].T if depthwise else integers[0]
-    return shaped.reshape(kernel.shape), bias.ravel(), scale
+    return integers.transpose(1, 0, 2).reshape(kernel.shape), bias.ravel(), scale
 
 
 def _rounded(real: np.ndarray, hessian: np.ndarray, bits: int) -> np.ndarray:

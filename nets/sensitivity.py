@@ -15,25 +15,24 @@ import functools
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 from tqdm import tqdm
 
-from nets.architecture import ARCHITECTURES, INPUT, Architecture, Average, Largest, Layer, Shortcut
+from nets.architecture import ARCHITECTURES
 from nets.data import INPUT_SCALE_BITS, integer_input, load_cifar
-from nets.export import part_name
-from nets.floating import pool_sum, shortcut
 from nets.fold import Folded, equalize, fold_batch_norm
+from nets.folded import FoldedNet, folded_rules, stated_caps
 from nets.loop import Images
 from nets.malloc import keep_freed_memory
+from nets.ops import INPUT, Architecture, walk
 from nets.pretrain import load_float
-from nets.quantized import RESIDUAL_BITS, Widths
+from nets.quantized import RESIDUAL_BITS
 from nets.quantizer import best_activation_scale, best_weight_scale
+from nets.steps import Cut, Fit, shapes, steps
 from pqjax.errors import PqjaxError
 from pqjax.graph.sensitivity import Sensitivities, Sensitivity
 
@@ -69,21 +68,18 @@ class Sampling:
             )
 
 
-def activation_layers(architecture: Architecture) -> tuple[list[str], list[str]]:
-    """Layers whose tensors linear layers read at the activations' width, and residual layers."""
-    probe = Widths((8,) * len(architecture.layers), 2, residual=16, head=8 * architecture.signed)
-    made_by = {node.name: node for node in architecture.nodes}
-    read = set()
-    for layer in architecture.layers:
-        source = made_by.get(layer.source)
-        while isinstance(source, Largest):
-            source = made_by.get(source.source)
-        read.add(source.name if isinstance(source, Layer) else None)
-    operands = [
-        layer.name for layer in architecture.layers
-        if layer.name in read and probe.out_bits(architecture, layer) != 8
-    ]  # fmt: skip
-    return operands, [x.name for x in architecture.layers if x.name in architecture.residuals]
+def shifted(architecture: Architecture) -> tuple[dict[str, Fit | Cut], dict[str, Fit]]:
+    """What layers read at the activations' width, and what is added or averaged later, by name."""
+    operands: dict[str, Fit | Cut] = {}
+    residuals: dict[str, Fit] = {}
+    for step in steps(architecture):
+        if isinstance(step, Fit) and step.role in ("residual", "averaged"):
+            residuals[step.name] = step
+        elif isinstance(step, Cut) or (
+            isinstance(step, Fit) and (step.role == "activations" or not architecture.signed)
+        ):  # what dense layers read keeps 8 bits where formats are signed
+            operands[step.name] = step
+    return operands, residuals
 
 
 def logits(architecture: Architecture, biases: list, point: Point, x: jax.Array) -> jax.Array:
@@ -92,54 +88,19 @@ def logits(architecture: Architecture, biases: list, point: Point, x: jax.Array)
     Args:
       architecture: its shape.
       biases: of every layer.
-      point: "weights" by layer; "operands" and "residuals", (b, h, w, c), which are added to what linear
+      point: "weights" by layer; "operands" and "residuals", (b, h, w, c), which are added to what
         layers read of a tensor, and to a tensor itself.
-      x: real inputs, f32 (b, side, side, 3).
+      x: real inputs, f32 (b, H, W, C).
     """
-    values, operands = {INPUT: x}, {INPUT: x}
-    bias_of = iter(biases)
-    for node in architecture.nodes:
-        source = values[node.source]
-        if isinstance(node, Shortcut):
-            y = read = shortcut(source, node)
-        elif isinstance(node, Largest):
-            y, read = _largest(source, node), _largest(operands[node.source], node)
-        elif isinstance(node, Average):
-            y = read = source.mean((1, 2), keepdims=True)
-        else:
-            plus = values[node.plus] if node.plus else None
-            kernel = point["weights"][node.name]
-            y = _layer(node, operands[node.source], kernel, next(bias_of), plus)
-            y = y + point["residuals"].get(node.name, 0.0)
-            read = y + point["operands"].get(node.name, 0.0)
-        values[node.name], operands[node.name] = y, read
-    return values[architecture.nodes[-1].name]
+    names = [layer.name for layer in architecture.layers]
+    weights = {n: (point["weights"][n], bias) for n, bias in zip(names, biases, strict=True)}
+    rules = folded_rules(weights, stated_caps(architecture))
+    shifts = point["operands"] | point["residuals"]
 
+    def shift(step: Fit | Cut, y: jax.Array) -> jax.Array:
+        return y + shifts[step.name] if step.name in shifts else y
 
-def _layer(node: Layer, x: jax.Array, kernel: jax.Array, bias: Any, plus: Any) -> jax.Array:
-    if not node.window:
-        return jnp.dot(x.reshape(x.shape[0], -1), kernel, precision=lax.Precision.HIGHEST) + bias
-    margin = (node.window // 2, node.window // 2)
-    y = lax.conv_general_dilated(
-        x, kernel, (node.stride, node.stride), (margin, margin),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=lax.Precision.HIGHEST,
-    )  # fmt: skip
-    y = y + bias if plus is None else y + bias + plus
-    y = jax.nn.relu(y) if node.relu else y
-    return y if node.pool == 1 else pool_sum(y, node.pool) / node.pool**2
-
-
-def _largest(x: jax.Array, node: Largest) -> jax.Array:
-    """`nets.floating.largest`, of pieces that both modes of differentiation know."""
-    margin, reach = node.window // 2, node.window
-    x = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-    rows, cols = (side - reach + 1 for side in x.shape[1:3])
-    pieces = [
-        x[:, i : i + rows : node.stride, j : j + cols : node.stride]
-        for i in range(reach)
-        for j in range(reach)
-    ]
-    return functools.reduce(jnp.maximum, pieces)
+    return walk(steps(architecture), {**rules, Fit: shift, Cut: shift}, {INPUT: x})
 
 
 def loss(
@@ -158,33 +119,11 @@ def start(architecture: Architecture, folded: Folded, batch: int) -> Point:
         "operands": {},
         "residuals": {},
     }
-    shapes = jax.eval_shape(
-        lambda x: tensors(architecture, folded, x),
-        jax.ShapeDtypeStruct((batch, architecture.side, architecture.side, 3), jnp.float32),
-    )
-    operands, residuals = activation_layers(architecture)
-    for kind, names in (("operands", operands), ("residuals", residuals)):
-        point[kind] = {name: jnp.zeros(shapes[name].shape, jnp.float32) for name in names}
+    for kind, found in zip(("operands", "residuals"), shifted(architecture), strict=True):
+        for name in found:
+            shape = (batch, *shapes(architecture)[name])
+            point[kind][name] = jnp.zeros(shape, jnp.float32)
     return point
-
-
-def tensors(architecture: Architecture, folded: Folded, x: jax.Array) -> dict[str, jax.Array]:
-    """Every layer's tensor, f32."""
-    values = {INPUT: x}
-    pairs = iter(folded)
-    for node in architecture.nodes:
-        source = values[node.source]
-        if isinstance(node, Layer):
-            kernel, bias = next(pairs)
-            plus = values[node.plus] if node.plus else None
-            values[node.name] = _layer(node, source, jnp.asarray(kernel), bias, plus)
-        elif isinstance(node, Average):
-            values[node.name] = source.mean((1, 2), keepdims=True)
-        else:
-            values[node.name] = (
-                shortcut(source, node) if isinstance(node, Shortcut) else _largest(source, node)
-            )
-    return values
 
 
 def curvature(loss_of: Callable[..., jax.Array], point: Point, signs: Point, *data) -> jax.Array:
@@ -323,18 +262,20 @@ def measure(
         name: _entry(*found, weight_errors(kernels[name]))
         for name, found in traces.by_name("weights").items()
     }
-    real = jax.jit(functools.partial(tensors, architecture, folded))(
-        _real(data.images[:calibration])
-    )
+    real = FoldedNet.of(architecture, folded).values(integer_input(data.images[:calibration]))
+    operands, _ = shifted(architecture)
     signed = architecture.signed
     activations, residuals = {}, {}
     for name, found in traces.by_name("operands").items():
-        errors = cut_errors if name in architecture.residuals else activation_errors
-        table = errors(np.asarray(real[name]), ACTIVATION_BITS, signed)
-        activations[part_name(name, "act")] = _entry(*found, table)
+        step = operands[name]
+        errors, read = activation_errors, name
+        if isinstance(step, Cut):
+            errors, read = cut_errors, step.sources[0]
+        table = errors(np.asarray(real[read]), ACTIVATION_BITS, signed)
+        activations[name] = _entry(*found, table)
     for name, found in traces.by_name("residuals").items():
         table = activation_errors(np.asarray(real[name]), RESIDUAL_WIDTHS, signed)
-        residuals[part_name(name, "res")] = _entry(*found, table)
+        residuals[name] = _entry(*found, table)
     settings = {
         **dataclasses.asdict(sampling), "samples": sum(traces.samples), "calibration": calibration,
     }  # fmt: skip

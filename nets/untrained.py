@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from nets.architecture import Architecture
 from nets.data import integer_input
 from nets.export import export
 from nets.floating import FloatNet
 from nets.fold import equalize, fold_batch_norm
+from nets.ops import Architecture
 from nets.quantized import QuantNet, Widths, calibrate
 from pqjax.errors import CheckpointError, GraphError
 from pqjax.graph import Graph, load_model, save_model
@@ -38,8 +38,9 @@ def untrained(
       seed: of the weights.
     """
     net = FloatNet(architecture, nnx.Rngs(seed))
-    for block in net.blocks:
-        block.norm.momentum = 0.0  # the statistics become those of this one batch
+    for held in net.weighted:
+        if held.norm is not None:
+            held.norm.momentum = 0.0  # the statistics become those of this one batch
     x = integer_input(images)
     nnx.jit(lambda net, x: net(x))(net, x)
     net.eval()

@@ -11,15 +11,15 @@ from pqjax import load_model, plan, reference, run_local
 def test_the_architecture_computes_what_the_flax_model_does():
     from flax import nnx
 
-    from nets.sensitivity import tensors
+    from nets.folded import FoldedNet
 
     model = digits.Digits(nnx.Rngs(3))
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
-    x = digits.real_input(integer_input(images))
+    x = integer_input(images)
 
-    found = tensors(digits.DIGITS, digits.folded_of(model), x)["fc"]
+    found = FoldedNet.of(digits.DIGITS, digits.folded_of(model)).logits(x)
 
-    np.testing.assert_allclose(found, model(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, model(digits.real_input(x)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

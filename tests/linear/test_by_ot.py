@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers import ALIKE, NONE, maps, operand, random_layer, slow_conv
-from pairs import KINDS as SOURCES
 from pairs import INLINE, STOCKED, TUNING, of_rank, run_protocol, shares
+from pairs import KINDS as SOURCES
 
 from pqjax.linear import (
     FULL,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nets.architecture import Layer
 from nets.conv import conv, layer_conv, native_conv, rounded_conv
+from nets.ops import Conv
 
 
 def plain(x, kernel, stride=1):
@@ -47,18 +47,22 @@ def test_conv_is_exact_for_eight_bit_operands():
     np.testing.assert_array_equal(conv(x, kernel), plain(x, kernel))
 
 
+SAME = ((1, 1), (1, 1))
+
+
 @pytest.mark.parametrize(
     "layer",
-    [Layer("c", "x", 3, 8, 16), Layer("c", "x", 3, 16, 8, stride=2), Layer("c", "x", 1, 8, 4, stride=2),
-     Layer("c", "x", 3, 8, 8, stride=2, groups=8, margins=(0, 1))],
+    [Conv("c", ("x",), 16, (3, 3), padding=SAME), Conv("c", ("x",), 8, (3, 3), (2, 2), SAME),
+     Conv("c", ("x",), 4, (1, 1), (2, 2)), Conv("c", ("x",), 8, (3, 3), (2, 2), ((0, 1), (0, 1)), 8)],
     ids=["plain", "stride", "point", "depthwise"],
 )  # fmt: skip
 def test_both_convolutions_agree_but_for_rounding(layer):
     rng = np.random.default_rng(1)
-    x = jnp.asarray(rng.normal(size=(4, 10, 10, layer.in_channels)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=layer.kernel), jnp.float32)
-    side = layer.out_side(10)
-    dy = jnp.asarray(rng.normal(size=(4, side, side, layer.out_channels)), jnp.bfloat16)
+    x = jnp.asarray(rng.normal(size=(4, 10, 10, 8)), jnp.float32)
+    kernel = jnp.asarray(
+        rng.normal(size=(*layer.window, 8 // layer.groups, layer.channels)), jnp.float32
+    )
+    dy = jnp.asarray(rng.normal(size=(4, *layer.shape((10, 10, 8)))), jnp.bfloat16)
 
     results = []
     for way in (layer_conv, native_conv):
@@ -73,7 +77,7 @@ def test_both_convolutions_agree_but_for_rounding(layer):
 
 
 def test_both_convolutions_are_the_same_where_bf16_is_exact():
-    layer = Layer("c", "x", 3, 8, 16)  # sums of 72 products of -1, 0 and 1
-    x, kernel = integers(2, (3, 7, 7, 8), layer.kernel, low=-1, high=2)
+    layer = Conv("c", ("x",), 16, (3, 3), padding=SAME)  # sums of 72 products of -1, 0 and 1
+    x, kernel = integers(2, (3, 7, 7, 8), (3, 3, 8, 16), low=-1, high=2)
 
     np.testing.assert_array_equal(native_conv(x, kernel, layer), layer_conv(x, kernel, layer))

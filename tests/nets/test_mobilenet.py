@@ -3,25 +3,26 @@
 import json
 import os
 
-import jax
 import numpy as np
 import pytest
+from slow_nets import logits as slow_forward
 
 from nets import mobilenet, mobilenet_quantized, photographs
-from nets.architecture import MOBILENETV2, Layer, mobilenet_v2
+from nets.architecture import MOBILENETV2, mobilenet_v2
 from nets.data import integer_input
 from nets.export import export
 from nets.fold import fold_batch_norm
 from nets.folded import FoldedNet, streams
 from nets.mobilenet import float_net, read_mobilenet
 from nets.mobilenet_quantized import SETTINGS
+from nets.ops import INPUT, Add, Conv, Dense, GlobalAverage, Relu
 from nets.pretrain import FloatRecipe, float_task
 from nets.ptq import Recipe, quantized
 from nets.public import import_public
 from nets.quantized import Widths
 from nets.untrained import UNTRAINED, kept_untrained
 from pqjax.errors import CheckpointError, DataError
-from pqjax.graph import Conv, load_model, reference
+from pqjax.graph import load_model, reference
 
 STAGES = ((1, 4, 1, 1), (2, 6, 2, 2), (3, 8, 1, 1))
 TINY = mobilenet_v2("tiny", side=32, classes=5, stages=STAGES, ends=(4, 12))
@@ -38,49 +39,27 @@ def random_folded(architecture, seed=0):
     rng = np.random.default_rng(seed)
     folded = []
     for layer in architecture.layers:
-        fan_in = np.prod(layer.kernel[:-1])
-        kernel = rng.normal(size=layer.kernel) * np.sqrt(3 / fan_in)
+        shape = architecture.kernel(layer)
+        kernel = rng.normal(size=shape) * np.sqrt(3 / np.prod(shape[:-1]))
         if layer.groups > 1:
-            kernel = kernel * 2.0 ** rng.uniform(-3, 3, layer.out_channels)
-        kernel = kernel * (2 if layer.source == "input" else 1)
-        folded.append((kernel.astype(np.float32), rng.normal(size=layer.out_channels) / 4))
+            kernel = kernel * 2.0 ** rng.uniform(-3, 3, layer.channels)
+        kernel = kernel * (2 if layer.sources == (INPUT,) else 1)
+        folded.append((kernel.astype(np.float32), rng.normal(size=layer.channels) / 4))
     return [(k, b.astype(np.float32)) for k, b in folded]
 
 
-def slow_forward(architecture, folded, x):
-    """The float network by XLA's own grouped convolution, NCHW."""
-    values = {"input": np.asarray(x, np.float32).transpose(0, 3, 1, 2) / 256}
-    weights = iter(folded)
-    for node in architecture.nodes:
-        source = values[node.source]
-        if not isinstance(node, Layer):
-            values[node.name] = source.mean((2, 3), keepdims=True)
-            continue
-        kernel, bias = next(weights)
-        if not node.window:
-            return source.reshape(len(x), -1) @ kernel + bias
-        y = np.asarray(jax.lax.conv_general_dilated(
-            source, kernel, (node.stride,) * 2, (node.padding,) * 2,
-            dimension_numbers=("NCHW", "HWIO", "NCHW"), feature_group_count=node.groups,
-            precision=jax.lax.Precision.HIGHEST,
-        )) + bias[:, None, None]  # fmt: skip
-        y = y + values[node.plus] if node.plus else y
-        values[node.name] = np.clip(y, 0, 6) if node.relu else y
-
-
 def test_mobilenetv2_has_the_shape_the_paper_gives():
-    convs = [layer for layer in MOBILENETV2.layers if layer.window]
-    fc = MOBILENETV2.layers[-1]
+    convs = [layer for layer in MOBILENETV2.layers if isinstance(layer, Conv)]
 
-    parameters = sum(int(np.prod(layer.kernel)) for layer in MOBILENETV2.layers)
-    products, side = 0, {"input": 224}
-    for layer in convs:
-        side[layer.name] = layer.out_side(side[layer.source])
-        products += side[layer.name] ** 2 * int(np.prod(layer.kernel))
+    parameters = sum(int(np.prod(MOBILENETV2.kernel(layer))) for layer in MOBILENETV2.layers)
+    products = sum(
+        int(np.prod(MOBILENETV2.kernel(layer)) * np.prod(MOBILENETV2.shapes[layer.name][:-1]))
+        for layer in convs
+    )
 
-    assert len(convs) == 52 and (fc.in_channels, fc.out_channels) == (1280, 1000)
+    assert len(convs) == 52 and MOBILENETV2.kernel(MOBILENETV2.layers[-1]) == (1280, 1000)
     assert round(parameters / 1e6, 1) == 3.5 and round(products / 1e6) == 299  # 300 with the FC
-    assert side["last"] == 7
+    assert MOBILENETV2.shapes["last"] == (7, 7, 1280)
 
 
 @pytest.mark.parametrize("architecture", [TINY, TINY_SAME])
@@ -113,7 +92,7 @@ def test_scaling_streams_keeps_the_function(pixels):
 
     for stream in streams(TINY):
         layer = next(n for n in TINY.layers if n.name in stream.writers)
-        net = net.scaled(stream, np.exp2(rng.uniform(-2, 2, layer.out_channels)))
+        net = net.scaled(stream, np.exp2(rng.uniform(-2, 2, layer.channels)))
 
     np.testing.assert_allclose(net.logits(x), wanted, rtol=1e-3, atol=1e-4)
     assert any(stream.writers == {"s2b1.project", "s2b2.project"} for stream in streams(TINY))
@@ -134,7 +113,7 @@ def test_the_quantized_network_is_the_integer_reference(architecture, text, pixe
 
     np.testing.assert_array_equal(accumulator, reference(graph, weights, x))
     assert float(scale) == graph.output.out.scale
-    assert any(isinstance(node, Conv) and node.groups > 1 for node in graph)
+    assert any(node.kind == "Conv" and node.groups > 1 for node in graph)
     signed = [n.out for n in graph if n.name.endswith(".act") and "project" in n.name]
     assert signed and all(out.signed and not out.nonnegative for out in signed)
 
@@ -153,35 +132,35 @@ def test_eight_bits_come_close_to_the_float_network(pixels):
 
 def npz_of(architecture, folded):
     """A file as Google's was converted: asymmetric 8-bit layers and their graph, 1 class more."""
-    arrays, steps, now = {}, [], {"input": "input", "average": "pool"}
-    i = 0
-    for node in architecture.nodes:
-        if not isinstance(node, Layer):
-            steps.append({"name": "pool", "op": "mean_hw", "src": now["last"]})
-            continue
-        name = f"{i:02d}"
-        kernel, bias = (a.astype(np.float64) for a in folded[i])
-        i += 1
-        if not node.window:
-            kernel = np.concatenate([kernel[:, :1], kernel], 1)[None, None]
-            bias = np.concatenate([bias[:1], bias])
-        if node.source == "input":
-            kernel = kernel / 2
-        if node.groups > 1:
-            kernel = kernel.transpose(3, 0, 1, 2)
+    arrays, steps, now = {}, [], {"input": "input"}
+    relus = {op.sources[0]: op.cap is not None for op in architecture.ops if isinstance(op, Relu)}
+    weights = iter(folded)
+    for i, op in enumerate(architecture.ops):
+        name, sources = f"{i:03d}", [now[source] for source in op.sources]
+        if isinstance(op, Add):
+            steps.append({"name": name, "op": "add", "src": sources})
+        elif isinstance(op, GlobalAverage):
+            steps.append({"name": name, "op": "mean_hw", "src": sources[0]})
+        elif isinstance(op, Conv | Dense):
+            kernel, bias = (a.astype(np.float64) for a in next(weights))
+            if isinstance(op, Dense):
+                kernel = np.concatenate([kernel[:, :1], kernel], 1)[None, None]
+                bias = np.concatenate([bias[:1], bias])
+            first = op.sources == (INPUT,)
+            kernel = (kernel / 2 if first else kernel).transpose(3, 0, 1, 2)
+            scale, in_scale = np.abs(kernel).max() / 100, 1 / 128 if first else 0.01
+            arrays[f"{name}_w"] = (np.round(kernel / scale) + 120).astype(np.uint8)
+            arrays[f"{name}_wz"], arrays[f"{name}_ws"] = np.array([120]), np.array([scale])
+            arrays[f"{name}_b"] = np.round(bias / (scale * in_scale)).astype(np.int32)
+            norm = op.name if isinstance(op, Dense) else architecture.readers[op.name][0].name
+            stride = 1 if isinstance(op, Dense) else op.stride[0]
+            steps.append({
+                "name": name, "op": "dwconv" if op.groups > 1 else "conv", "src": sources[0],
+                "stride": stride, "relu6": relus.get(norm, False), "in_scale": in_scale, "in_zp": 128,
+            })  # fmt: skip
         else:
-            kernel = kernel.transpose(3, 0, 1, 2)
-        scale, in_scale = np.abs(kernel).max() / 100, 0.01 if node.source != "input" else 1 / 128
-        arrays[f"{name}_w"] = (np.round(kernel / scale) + 120).astype(np.uint8)
-        arrays[f"{name}_wz"], arrays[f"{name}_ws"] = np.array([120]), np.array([scale])
-        arrays[f"{name}_b"] = np.round(bias / (scale * in_scale)).astype(np.int32)
-        op = "dwconv" if node.groups > 1 else "conv"
-        steps.append({"name": name, "op": op, "src": now[node.source], "stride": node.stride,
-                      "relu6": node.cap is not None, "in_scale": in_scale, "in_zp": 128})  # fmt: skip
-        now[node.name] = name
-        if node.plus:
-            steps.append({"name": f"add{name}", "op": "add", "src": [name, now[node.plus]]})
-            now[node.name] = f"add{name}"
+            name = sources[0]  # norms, ReLUs and flattening are no steps there
+        now[op.name] = name
     arrays["graph"] = np.array(json.dumps(steps))
     return arrays
 
@@ -205,7 +184,7 @@ def test_missing_altered_and_foreign_weight_files_are_one_error(tmp_path, monkey
     arrays = npz_of(TINY_SAME, random_folded(TINY_SAME))
     np.savez(tmp_path / "net.npz", **arrays)
     steps = json.loads(str(arrays["graph"]))
-    other = [{**step, "stride": 1} if step["name"] == "00" else step for step in steps]
+    other = [{**step, "stride": 1} if step["name"] == "000" else step for step in steps]
     np.savez(tmp_path / "other.npz", **{**arrays, "graph": np.array(json.dumps(other))})
     (tmp_path / "broken.npz").write_bytes(b"garbage")
 
@@ -215,7 +194,7 @@ def test_missing_altered_and_foreign_weight_files_are_one_error(tmp_path, monkey
         read_mobilenet(tmp_path / "net.npz")
     with pytest.raises(CheckpointError, match="not such a network"):
         read_mobilenet(tmp_path / "broken.npz", digest=None)
-    with pytest.raises(CheckpointError, match="conv1.*expected at 00"):
+    with pytest.raises(CheckpointError, match="conv1.*expected at 000"):
         read_mobilenet(tmp_path / "other.npz", digest=None)
     monkeypatch.delenv("PQJAX_DATA", raising=False)
     with pytest.raises(CheckpointError, match="PQJAX_DATA is not set.*google-coral"):
@@ -227,8 +206,8 @@ def state_dict(architecture, style):
     rng = np.random.default_rng(2)
     found, ours = {}, {}
     block = 0
-    for layer in architecture.convs:
-        k, c, n = layer.out_channels, layer.in_channels // layer.groups, layer.window
+    for layer in architecture.layers[:-1]:
+        n, _, c, k = architecture.kernel(layer)
         where, _, part = layer.name.partition(".")
         stage, at = (int(v) for v in where[1:].split("b")) if part else (0, 0)
         first = part == "expand" or (part == "depthwise" and stage == 1)
@@ -258,8 +237,8 @@ def state_dict(architecture, style):
         found[f"{bn}.num_batches_tracked"] = np.array(7.0)
         ours[layer.name] = conv, bn
     fc, head = architecture.layers[-1], "classifier.1" if style == "torchvision" else "classifier"
-    found[f"{head}.weight"] = rng.normal(size=(fc.out_channels, fc.in_channels))
-    found[f"{head}.bias"] = rng.normal(size=fc.out_channels)
+    found[f"{head}.weight"] = rng.normal(size=architecture.kernel(fc)[::-1])
+    found[f"{head}.bias"] = rng.normal(size=fc.channels)
     return {name: value.astype(np.float32) for name, value in found.items()}, ours, head
 
 
@@ -275,12 +254,12 @@ def test_public_state_dicts_give_the_network_they_describe(style, tmp_path):
     state = {**fresh, **import_public(TINY, fresh, tmp_path / "public.npz")}
 
     folded = []
-    for layer in TINY.convs:
+    for layer in TINY.layers[:-1]:
         conv, bn = names[layer.name]
         gain = public[f"{bn}.weight"] / np.sqrt(public[f"{bn}.running_var"] + 1e-5)
         kernel = public[f"{conv}.weight"].transpose(2, 3, 1, 0)
         bias = public[f"{bn}.bias"] - public[f"{bn}.running_mean"] * gain
-        if layer.source == "input":
+        if layer.sources == (INPUT,):
             bias = bias + gain * np.einsum("hwck,c->k", kernel, (128 / 255 - mean) / std)
             kernel = kernel * (256 / 255 / std)[:, None]
         folded.append(((kernel * gain).astype(np.float32), bias.astype(np.float32)))

@@ -7,20 +7,26 @@ import numpy as np
 import pytest
 
 from nets import ptq
-from nets.architecture import Layer, mobilenet_v2
+from nets.architecture import mobilenet_v2
 from nets.data import integer_input
 from nets.equalization import channel_factors, observed
 from nets.folded import FoldedNet, streams
+from nets.ops import INPUT, Conv, Dense
 from nets.ptq import Recipe, quantized
 from nets.quantized import QuantNet, Widths
 from nets.quantizer import best_weight_scale
 from nets.rounding import Moments, fitted, moments
+from nets.steps import blocks
 
 TINY = mobilenet_v2("tiny", side=32, classes=5, stages=((1, 4, 1, 1), (2, 6, 2, 2)), ends=(4, 12))
-DENSE = Layer("dense", "input", 1, 6, 4)
-WINDOW = Layer("window", "input", 3, 2, 4, stride=2)
-DEPTHWISE = Layer("depthwise", "input", 3, 4, 4, groups=4, margins=(0, 1), stride=2)
-FC = Layer("fc", "input", 0, 6, 4)
+DENSE = Conv("dense", (INPUT,), 4, (1, 1))
+WINDOW = Conv("window", (INPUT,), 4, (3, 3), (2, 2), ((1, 1), (1, 1)))
+RECTANGLE = Conv("rectangle", (INPUT,), 4, (2, 3), (1, 2), ((0, 1), (1, 0)))
+DEPTHWISE = Conv("depthwise", (INPUT,), 4, (3, 3), (2, 2), ((0, 1), (0, 1)), groups=4)
+GROUPED = Conv("grouped", (INPUT,), 6, (3, 3), (1, 1), ((1, 1), (1, 1)), groups=2, dilation=(2, 1))
+FC = Dense("fc", (INPUT,), 4)
+LAYERS = [DENSE, WINDOW, RECTANGLE, DEPTHWISE, GROUPED, FC]
+INPUTS = {DENSE: 6, WINDOW: 2, RECTANGLE: 2, DEPTHWISE: 4, GROUPED: 4, FC: 6}
 RNG_SEED = 5
 
 
@@ -29,10 +35,11 @@ def net_of(architecture, spread):
     rng = np.random.default_rng(RNG_SEED)
     folded = []
     for layer in architecture.layers:
-        kernel = rng.normal(size=layer.kernel) * np.sqrt(3 / np.prod(layer.kernel[:-1]))
+        shape = architecture.kernel(layer)
+        kernel = rng.normal(size=shape) * np.sqrt(3 / np.prod(shape[:-1]))
         if layer.groups > 1:
-            kernel = kernel * 2.0 ** rng.uniform(-spread, spread, layer.out_channels)
-        folded.append((kernel.astype(np.float32), rng.normal(size=layer.out_channels) / 4))
+            kernel = kernel * 2.0 ** rng.uniform(-spread, spread, layer.channels)
+        folded.append((kernel.astype(np.float32), rng.normal(size=layer.channels) / 4))
     return FoldedNet.of(architecture, [(k, b.astype(np.float32)) for k, b in folded])
 
 
@@ -42,43 +49,55 @@ def x():
     return integer_input(pixels)
 
 
+def shape_of(layer):
+    """Of a picture that it reads."""
+    return (6, 6, INPUTS[layer]) if isinstance(layer, Conv) else (INPUTS[layer],)
+
+
 def inputs(layer, rng):
     """Pictures whose neighbouring pixels and channels go together."""
-    side = 6 if layer.window else 1
-    x = rng.normal(size=(8, side, side, layer.in_channels))
-    x = x.cumsum(1).cumsum(2) @ rng.normal(size=(layer.in_channels,) * 2)
-    return x.astype(np.float32)
+    side, channels = 6 if isinstance(layer, Conv) else 1, INPUTS[layer]
+    x = rng.normal(size=(8, side, side, channels))
+    x = x.cumsum(1).cumsum(2) @ rng.normal(size=(channels, channels))
+    return x.astype(np.float32).reshape(8, *shape_of(layer))
 
 
 def windows_slowly(layer, x):
-    """(pixels, taps, channels) by loops."""
-    if not layer.window:
-        return x.reshape(len(x), 1, -1)
-    before, after = layer.padding
-    x = np.pad(x, ((0, 0), (before, after), (before, after), (0, 0)))
-    side = (x.shape[1] - layer.window) // layer.stride + 1
+    """(groups, pixels, inputs) by loops."""
+    if isinstance(layer, Dense):
+        return x[None]
+    x = np.pad(x, ((0, 0), *layer.padding, (0, 0)))
+    rows, cols, _ = layer.shape(shape_of(layer))
+    (a, b), (s, t), (d, e) = layer.window, layer.stride, layer.dilation
     found = [
-        x[n, i * layer.stride : i * layer.stride + layer.window,
-          j * layer.stride : j * layer.stride + layer.window].reshape(-1, x.shape[-1])
-        for n, i, j in itertools.product(range(len(x)), range(side), range(side))
-    ]  # fmt: skip
-    return np.stack(found)
+        x[n, i * s : i * s + (a - 1) * d + 1 : d, j * t : j * t + (b - 1) * e + 1 : e]
+        for n, i, j in itertools.product(range(len(x)), range(rows), range(cols))
+    ]
+    split = np.split(np.stack(found), layer.groups, axis=-1)
+    return np.stack([each.reshape(len(found), -1) for each in split])
 
 
-@pytest.mark.parametrize("layer", [DENSE, WINDOW, DEPTHWISE, FC], ids=lambda layer: layer.name)
+def outputs(layer, y):
+    """(groups, pixels, outputs)."""
+    return np.stack(np.split(y.reshape(-1, layer.channels), layer.groups, axis=-1))
+
+
+def aims_of(layer, y):
+    """As pictures."""
+    sides = layer.shape(shape_of(layer))[:-1] or (1, 1)
+    return y.reshape(8, *sides, layer.channels)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 def test_moments_are_those_of_all_windows(layer):
     rng = np.random.default_rng(RNG_SEED)
     x = inputs(layer, rng)
-    side = layer.out_side(6) if layer.window else 1
-    aim = rng.normal(size=(8, side, side, layer.out_channels)).astype(np.float32)
+    seen = windows_slowly(layer, x)
+    aim = rng.normal(size=(seen.shape[1], layer.channels)).astype(np.float32)
+    wanted, aim = outputs(layer, aim), aims_of(layer, aim)
 
     got = moments(layer, [(x[:5], aim[:5]), (x[5:], aim[5:])], seed=0)
 
-    seen, wanted = windows_slowly(layer, x), aim.reshape(-1, layer.out_channels)
-    if layer.groups > 1:
-        seen, wanted = seen.transpose(2, 0, 1), wanted.T[:, :, None]
-    else:
-        seen, wanted = seen.reshape(1, len(seen), -1), wanted[None]
     for g in range(len(seen)):
         both = np.cov(np.concatenate([seen[g], wanted[g]], 1).T, bias=True)
         d = seen.shape[2]
@@ -88,23 +107,21 @@ def test_moments_are_those_of_all_windows(layer):
     np.testing.assert_allclose(got.aims, wanted.mean(1), atol=1e-5)
 
 
-@pytest.mark.parametrize("layer", [DENSE, WINDOW, DEPTHWISE, FC], ids=lambda layer: layer.name)
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 def test_fitted_weights_beat_the_nearest_integers(layer):
     errors = {"nearest": 0.0, "fitted": 0.0}
-    side = layer.out_side(6) if layer.window else 1
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        x, kernel = inputs(layer, rng), rng.normal(size=layer.kernel).astype(np.float32)
+        x = inputs(layer, rng)
+        kernel = rng.normal(size=layer.kernel(shape_of(layer))).astype(np.float32)
         seen = windows_slowly(layer, x)
 
-        def run(flat, seen=seen):
-            if layer.groups > 1:
-                return np.einsum("ntc,tc->nc", seen, flat)
-            return seen.reshape(len(seen), -1) @ flat
+        def run(kernel, seen=seen):
+            flat = np.split(kernel.reshape(-1, layer.channels), layer.groups, axis=-1)
+            return np.concatenate([s @ k for s, k in zip(seen, flat, strict=True)], -1)
 
-        flat = kernel.reshape(-1, kernel.shape[-1])
-        aim = run(flat).astype(np.float32)
-        found = moments(layer, [(x, aim.reshape(len(x), side, side, -1))], seed=0)
+        aim = run(kernel).astype(np.float32)
+        found = moments(layer, [(x, aims_of(layer, aim))], seed=0)
         scale = best_weight_scale(kernel, 3)
 
         integers, bias, chosen = fitted(kernel, layer, found, 3, [scale], damp=0.01)
@@ -112,9 +129,9 @@ def test_fitted_weights_beat_the_nearest_integers(layer):
         assert chosen == scale and integers.shape == kernel.shape
         assert np.array_equal(integers, np.round(integers))
         assert integers.min() >= -4 and integers.max() <= 3
-        ours = run(integers.reshape(flat.shape) * 2.0**-scale)
+        ours = run(integers * 2.0**-scale)
         np.testing.assert_allclose((ours + bias).mean(0), aim.mean(0), atol=1e-3)
-        nearest = np.clip(np.floor(flat * 2.0**scale + 0.5), -4, 3) * 2.0**-scale
+        nearest = np.clip(np.floor(kernel * 2.0**scale + 0.5), -4, 3) * 2.0**-scale
         errors["nearest"] += float((run(nearest) - aim).var(0).sum())
         errors["fitted"] += float((ours - aim).var(0).sum())
     assert errors["fitted"] < 0.7 * errors["nearest"], errors
@@ -139,10 +156,10 @@ def test_channel_factors_keep_the_function_and_the_caps(x):
     chosen = channel_factors(net, student, seen)
 
     scaled = net
-    layers = {layer.name: layer for layer in TINY.layers}
+    fits = {block.layer.name: block.fit for block in blocks(TINY) if block.fit}
     for stream, factors in zip(streams(TINY), chosen, strict=True):
         assert (factors > 0).all()
-        capped = [name for name in stream.writers if layers[name].cap]
+        capped = [fits[name].name for name in stream.writers if fits[name].capped]
         if capped:
             tops = np.max([seen[name].top for name in capped], 0)
             assert (factors >= 1 - 1e-6).all() and (factors * tops <= 6.0001).all()
@@ -163,13 +180,12 @@ def test_noise_in_a_channel_is_felt_where_it_is_read(x):
     kernels = {n.name: k.astype(float) for n, (k, _) in zip(TINY.layers, net.weights, strict=True)}
 
     np.testing.assert_allclose(seen["fc"].felt, 1)
-    np.testing.assert_allclose(seen["last"].felt, (kernels["fc"] ** 2).sum(1), rtol=1e-6)
-    wanted = (kernels["s2b2.expand"][0, 0] ** 2).sum(1) + seen[
-        "s2b2.project"
-    ].felt  # read and added to
-    np.testing.assert_allclose(seen["s2b1.project"].felt, wanted, rtol=1e-6)
+    np.testing.assert_allclose(seen["last.res"].felt, (kernels["fc"] ** 2).sum(1), rtol=1e-6)
+    read = (kernels["s2b2.expand"][0, 0] ** 2).sum(1)
+    wanted = read + seen["s2b2.project.act"].felt  # added to
+    np.testing.assert_allclose(seen["s2b1.project.res"].felt, wanted, rtol=1e-6)
     wanted = (kernels["s2b1.depthwise"] ** 2).sum((0, 1, 2))
-    np.testing.assert_allclose(seen["s2b1.expand"].felt, wanted, rtol=1e-6)
+    np.testing.assert_allclose(seen["s2b1.expand.act"].felt, wanted, rtol=1e-6)
 
 
 def test_fitting_brings_the_network_nearer_than_the_nearest_integers_would(x):
@@ -189,10 +205,10 @@ def test_fitting_brings_the_network_nearer_than_the_nearest_integers_would(x):
 
 def test_channels_that_lie_apart_are_brought_together(x, monkeypatch):
     net, rng = net_of(TINY, 0), np.random.default_rng(2)
-    layers = {layer.name: layer for layer in TINY.layers}
+    fits = {block.layer.name: block.fit for block in blocks(TINY) if block.fit}
     for stream in streams(TINY):
-        if not any(layers[name].cap for name in stream.writers):
-            (channels,) = {layers[name].out_channels for name in stream.writers}
+        if not any(fits[name].capped for name in stream.writers):
+            (channels,) = {x.channels for x in TINY.layers if x.name in stream.writers}
             net = net.scaled(stream, 2.0 ** rng.uniform(-4, 4, channels).astype(np.float32))
     wanted = net.logits(x)
     recipe = Recipe(images=16, pool=16)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from slow_nets import logits as float_forward
 
 from nets.architecture import (
     ARCHITECTURES,
@@ -15,8 +16,6 @@ from nets.architecture import (
     RESNET32,
     RESNET32_CIFAR10,
     RESNET50,
-    Average,
-    Shortcut,
     bottleneck_resnet,
     cifar_resnet,
 )
@@ -24,9 +23,11 @@ from nets.data import integer_input, load_cifar
 from nets.export import export, overflow_rates
 from nets.floating import FloatNet
 from nets.fold import equalize, fold_batch_norm
+from nets.ops import Conv, Pad
 from nets.pretrain import FloatRecipe, float_task, warm_started
 from nets.public import import_public, read_state_dict
 from nets.quantized import QuantNet, Widths, calibrate
+from nets.steps import Average, Fit, steps
 from nets.untrained import UNTRAINED, kept_untrained
 from pqjax.errors import CheckpointError, GraphError
 from pqjax.graph import load_model, reference
@@ -83,25 +84,26 @@ def _exported(floating, images):
 
 
 def test_resnet32_is_what_the_papers_describe():
-    convs = [layer for layer in RESNET32.layers if layer.window]
+    convs = [layer for layer in RESNET32.layers if isinstance(layer, Conv)]
 
     assert len(convs) == 31 and len(RESNET32.layers) == 32
-    assert sum(isinstance(node, Shortcut) for node in RESNET32.nodes) == 2
-    macs = (
-        sum(9 * layer.in_channels * layer.out_channels * _side(layer) ** 2 for layer in convs)
-        + 64 * 100
-    )
-    assert round(macs / 1e9, 3) == 0.069  # PrivQuant, table 8
-    assert MINIONN.residuals == frozenset() and len(RESNET32.residuals) == 15
+    assert sum(isinstance(op, Pad) for op in RESNET32.ops) == 2
+    products = {
+        layer.name: int(np.prod(RESNET32.kernel(layer)) * np.prod(RESNET32.shapes[layer.name][:-1]))
+        for layer in RESNET32.layers
+    }
+    assert round(sum(products.values()) / 1e9, 3) == 0.069  # PrivQuant, table 8
+    assert residuals(MINIONN) == [] and len(residuals(RESNET32)) == 15
     assert ARCHITECTURES["resnet32"] is RESNET32
 
 
-def _side(layer):
-    return {16: 32, 32: 16, 64: 8}[layer.out_channels]
+def residuals(architecture):
+    fits = [step for step in steps(architecture) if isinstance(step, Fit)]
+    return [fit.layer for fit in fits if fit.role == "residual"]
 
 
 def test_a_residual_finer_than_the_accumulator_is_refused(floating, images):
-    with pytest.raises(GraphError, match="conv2: the residual .* cannot be aligned"):
+    with pytest.raises(GraphError, match="add2: the residual .* cannot be aligned"):
         quantized(floating, images, "W2A2R16")
 
 
@@ -119,42 +121,21 @@ def test_widths_that_do_not_fit_are_refused(text):
 def test_folding_and_equalizing_a_residual_network_changes_rounding_only(floating, images):
     x = integer_input(images)
     folded = fold_batch_norm(floating)
-    outs = [float_forward(f, x) for f in (folded, equalize(folded, TINY))]
+    outs = [float_forward(TINY, f, x) for f in (folded, equalize(folded, TINY))]
 
     np.testing.assert_allclose(outs[0], outs[1], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(outs[0], np.asarray(floating(x)), rtol=0.1, atol=0.1)  # bf16
 
 
-def float_forward(folded, x):
-    values = {"input": np.asarray(x, np.float32) / 256}
-    weights = dict(zip([layer.name for layer in TINY.layers], folded, strict=True))
-    for node in TINY.nodes:
-        source = values[node.source]
-        if isinstance(node, Shortcut):
-            half = source[:, :: node.stride, :: node.stride]
-            values[node.name] = np.pad(half, ((0, 0), (0, 0), (0, 0), (node.margin, node.margin)))
-            continue
-        kernel, bias = weights[node.name]
-        if not node.window:
-            return source.reshape(len(source), -1) @ kernel + bias
-        y = jax.lax.conv_general_dilated(
-            source, kernel, (node.stride,) * 2, ((1, 1), (1, 1)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=jax.lax.Precision.HIGHEST,
-        ) + bias  # fmt: skip
-        y = np.maximum(np.asarray(y) + (values[node.plus] if node.plus else 0), 0)
-        values[node.name] = y.mean((1, 2), keepdims=True) if node.pool > 1 else y
-    raise AssertionError("no FC")
-
-
 def state_dict(rng, classes=10):
     """A state dict of the public ResNet32's names and shapes."""
     found = {"linear.weight": rng.normal(size=(classes, 64)), "linear.bias": np.zeros(classes)}
-    for layer in RESNET32.convs:
+    for layer in RESNET32.layers[:-1]:
         place = layer.name
         if place.startswith("s"):
             stage, block, conv = place[1], int(place[3]) - 1, place[5:]
             place = f"layer{stage}.{block}.{conv}"
-        k, c = layer.out_channels, layer.in_channels
+        _, _, c, k = RESNET32.kernel(layer)
         found[f"{place}.weight"] = rng.normal(size=(k, c, 3, 3)) / np.sqrt(9 * c)
         norm = place.replace("conv", "bn")
         found[f"{norm}.weight"], found[f"{norm}.bias"] = rng.uniform(0.5, 1, k), rng.normal(size=k)
@@ -220,7 +201,7 @@ def test_resnet50s_state_dict_gives_the_network_it_describes(suffix, tmp_path):
 def bottleneck_dict(rng, architecture):
     """A torchvision-like state dict with random tensors."""
     found = {}
-    for layer in architecture.convs:
+    for layer in architecture.layers[:-1]:
         name = layer.name
         conv, bn = name, name.replace("conv", "bn")
         if "." in name:
@@ -229,15 +210,15 @@ def bottleneck_dict(rng, architecture):
             down = part == "down"
             conv = prefix + ("downsample.0" if down else part)
             bn = prefix + ("downsample.1" if down else part.replace("conv", "bn"))
-        k, c, n = layer.out_channels, layer.in_channels, layer.window
+        n, _, c, k = architecture.kernel(layer)
         found[f"{conv}.weight"] = rng.normal(size=(k, c, n, n)) / np.sqrt(n * n * c)
         found[f"{bn}.weight"], found[f"{bn}.bias"] = rng.uniform(0.5, 1, k), rng.normal(size=k) / 4
         found[f"{bn}.running_mean"] = rng.normal(size=k) / 4
         found[f"{bn}.running_var"] = rng.uniform(0.5, 1, k)
         found[f"{bn}.num_batches_tracked"] = np.array(7.0)
     fc = architecture.layers[-1]
-    found["fc.weight"] = rng.normal(size=(fc.out_channels, fc.in_channels))
-    found["fc.bias"] = rng.normal(size=fc.out_channels)
+    found["fc.weight"] = rng.normal(size=architecture.kernel(fc)[::-1])
+    found["fc.bias"] = rng.normal(size=fc.channels)
     return {name: value.astype(np.float32) for name, value in found.items()}
 
 
@@ -300,13 +281,14 @@ def test_unreadable_state_dicts_are_one_error(name, tmp_path):
 
 
 def test_resnet50_has_the_shape_the_papers_give():
-    convs = [layer for layer in RESNET50.layers if layer.window]
+    convs = [layer for layer in RESNET50.layers if isinstance(layer, Conv)]
 
     assert sum("down" not in layer.name for layer in convs) == 49 and len(convs) == 53
-    parameters = sum(layer.window**2 * layer.in_channels * layer.out_channels for layer in convs)
-    assert round((parameters + 2048 * 1000) / 1e6, 1) == 25.5
-    average = next(node for node in RESNET50.nodes if isinstance(node, Average))
-    assert average.side == 7 and abs(average.multiplier / 2**average.shift * 49 - 1) < 0.01
+    parameters = sum(int(np.prod(RESNET50.kernel(layer))) for layer in RESNET50.layers)
+    assert round(parameters / 1e6, 1) == 25.5
+    average = next(step for step in steps(RESNET50) if isinstance(step, Average))
+    assert average.window == (7, 7)
+    assert abs(average.multiplier / 2**average.shift * 49 - 1) < 0.01
 
 
 def test_resnet18_has_the_shape_the_papers_give():

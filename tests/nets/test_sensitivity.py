@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import slow_nets
 
-from nets.architecture import INPUT, Architecture, Average, Largest, Layer, Shortcut
+from nets.architecture import Draft
 from nets.loop import Images
+from nets.ops import INPUT, Architecture, GlobalAverage
 from nets.quantizer import best_weight_scale
 from nets.sensitivity import (
     Sampling,
-    activation_layers,
     curvature,
     estimate_traces,
     logits,
@@ -23,45 +24,39 @@ from nets.sensitivity import (
     main,
     measure,
     random_signs,
+    shifted,
     start,
-    tensors,
     weight_errors,
 )
 from pqjax.errors import CheckpointError
 from pqjax.graph.sensitivity import read_sensitivities
 
-TINY = Architecture(
-    "tiny", "cifar10", 4, 3,
-    (
-        Layer("conv1", INPUT, 3, 3, 2),
-        Layer("conv2", "conv1", 3, 2, 2),
-        Layer("conv3", "conv2", 1, 2, 2, plus="conv1"),
-        Shortcut("short", "conv3", 2, 2, 4),
-        Layer("conv4", "conv3", 3, 2, 4, 2, plus="short", pool=2),
-        Layer("fc", "conv4", 0, 4, 3),
-    ),
-    signed=True,
-)  # fmt: skip
-POOLED = Architecture(
-    "pooled", "cifar10", 4, 3,
-    (
-        Layer("conv1", INPUT, 3, 3, 2),
-        Largest("pool1", "conv1", 3, 2),
-        Layer("conv2", "pool1", 1, 2, 2, relu=False),
-        Layer("conv3", "pool1", 3, 2, 2, plus="conv2"),
-        Average("average", "conv3", 2),
-        Layer("fc", "average", 0, 2, 3),
-    ),
-    signed=True,
-)  # fmt: skip
+
+def tiny():
+    draft = Draft()
+    one = draft.block("conv1", INPUT, 2, 3)
+    two = draft.block("conv2", one, 2, 3)
+    three = draft.block("conv3", two, 2, plus=one)
+    short = draft.shortcut("short", three, 2, 1)
+    four = draft.block("conv4", three, 4, 3, 2, plus=short, pool=2)
+    return Architecture("tiny", "cifar10", (4, 4, 3), 3, draft.head(four, 3), signed=True)
+
+
+def pooled():
+    draft = Draft()
+    pool = draft.largest("pool1", draft.block("conv1", INPUT, 2, 3), 3, 2)
+    two = draft.block("conv2", pool, 2, relu=False)
+    three = draft.block("conv3", pool, 2, 3, plus=two)
+    average = draft.add(GlobalAverage("average", (three,)))
+    return Architecture("pooled", "cifar10", (4, 4, 3), 3, draft.head(average, 3), signed=True)
+
+
+TINY, POOLED = tiny(), pooled()
 
 
 def folded_of(architecture, seed=0):
     rng = np.random.default_rng(seed)
-    shapes = [
-        (x.window, x.window, x.in_channels, x.out_channels)[0 if x.window else 2 :]
-        for x in architecture.layers
-    ]
+    shapes = [architecture.kernel(layer) for layer in architecture.layers]
     return [
         (rng.normal(0, 0.7, s).astype(np.float32), rng.normal(0, 0.3, s[-1]).astype(np.float32))
         for s in shapes
@@ -71,7 +66,7 @@ def folded_of(architecture, seed=0):
 def setting(architecture, batch=4):
     rng = np.random.default_rng(1)
     folded = folded_of(architecture)
-    x = rng.normal(0, 1, (batch, architecture.side, architecture.side, 3)).astype(np.float32)
+    x = rng.normal(0, 1, (batch, *architecture.image)).astype(np.float32)
     y = rng.integers(0, architecture.classes, batch).astype(np.int32)
     biases = [jnp.asarray(b) for _, b in folded]
     return folded, functools.partial(loss, architecture, biases), x, y
@@ -137,14 +132,15 @@ def test_sampling_stops_at_the_cap_or_the_tolerance():
 
 
 def test_what_is_shifted_is_what_layers_read_and_what_is_added():
-    assert activation_layers(TINY) == (["conv1", "conv2", "conv3"], ["conv1", "conv3"])
-    assert activation_layers(POOLED) == (["conv1"], ["conv2", "conv3"])
+    names = [[sorted(found) for found in shifted(network)] for network in (TINY, POOLED)]
+    assert names == [[["act1", "act2", "act3"], ["res1", "res3"]], [["act1"], ["res2", "res3"]]]
     folded, _, x, _ = setting(TINY)
     point = start(TINY, folded, len(x))
     biases = [b for _, b in folded]
     plain = logits(TINY, biases, point, x)
 
-    np.testing.assert_allclose(plain, tensors(TINY, folded, x)["fc"], rtol=1e-5, atol=1e-6)
+    wanted = slow_nets.logits(TINY, folded, x * 256)
+    np.testing.assert_allclose(plain, wanted, rtol=1e-4, atol=1e-5)
     for kind in ("operands", "residuals"):
         for name in point[kind]:
             moved = {**point, kind: {**point[kind], name: point[kind][name] + 0.5}}

@@ -139,7 +139,7 @@ def quantized(
     recipe = QatRecipe(peak_rate=0.01)
     found, step, _ = student_task(DIGITS, folded, answer, widths, recipe, steps, images)
     for x, y in batches(train, steps, seed=1):
-        found, _ = step(found, x, jax.nn.one_hot(y, DIGITS.classes))
+        found, _ = step(found, jnp.asarray(x), jax.nn.one_hot(y, DIGITS.classes))
     return export(student_of(DIGITS, widths, found["params"]))
 
 

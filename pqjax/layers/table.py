@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Callable, Iterator
 
 from pqjax.graph import ir
@@ -25,7 +26,7 @@ class Lowered(Rule):
       last: the rule of what needs no other steps.
     """
 
-    expand: Callable[[ir.Node, ir.TensorType], tuple[ir.Node, ...]]
+    expand: Callable[[typing.Any, ir.TensorType], tuple[ir.Node, ...]]
     last: Rule | None = None
 
     def _steps(self, task: Task) -> Iterator[tuple[Rule, Task]]:

@@ -105,13 +105,13 @@ def _cost_of(plan: Plan, step: Step, choice: Choice) -> StepCost:
 def _choice(plan: Plan, step: Step) -> str:
     """Every way of multiplying that fits a linear layer, and why one was taken."""
     chosen, fits = step.task.choice, fitting(plan.preset, step.task)
+    assert chosen is not None
     source = plan.preset.source
     prices = {c: priced(_cost_of(plan, step, c), source, plan.link) for c in fits}
     rows: list[Row] = [
         ("variant", *(f"{part} MiB" for part in LINEAR.parts), "OTs MiB", "flows", "seconds", "")
     ]
     for choice in dict.fromkeys((*fits, chosen)):
-        assert choice is not None
         cost = _cost_of(plan, step, choice)
         parts = LINEAR.by_part(plan.setting, dataclasses.replace(step.task, choice=choice))
         figures = _figures(plan, cost)

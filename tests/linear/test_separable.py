@@ -4,14 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from networks import Builder, run_both
+from networks import Builder, mini_onn, run_both
 from pairs import stored
 
 import pqjax
 from pqjax.errors import PlanError
 from pqjax.graph import Add, Conv, Flatten, Graph, Input, Requantize, TensorType, validate
 from pqjax.ot.tuning import Tuning
-from pqjax.planner import PRESETS, plan
+from pqjax.planner import PRESETS, plan, read_plan
 
 
 def separable_network(seed, signed=False):
@@ -102,3 +102,20 @@ def test_outputs_of_padding_alone_are_refused():
 
     with pytest.raises(PlanError, match="dw: .*has outputs that read nothing but padding"):
         plan(graph)
+
+
+@pytest.mark.parametrize("protocol", ["pqjax", "privquant"])
+def test_any_convolution_can_be_asked_to_leave_its_padding_out(protocol):
+    graph, weights, x = mini_onn()
+    preset = PRESETS[protocol]
+    least = dataclasses.replace(preset, choices=(*preset.choices, *preset.otherwise), otherwise=())
+    layers = {s.node.name: s.task.choice for s in plan(graph, least).steps if s.task.choice}
+
+    asked = plan(graph, protocol, variants=layers)
+
+    assert "pixels" in {choice.form for choice in layers.values()}
+    assert read_plan(asked.document) == asked
+    assert asked.cost().bits < 0.96 * plan(graph, protocol).cost().bits
+    (_, trace0, _), (y, trace1, _) = run_both(asked, weights, x)
+    np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
+    assert asked.differences(trace0, 0) == [] and asked.differences(trace1, 1) == []

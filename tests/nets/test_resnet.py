@@ -1,5 +1,6 @@
 """Residual architectures: quantized training arithmetic is the exported graph's, bit for bit."""
 
+import math
 import os
 import pathlib
 
@@ -9,6 +10,7 @@ import pytest
 from flax import nnx
 from slow_nets import logits as float_forward
 
+from nets import ops
 from nets.architecture import (
     ARCHITECTURES,
     MINIONN,
@@ -292,17 +294,14 @@ def test_resnet50_has_the_shape_the_papers_give():
 
 
 def test_resnet18_has_the_shape_the_papers_give():
-    convs = RESNET18.convs
+    *convs, _ = RESNET18.layers
+    added = [op.sources for op in RESNET18.ops if isinstance(op, ops.Add)]
+    kernels = {layer.name: math.prod(RESNET18.kernel(layer)) for layer in convs}
 
-    assert sum(not layer.relu for layer in convs) == 3 and len(convs) == 20
-    parameters = sum(layer.window**2 * layer.in_channels * layer.out_channels for layer in convs)
-    assert round((parameters + 512 * 100) / 1e6, 1) == 11.2
-    products, side = 0, {"input": 32}
-    for layer in convs:
-        out = layer.out_side(side[layer.source])
-        products += out**2 * layer.window**2 * layer.in_channels * layer.out_channels
-        side[layer.name] = out // layer.pool
-    assert round(products / 1e6) == 555 and side[convs[-1].name] == 1
+    assert len(added) == 8 and len(convs) == 20
+    assert round((sum(kernels.values()) + 512 * 100) / 1e6, 1) == 11.2
+    products = sum(math.prod(RESNET18.shapes[name][:2]) * n for name, n in kernels.items())
+    assert round(products / 1e6) == 555 and RESNET18.shapes[RESNET18.ops[-1].sources[0]] == (512,)
 
 
 @pytest.mark.parametrize("text", ["W4A6", "W3A4R7"])

@@ -2,8 +2,28 @@ import os
 import pathlib
 import sys
 
+import jax
+import pytest
+
 # Compiled kernels are kept between runs, and helper modules of this folder can be imported.
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache/pqjax/xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+STRICT = {"jax_numpy_dtype_promotion": "strict", "jax_numpy_rank_promotion": "raise"}
+FREE = ("nets", "experiments")  # training, whose libraries promote
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion(request):
+    """What the product computes is cast and broadcast on purpose; in all threads."""
+    if pathlib.Path(request.path).parent.name in FREE:
+        yield
+        return
+    before = {name: getattr(jax.config, name) for name in STRICT}
+    for name, value in STRICT.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)

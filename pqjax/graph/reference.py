@@ -80,7 +80,7 @@ def _conv(node: Conv, source: TensorType, x, weights):
 def _accumulator(node: Conv | Dense, y, bias):
     """Sums plus bias in the node's ring; a float beyond 32 bits must not meet a 32-bit integer."""
     wide = np.dtype(np.int64) if y.dtype != np.float32 else _wider(node.out)
-    return _wrapped(y.astype(wide) + bias.astype(wide), node.out)
+    return _wrapped(y.astype(wide) + bias.astype(wide).reshape(*[1] * (y.ndim - 1), -1), node.out)
 
 
 def _correlate(node: Conv, x, weight):
@@ -111,7 +111,11 @@ def _depthwise(node: Conv, x, weight):
     for i in range(node.kernel[0]):
         for j in range(node.kernel[1]):
             at, to = i * node.dilation[0], j * node.dilation[1]
-            total = total + x[:, at : at + rows : down, to : to + cols : right] * weight[i, j, 0]
+            total = (
+                total
+                + x[:, at : at + rows : down, to : to + cols : right]
+                * weight[i, j, 0][None, None, None]
+            )
     return total
 
 

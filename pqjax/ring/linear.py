@@ -277,7 +277,7 @@ def _depthwise(x, w, ring: Ring, window: _Window, groups: int) -> jax.Array:
     word, channels = _word(ring), w.shape[3]
     x = jnp.repeat(x.astype(word), channels // groups, axis=3)
     w = w.astype(word).reshape(-1, channels)
-    return ring.reduce(sum(tap * w[i] for i, tap in enumerate(window.taps(x))))
+    return ring.reduce(sum(tap * w[i][None, None, None] for i, tap in enumerate(window.taps(x))))
 
 
 _matmul_kernel = kernel(_matmul, static=("ring", "limits"))

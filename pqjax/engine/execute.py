@@ -178,21 +178,19 @@ def _linear(
 ) -> np.ndarray:
     (method, job), node, forms = _method(plan, step), step.node, plan.preset.forms
     x, ring = x.reshape(job.map.in_shape), Ring(job.bits)
-    ready = None
     if plan.preset.ahead:
         # The client holds its own input in the clear; any other operand was extended before.
         if job.x.signed and own_input(plan.graph, node):
             x = Ring(job.x.bits).signed(x)
         x, ready = ring.reduce(x), preparation.take(node.name)
-    if party.rank == 1:
-        y = on_shares.ask(party, method, job, x, forms) if ready is None else (
-            ahead.ask(party, job, x, ready)
-        )  # fmt: skip
-        return y.reshape(node.out.shape)
-    encoded = _encoded(method, job, node.name, weights)
-    y = on_shares.serve(party, method, job, encoded, x, forms) if ready is None else (
-        ahead.serve(party, job, encoded, x, ready)
-    )  # fmt: skip
+        if party.rank == 1:
+            return ahead.ask(party, job, x, ready).reshape(node.out.shape)
+        y = ahead.serve(party, job, _encoded(method, job, node.name, weights), x, ready)
+    elif party.rank == 1:
+        return on_shares.ask(party, method, job, x, forms).reshape(node.out.shape)
+    else:
+        encoded = _encoded(method, job, node.name, weights)
+        y = on_shares.serve(party, method, job, encoded, x, forms)
     y = ring.add(y, ring.reduce(np.asarray(weights[f"{node.name}/bias"])))
     return y.reshape(node.out.shape)
 

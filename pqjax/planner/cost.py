@@ -22,15 +22,7 @@ from pqjax.graph.ir import (
 )
 from pqjax.graph.lower import lower, with_headroom
 from pqjax.graph.passes import own_input
-from pqjax.linear import (
-    Choice,
-    Job,
-    LinearMap,
-    Method,
-    ahead_cost,
-    method_of,
-    on_shares_cost,
-)
+from pqjax.linear import Choice, Job, LinearMap, Method, ahead_cost, method_of, on_shares_cost
 from pqjax.planner.presets import Preset
 from pqjax.protocols.clamp import clamp_cost
 from pqjax.protocols.nonlinear import arg_max_cost, max_tree_cost, relu_cost
@@ -75,11 +67,9 @@ def job_of(graph: Graph, node: Conv | Dense) -> Job:
     """What a linear layer multiplies, without its bias."""
     source = graph.source(node)
     if isinstance(node, Conv):
-        high, wide, channels = source.shape
-        linear_map = LinearMap(
-            (high, wide), node.kernel, node.stride, node.padding, (1, 1), node.groups, channels,
-            node.out.shape[2],
-        )  # fmt: skip
+        *image, inputs = source.shape
+        shape = (image[0], image[1]), node.kernel, node.stride, node.padding
+        linear_map = LinearMap(*shape, (1, 1), node.groups, inputs, node.out.shape[2])
     else:
         linear_map = LinearMap.pointwise((1, 1), source.shape[0], node.out.shape[0])
     if linear_map.groups > 1 and not linear_map.reading:

@@ -339,8 +339,8 @@ MUTANTS = (
     _one(
         "pixels of a product share a mask", _views("product"), _TRANSFER,
         "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
-        "mask = np.broadcast_to(party.randomness.elements(math.prod(piece.shape[1:]), ring)"
-        ".reshape(1, *piece.shape[1:]), piece.shape).copy()",
+        "mask = np.broadcast_to(party.randomness.elements(math.prod(piece.shape[2:]), ring)"
+        ".reshape(piece.shape[2:]), piece.shape)",
     ),
     _one(
         "outputs of a product share a pad", _views("product and choose-x"), _LAYOUT,
@@ -349,18 +349,18 @@ MUTANTS = (
     ),
     _one(
         "taps share a pad", _views("grouped"), _LAYOUT,
-        "words = (tap.slot, every", "words = (0, every",
+        "words, carried = (tap.slot, every", "words, carried = (0, every",
     ),
     # Whole runs.
     _one(
         "what the client draws ahead is zero", RUNS, _AHEAD,
-        "drawn = party.randomness.elements(job.map.pixels, ring).reshape(shape)",
-        "drawn = np.zeros(shape, ring.dtype)",
+        "drawn = party.randomness.elements(job.map.pixels, Ring(job.bits)).reshape(job.map.in_shape)",
+        "drawn = np.zeros(job.map.in_shape, Ring(job.bits).dtype)",
     ),
     _one(
         "what the client draws ahead is one for all pixels", RUNS, _AHEAD,
-        "drawn = party.randomness.elements(job.map.pixels, ring).reshape(shape)",
-        "drawn = np.full(shape, party.randomness.elements(1, ring)[0])",
+        "drawn = party.randomness.elements(job.map.pixels, Ring(job.bits)).reshape(job.map.in_shape)",
+        "drawn = np.full(job.map.in_shape, party.randomness.elements(1, Ring(job.bits))[0])",
     ),
     Mutant(
         "operands are sent unmasked", RUNS,

@@ -4,9 +4,9 @@ W times rank 1's numbers c is bit-decomposed: every bit of W (rank 1 offers what
 or of c (rank 0 offers the pixel's weights in all uses) selects a correlated vector, and bit i's needs
 only L - i bits. A map of T taps that read U pixels of a channel together, K outputs, fan-in c:
 
-    choice bits   OTs               vector                    bits sent
-    weights       T K c w_bits      a tap's pixels, of L - i  K c [T w_bits * 128 + U S(w_bits)]
-    pixels        H W C x_bits      its uses, of L - i        H W C x_bits * 128 + K c U S(x_bits)
+    choice bits   OTs            vector                    bits sent
+    weights       T K c w_bits   a tap's pixels, of L - i  K c [T w_bits * 128 + U S(w_bits)]
+    pixels        H W C x_bits   its uses, of L - i        H W C x_bits * 128 + K c U S(x_bits)
 
 with S(n) = n L - n (n - 1) / 2 for n bit positions. The form `patches` is the same for the columns of
 im2col (one tap, C = c = all terms, U = H' W'): what PrivQuant counts.
@@ -17,12 +17,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Integer, UInt, UInt8
+from jaxtyping import Integer
 
-from pqjax.linear.by_ot_layout import Layout, layout_of
-from pqjax.linear.by_ot_transfer import choose, offer
+from pqjax.linear.by_ot_layout import Laid, Layout, layout_of
+from pqjax.linear.by_ot_transfer import Bits, choose, offer
 from pqjax.linear.choice import VARIANTS, Form, Variant
 from pqjax.linear.job import Encoded, Job
+from pqjax.linear.map import Image
 from pqjax.ot.source import Source
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
@@ -43,10 +44,20 @@ class ByOt:
 
     def extended(self, job: Job) -> int:
         """Width of c."""
-        return self._variant.extended(job)
+        if self._variant.extends == "full":
+            return job.bits
+        room = job.bits - job.w_bits if self._variant.extends == "inputs" else 0
+        return min(max(job.x.bits, room), job.bits)
+
+    def _walked(self, job: Job) -> int:
+        """Bit positions that OTs walk through."""
+        if self._variant.chosen == "pixels":
+            return self.extended(job)
+        room = job.bits - job.x.bits if self._variant.extends == "weights" else 0
+        return min(max(job.w_bits, room), job.bits)  # what lies above is 0 in the ring
 
     def fits(self, job: Job, plain: bool) -> str | None:
-        """Why it would be wrong: no patches in groups, and no wraps where nothing is extended."""
+        """Why not: groups have no patches, and what is not extended must fill the ring."""
         if self.form == "patches" and job.map.groups > 1:
             return f"multiplies patches of one group only, got {job.map.groups} groups"
         if self._variant.extends == "full" and job.x.bits < job.bits and not plain:
@@ -57,62 +68,54 @@ class ByOt:
         return None
 
     def cost(self, source: Source, job: Job) -> Cost:
-        """Requests for every bit, then vectors: S(n) elements' bits for every product of a pair."""
-        n, m = self._variant.walked(job), self._laid(job).map
+        """Requests for every bit, then vectors: S(n) bits for every product of a pair."""
+        n, m = self._walked(job), job.in_form(self.form).map
         total = m.pairs * (n * job.bits - n * (n - 1) // 2)
         if self._variant.chosen == "weights":
             return source.request(1, m.reading * m.outputs * m.fan_in * n) + message(1, total)
         return source.request(0, m.pixels * n) + message(0, total)
 
     def encode(self, job: Job, weights: Integer[np.ndarray, " *w"]) -> Encoded:
-        """The weights alone: their bits are made where they choose."""
-        return Encoded.of(job, weights)
+        """The weights alone, of the map's shape or a dense layer's; bits are made where they choose."""
+        narrow = np.array(weights, f"i{Ring(job.w_bits).dtype.itemsize}")
+        narrow.flags.writeable = False
+        return Encoded(narrow.reshape(job.map.weight_shape))
 
-    def serve(self, party: Party, job: Job, encoded: Encoded) -> UInt[np.ndarray, "H2 W2 K"]:
+    def serve(self, party: Party, job: Job, encoded: Encoded) -> Image:
         """Rank 0's half: [W c]^L.
 
           1. choosing side -> offering side   its bits, as choices.
           2. offering side -> choosing side   for bit i of every number, its vector.
 
         Choices that are bits of W do not depend on the input. The top bit of W's two's complement
-        counts -2^i, so rank 1 offers -c for it.
-
-        Cost: `cost`. Reference: PrivQuant, section 4.1.1.
+        counts -2^i, so rank 1 offers -c for it. Cost: `cost`. Reference: PrivQuant, section 4.1.1.
         """
-        layout, ring, walked = self._layout(party, job), Ring(job.bits), self._variant.walked(job)
+        layout = self._layout(party, job)
         weights = layout.weights(encoded.weights)
-        with party.messenger.step("product"):
-            if self._variant.chosen == "weights":
-                share = choose(party, layout, _planes(weights, walked), ring)
-            else:
-                share = offer(party, layout, ring.reduce(weights), ring, walked)
-        return layout.image(share)
+        return self._half(party, job, layout, weights, self._variant.chosen == "weights")
 
-    def ask(
-        self, party: Party, job: Job, c: UInt[np.ndarray, "H W C"]
-    ) -> UInt[np.ndarray, "H2 W2 K"]:
+    def ask(self, party: Party, job: Job, c: Image) -> Image:
         """Rank 1's half, see `serve`."""
-        layout, ring, walked = self._layout(party, job), Ring(job.bits), self._variant.walked(job)
+        layout = self._layout(party, job)
         x = layout.pixels(job.map.im2col(c) if self.form == "patches" else c)
-        with party.messenger.step("product"):
-            if self._variant.chosen == "weights":
-                share = offer(party, layout, ring.reduce(x), ring, walked, top_negative=True)
-            else:
-                share = choose(party, layout, _planes(x, walked), ring)
-        return layout.image(share)
+        return self._half(party, job, layout, x, self._variant.chosen == "pixels")
 
-    def _laid(self, job: Job) -> Job:
-        return job.columns if self.form == "patches" else job
+    def _half(self, party: Party, job: Job, layout: Layout, own: Laid, chooses: bool) -> Image:
+        ring, walked = Ring(job.bits), self._walked(job)
+        with party.messenger.step("product"):
+            if chooses:
+                return layout.image(choose(party, layout, _planes(own, walked), ring))
+            negative = self._variant.chosen == "weights"
+            return layout.image(offer(party, layout, ring.reduce(own), ring, walked, negative))
 
     def _layout(self, party: Party, job: Job) -> Layout:
-        m, chosen = self._laid(job).map, self._variant.chosen
+        m, chosen = job.in_form(self.form).map, self._variant.chosen
         return layout_of(m, chosen, self.form, party.tuning.product_elements)
 
 
-def _planes(x: np.ndarray, bits: int) -> UInt8[np.ndarray, " bits *x"]:
-    """Bits of integers, two's complement if negative."""
-    unsigned = Ring(bits).reduce(x)
-    planes = np.empty((bits, *x.shape), np.uint8)
+def _planes(x: Laid, bits: int) -> Bits:
+    """Bits of integers, two's complement if negative: (bits, *x.shape)."""
+    unsigned, planes = Ring(bits).reduce(x), np.empty((bits, *x.shape), np.uint8)
     for i in range(bits):
         planes[i] = (unsigned >> unsigned.dtype.type(i)) & 1
     return planes

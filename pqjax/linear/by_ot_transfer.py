@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from jaxtyping import UInt, UInt8
+from jaxtyping import UInt8
 
-from pqjax.linear.by_ot_layout import Layout, Piece, Tile
+from pqjax.linear.by_ot_layout import Laid, Layout, Piece, Tile
 from pqjax.ot.correlations import pad_blocks, pad_words, rows_receive, rows_send
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring, pack, unpack
 
+Bits = UInt8[np.ndarray, " *ots"]
+
 
 def offer(
-    party: Party,
-    layout: Layout,
-    x: UInt[np.ndarray, " *x"],
-    ring: Ring,
-    bits: int,
-    top_negative: bool = False,
-) -> UInt[np.ndarray, " *sums"]:
+    party: Party, layout: Layout, x: Laid, ring: Ring, bits: int, top_negative: bool = False
+) -> Laid:
     """Offers numbers to the other side's choices, by correlated OT.
 
       1. chooser -> offerer   its bits, as choices of `bits` times layout.ots OTs.
@@ -35,19 +31,19 @@ def offer(
     Args:
       party: this party.
       layout: of one bit position.
-      x: the numbers, elements of `ring`, as the layout has them.
+      x: the numbers, elements of `ring`, laid out.
       ring: of the result, of L bits.
       bits: positions i of the choices.
       top_negative: the last position counts -2^i, as in two's complement.
 
     Returns:
-      Shape layout.sums: own share of the sums of 2^i b_i x.
+      Own share of the sums of 2^i b_i x, of shape layout.sums.
     """
     share = np.zeros(layout.sums, ring.dtype)
     for i, part, tile, zero, one in _offers(party, layout, ring, bits):
         combine = np.subtract if top_negative and i == bits - 1 else np.add
         sent = np.empty(tile.elements, part.dtype)
-        for piece, offered in _split(tile, sent):
+        for piece, (offered,) in _split(tile, sent):
             key = zero[piece.words]
             combine(key, _carried(x, piece, part), out=offered)
             np.subtract(offered, one[piece.words], out=offered)
@@ -56,46 +52,28 @@ def offer(
     return ring.reduce(share)
 
 
-def choose(
-    party: Party, layout: Layout, choices: UInt8[np.ndarray, " bits *ots"], ring: Ring
-) -> UInt[np.ndarray, " *sums"]:
-    """The other half of `offer`: the bits that choose."""
+def choose(party: Party, layout: Layout, choices: Bits, ring: Ring) -> Laid:
+    """The other half of `offer`: the bits that choose, (bits, *layout.ots)."""
     share = np.zeros(layout.sums, ring.dtype)
     for i, tile, keys, chosen, sent in _answers(party, layout, choices, ring):
-        for piece, offered in _split(tile, sent):
-            got = chosen[piece.words] * offered
-            np.add(got, keys[piece.words], out=got)
-            _accumulate(share, piece, got.sum(2, dtype=got.dtype), i)
+        for piece, (offered,) in _split(tile, sent):
+            got = np.einsum("gkcrs,gkcrs->gkrs", chosen[piece.words], offered)
+            _accumulate(share, piece, got + keys[piece.words].sum(2, dtype=got.dtype), i)
     return ring.reduce(share)
 
 
-def offer_if(
-    party: Party,
-    layout: Layout,
-    x: UInt[np.ndarray, " *x"],
-    flags: UInt8[np.ndarray, " *ots"],
-    ring: Ring,
-) -> UInt[np.ndarray, " *sums"]:
-    """Offers numbers that count where an XOR-shared flag is 1, by chosen OT.
+def offer_if(party: Party, layout: Layout, x: Laid, flags: Bits, ring: Ring) -> Laid:
+    """Offers numbers that count where XOR-shared flags are 1, by chosen OT.
 
       1. chooser -> offerer   its share of the flags, as choices.
       2. offerer -> chooser   (f ^ c) x - m for c = 0 and c = 1: 2 L bits for every product.
 
-    Args:
-      party: this party.
-      layout: of the flags.
-      x: the numbers, elements of `ring`, as the layout has them.
-      flags: own share.
-      ring: of the result, of L bits.
-
-    Returns:
-      Shape layout.sums: own share of the sums of f x.
+    The flags are of shape layout.ots; else as for `offer`. Returns a share of the sums of (f ^ c) x.
     """
     share = np.zeros(layout.sums, ring.dtype)
     for _, _, tile, zero, one in _offers(party, layout, ring, 1):
-        flag = _spread(flags, tile, ring)
-        sent = np.empty(2 * tile.elements, ring.dtype)
-        for piece, both in _split(tile, sent, 2):
+        flag, sent = _spread(flags, tile, ring), np.empty(2 * tile.elements, ring.dtype)
+        for piece, both in _split(tile, sent):
             mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)
             number = _carried(x, piece, ring)
             taken = flag[piece.words] * number
@@ -106,13 +84,11 @@ def offer_if(
     return ring.reduce(share)
 
 
-def choose_if(
-    party: Party, layout: Layout, flags: UInt8[np.ndarray, " *ots"], ring: Ring
-) -> UInt[np.ndarray, " *sums"]:
-    """The other half of `offer_if`: own share of the flags."""
+def choose_if(party: Party, layout: Layout, flags: Bits, ring: Ring) -> Laid:
+    """The other half of `offer_if`."""
     share = np.zeros(layout.sums, ring.dtype)
     for _, tile, keys, chosen, sent in _answers(party, layout, flags[None], ring, 2):
-        for piece, both in _split(tile, sent, 2):
+        for piece, both in _split(tile, sent):
             got = np.where(chosen[piece.words], both[1], both[0]) ^ keys[piece.words]
             _accumulate(share, piece, got.sum(2, dtype=ring.dtype), 0)
     return ring.reduce(share)
@@ -120,67 +96,60 @@ def choose_if(
 
 def _offers(
     party: Party, layout: Layout, ring: Ring, bits: int
-) -> Iterator[tuple[int, Ring, Tile, np.ndarray, np.ndarray]]:
-    """The offering side's messages to be: bit position, its ring, tile, keys of both messages."""
+) -> Iterator[tuple[int, Ring, Tile, Laid, Laid]]:
+    """The messages to offer: bit position, its ring, tile, keys of both messages."""
     rows = rows_send(party, bits * math.prod(layout.ots)).reshape(bits, *layout.ots, 2)
     for i in range(bits):
         part = Ring(ring.bits - i)
         for tile in layout.tiles:
             own = rows[i][tile.ots].reshape(-1, 2)
-            zero, one = party.sender.pads(own, pad_blocks(tile.words, part))
-            yield i, part, tile, _arranged(zero, tile, part), _arranged(one, tile, part)
+            pads = party.sender.pads(own, pad_blocks(tile.words, part))
+            zero, one = (tile.arranged(pad_words(p, part)) for p in pads)
+            yield i, part, tile, zero, one
 
 
 def _answers(
-    party: Party, layout: Layout, choices: np.ndarray, ring: Ring, each: int = 1
-) -> Iterator[tuple[int, Tile, np.ndarray, np.ndarray, np.ndarray]]:
-    """The choosing side's messages, `each` elements a product: bit position, tile, keys, choices."""
-    bits = len(choices)
+    party: Party, layout: Layout, choices: Bits, ring: Ring, each: int = 1
+) -> Iterator[tuple[int, Tile, Laid, Laid, Laid]]:
+    """The messages that come, `each` elements a product: bit position, tile, keys, choices, elements."""
+    bits, counts = len(choices), [each * tile.elements for tile in layout.tiles]
     rows = rows_receive(party, choices.reshape(-1)).reshape(bits, *layout.ots, 2)
-    counts = [each * tile.elements for tile in layout.tiles]
-    messages = party.messenger.receive_each(
-        [n * (ring.bits - i) for i in range(bits) for n in counts]
-    )
+    sizes = [n * (ring.bits - i) for i in range(bits) for n in counts]
+    messages = party.messenger.receive_each(sizes)
     for i in range(bits):
         part = Ring(ring.bits - i)
         for tile, n in zip(layout.tiles, counts, strict=True):
-            pads = party.receiver.pads(
-                rows[i][tile.ots].reshape(-1, 2), pad_blocks(tile.words, part)
-            )
+            own = rows[i][tile.ots].reshape(-1, 2)
+            pads = party.receiver.pads(own, pad_blocks(tile.words, part))
+            keys = tile.arranged(pad_words(pads, part))
             sent = unpack(next(messages), n, part.bits)
-            yield i, tile, _arranged(pads, tile, part), _spread(choices[i], tile, part), sent
+            yield i, tile, keys, _spread(choices[i], tile, part), sent
 
 
-def _arranged(pads: np.ndarray, tile: Tile, ring: Ring) -> np.ndarray:
-    return tile.arranged(pad_words(pads, ring))
-
-
-def _spread(bits: np.ndarray, tile: Tile, ring: Ring) -> np.ndarray:
-    """A bit of each of a tile's OTs, like all of its words."""
+def _spread(bits: Bits, tile: Tile, ring: Ring) -> Laid:
+    """A bit for each of a tile's OTs, as for all of its words."""
     own = bits[tile.ots].reshape(-1, 1).astype(ring.dtype)
     return tile.arranged(np.broadcast_to(own, (len(own), tile.words)))
 
 
-def _carried(x: np.ndarray, piece: Piece, ring: Ring) -> np.ndarray:
-    return x[piece.carried].reshape(piece.spread).astype(ring.dtype, copy=False)
+def _carried(x: Laid, piece: Piece, ring: Ring) -> Laid:
+    return np.ascontiguousarray(x[piece.carried], ring.dtype)
 
 
-def _split(tile: Tile, sent: np.ndarray, each: int = 0) -> Iterator[tuple[Piece, Any]]:
-    """Pieces of a tile with theirs of a message: one array, or `each` of them."""
-    at = 0
+def _split(tile: Tile, sent: Laid) -> Iterator[tuple[Piece, Laid]]:
+    """The pieces of a tile and what a message holds of each: one or two arrays of its shape."""
+    each, at = sent.size // tile.elements, 0
     for piece in tile.pieces:
-        shape = (each, *piece.shape) if each else piece.shape
-        n = math.prod(shape)
-        yield piece, sent[at : at + n].reshape(shape)
+        n = each * math.prod(piece.shape)
+        yield piece, sent[at : at + n].reshape(each, *piece.shape)
         at += n
 
 
-def _send(party: Party, sent: np.ndarray, ring: Ring) -> None:
+def _send(party: Party, sent: Laid, ring: Ring) -> None:
     np.bitwise_and(sent, ring.mask, out=sent)
     party.messenger.send(pack(sent, ring.bits), sent.size * ring.bits)
 
 
-def _accumulate(share: np.ndarray, piece: Piece, sums: np.ndarray, shift: int) -> None:
+def _accumulate(share: Laid, piece: Piece, sums: Laid, shift: int) -> None:
     """Adds sums * 2^shift; what lies above the ring is cut at the end."""
-    target = share[piece.sums]
-    target += (sums.astype(share.dtype) << share.dtype.type(shift)).reshape(target.shape)
+    share[piece.sums] += sums.astype(share.dtype) << share.dtype.type(shift)

@@ -5,33 +5,16 @@ from __future__ import annotations
 import dataclasses
 import typing
 
-from pqjax.linear.job import Job
-
 Form = typing.Literal["patches", "pixels"]
 When = typing.Literal["ahead", "shared"]
-Extended = typing.Literal["weights", "inputs", "full"]
 Chosen = typing.Literal["weights", "pixels"]
 
 
 class Variant(typing.NamedTuple):
     """What makes room for the sum by being extended, and whose bits choose."""
 
-    extends: Extended
+    extends: typing.Literal["weights", "inputs", "full"]
     chosen: Chosen
-
-    def extended(self, job: Job) -> int:
-        """Width of the operand's shares in the product, never more than the accumulator's."""
-        if self.extends == "full":
-            return job.bits
-        room = job.bits - job.w_bits if self.extends == "inputs" else 0
-        return min(max(job.x.bits, room), job.bits)
-
-    def walked(self, job: Job) -> int:
-        """Bit positions that OTs walk through."""
-        if self.chosen == "pixels":
-            return self.extended(job)
-        room = job.bits - job.x.bits if self.extends == "weights" else 0
-        return min(max(job.w_bits, room), job.bits)  # what lies above is 0 in the ring
 
 
 # (1) to (4) are PrivQuant's table 4; in `full` the operand already fills the accumulator's ring, so that

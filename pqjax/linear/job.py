@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Int, Integer, UInt
+from jaxtyping import Int
 
 from pqjax.graph.ir import TensorType
-from pqjax.linear.map import LinearMap
+from pqjax.linear.choice import Form
+from pqjax.linear.map import Image, LinearMap
 from pqjax.ring import Ring, conv
 
 
@@ -28,44 +29,26 @@ class Job:
     x: TensorType
     bits: int
 
-    @property
-    def columns(self) -> Job:
-        """The same on the columns of `LinearMap.im2col`."""
-        columns = self.map.columns
-        x = dataclasses.replace(self.x, shape=columns.in_shape)
-        return dataclasses.replace(self, map=columns, x=x)
+    def in_form(self, form: Form) -> Job:
+        """What is multiplied: by patches, the columns of `LinearMap.im2col`."""
+        if form == "pixels":
+            return self
+        x = dataclasses.replace(self.x, shape=self.map.columns.in_shape)
+        return dataclasses.replace(self, map=self.map.columns, x=x)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)  # the model
 class Encoded:
-    """Rank 0's weights, made ready once a process; a method that needs more extends it.
-
-    Attributes:
-      weights: in the narrowest signed dtype that holds them; read-only.
-    """
+    """Rank 0's weights, made ready once a process: narrow and read-only. Methods may extend it."""
 
     weights: Int[np.ndarray, "h w fan_in K"]
 
-    @classmethod
-    def of(cls, job: Job, weights: Integer[np.ndarray, " *w"]) -> Encoded:
-        """Encodes the weights of a layer, whose shape has as many elements as the map's."""
-        narrow = np.dtype(f"i{Ring(job.w_bits).dtype.itemsize}")
-        own = np.array(weights, narrow).reshape(job.map.weight_shape)
-        own.flags.writeable = False
-        return cls(own)
-
 
 def multiply_plain(
-    job: Job,
-    encoded: Encoded,
-    x: UInt[np.ndarray, "H W C"],
-    x_bits: int | None = None,
-    x_signed: bool = False,
-) -> UInt[np.ndarray, "H2 W2 K"]:
-    """W x in Ring(L) on numbers that rank 0 has, elements of Ring(L) bounded as in `ring.conv`."""
-    m = job.map
-    y = conv(
-        x[None], encoded.weights.reshape(m.weight_shape), Ring(job.bits), m.stride, m.padding,
-        m.groups, m.dilation, x_bits=x_bits, x_signed=x_signed, w_bits=job.w_bits, w_signed=True,
-    )  # fmt: skip
-    return np.asarray(y)[0]
+    job: Job, encoded: Encoded, x: Image, x_bits: int | None = None, x_signed: bool = False
+) -> Image:
+    """W x in Ring(L) on numbers that rank 0 has: elements of Ring(L), bounded as in `ring.conv`."""
+    m, weights = job.map, encoded.weights.reshape(job.map.weight_shape)
+    shape = m.stride, m.padding, m.groups, m.dilation
+    bounds = {"x_bits": x_bits, "x_signed": x_signed, "w_bits": job.w_bits, "w_signed": True}
+    return np.asarray(conv(x[None], weights, Ring(job.bits), *shape, **bounds))[0]

@@ -9,25 +9,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
 
 from pqjax.errors import InputError
 
+Image = Shaped[np.ndarray, "H W C"]
 Pair = tuple[int, int]
 Rectangle = tuple[slice, slice]
 
 
-@dataclasses.dataclass(frozen=True)
-class Tap:
-    """A position of the kernel: the pixels it reads, and the outputs it reads them for.
+class Tap(NamedTuple):
+    """A position of the kernel that reads anything.
 
     Attributes:
       at: row and column in the kernel.
       slot: its place among the uses that a pixel can have.
-      pixels: rows and columns of the image, in steps of the stride.
-      outputs: rows and columns of the result, as many.
+      pixels: rows and columns of the image that it reads, in steps of the stride.
+      outputs: rows and columns of the result that it reads them for, as many.
       sides: how many rows, how many columns.
     """
 
@@ -36,11 +37,6 @@ class Tap:
     pixels: Rectangle
     outputs: Rectangle
     sides: Pair
-
-    @property
-    def area(self) -> int:
-        """How many pixels it reads in a channel."""
-        return self.sides[0] * self.sides[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +63,9 @@ class LinearMap:
     outputs: int
 
     def __post_init__(self) -> None:
-        if self.groups < 1 or self.inputs % self.groups or self.outputs % self.groups:
+        if self.inputs % self.groups or self.outputs % self.groups or min(self.out_image) < 1:
             raise InputError(
-                f"groups must divide {self.inputs} inputs and {self.outputs} outputs, got {self.groups}"
-            )
-        if min(self.out_image) < 1:
-            raise InputError(
-                f"the kernel {self.kernel}, dilated by {self.dilation}, does not fit an image "
-                f"{self.image} padded by {self.padding}"
+                f"groups must divide channels and kernels fit padded images, got {self}"
             )
 
     @classmethod
@@ -82,7 +73,7 @@ class LinearMap:
         """A matrix product in every pixel; a dense layer is one of a single pixel."""
         return cls(image, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1, inputs, outputs)
 
-    @functools.cached_property
+    @property
     def columns(self) -> LinearMap:
         """The product with `im2col`'s patches that comes to the same."""
         return LinearMap.pointwise(self.out_image, self.terms, self.outputs)
@@ -90,13 +81,11 @@ class LinearMap:
     @functools.cached_property
     def out_image(self) -> Pair:
         """Height and width of the result."""
-        high, wide = (
-            (self.image[i] + sum(self.padding[i]) - 1 - (self.kernel[i] - 1) * self.dilation[i])
-            // self.stride[i]
-            + 1
+        spare = [
+            self.image[i] + sum(self.padding[i]) - 1 - (self.kernel[i] - 1) * self.dilation[i]
             for i in (0, 1)
-        )
-        return high, wide
+        ]
+        return spare[0] // self.stride[0] + 1, spare[1] // self.stride[1] + 1
 
     @property
     def in_shape(self) -> tuple[int, int, int]:
@@ -138,59 +127,56 @@ class LinearMap:
         """Products of a weight and a pixel, those with the padding left out."""
         return self.outputs * self.fan_in * self.uses
 
-    def _period(self, axis: int) -> int:
-        """Taps that lie so many apart, and no others, can read the same pixel."""
-        return self.stride[axis] // math.gcd(self.stride[axis], self.dilation[axis])
+    @property
+    def _periods(self) -> Pair:
+        """Taps that lie so many rows or columns apart, and no others, can meet in a pixel."""
+        down, right = (s // math.gcd(s, d) for s, d in zip(self.stride, self.dilation, strict=True))
+        return down, right
 
     @property
     def slots(self) -> int:
         """Uses that a pixel can have: taps that never meet in a pixel share a slot."""
-        return -(-self.kernel[0] // self._period(0)) * -(-self.kernel[1] // self._period(1))
+        return math.prod(-(-n // p) for n, p in zip(self.kernel, self._periods, strict=True))
 
-    def _span(self, axis: int, tap: int) -> tuple[slice, slice, int]:
-        """Pixels and outputs of a tap along an axis, and how many."""
-        # Output o reads pixel o * step + shift.
-        step, shift = self.stride[axis], tap * self.dilation[axis] - self.padding[axis][0]
-        first = max(0, -(shift // step))
-        last = min(self.out_image[axis] - 1, (self.image[axis] - 1 - shift) // step)
-        n = max(0, last - first + 1)
-        begin = first * step + shift
-        return slice(begin, begin + n * step, step), slice(first, first + n), n
+    @functools.cached_property
+    def _spans(self) -> list[list[tuple[int, slice, slice, int]]]:
+        """Along either axis, the taps that read anything: pixels, outputs, and how many."""
+        found: list[list] = [[], []]
+        for axis, step in enumerate(self.stride):
+            for tap in range(self.kernel[axis]):
+                shift = tap * self.dilation[axis] - self.padding[axis][0]
+                first = max(0, -(shift // step))  # output o reads pixel o * step + shift
+                last = min(self.out_image[axis] - 1, (self.image[axis] - 1 - shift) // step)
+                if last >= first:
+                    pixels = slice(first * step + shift, last * step + shift + 1, step)
+                    outputs = slice(first, last + 1)
+                    found[axis].append((tap, pixels, outputs, last - first + 1))
+        return found
 
     @functools.cached_property
     def taps(self) -> tuple[Tap, ...]:
         """Those that read anything, row by row."""
-        found = []
-        across = -(-self.kernel[1] // self._period(1))
-        for i in range(self.kernel[0]):
-            for j in range(self.kernel[1]):
-                down, right = self._span(0, i), self._span(1, j)
-                slot = i // self._period(0) * across + j // self._period(1)
-                if down[2] * right[2]:
-                    rectangles = (down[0], right[0]), (down[1], right[1])
-                    found.append(Tap((i, j), slot, *rectangles, (down[2], right[2])))
-        return tuple(found)
-
-    @functools.cached_property
-    def _spans(self) -> tuple[list[int], list[int]]:
-        """How many rows a row of the kernel reads, and columns a column: a tap reads their product."""
-        down, right = ([self._span(i, tap)[2] for tap in range(self.kernel[i])] for i in (0, 1))
-        return down, right
+        down, right = self._periods
+        across = -(-self.kernel[1] // right)
+        return tuple(
+            Tap((i, j), i // down * across + j // right, (up, left), (o, p), (high, wide))
+            for i, up, o, high in self._spans[0]
+            for j, left, p, wide in self._spans[1]
+        )
 
     @property
     def uses(self) -> int:
         """Pixels of a channel that all taps read together."""
-        down, right = self._spans
-        return sum(down) * sum(right)
+        rows, columns = (sum(n for *_, n in spans) for spans in self._spans)
+        return rows * columns
 
     @property
     def reading(self) -> int:
         """How many taps there are; a price needs no more of them."""
-        down, right = self._spans
-        return sum(n > 0 for n in down) * sum(n > 0 for n in right)
+        return len(self._spans[0]) * len(self._spans[1])
 
-    def im2col(self, x: Shaped[np.ndarray, "H W C"]) -> Shaped[np.ndarray, "H2 W2 terms"]:
-        """The patch that each output sums, its terms ordered like the first axes of the weights.
+    def im2col(self, x: Image) -> Image:
+        """The patch (H', W', terms) that each output sums, in the order of the weights' first axes.
 
         One group only. In memory a term's pixels lie together.
         """

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Integer, UInt
+from jaxtyping import Integer
 
 from pqjax.linear.by_ot import ByOt
 from pqjax.linear.choice import Choice, Form
 from pqjax.linear.job import Encoded, Job
+from pqjax.linear.map import Image
 from pqjax.ot.source import Source
 from pqjax.protocols.party import Party
 from pqjax.wire.cost import Cost
@@ -24,8 +25,7 @@ class Method(Protocol):
       form: whether wrappers extend an operand by patches or by pixels.
     """
 
-    @property
-    def name(self) -> str: ...  # noqa: D102
+    name: str
 
     @property
     def form(self) -> Form: ...  # noqa: D102
@@ -35,12 +35,7 @@ class Method(Protocol):
         ...
 
     def fits(self, job: Job, plain: bool) -> str | None:
-        """Why the job cannot be done so; None where it can.
-
-        Args:
-          job: the layer.
-          plain: whether one party holds the operand in the clear, so that no shares of it wrap.
-        """
+        """Why the job cannot be done so, None where it can; `plain`: one party holds the operand."""
         ...
 
     def cost(self, source: Source, job: Job) -> Cost:
@@ -51,14 +46,12 @@ class Method(Protocol):
         """The weights made ready: once a process, immutable, shared by all sessions."""
         ...
 
-    def serve(self, party: Party, job: Job, encoded: Any) -> UInt[np.ndarray, "H2 W2 K"]:
-        """Rank 0's half: its share in Ring(job.bits)."""
+    def serve(self, party: Party, job: Job, encoded: Any) -> Image:
+        """Rank 0's half: its share (H', W', K) in Ring(job.bits)."""
         ...
 
-    def ask(
-        self, party: Party, job: Job, c: UInt[np.ndarray, "H W C"]
-    ) -> UInt[np.ndarray, "H2 W2 K"]:
-        """Rank 1's half: its share in Ring(job.bits); c are elements of Ring(extended(job))."""
+    def ask(self, party: Party, job: Job, c: Image) -> Image:
+        """Rank 1's half, on elements c of Ring(extended(job))."""
         ...
 
 

@@ -87,7 +87,7 @@ def conv(
       stride: (down, right), each >= 1.
       padding: ((top, bottom), (left, right)), each >= 0.
       groups: divides C and K; C is depthwise.
-      dilation: (down, right), each >= 1: how far apart the kernel's taps read.
+      dilation: (down, right), each >= 1: how far apart neighbouring taps read.
       x_bits: bounds as in `matmul`.
       x_signed: see x_bits.
       w_bits: likewise for w.
@@ -98,21 +98,20 @@ def conv(
     """
     x, w = _operand("x", x, 4, ring), _operand("w", w, 4, ring)
     try:
-        down, across = (operator.index(s) for s in stride)
-        down_apart, across_apart = (operator.index(d) for d in dilation)
+        down, across, *apart = (operator.index(s) for s in (*stride, *dilation))
         (top, bottom), (left, right) = ((operator.index(p) for p in side) for side in padding)
     except (TypeError, ValueError):
         raise InputError(
             "stride and dilation must be two ints and padding two pairs of ints, got "
             f"{stride}, {dilation} and {padding}"
         ) from None
-    if min(down, across) < 1:
-        raise InputError(f"stride must be two positive ints, got {stride}")
-    if min(down_apart, across_apart) < 1:
-        raise InputError(f"dilation must be two positive ints, got {dilation}")
+    if len(apart) != 2 or min(down, across, *apart) < 1:
+        raise InputError(
+            f"stride and dilation must be two positive ints, got {stride} and {dilation}"
+        )
     if min(top, bottom, left, right) < 0:
         raise InputError(f"padding must be two pairs of ints >= 0, got {padding}")
-    stride, dilation = (down, across), (down_apart, across_apart)
+    stride, dilation = (down, across), (apart[0], apart[1])
     padding = ((top, bottom), (left, right))
     if 0 in w.shape[:3]:
         raise InputError(f"w must have a window and input channels, got shape {w.shape}")
@@ -125,46 +124,14 @@ def conv(
             f"w of shape {w.shape} in {groups} groups expects {w.shape[2] * groups} input "
             f"channels, got x of shape {x.shape}"
         )
-    window = _Window((w.shape[0], w.shape[1]), stride, padding, dilation)
-    if min(window.steps(x.shape)) < 1:
+    window = _Window(w.shape[:2], stride, padding, dilation)
+    if min(window.result(x.shape)) < 1:
         raise InputError(
             f"the window {w.shape[:2]}, dilated by {dilation}, does not fit x of shape {x.shape} "
             f"padded by {padding}"
         )
     limits = _limit("x", x_bits, x_signed, ring), _limit("w", w_bits, w_signed, ring)
-    y = _conv_kernel(x, w, ring=ring, window=window, groups=groups, limits=limits)
-    return _answer(y, x, w)
-
-
-class _Window(NamedTuple):
-    """Kernel, steps and margins of a convolution."""
-
-    size: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
-    dilation: tuple[int, int]
-
-    def steps(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Rows and columns of the result for images (B, H, W, C)."""
-        down, right = (
-            (shape[1 + i] + sum(self.padding[i]) - 1 - (self.size[i] - 1) * self.dilation[i])
-            // self.stride[i]
-            + 1
-            for i in (0, 1)
-        )
-        return down, right
-
-    def taps(self, x: jax.Array) -> list[jax.Array]:
-        """The images as each position of the kernel sees them: (B, H', W', C) each."""
-        down, right = (
-            (n - 1) * s + 1 for n, s in zip(self.steps(x.shape), self.stride, strict=True)
-        )
-        x = jnp.pad(x, ((0, 0), *self.padding, (0, 0)))
-        return [
-            x[:, i : i + down : self.stride[0], j : j + right : self.stride[1]]
-            for i in range(0, self.size[0] * self.dilation[0], self.dilation[0])
-            for j in range(0, self.size[1] * self.dilation[1], self.dilation[1])
-        ]
+    return _answer(_conv_kernel(x, w, ring=ring, window=window, groups=groups, limits=limits), x, w)
 
 
 Limit = tuple[int, bool]  # how many limbs, and whether to read two's complement
@@ -235,12 +202,37 @@ def _matmul(a: jax.Array, b: jax.Array, ring: Ring, limits: tuple[Limit, Limit])
     )  # fmt: skip
 
 
+class _Window(NamedTuple):
+    """A kernel's size and how it moves."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int]
+
+    def result(self, shape: tuple[int, ...]) -> list[int]:
+        """Height and width of what becomes of images (B, H, W, C)."""
+        spare = [shape[1 + i] + sum(self.padding[i]) - 1 for i in (0, 1)]
+        axes = zip(spare, self.size, self.stride, self.dilation, strict=True)
+        return [(most - (n - 1) * apart) // step + 1 for most, n, step, apart in axes]
+
+    def taps(self, x: jax.Array) -> list[jax.Array]:
+        """The padded images as each of its positions sees them: (B, H', W', C) each."""
+        (down, right), (high, wide) = self.stride, self.result(x.shape)
+        x = jnp.pad(x, ((0, 0), *self.padding, (0, 0)))
+        return [
+            x[:, i : i + (high - 1) * down + 1 : down, j : j + (wide - 1) * right + 1 : right]
+            for i in range(0, self.size[0] * self.dilation[0], self.dilation[0])
+            for j in range(0, self.size[1] * self.dilation[1], self.dilation[1])
+        ]
+
+
 def _conv(x, w, ring: Ring, window: _Window, groups: int, limits: tuple[Limit, Limit]) -> jax.Array:
     if w.shape[2] == 1 and groups > 1:
         return _depthwise(x, w, ring, window, groups)
     group_in, channels = w.shape[2:]
     terms = w.shape[0] * w.shape[1] * group_in
-    down, right = window.steps(x.shape)
+    down, right = window.result(x.shape)
     w_limbs = [limb.reshape(terms, channels) for limb in _limbs(w, ring, limits[1])]
     out = channels // groups
 

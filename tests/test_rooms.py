@@ -94,7 +94,9 @@ def test_nets_know_the_ring_and_the_graph_only():
     for path in modules("nets"):
         for name in imported(path):
             if name.split(".")[0] == "pqjax":
-                assert name.split(".")[1:2] in (["ring"], ["graph"], ["schema"], ["errors"]), f"{path}: {name}"
+                assert name.split(".")[1:2] in (["ring"], ["graph"], ["schema"], ["errors"]), (
+                    f"{path}: {name}"
+                )
 
 
 def test_secrets_come_from_the_operating_system_alone():

@@ -46,15 +46,7 @@ from pqjax.graph.nodes import (
     Relu,
     Subsample,
 )
-from pqjax.graph.steps import (
-    Clamp,
-    Extend,
-    Narrow,
-    Requantize,
-    ScaleUp,
-    Truncate,
-    TruncateReduce,
-)
+from pqjax.graph.steps import Clamp, Extend, Narrow, Requantize, ScaleUp, Truncate, TruncateReduce
 from pqjax.graph.strict_json import parse
 from pqjax.graph.tensor import TensorType
 

@@ -82,9 +82,7 @@ class Cost:
 
     def __mul__(self, n: int) -> Cost:
         return Cost(
-            (self.sent[0] * n, self.sent[1] * n),
-            self.delays,
-            (self.rots[0] * n, self.rots[1] * n),
+            (self.sent[0] * n, self.sent[1] * n), self.delays, (self.rots[0] * n, self.rots[1] * n)
         )
 
     __rmul__ = __mul__

@@ -240,11 +240,7 @@ class _Connection:
 
 
 def run_relay(
-    listener: socket.socket,
-    places: Sequence[Place],
-    link: Link,
-    queue_bytes: int,
-    stop: int | None,
+    listener: socket.socket, places: Sequence[Place], link: Link, queue_bytes: int, stop: int | None
 ) -> None:
     """Forwards until the file descriptor `stop` is closed at its other end (None: for ever)."""
     lanes = (_Lane(link), _Lane(link))
@@ -273,10 +269,7 @@ def run_relay(
 
 
 def _accept(
-    listener: socket.socket,
-    places: Sequence[Place],
-    lanes: tuple[_Lane, _Lane],
-    queue_bytes: int,
+    listener: socket.socket, places: Sequence[Place], lanes: tuple[_Lane, _Lane], queue_bytes: int
 ) -> _Connection | None:
     try:
         client, _ = listener.accept()

@@ -143,10 +143,7 @@ def test_an_edit_that_needs_a_65th_bit_is_not_made():
 
 WIDE = TensorType((4,), 14, 4)
 OPEN = Graph(
-    (
-        Input("x", (), TensorType((4,), 6, 2)),
-        Dense("d", ("x",), WIDE, 4, 2, widths="empirical"),
-    )
+    (Input("x", (), TensorType((4,), 6, 2)), Dense("d", ("x",), WIDE, 4, 2, widths="empirical"))
 ).nodes
 
 

@@ -5,20 +5,3 @@ from pqjax.ring.kernel import aligned, blockwise, kernel, laid_out
 from pqjax.ring.linear import conv, matmul
 from pqjax.ring.ring import Ring
 from pqjax.ring.transpose import transpose_bits
-
-__all__ = [
-    "Ring",
-    "aligned",
-    "bits_of",
-    "blockwise",
-    "conv",
-    "digits",
-    "from_bits",
-    "kernel",
-    "laid_out",
-    "matmul",
-    "pack",
-    "packed_bytes",
-    "transpose_bits",
-    "unpack",
-]

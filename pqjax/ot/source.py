@@ -76,12 +76,8 @@ class Source(abc.ABC):
     def fill(self, pool: Pool, wanted: Pool) -> tuple[Cost, Pool]:
         """What it takes to have `wanted` OTs in store for whoever is about to draw them.
 
-        Args:
-          pool: OTs in store that nobody waits for; none after the set-up.
-          wanted: OTs that will be drawn.
-
-        Returns:
-          The cost, and the pool once they are drawn: left + wanted - pool OTs are made.
+        Of the pool, OTs in store that nobody waits for, there are none after the set-up. Returned are
+        the cost, and the pool once they are drawn: left + wanted - pool OTs are made.
         """
         return NOTHING, pool
 

@@ -87,11 +87,6 @@ class Cost:
 
     __rmul__ = __mul__
 
-    def mirrored(self) -> Cost:
-        """The same schedule with the two ranks exchanged."""
-        (a, b), (c, d) = self.delays
-        return Cost((self.sent[1], self.sent[0]), ((d, c), (b, a)), (self.rots[1], self.rots[0]))
-
 
 NOTHING = Cost()
 

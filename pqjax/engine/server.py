@@ -5,8 +5,6 @@ guest of the lobby until it has greeted, then a session with a seat; whatever go
 it alone. Seats are few, so one is taken only for a client whose hello is fine.
 """
 
-from __future__ import annotations
-
 import socket
 import threading
 import traceback

@@ -5,8 +5,6 @@ place, or places behind it: (7,) becomes (7, 0) and (7, 1). So order is kept wit
 which of two nodes runs first is one comparison.
 """
 
-from __future__ import annotations
-
 import bisect
 import dataclasses
 import typing

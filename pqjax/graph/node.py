@@ -96,10 +96,7 @@ class Node:
     def follow(self, old: TensorType, new: TensorType, finer: int = 0) -> Node | None:
         """The node where its first source has another format, of the same real range; None: it has none.
 
-        Args:
-          old: its source's format as it is.
-          new: and as it will be.
-          finer: bits by which what `rescales` is to be finer than it was.
+        What `rescales` is to be finer by `finer` bits than it was.
 
         Raises:
           GraphError: it would need a width that no ring has.

@@ -3,8 +3,6 @@
 What methods without a word of their own are asked stands in `Node`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import typing

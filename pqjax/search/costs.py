@@ -6,8 +6,6 @@ pairs with the neighbour that explains them. All figures come from `pqjax.planne
 of widths in a jumble, say how far the sum of the tables can be off.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

@@ -5,8 +5,6 @@ the limit is cut off, until a proposal holds. Activation and residual widths are
 best of all optima is the optimum.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable

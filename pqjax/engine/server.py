@@ -219,8 +219,4 @@ class Server:
 
 def serve(plan: Plan, weights: Weights, address: str, **options) -> None:
     """Serves `plan` with `weights` at `address` until interrupted; options as of `Server`."""
-    server = Server(plan, weights, address, **options)
-    try:
-        server.run()
-    finally:
-        server.close()
+    Server(plan, weights, address, **options).run()

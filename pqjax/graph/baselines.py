@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pqjax.errors import GraphError
 from pqjax.graph import ir
 from pqjax.graph.ir import Graph, Node, TensorType
 from pqjax.graph.overflow import overflowing
@@ -56,10 +55,8 @@ def _worst_case_widths(graph: Graph) -> Graph:
             bits = node.weight_bits + source.bits
             bits += (node.terms(source) - 1).bit_length() + rooms[node.name]
             if bits > 64 and ring not in fixed:
-                raise GraphError(
-                    f"{node.name} ({node.kind}): its worst-case width is {bits} bits, and 64 is the "
-                    "most: use another protocol"
-                )
+                why = f"its worst-case width is {bits} bits, and 64 is the most"
+                raise node.error(f"{why}: use another protocol")
             wide[ring] = max(wide.get(ring, 0), node.out.bits, bits)
         elif not node.same_width and not (node.out.signed and node.free(known[node.name])):
             fixed.add(ring)  # its width is part of what it computes
@@ -116,30 +113,20 @@ def uniform_ring(bits: int) -> Pass:
 
 def _check_fits(node: Node, interval: Interval, bits: int, loose: bool) -> None:
     declared = node.out.bits + (not node.out.signed)
-    where = f"{node.name} ({node.kind})"
     if loose and node.out.bits < bits:
-        raise GraphError(
-            f"{where}: may overflow its {node.out.bits} bits, as an accumulator's width is measured, "
-            f"and would be another value in the uniform ring's {bits}: take that width from the "
-            "weights, or use another protocol"
+        raise node.error(
+            f"may overflow its {node.out.bits} bits, as an accumulator's width is measured, and would "
+            f"be another value in the uniform ring's {bits}: take that width from the weights, or use "
+            "another protocol"
         )
+    needs = [("its values take", width_for(*interval), ": use another protocol")]
     if isinstance(node, ir.Linear):
-        if declared > bits:
-            raise GraphError(
-                f"{where}: its accumulator takes {declared} bits, more than the uniform ring's {bits}: "
-                "requantize before it, or use another protocol"
-            )
-        if node.weight_bits > bits:
-            raise GraphError(
-                f"{where}: its weights take {node.weight_bits} bits, more than the uniform ring's {bits}"
-            )
-        return
-    need = width_for(*interval)
-    if need > bits:
-        raise GraphError(
-            f"{where}: its values take {need} bits, more than the uniform ring's {bits}: use another "
-            "protocol"
-        )
+        advice = ": requantize before it, or use another protocol"
+        needs = [("its accumulator takes", declared, advice)]
+        needs += [("its weights take", node.weight_bits, "")]
+    for what, need, instead in needs:
+        if need > bits:
+            raise node.error(f"{what} {need} bits, more than the uniform ring's {bits}{instead}")
 
 
 def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval]) -> list[Node]:

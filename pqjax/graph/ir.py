@@ -7,8 +7,6 @@ are (H, W, C), vectors (C,). A tensor of scale s stands for the real values inte
 The kinds of nodes are imported from here: whoever adds one adds it to `KINDS`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json
@@ -194,7 +192,7 @@ class Graph(Readable):
         return {"format": 1, "nodes": nodes}
 
     @staticmethod
-    def from_json(text: str | bytes) -> Graph:
+    def from_json(text: str | bytes) -> "Graph":
         """Reads `to_json`'s text; a `GraphError` says what is wrong with anything else."""
         try:
             tree = parse(text, bounds.MOST_GRAPH_BYTES)
@@ -203,7 +201,7 @@ class Graph(Readable):
         return Graph.from_tree(tree)
 
     @staticmethod
-    def from_tree(tree: object, made: bool = False) -> Graph:
+    def from_tree(tree: object, made: bool = False) -> "Graph":
         """Reads what `tree` makes, of parsed JSON, held to all bounds; `made` as for `check_bounds`.
 
         Raises:

@@ -13,8 +13,6 @@ from pqjax.graph.draft import Draft, Edit, Trial
 from pqjax.graph.ir import Graph, Node
 
 Price = Callable[[Graph, Node], float]  # what a node costs in a graph, in bits or seconds
-
-
 Site = Callable[[Graph, Node], "Edit | str"]  # an edit at this node, or why there is none
 
 

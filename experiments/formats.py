@@ -8,17 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pqjax.graph import (
-    Add,
-    AvgPool,
-    Conv,
-    Dense,
-    Graph,
-    Input,
-    Node,
-    Relu,
-    Requantize,
-)
+from pqjax.graph import Add, AvgPool, Conv, Dense, Graph, Input, Node, Relu, Requantize
 from pqjax.graph.baselines import pool_room
 
 

@@ -107,12 +107,7 @@ def _windows(layer, x, some):
 
 
 def fitted(
-    kernel: np.ndarray,
-    layer: Linear,
-    found: Moments,
-    bits: int,
-    scales: list[int],
-    damp: float,
+    kernel: np.ndarray, layer: Linear, found: Moments, bits: int, scales: list[int], damp: float
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Integer weights, biases and the scale of a layer for the least squared error of its output.
 

@@ -196,9 +196,7 @@ def mini_onn(weight_bits=(4, 2, 2, 2, 2, 2, 2, 4), bits=4, seed=0):
         made.relu()
         if pooled:
             half = dataclasses.replace(
-                made.last.out,
-                shape=(side // 2, side // 2, channels),
-                scale=made.last.out.scale + 2,
+                made.last.out, shape=(side // 2, side // 2, channels), scale=made.last.out.scale + 2
             )
             made.add(AvgPool, half, window=(2, 2), stride=(2, 2))
         last = made.last.out

@@ -1,7 +1,5 @@
 """The command line: `pqjax serve`, `infer`, `plan`, `explain`, `search`, `certs`, `relay`."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 

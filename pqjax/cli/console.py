@@ -1,7 +1,5 @@
 """What the commands say on standard error."""
 
-from __future__ import annotations
-
 import sys
 import threading
 import time

@@ -1,7 +1,5 @@
 """`pqjax infer`: asks a server about a picture or integers."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import pathlib

@@ -1,7 +1,5 @@
 """`pqjax certs` and `pqjax relay`: certificates for both sides, and an emulated network."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

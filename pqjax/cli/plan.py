@@ -1,7 +1,5 @@
 """`pqjax plan` and `pqjax explain`: what a network's layers cost, and why."""
 
-from __future__ import annotations
-
 import argparse
 import pathlib
 

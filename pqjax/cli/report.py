@@ -1,7 +1,5 @@
 """What --trace writes: a session, inference by inference, beside what was predicted."""
 
-from __future__ import annotations
-
 import json
 
 from pqjax.engine.process import peak_bytes, write_private

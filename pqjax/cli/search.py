@@ -1,7 +1,5 @@
 """`pqjax search`: the bit widths of least loss that keep to a limit."""
 
-from __future__ import annotations
-
 import argparse
 import pathlib
 

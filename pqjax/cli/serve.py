@@ -1,7 +1,5 @@
 """`pqjax serve`: serves a network to clients."""
 
-from __future__ import annotations
-
 import argparse
 
 from pqjax.cli.console import BANNER, Bar, Refusals, say

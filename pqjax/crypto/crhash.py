@@ -7,8 +7,6 @@ finding the input of any one of a key's hashes takes 2^128 / KEY_HASHES evaluati
 sessions there are (`BOUND_BITS`). A tweak i is a counter below and a domain above, and never repeats.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -44,15 +42,9 @@ def _repeat(rows: np.ndarray, out: np.ndarray) -> None:
 
 
 def offset_rows(x: np.ndarray, offset: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Every row of x xor an offset.
+    """Every row of x, (n, 2) uint64 and C-contiguous, xor an offset (2,).
 
-    Args:
-      x: (n, 2) uint64, C-contiguous.
-      offset: (2,) uint64.
-      where: (n,) uint8, not secret: 1 for the rows that are offset, 0 for those copied; all if None.
-
-    Returns:
-      (n, 2) uint64.
+    Not secret is `where`, (n,) uint8: 1 for the rows that are offset, 0 for those copied; all if None.
     """
     out = np.empty_like(x)
     if where is None:
@@ -64,13 +56,10 @@ def offset_rows(x: np.ndarray, offset: np.ndarray, where: np.ndarray | None = No
 
 
 def hash_blocks(x: np.ndarray, tweaks: Tweaks, out: np.ndarray, at: np.ndarray | None = None):
-    """Hashes each row to some 128-bit blocks.
+    """Hashes each row of x, (n, 2), to some 128-bit blocks: `out`, (n, blocks, 2), is filled.
 
-    Args:
-      x: (n, 2) uint64, C-contiguous: the 128-bit inputs.
-      tweaks: row j's block b uses counter first + j * blocks + b.
-      out: (n, blocks, 2) uint64, C-contiguous: filled.
-      at: for one block a row, what is added to the first counter for every row instead, (n,) uint64.
+    Both are uint64, C-contiguous. Row j's block b uses counter first + j * blocks + b; for one block a
+    row, `at`, (n,) uint64, may say what is added to the first counter instead.
     """
     n, blocks, _ = out.shape
     rows = max(1, min(n, _RUN // blocks))
@@ -122,12 +111,9 @@ def hash_offsets(
 ) -> None:
     """`bits` bits of H(compress(x xor offset_v)) for every offset v, packed into one word a row.
 
-    Args:
-      x: (n, 4) uint64, C-contiguous: 256-bit rows.
-      offsets: (count, 4) uint64, count * bits <= 64.
-      tweaks: row j uses counter first + v * n + j for offset v.
-      bits: low bits kept of every hash.
-      words: (n,) uint64: filled, offset v's in bits v * bits ...
+    Of 256-bit rows x (n, 4) and offsets (count, 4), uint64, count * bits <= 64, the low bits are kept.
+    Row j uses counter first + v * n + j for offset v, whose bits stand in bits v * bits ... of `words`,
+    (n,) uint64, which is filled.
     """
     n, count = len(x), len(offsets)
     step = max(1, min(n, _RUN // count))

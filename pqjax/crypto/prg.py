@@ -4,8 +4,6 @@ Bulk ECB over a block of counters runs at the speed of the AES unit (docs/design
 fresh key object costs microseconds, so keys are made once and streams are long.
 """
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The client: a session with a server, one call at a time."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import threading
@@ -72,16 +70,10 @@ class Session:
         self._prepared.append(prepare(self._party, self.plan, {}, self._progress))
 
     def infer(self, x: Integer[np.ndarray, "*shape"]) -> Result:
-        """The network's answer on x.
-
-        Args:
-          x: integers of the input's shape and range. Checked before anything is sent.
-        """
-        batch = check_input(self.plan.source, x)
-        if len(batch) != 1 or np.ndim(x) != len(self.plan.source.input.out.shape):
-            raise InputError(
-                f"one input of shape {self.plan.source.input.out.shape} at a time, got {np.shape(x)}"
-            )
+        """The network's answer on x, integers of the input's shape and range: checked first."""
+        batch, shape = check_input(self.plan.source, x), self.plan.source.input.out.shape
+        if len(batch) != 1 or np.ndim(x) != len(shape):
+            raise InputError(f"one input of shape {shape} at a time, got {np.shape(x)}")
         with self._alone(), self._giving_up():
             if not self._prepared:
                 self._prepare()
@@ -121,14 +113,11 @@ class Session:
             self._party.messenger.wire.abort()
             raise
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> "Session":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._party.messenger.wire.abort()
+        self.close() if kind is None else self._party.messenger.wire.abort()
 
 
 def connect(
@@ -140,7 +129,7 @@ def connect(
     deadline_s: float = DEADLINE_S,
     patience_s: float = 0.0,
     progress: Progress | None = None,
-) -> Session:
+) -> "Session":
     """Connects to a server and sets up oblivious transfer.
 
     Args:

@@ -4,8 +4,6 @@ Nothing else is ever negotiated; sizes and order of all frames follow from the p
 used up in the order in which they were made, so the n-th is the n-th inference's on both sides.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS

@@ -5,8 +5,6 @@ that the client draws for their input ahead of time. `infer` spends one preparat
 is its rule's business (`pqjax.layers`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -51,11 +49,7 @@ def prepare(
 ) -> Preparation:
     """The offline phase, both parties at once: fills the store and runs linear layers ahead.
 
-    Args:
-      party: this party.
-      plan: what both agreed on.
-      loaded: the model at rank 0, nothing at rank 1.
-      progress: told of every layer.
+    `loaded` is the model at rank 0, nothing at rank 1; `progress` is told of every layer.
     """
     made, steps = Preparation(), len(plan.steps)
     with party.messenger.layer("offline", STOCK_LAYER):
@@ -79,18 +73,10 @@ def infer(
     x: Int[np.ndarray, "..."] | None,
     progress: Progress | None = None,
 ) -> Int[np.ndarray, "..."] | None:
-    """The online phase, both parties at once.
+    """The online phase, both parties at once: at rank 1 the network's answer, at rank 0 None.
 
-    Args:
-      party: this party.
-      plan: what both agreed on.
-      loaded: the model at rank 0, nothing at rank 1.
-      preparation: this party's half of an unused preparation.
-      x: the input at rank 1, None at rank 0.
-      progress: told of every layer.
-
-    Returns:
-      The network's answer as integers at rank 1, None at rank 0.
+    `loaded` and `progress` as for `prepare`; `preparation` is this party's half of an unused one; `x` is
+    the input at rank 1, None at rank 0.
     """
     values: dict[str, np.ndarray] = {}
     last_use = {source: i for i, step in enumerate(plan.steps) for source in step.node.sources}

@@ -1,7 +1,5 @@
 """Both parties in one process, over a local wire: the same code, bits and checks as over TCP."""
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import Integer
 
@@ -21,10 +19,7 @@ from pqjax.wire.interface import Wire
 def run_local(
     plan: Plan, weights: Weights, x: Integer[np.ndarray, "*shape"], deadline_s: float = DEADLINE_S
 ) -> Result:
-    """One inference between two threads.
-
-    Returns:
-      The client's result; `trace` is the client's.
+    """One inference between two threads; the client's result, with its trace.
 
     Raises:
       InputError: the weights do not fit the plan, or the input does not.

@@ -1,7 +1,5 @@
 """A network as a server holds it: checked once, then the same for all its sessions."""
 
-from __future__ import annotations
-
 import dataclasses
 import types
 
@@ -23,7 +21,7 @@ class ServedModel:
     layers: Loaded = dataclasses.field(repr=False)
 
     @classmethod
-    def of(cls, plan: Plan, weights: Weights) -> ServedModel:
+    def of(cls, plan: Plan, weights: Weights) -> "ServedModel":
         """Checks a model's parameters against its plan and makes them ready.
 
         Raises:

@@ -1,7 +1,5 @@
 """What concerns the whole process that runs one party: for the command line only, never on import."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

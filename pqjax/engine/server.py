@@ -5,8 +5,6 @@ guest of the lobby until it has greeted, then a session with a seat; whatever go
 it alone. Seats are few, so one is taken only for a client whose hello is fine.
 """
 
-from __future__ import annotations
-
 import socket
 import threading
 import traceback
@@ -221,8 +219,4 @@ class Server:
 
 def serve(plan: Plan, weights: Weights, address: str, **options) -> None:
     """Serves `plan` with `weights` at `address` until interrupted; options as of `Server`."""
-    server = Server(plan, weights, address, **options)
-    try:
-        server.run()
-    finally:
-        server.close()
+    Server(plan, weights, address, **options).run()

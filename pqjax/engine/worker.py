@@ -1,7 +1,5 @@
 """The server's half of one session: it does what the client asks, until the client says goodbye."""
 
-from __future__ import annotations
-
 from collections import deque
 
 from pqjax.engine.commands import GOODBYE, INFER, MOST_PREPARED, PREPARE, hear

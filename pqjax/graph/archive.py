@@ -7,12 +7,9 @@ of the file together than there is; a member is read up to the length that its r
 further. An array's header is read by a pattern, not by a parser.
 """
 
-from __future__ import annotations
-
 import pathlib
 import re
 import struct
-import types
 import typing
 import zipfile
 
@@ -44,37 +41,23 @@ class Archive:
             self._file.close()
             raise
 
-    def __enter__(self) -> Archive:
+    def __enter__(self) -> "Archive":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def check_names(self, wanted: set[str]) -> None:
         """Checks that there are exactly these arrays."""
         if wanted != self._members.keys():
-            missing, extra = (
-                sorted(wanted - self._members.keys()),
-                sorted(self._members.keys() - wanted),
-            )
+            missing = listed(sorted(wanted - self._members.keys())) or "none"
+            extra = listed(map(shown, sorted(self._members.keys() - wanted))) or "none"
             raise CheckpointError(
-                f"arrays do not match the graph: missing {listed(missing) or 'none'}, not in it "
-                f"{listed(map(shown, extra)) or 'none'}"
+                f"arrays do not match the graph: missing {missing}, not in it {extra}"
             )
 
     def read(self, name: str, most: int, exactly: bool = False) -> bytes:
-        """The bytes of a flat array.
-
-        Args:
-          name: the array's.
-          most: how many bytes it may have.
-          exactly: whether it must have as many.
-        """
+        """The bytes of a flat array, at most `most` or `exactly` as many."""
         info = self._members.get(name)
         if info is None:
             raise CheckpointError(f"there is no array {name!r}")
@@ -92,9 +75,9 @@ class Archive:
         data = raw[header.end() :]
         count = int(header[3][:-1]) if header[3] else 1
         if len(data) != count * (1 if header[2] == b"|u1" else 8):
+            kind = header[2].decode()
             raise CheckpointError(
-                f"array {name!r}: {count} elements of {header[2].decode()} expected, got {len(data)} "
-                "bytes"
+                f"array {name!r}: {count} elements of {kind} expected, got {len(data)} bytes"
             )
         if len(data) > most or (exactly and len(data) != most):
             limit = "" if exactly else "at most "
@@ -127,12 +110,9 @@ def _members(infos: list[zipfile.ZipInfo], nbytes: int) -> dict[str, zipfile.Zip
         name = info.filename.removesuffix(".npy")
         if name == info.filename or name in found:
             raise CheckpointError(f"arrays of different names expected, got {shown(info.filename)}")
-        if info.flag_bits & 1 or info.compress_type not in (
-            zipfile.ZIP_STORED,
-            zipfile.ZIP_DEFLATED,
-        ):
+        ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: MOST_RATIO}.get(info.compress_type)
+        if info.flag_bits & 1 or ratio is None:
             raise CheckpointError(f"array {shown(name)}: stored or deflated bytes expected")
-        ratio = 1 if info.compress_type == zipfile.ZIP_STORED else MOST_RATIO
         if info.file_size > ratio * info.compress_size:
             raise CheckpointError(
                 f"array {shown(name)}: {info.compress_size} bytes cannot hold {info.file_size}"

@@ -1,26 +1,10 @@
 """How published systems run the same integers: wider rings, more steps. For comparison only."""
 
-from __future__ import annotations
-
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 
-from pqjax.errors import GraphError
-from pqjax.graph.ir import (
-    Add,
-    ArgMax,
-    AvgPool,
-    Extend,
-    Graph,
-    Linear,
-    Narrow,
-    Node,
-    ScaleUp,
-    TensorType,
-    Truncate,
-    TruncateReduce,
-    fresh,
-)
+from pqjax.graph import ir
+from pqjax.graph.ir import Graph, Node, TensorType
 from pqjax.graph.overflow import overflowing
 from pqjax.graph.rewrite import Pass
 from pqjax.graph.tensor import Interval, rounding_half, width_for
@@ -50,7 +34,7 @@ def pool_room(graph: Graph) -> dict[str, int]:
     for node in reversed(graph.nodes):
         if node.same_width:
             more = room[node.name]
-            if isinstance(node, AvgPool):
+            if isinstance(node, ir.AvgPool):
                 more += (node.area - 1).bit_length()
             for source in node.sources:
                 room[source] = max(room[source], more)
@@ -66,15 +50,13 @@ def _worst_case_widths(graph: Graph) -> Graph:
         ring = rings[node.name]
         if node.counts_width:
             fixed.add(rings[node.sources[0]])
-        if isinstance(node, Linear):
+        if isinstance(node, ir.Linear):
             source = graph.source(node)
             bits = node.weight_bits + source.bits
             bits += (node.terms(source) - 1).bit_length() + rooms[node.name]
             if bits > 64 and ring not in fixed:
-                raise GraphError(
-                    f"{node.name} ({node.kind}): its worst-case width is {bits} bits, and 64 is the "
-                    "most: use another protocol"
-                )
+                why = f"its worst-case width is {bits} bits, and 64 is the most"
+                raise node.error(f"{why}: use another protocol")
             wide[ring] = max(wide.get(ring, 0), node.out.bits, bits)
         elif not node.same_width and not (node.out.signed and node.free(known[node.name])):
             fixed.add(ring)  # its width is part of what it computes
@@ -82,7 +64,7 @@ def _worst_case_widths(graph: Graph) -> Graph:
     for node in graph:
         ring = rings[node.name]
         bits = wide.get(ring, node.out.bits) if ring not in fixed else node.out.bits
-        nodes.append(dataclasses.replace(node, out=dataclasses.replace(node.out, bits=bits)))
+        nodes.append(replace(node, out=replace(node.out, bits=bits)))
     return Graph(tuple(nodes))
 
 
@@ -90,18 +72,18 @@ def _extended_residuals(graph: Graph) -> Graph:
     """Every addition one bit wider than its operands, both extended to it; then narrowed again."""
     nodes: list[Node] = []
     for node in graph:
-        if not isinstance(node, Add) or node.out.bits + (not node.out.signed) >= 64:
+        if not isinstance(node, ir.Add) or node.out.bits + (not node.out.signed) >= 64:
             nodes.append(node)
             continue
-        wide = dataclasses.replace(node.out, bits=node.out.bits + 1, nonnegative=False)
-        names, added = [], fresh(f"{node.name}.wide", graph)
+        wide = replace(node.out, bits=node.out.bits + 1, nonnegative=False)
+        names, added = [], ir.fresh(f"{node.name}.wide", graph)
         for i, source in enumerate(node.sources):
-            names.append(fresh(f"{node.name}.operand{i}", graph))
+            names.append(ir.fresh(f"{node.name}.operand{i}", graph))
             known = graph[source].out.nonnegative
-            out = dataclasses.replace(wide, nonnegative=known)
-            nodes.append(Extend(names[-1], (source,), out))
-        nodes.append(Add(added, tuple(names), wide))
-        nodes.append(Narrow(node.name, (added,), node.out))
+            out = replace(wide, nonnegative=known)
+            nodes.append(ir.Extend(names[-1], (source,), out))
+        nodes.append(ir.Add(added, tuple(names), wide))
+        nodes.append(ir.Narrow(node.name, (added,), node.out))
     return Graph(tuple(nodes))
 
 
@@ -131,83 +113,77 @@ def uniform_ring(bits: int) -> Pass:
 
 def _check_fits(node: Node, interval: Interval, bits: int, loose: bool) -> None:
     declared = node.out.bits + (not node.out.signed)
-    where = f"{node.name} ({node.kind})"
     if loose and node.out.bits < bits:
-        raise GraphError(
-            f"{where}: may overflow its {node.out.bits} bits, as an accumulator's width is measured, "
-            f"and would be another value in the uniform ring's {bits}: take that width from the "
-            "weights, or use another protocol"
+        raise node.error(
+            f"may overflow its {node.out.bits} bits, as an accumulator's width is measured, and would "
+            f"be another value in the uniform ring's {bits}: take that width from the weights, or use "
+            "another protocol"
         )
-    if isinstance(node, Linear):
-        if declared > bits:
-            raise GraphError(
-                f"{where}: its accumulator takes {declared} bits, more than the uniform ring's {bits}: "
-                "requantize before it, or use another protocol"
-            )
-        if node.weight_bits > bits:
-            raise GraphError(
-                f"{where}: its weights take {node.weight_bits} bits, more than the uniform ring's {bits}"
-            )
-        return
-    need = width_for(*interval)
-    if need > bits:
-        raise GraphError(
-            f"{where}: its values take {need} bits, more than the uniform ring's {bits}: use another "
-            "protocol"
-        )
+    needs = [("its values take", width_for(*interval), ": use another protocol")]
+    if isinstance(node, ir.Linear):
+        advice = ": requantize before it, or use another protocol"
+        needs = [("its accumulator takes", declared, advice)]
+        needs += [("its weights take", node.weight_bits, "")]
+    for what, need, instead in needs:
+        if need > bits:
+            raise node.error(f"{what} {need} bits, more than the uniform ring's {bits}{instead}")
 
 
 def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval]) -> list[Node]:
     """One node as it runs in the uniform ring."""
-    out = dataclasses.replace(
+    out = replace(
         node.out, bits=bits, signed=True, nonnegative=node.out.low == 0 and node.out.bits < bits
     )
-    if isinstance(node, Linear):
-        open_sign = dataclasses.replace(out, nonnegative=False)
+    if isinstance(node, ir.Linear):
+        open_sign = replace(out, nonnegative=False)
         # Weights of `bits` bits could reach beyond any width; those there are do not.
         widths = "empirical" if node.widths == "empirical" else "weights"
-        return [dataclasses.replace(node, out=open_sign, weight_bits=bits, widths=widths)]
-    if isinstance(node, ArgMax):
+        return [replace(node, out=open_sign, weight_bits=bits, widths=widths)]
+    if isinstance(node, ir.ArgMax):
         if not graph.readers[node.name]:
             return [node]
-        index = dataclasses.replace(node, name=fresh(f"{node.name}.index", graph))
-        return [index, Extend(node.name, (index.name,), out)]
-    if isinstance(node, Extend):
-        return [Extend(node.name, node.sources, out)]
-    if isinstance(node, (Truncate, TruncateReduce)) and not _drops(node, known[node.sources[0]]):
-        return [Truncate(node.name, node.sources, out, node.shift, node.rounding)]
-    if isinstance(node, (Narrow, TruncateReduce)):
+        index = replace(node, name=ir.fresh(f"{node.name}.index", graph))
+        return [index, ir.Extend(node.name, (index.name,), out)]
+    if isinstance(node, ir.Extend):
+        return [ir.Extend(node.name, node.sources, out)]
+    if isinstance(node, (ir.Truncate, ir.TruncateReduce)) and not _drops(
+        node, known[node.sources[0]]
+    ):
+        return [ir.Truncate(node.name, node.sources, out, node.shift, node.rounding)]
+    if isinstance(node, (ir.Narrow, ir.TruncateReduce)):
         low, high = known[node.sources[0]]
-        if isinstance(node, Narrow) and node.out.low <= low and high <= node.out.high:
-            return [Extend(node.name, node.sources, out)]
+        if isinstance(node, ir.Narrow) and node.out.low <= low and high <= node.out.high:
+            return [ir.Extend(node.name, node.sources, out)]
         return _reduced(graph, node, out, bits)
-    if isinstance(node, ScaleUp):
-        name = fresh(f"{node.name}.wide", graph)
+    if isinstance(node, ir.ScaleUp):
+        name = ir.fresh(f"{node.name}.wide", graph)
         wide = TensorType(out.shape, bits + node.shift, out.scale)
-        return [dataclasses.replace(node, name=name, out=wide), Narrow(node.name, (name,), out)]
-    return [dataclasses.replace(node, out=out)]
+        return [replace(node, name=name, out=wide), ir.Narrow(node.name, (name,), out)]
+    return [replace(node, out=out)]
 
 
-def _drops(node: Truncate | TruncateReduce, source: Interval) -> bool:
+def _drops(node: ir.Truncate | ir.TruncateReduce, source: Interval) -> bool:
     """Whether a truncation may lose bits, or a sign, of values in this interval."""
-    if isinstance(node, Truncate):
+    if isinstance(node, ir.Truncate):
         return False
     half = rounding_half(node.shift, node.rounding)
     low, high = ((end + half) >> node.shift for end in source)
     return low < node.out.low or high > node.out.high
 
 
-def _reduced(graph: Graph, node: Narrow | TruncateReduce, out: TensorType, bits: int) -> list[Node]:
+def _reduced(
+    graph: Graph, node: ir.Narrow | ir.TruncateReduce, out: TensorType, bits: int
+) -> list[Node]:
     """Low bits only: dropped and extended again, because the uniform ring would keep the others."""
     source, made = node.sources[0], []
-    if isinstance(node, TruncateReduce):
-        source = fresh(f"{node.name}.shifted", graph)
-        whole = dataclasses.replace(out, nonnegative=False)
-        made.append(Truncate(source, node.sources, whole, node.shift, node.rounding))
+    if isinstance(node, ir.TruncateReduce):
+        source = ir.fresh(f"{node.name}.shifted", graph)
+        whole = replace(out, nonnegative=False)
+        made.append(ir.Truncate(source, node.sources, whole, node.shift, node.rounding))
     if node.out.bits + (not node.out.signed) >= bits:
-        return [*made, Narrow(node.name, (source,), out)]
-    low = fresh(f"{node.name}.low", graph)
-    return [*made, Narrow(low, (source,), node.out), Extend(node.name, (low,), out)]
+        return [*made, ir.Narrow(node.name, (source,), out)]
+    low = ir.fresh(f"{node.name}.low", graph)
+    return [*made, ir.Narrow(low, (source,), node.out), ir.Extend(node.name, (low,), out)]
 
 
 WORST_CASE_WIDTHS = Pass(

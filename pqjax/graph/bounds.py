@@ -5,8 +5,6 @@ Every integer of a node has a bound of its own, written into the node's annotati
 planned (`Graph.check_bounds`), so that whatever can be saved can be read.
 """
 
-from __future__ import annotations
-
 import typing
 
 from pqjax.schema import Between, Length, Printable, Product

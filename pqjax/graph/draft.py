@@ -5,8 +5,6 @@ place, or places behind it: (7,) becomes (7, 0) and (7, 1). So order is kept wit
 which of two nodes runs first is one comparison.
 """
 
-from __future__ import annotations
-
 import bisect
 import dataclasses
 import typing
@@ -53,9 +51,8 @@ class Draft(Readable):
         self.memo: dict[Hashable, typing.Any] = {}
 
     def __iter__(self) -> Iterator[Node]:
-        return iter(
-            [self._nodes[name] for name in sorted(self._nodes, key=self._places.__getitem__)]
-        )
+        order = sorted(self._nodes, key=self._places.__getitem__)
+        return iter([self._nodes[name] for name in order])
 
     def __contains__(self, name: object) -> bool:
         return name in self._nodes
@@ -92,9 +89,8 @@ class Draft(Readable):
 
     def make(self, edit: Edit) -> None:
         """Changes the graph."""
-        if edit.redirect or not all(
-            map(self._keeps_structure, edit.replace, edit.replace.values())
-        ):
+        kept = (self._keeps_structure(name, nodes) for name, nodes in edit.replace.items())
+        if edit.redirect or not all(kept):
             self.memo.clear()
         for node in self.redirected(edit):
             place = self._places[node.name]
@@ -105,10 +101,8 @@ class Draft(Readable):
             for i, node in enumerate(nodes):
                 self._insert(node, places[name] if len(nodes) == 1 else (*places[name], i))
         if self._last in edit.replace:
-            nodes = edit.replace[self._last]
-            self._last = (
-                nodes[-1].name if nodes else max(self._places, key=self._places.__getitem__)
-            )
+            made, at = edit.replace[self._last], self._places
+            self._last = made[-1].name if made else max(at, key=at.__getitem__)
 
     def graph(self) -> Graph:
         """The graph as it is now; construction checks that it holds together."""

@@ -5,8 +5,6 @@ The file is an npz without pickle. Weights take exactly their declared width, so
 read of it is bounded by `pqjax.graph.archive`, the graph in it by `pqjax.graph.bounds`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -29,15 +27,13 @@ MOST_META_BYTES = 1 << 20  # a description: a few settings, perhaps thousands of
 
 _FORMAT = 1
 
+Loaded = tuple[Graph, dict[str, np.ndarray], dict[str, typing.Any]]
+
 
 def save_model(path: pathlib.Path | str, graph: Graph, weights: Weights, meta: dict | None = None):
-    """Writes graph and weights; a crash leaves the old file or the whole new one.
+    """Writes graph and weights, checked first; a crash leaves the old file or the whole new one.
 
-    Args:
-      path: where to, usually `*.npz`.
-      graph: the integer network, checked against the weights first.
-      weights: integer arrays by parameter name.
-      meta: what describes how the network came to be: anything that JSON has, by name.
+    `meta` describes how the network came to be: anything that JSON has, by name.
 
     Raises:
       GraphError: the graph does not hold together, or is too large to be read again.
@@ -48,9 +44,8 @@ def save_model(path: pathlib.Path | str, graph: Graph, weights: Weights, meta: d
     path = pathlib.Path(path)
     texts = {"graph": graph.to_json().encode(), "meta": _described(meta or {})}
     if len(texts["graph"]) > MOST_GRAPH_BYTES:
-        raise InputError(
-            f"a graph takes at most {MOST_GRAPH_BYTES} bytes, got {len(texts['graph'])}"
-        )
+        nbytes = len(texts["graph"])
+        raise InputError(f"a graph takes at most {MOST_GRAPH_BYTES} bytes, got {nbytes}")
     arrays = {name: np.frombuffer(text, np.uint8) for name, text in texts.items()}
     for name, (_, bits) in graph.parameters().items():
         arrays[f"w:{name}"] = pack(Ring(bits).reduce(np.asarray(weights[name]).reshape(-1)), bits)
@@ -63,9 +58,7 @@ def save_model(path: pathlib.Path | str, graph: Graph, weights: Weights, meta: d
     os.replace(part, path)
 
 
-def load_model(
-    path: pathlib.Path | str,
-) -> tuple[Graph, dict[str, np.ndarray], dict[str, typing.Any]]:
+def load_model(path: pathlib.Path | str) -> Loaded:
     """Reads a network: graph, int64 weights by name, and the description it was saved with.
 
     Raises:
@@ -84,14 +77,12 @@ def load_model(
         ) from error
 
 
-def _loaded(archive: Archive) -> tuple[Graph, dict[str, np.ndarray], dict[str, typing.Any]]:
+def _loaded(archive: Archive) -> Loaded:
     (format,) = struct.unpack("<q", archive.read("format", 8, exactly=True))
     if format != _FORMAT:
         raise CheckpointError(f"format {_FORMAT} expected, got {format}")
-    texts = {
-        "graph": archive.read("graph", MOST_GRAPH_BYTES),
-        "meta": archive.read("meta", MOST_META_BYTES),
-    }
+    limits = {"graph": MOST_GRAPH_BYTES, "meta": MOST_META_BYTES}
+    texts = {name: archive.read(name, most) for name, most in limits.items()}
     digest = archive.read("sha256", 32, exactly=True)
     graph = Graph.from_json(texts["graph"])
     validate(graph)

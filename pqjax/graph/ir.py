@@ -7,8 +7,6 @@ are (H, W, C), vectors (C,). A tensor of scale s stands for the real values inte
 The kinds of nodes are imported from here: whoever adds one adds it to `KINDS`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json
@@ -20,16 +18,7 @@ import numpy as np
 from jaxtyping import Int
 
 from pqjax.errors import GraphError, InputError, listed, shown
-from pqjax.graph.bounds import (
-    LONGEST_MADE_NAME,
-    LONGEST_NAME,
-    MOST_GRAPH_BYTES,
-    MOST_MADE_NODES,
-    MOST_NODES,
-    MOST_READERS,
-    MOST_TOTAL_ELEMENTS,
-    MOST_WEIGHTS,
-)
+from pqjax.graph import bounds
 from pqjax.graph.node import Node
 from pqjax.graph.nodes import (
     Add,
@@ -46,17 +35,10 @@ from pqjax.graph.nodes import (
     Relu,
     Subsample,
 )
-from pqjax.graph.steps import (
-    Clamp,
-    Extend,
-    Narrow,
-    Requantize,
-    ScaleUp,
-    Truncate,
-    TruncateReduce,
-)
+from pqjax.graph.steps import Clamp, Extend, Narrow, Requantize, ScaleUp, Truncate, TruncateReduce
 from pqjax.graph.strict_json import parse
 from pqjax.graph.tensor import TensorType
+from pqjax.schema import Length, read
 
 Weights = Mapping[str, Int[np.ndarray, "..."]]
 
@@ -131,16 +113,16 @@ class Graph(Readable):
         Raises:
           GraphError: it has more of something than `pqjax.graph.bounds` allows.
         """
-        _at_most("nodes", len(self.nodes), MOST_MADE_NODES if made else MOST_NODES)
-        longest = LONGEST_MADE_NAME if made else LONGEST_NAME
+        _at_most("nodes", len(self.nodes), bounds.MOST_MADE_NODES if made else bounds.MOST_NODES)
+        longest = bounds.LONGEST_MADE_NAME if made else bounds.LONGEST_NAME
         for node in self.nodes:
             _at_most(f"characters of the name {shown(node.name)}", len(node.name), longest)
             if not made:
                 readers = len(self.readers[node.name])
-                _at_most(f"nodes that read {node.name}", readers, MOST_READERS)
-        _at_most("elements", sum(node.out.n for node in self.nodes), MOST_TOTAL_ELEMENTS)
+                _at_most(f"nodes that read {node.name}", readers, bounds.MOST_READERS)
+        _at_most("elements", sum(node.out.n for node in self.nodes), bounds.MOST_TOTAL_ELEMENTS)
         weights = sum(math.prod(shape) for shape, _ in self.parameters().values())
-        _at_most("weights", weights, MOST_WEIGHTS)
+        _at_most("weights", weights, bounds.MOST_WEIGHTS)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
@@ -205,36 +187,67 @@ class Graph(Readable):
         return json.dumps(self.tree(), sort_keys=True, separators=(",", ":"))
 
     def tree(self) -> dict[str, typing.Any]:
-        """What `to_json` writes."""
-        from pqjax.graph.written import tree
-
-        return tree(self)
+        """What `to_json` writes, tuples for lists: a node has its kind beside its fields."""
+        nodes = [{"kind": n.kind, **_fields(n), "out": _fields(n.out)} for n in self.nodes]
+        return {"format": 1, "nodes": nodes}
 
     @staticmethod
-    def from_json(text: str | bytes) -> Graph:
+    def from_json(text: str | bytes) -> "Graph":
         """Reads `to_json`'s text; a `GraphError` says what is wrong with anything else."""
         try:
-            tree = parse(text, MOST_GRAPH_BYTES)
+            tree = parse(text, bounds.MOST_GRAPH_BYTES)
         except InputError as error:
             raise GraphError(f"not a graph: {error}") from error
         return Graph.from_tree(tree)
 
     @staticmethod
-    def from_tree(tree: object, made: bool = False) -> Graph:
-        """Reads what `tree` makes, of parsed JSON; checks fields and size.
-
-        Args:
-          tree: parsed JSON.
-          made: whether it is of a graph that passes made, which may have more nodes and longer names.
+    def from_tree(tree: object, made: bool = False) -> "Graph":
+        """Reads what `tree` makes, of parsed JSON, held to all bounds; `made` as for `check_bounds`.
 
         Raises:
           GraphError: it is something else.
         """
-        from pqjax.graph.written import graph_of
+        try:
+            written = read(_Written, tree)
+        except InputError as error:
+            raise GraphError(f"not a graph: {error}") from error
+        graph = Graph(tuple(_node_from(entry) for entry in written.nodes))
+        graph.check_bounds(made)
+        return graph
 
-        return graph_of(tree, made)
+
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    format: typing.Literal[1]
+    nodes: typing.Annotated[tuple[object, ...], Length(1, bounds.MOST_MADE_NODES)]
+
+
+_fields_of = functools.cache(dataclasses.fields)
 
 
 def _at_most(what: str, count: int, most: int) -> None:
     if count > most:
         raise GraphError(f"a graph has at most {most} {what}, got {count}")
+
+
+def _fields(value: Node | TensorType) -> dict[str, typing.Any]:
+    """By name; what older files do not have only where it says something."""
+    return {
+        field.name: found
+        for field in _fields_of(type(value))
+        if (found := getattr(value, field.name)) != field.default or "later" not in field.metadata
+    }
+
+
+def _node_from(entry: object) -> Node:
+    if type(entry) is not dict or type(entry.get("kind")) is not str:
+        raise GraphError(f"not a graph: a node with its kind expected, got {shown(entry)}")
+    fields = dict(entry)
+    kind = KINDS.get(fields.pop("kind"))
+    if kind is None:
+        known = ", ".join(sorted(KINDS))
+        raise GraphError(f"unknown node kind {shown(entry['kind'])}; known: {known}")
+    try:
+        return read(kind, fields)
+    except InputError as error:
+        raise GraphError(f"{shown(fields.get('name'))} ({kind.__name__}): {error}") from error

@@ -4,26 +4,11 @@ A `Requantize` becomes shift, clamp, fit (PrivQuant's algorithm 1 with exact sat
 values gets a bit of headroom, so that the difference of any two of them fits.
 """
 
-from __future__ import annotations
-
-import dataclasses
 from collections.abc import Container
+from dataclasses import replace
 
-from pqjax.graph.ir import (
-    ArgMax,
-    Clamp,
-    Extend,
-    Graph,
-    MaxPool,
-    Narrow,
-    Node,
-    Relu,
-    Requantize,
-    ScaleUp,
-    TensorType,
-    Truncate,
-    fresh,
-)
+from pqjax.graph import ir
+from pqjax.graph.ir import Graph, Node, TensorType
 from pqjax.graph.overflow import overflowing
 from pqjax.graph.tensor import rounding_half
 
@@ -36,7 +21,7 @@ class _Steps:
         self.nodes: list[Node] = []
 
     def add(self, kind: type[Node], suffix: str, out: TensorType, **fields) -> None:
-        name = fresh(f"{self.name}.{suffix}", self.taken)
+        name = ir.fresh(f"{self.name}.{suffix}", self.taken)
         node = kind(name, (self.source,), out, **fields)
         self.nodes.append(node)
         self.source, self.format = node.name, out
@@ -47,16 +32,16 @@ class _Steps:
         if here == out:
             return
         if out.low <= here.low and here.high <= out.high and out.bits >= here.bits:
-            self.add(Extend, "extend", out)
+            self.add(ir.Extend, "extend", out)
             return
         if out.bits > here.bits:  # through the wide signed or unsigned format, then read anew
-            wide = dataclasses.replace(out, signed=here.signed, nonnegative=here.nonnegative)
-            self.add(Extend, "extend", wide)
-        self.add(Narrow, "narrow", out)
+            wide = replace(out, signed=here.signed, nonnegative=here.nonnegative)
+            self.add(ir.Extend, "extend", wide)
+        self.add(ir.Narrow, "narrow", out)
 
 
 def lower(
-    node: Requantize, source: TensorType, may_overflow: bool = False, taken: Container[str] = ()
+    node: ir.Requantize, source: TensorType, may_overflow: bool = False, taken: Container[str] = ()
 ) -> tuple[Node, ...]:
     """The steps of one requantization; the last one has its name and its format, none a name `taken`.
 
@@ -74,59 +59,57 @@ def lower(
     if shift > 0:
         half = rounding_half(shift, node.rounding)
         if may_overflow and half and source.nonnegative:
-            steps.add(Narrow, "anew", dataclasses.replace(source, nonnegative=False))
+            steps.add(ir.Narrow, "anew", replace(source, nonnegative=False))
             low = steps.format.low
         low, high = (low + half) >> shift, (high + half) >> shift
-        shifted = dataclasses.replace(steps.format, scale=out.scale)
-        steps.add(Truncate, "shift", shifted, shift=shift, rounding=node.rounding)
+        shifted = replace(steps.format, scale=out.scale)
+        steps.add(ir.Truncate, "shift", shifted, shift=shift, rounding=node.rounding)
     elif shift < 0:
         low, high = low << -shift, high << -shift
         bits = out.bits + shift
         held = low >= out.low and high <= out.high
         if (node.rule == "wrap" or held) and bits > source.bits:
-            steps.add(Extend, "extend", dataclasses.replace(source, bits=bits))
+            steps.add(ir.Extend, "extend", replace(source, bits=bits))
         elif node.rule == "wrap" and 1 <= bits < source.bits and not held:
-            steps.fit(dataclasses.replace(source, bits=bits, nonnegative=False))
+            steps.fit(replace(source, bits=bits, nonnegative=False))
         here = steps.format
-        scaled = dataclasses.replace(here, bits=here.bits - shift, scale=out.scale)
-        steps.add(ScaleUp, "scale", scaled, shift=-shift)
+        scaled = replace(here, bits=here.bits - shift, scale=out.scale)
+        steps.add(ir.ScaleUp, "scale", scaled, shift=-shift)
     below, above = low < out.low, high > out.high
     if node.rule == "saturate" and (below or above):
         here = steps.format
         if below and not above and out.low == 0:
-            steps.add(Relu, "relu", dataclasses.replace(here, nonnegative=True))
+            steps.add(ir.Relu, "relu", replace(here, nonnegative=True))
         else:
             if not here.signed:
-                wide = dataclasses.replace(here, bits=here.bits + 1, signed=True, nonnegative=True)
-                steps.add(Extend, "sign", wide)
+                wide = replace(here, bits=here.bits + 1, signed=True, nonnegative=True)
+                steps.add(ir.Extend, "sign", wide)
             # Limits beyond its range would wrap around in the comparison.
-            here = dataclasses.replace(steps.format, nonnegative=False)
+            here = replace(steps.format, nonnegative=False)
             limits = {"low": max(out.low, here.low), "high": min(out.high, here.high)}
-            steps.add(Clamp, "clamp", out, **limits)
+            steps.add(ir.Clamp, "clamp", out, **limits)
     steps.fit(out)
     if not steps.nodes:  # nothing to do, but the name must be there to be read
-        steps.add(Extend, "keep", out)
-    return (*steps.nodes[:-1], dataclasses.replace(steps.nodes[-1], name=node.name))
+        steps.add(ir.Extend, "keep", out)
+    return (*steps.nodes[:-1], replace(steps.nodes[-1], name=node.name))
 
 
 def with_headroom(
-    node: MaxPool | ArgMax, source: TensorType, taken: Container[str] = ()
+    node: ir.MaxPool | ir.ArgMax, source: TensorType, taken: Container[str] = ()
 ) -> tuple[Node, ...]:
     """The node on signed values whose differences fit, between an extension and a cut if need be."""
     if node.headroom:
         return (node,)
     if source.signed and source.nonnegative:
-        return (dataclasses.replace(node, headroom=True),)
+        return (replace(node, headroom=True),)
     steps = _Steps(node, source, taken)
-    wide = dataclasses.replace(
-        source, bits=source.bits + 1, signed=True, nonnegative=not source.signed
-    )
-    steps.add(Extend, "headroom", wide)
-    if isinstance(node, ArgMax):
-        return (*steps.nodes, dataclasses.replace(node, sources=(steps.source,), headroom=True))
-    pooled = dataclasses.replace(wide, shape=node.out.shape)
-    steps.add(MaxPool, "max", pooled, window=node.window, stride=node.stride, headroom=True)
-    return (*steps.nodes, Narrow(node.name, (steps.source,), node.out))
+    wide = replace(source, bits=source.bits + 1, signed=True, nonnegative=not source.signed)
+    steps.add(ir.Extend, "headroom", wide)
+    if isinstance(node, ir.ArgMax):
+        return (*steps.nodes, replace(node, sources=(steps.source,), headroom=True))
+    pooled = replace(wide, shape=node.out.shape)
+    steps.add(ir.MaxPool, "max", pooled, window=node.window, stride=node.stride, headroom=True)
+    return (*steps.nodes, ir.Narrow(node.name, (steps.source,), node.out))
 
 
 def lower_all(graph: Graph) -> Graph:
@@ -134,9 +117,9 @@ def lower_all(graph: Graph) -> Graph:
     nodes: list[Node] = []
     loose = overflowing(graph)
     for node in graph:
-        if isinstance(node, Requantize):
+        if isinstance(node, ir.Requantize):
             nodes += lower(node, graph.source(node), node.sources[0] in loose, graph)
-        elif isinstance(node, (MaxPool, ArgMax)):
+        elif isinstance(node, (ir.MaxPool, ir.ArgMax)):
             nodes += with_headroom(node, graph.source(node), graph)
         else:
             nodes.append(node)

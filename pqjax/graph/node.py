@@ -1,7 +1,5 @@
 """What every kind of node says of itself; walks and passes ask, and know no kind by name."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import typing
@@ -93,13 +91,10 @@ class Node:
         """Whether a wider format would hold the same values, which lie in this interval."""
         return False
 
-    def follow(self, old: TensorType, new: TensorType, finer: int = 0) -> Node | None:
+    def follow(self, old: TensorType, new: TensorType, finer: int = 0) -> "Node | None":
         """The node where its first source has another format, of the same real range; None: it has none.
 
-        Args:
-          old: its source's format as it is.
-          new: and as it will be.
-          finer: bits by which what `rescales` is to be finer than it was.
+        What `rescales` is to be finer by `finer` bits than it was.
 
         Raises:
           GraphError: it would need a width that no ring has.
@@ -112,7 +107,7 @@ class Node:
         return type(self).__name__
 
     @functools.cached_property
-    def unnamed(self) -> Node:
+    def unnamed(self) -> "Node":
         """The node without its place in a graph: what nodes that do the same have in common."""
         return dataclasses.replace(self, name="y", sources=())
 

@@ -3,24 +3,11 @@
 What methods without a word of their own are asked stands in `Node`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import typing
 
-from pqjax.graph.bounds import (
-    MOST_SOURCES,
-    Bits,
-    Groups,
-    Kernel,
-    Margins,
-    Multiplier,
-    Scale,
-    Shape,
-    Stride,
-    Window,
-)
+from pqjax.graph import bounds
 from pqjax.graph.node import Node
 from pqjax.graph.tensor import Interval, Known, TensorType
 from pqjax.protocols.nonlinear import average_pool_unfit, differences_unfit, relu_unfit
@@ -48,8 +35,8 @@ class Linear(Node):
     ("empirical": it may overflow, and holds the low bits of its sum then).
     """
 
-    weight_bits: Bits
-    weight_scale: Scale
+    weight_bits: bounds.Bits
+    weight_scale: bounds.Scale
     widths: Widths
 
     def weight_shape(self, source: TensorType) -> tuple[int, ...]:
@@ -92,22 +79,22 @@ class Conv(Linear):
     Its taps lie `dilation` rows and columns apart. Weights, bias (K,) and `widths`: see `Linear`.
     """
 
-    kernel: Kernel
-    stride: Stride
-    padding: tuple[Margins, Margins]
-    weight_bits: Bits
-    weight_scale: Scale
-    groups: Groups = 1
+    kernel: bounds.Kernel
+    stride: bounds.Stride
+    padding: tuple[bounds.Margins, bounds.Margins]
+    weight_bits: bounds.Bits
+    weight_scale: bounds.Scale
+    groups: bounds.Groups = 1
     widths: Widths = "weights"
     # Files are older than this: it is written only where it is not the default.
-    dilation: Stride = dataclasses.field(default=(1, 1), metadata={"later": True})
+    dilation: bounds.Stride = dataclasses.field(default=(1, 1), metadata={"later": True})
 
     sides = 3
 
     def weight_shape(self, source: TensorType) -> tuple[int, ...]:
         return (*self.kernel, source.shape[-1] // self.groups, self.out.shape[-1])
 
-    def shape(self, x: TensorType) -> Shape:
+    def shape(self, x: TensorType) -> bounds.Shape:
         height, width, c = x.shape
         k = self.out.shape[-1]
         if c % self.groups or k % self.groups:
@@ -125,8 +112,8 @@ class Conv(Linear):
 class Dense(Linear):
     """Matrix product of a (C,) vector with the server's (C, K) matrix, plus bias (K,): see `Linear`."""
 
-    weight_bits: Bits
-    weight_scale: Scale
+    weight_bits: bounds.Bits
+    weight_scale: bounds.Scale
     widths: Widths = "weights"
 
     sides = 1
@@ -134,7 +121,7 @@ class Dense(Linear):
     def weight_shape(self, source: TensorType) -> tuple[int, ...]:
         return (source.shape[0], self.out.shape[0])
 
-    def shape(self, x: TensorType) -> Shape:
+    def shape(self, x: TensorType) -> bounds.Shape:
         return self.out.shape
 
 
@@ -172,7 +159,7 @@ class Add(InRing):
 
     arity = (2, 2)
 
-    def shape(self, x: TensorType, y: TensorType) -> Shape:
+    def shape(self, x: TensorType, y: TensorType) -> bounds.Shape:
         if x.shape != y.shape:
             raise self.error(f"shape must agree, got {x.shape} and {y.shape}")
         return x.shape
@@ -185,13 +172,13 @@ class Add(InRing):
 class _Pool(InRing):
     """What makes one value of each window (no padding)."""
 
-    window: Window
-    stride: Stride
+    window: bounds.Window
+    stride: bounds.Stride
 
     sides = 3
     keeps_sign = True
 
-    def shape(self, x: TensorType) -> Shape:
+    def shape(self, x: TensorType) -> bounds.Shape:
         shape, (high, wide) = x.shape, self.window
         if shape[0] < high or shape[1] < wide:
             raise self.error(f"a window of {self.window} does not fit an input of shape {shape}")
@@ -224,7 +211,7 @@ class AvgPool(_Pool):
     t = log2(area) and multiplier 1 where the area is a power of two.
     """
 
-    multiplier: Multiplier = 1
+    multiplier: bounds.Multiplier = 1
 
     same = ("bits", "signed")
 
@@ -252,7 +239,7 @@ class Moving(InRing):
 class Flatten(Moving):
     """(H, W, C) to (H * W * C,), in that order."""
 
-    def shape(self, x: TensorType) -> Shape:
+    def shape(self, x: TensorType) -> bounds.Shape:
         return (x.n,)
 
 
@@ -260,11 +247,11 @@ class Flatten(Moving):
 class Subsample(Moving):
     """Every stride-th row and column of an image, the first ones first."""
 
-    stride: Stride
+    stride: bounds.Stride
 
     sides = 3
 
-    def shape(self, x: TensorType) -> Shape:
+    def shape(self, x: TensorType) -> bounds.Shape:
         h, w, c = x.shape
         return (-(-h // self.stride[0]), -(-w // self.stride[1]), c)
 
@@ -273,11 +260,11 @@ class Subsample(Moving):
 class Pad(Moving):
     """An image with zeros around it: (before, after) for rows, columns and channels."""
 
-    margins: tuple[Margins, Margins, Margins]
+    margins: tuple[bounds.Margins, bounds.Margins, bounds.Margins]
 
     sides = 3
 
-    def shape(self, x: TensorType) -> Shape:
+    def shape(self, x: TensorType) -> bounds.Shape:
         return tuple(d + sum(m) for d, m in zip(x.shape, self.margins, strict=True))
 
     def reach(self, x: Known) -> Interval:
@@ -289,9 +276,9 @@ class Pad(Moving):
 class Concat(Moving):
     """Two or more tensors of one format, one behind the other along the last axis."""
 
-    arity = (2, MOST_SOURCES)
+    arity = (2, bounds.MOST_SOURCES)
 
-    def shape(self, *sources: TensorType) -> Shape:
+    def shape(self, *sources: TensorType) -> bounds.Shape:
         ahead = sources[0].shape[:-1]
         for x in sources[1:]:
             if x.shape[:-1] != ahead:
@@ -313,7 +300,7 @@ class ArgMax(Node):
     sides = 1
     own_range = True
 
-    def shape(self, x: TensorType) -> Shape:
+    def shape(self, x: TensorType) -> bounds.Shape:
         return (1,)
 
     def reach(self, x: Known) -> Interval:

@@ -8,8 +8,6 @@ arithmetic from the whole format is sound behind them; so it is behind a product
 its own. That a tensor may overflow follows from the graph; nobody declares it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -4,28 +4,11 @@ Each names its identity and what it assumes; `pqjax.graph.rewrite` makes it wher
 more. All keep every value that remains, so `reference` does not change.
 """
 
-from __future__ import annotations
-
-import dataclasses
+from dataclasses import replace
 from typing import TypeGuard
 
-from pqjax.graph.ir import (
-    Add,
-    Clamp,
-    Extend,
-    Flatten,
-    Graph,
-    Input,
-    Linear,
-    MaxPool,
-    Narrow,
-    Node,
-    Relu,
-    TensorType,
-    Truncate,
-    TruncateReduce,
-    fresh,
-)
+from pqjax.graph import ir
+from pqjax.graph.ir import Graph, Node, TensorType
 from pqjax.graph.lower import lower_all
 from pqjax.graph.overflow import may_overflow
 from pqjax.graph.rewrite import Edit, Pass
@@ -44,7 +27,7 @@ def _carry_fits(graph: Graph, node: Node) -> bool:
 def _needs_open_sign(graph: Graph, node: Node) -> bool:
     """Whether a reader adds to a tensor what may set its sign bit, and would trust a known sign."""
     return any(
-        isinstance(reader, Truncate) and not _carry_fits(graph, reader)
+        isinstance(reader, ir.Truncate) and not _carry_fits(graph, reader)
         for reader in graph.readers[node.name]
     )
 
@@ -58,86 +41,88 @@ def _signs(graph: Graph, node: Node) -> Edit | str:
         return "nothing shows that it cannot be negative"
     if _needs_open_sign(graph, node):
         return "a reader rounds it, which may wrap around into the sign"
-    known = dataclasses.replace(node, out=dataclasses.replace(out, nonnegative=True))
+    known = replace(node, out=replace(out, nonnegative=True))
     return Edit({node.name: (known,)}, even=True)
 
 
 def _trunc(graph: Graph, node: Node) -> Edit | str:
-    if not isinstance(node, Truncate):
+    if not isinstance(node, ir.Truncate):
         return "it is not a truncation in full width"
     # In fewer bits there is none to spare: the value is read as it was before.
     signed = graph.source(node).signed
     known = signed and node.out.low == 0
-    short = dataclasses.replace(
-        node.out, bits=node.out.bits - node.shift, signed=signed, nonnegative=known
-    )
-    name = fresh(f"{node.name.removesuffix('.shift')}.tr", graph)
-    first = TruncateReduce(name, node.sources, short, node.shift, node.rounding)
-    return Edit({node.name: (first, Extend(node.name, (name,), node.out))})
+    short = replace(node.out, bits=node.out.bits - node.shift, signed=signed, nonnegative=known)
+    name = ir.fresh(f"{node.name.removesuffix('.shift')}.tr", graph)
+    first = ir.TruncateReduce(name, node.sources, short, node.shift, node.rounding)
+    return Edit({node.name: (first, ir.Extend(node.name, (name,), node.out))})
 
 
 def _merge(graph: Graph, node: Node) -> Edit | str:
-    if not node.sources or not isinstance(graph[node.sources[0]], Extend):
+    if not node.sources or not isinstance(graph[node.sources[0]], ir.Extend):
         return "it does not read an extension"
     wide = graph[node.sources[0]]
     x, out = graph.source(wide), node.out
-    direct = dataclasses.replace(node, sources=wide.sources)
+    direct = replace(node, sources=wide.sources)
     dropped = {wide.name: ()} if _alone(graph, wide.name) else {}
-    if isinstance(node, Extend):
+    if isinstance(node, ir.Extend):
         return Edit({**dropped, node.name: (direct,)})
-    if isinstance(node, Narrow):
+    if isinstance(node, ir.Narrow):
         if out.bits <= x.bits:
             return Edit({**dropped, node.name: (direct,)})
         if out.low <= x.low and x.high <= out.high:
-            return Edit({**dropped, node.name: (Extend(node.name, wide.sources, out),)})
+            return Edit({**dropped, node.name: (ir.Extend(node.name, wide.sources, out),)})
         return "its result is wider than what was extended, and cannot hold it"
-    if isinstance(node, Clamp):
+    if isinstance(node, ir.Clamp):
         if x.signed and out.bits <= x.bits:
-            whole = dataclasses.replace(x, nonnegative=False)
+            whole = replace(x, nonnegative=False)
             low, high = max(node.low, whole.low), min(node.high, whole.high)
-            direct = dataclasses.replace(direct, low=low, high=high)
+            direct = replace(direct, low=low, high=high)
             return Edit({**dropped, node.name: (direct,)})
         return "what was extended is unsigned, or narrower than the result"
-    if isinstance(node, Relu) or (isinstance(node, MaxPool) and x.nonnegative):
+    if isinstance(node, ir.Relu) or (isinstance(node, ir.MaxPool) and x.nonnegative):
         if not x.signed or not wide.out.signed:
             return "the extension changes how values are read"
-        short = dataclasses.replace(out, bits=x.bits, nonnegative=True, scale=x.scale)
-        name = fresh(f"{node.name}.short", graph)
-        first = dataclasses.replace(direct, name=name, out=short)
-        return Edit({**dropped, node.name: (first, Extend(node.name, (name,), out))})
+        short = replace(out, bits=x.bits, nonnegative=True, scale=x.scale)
+        name = ir.fresh(f"{node.name}.short", graph)
+        first = replace(direct, name=name, out=short)
+        return Edit({**dropped, node.name: (first, ir.Extend(node.name, (name,), out))})
     return f"an extension does not merge with {node.kind}"
 
 
 def _hoist(graph: Graph, node: Node) -> Edit | str:
-    if not isinstance(node, Extend):
+    if not isinstance(node, ir.Extend):
         return "it is not an extension"
     inner = graph[node.sources[0]]
     if not inner.moves or not _alone(graph, inner.name):
         return "it does not read values that were only moved, or others read them too"
     names = {inner.sources[0]: node.name}  # what a tensor is called when it is extended, once
     for i, source in enumerate(inner.sources):
-        names.setdefault(source, fresh(f"{node.name}.{i}-wide", graph))
+        names.setdefault(source, ir.fresh(f"{node.name}.{i}-wide", graph))
     wide = [
-        Extend(name, (source,), dataclasses.replace(node.out, shape=graph[source].out.shape))
+        ir.Extend(name, (source,), replace(node.out, shape=graph[source].out.shape))
         for source, name in names.items()
     ]
     sources = tuple(names[source] for source in inner.sources)
-    moved = dataclasses.replace(inner, sources=sources, out=node.out)
+    moved = replace(inner, sources=sources, out=node.out)
     even = wide[0].out.n == node.out.n
     return Edit({inner.name: (), node.name: (*wide, moved)}, {node.name: inner.name}, even=even)
 
 
 def _share(graph: Graph, node: Node) -> Edit | str:
-    if not isinstance(node, Extend):
+    if not isinstance(node, ir.Extend):
         return "it is not an extension"
     for other in graph.readers[node.sources[0]]:
-        if other.name != node.name and isinstance(other, Extend) and node.sources == other.sources:
+        if (
+            other.name != node.name
+            and isinstance(other, ir.Extend)
+            and node.sources == other.sources
+        ):
             one, two = node.out, other.out
             if one.bits > two.bits or one.signed != two.signed:
                 continue
             if one.nonnegative != two.nonnegative or other.name == graph.output.name:
                 continue
-            kept = Narrow(node.name, (other.name,), one)
+            kept = ir.Narrow(node.name, (other.name,), one)
             if graph.before(other.name, node.name):
                 return Edit({node.name: (kept,)})
             return Edit({node.name: (other, kept), other.name: ()})
@@ -145,62 +130,62 @@ def _share(graph: Graph, node: Node) -> Edit | str:
 
 
 def _cut(graph: Graph, node: Node) -> Edit | str:
-    if not isinstance(node, Narrow):
+    if not isinstance(node, ir.Narrow):
         return "it keeps all bits"
     inner = graph[node.sources[0]]
-    if not isinstance(inner, TruncateReduce) or not _alone(graph, inner.name):
+    if not isinstance(inner, ir.TruncateReduce) or not _alone(graph, inner.name):
         return "it does not read a truncation that only it reads"
-    cut = dataclasses.replace(inner, name=node.name, out=node.out)
+    cut = replace(inner, name=node.name, out=node.out)
     return Edit({inner.name: (), node.name: (cut,)})
 
 
 def _relu_after_shift(graph: Graph, node: Node) -> Edit | str:
-    if not isinstance(node, TruncateReduce):
+    if not isinstance(node, ir.TruncateReduce):
         return "it does not shift and drop bits"
     relu = graph[node.sources[0]]
-    if not isinstance(relu, Relu) or not _alone(graph, relu.name):
+    if not isinstance(relu, ir.Relu) or not _alone(graph, relu.name):
         return "it does not read a ReLU that only it reads"
     if node.out.bits < graph.source(node).bits - node.shift or not node.out.signed:
         return "bits are dropped that the sign may be in"
     if not _carry_fits(graph, node):
         return "what it adds to round may wrap around, before the ReLU and not after it"
-    short = dataclasses.replace(node.out, nonnegative=False)
-    name = fresh(f"{relu.name}.shift", graph)
-    first = dataclasses.replace(node, name=name, sources=relu.sources, out=short)
-    positive = dataclasses.replace(node.out, nonnegative=True)
-    last = Relu(node.name, (name,), positive)
+    short = replace(node.out, nonnegative=False)
+    name = ir.fresh(f"{relu.name}.shift", graph)
+    first = replace(node, name=name, sources=relu.sources, out=short)
+    positive = replace(node.out, nonnegative=True)
+    last = ir.Relu(node.name, (name,), positive)
     return Edit({relu.name: (), node.name: (first, last)})
 
 
-def _widens(node: Node) -> TypeGuard[Linear]:
+def _widens(node: Node) -> TypeGuard[ir.Linear]:
     """Whether a node is an accumulator that means the same in a wider ring: one that cannot overflow."""
-    return isinstance(node, Linear) and not node.overflows
+    return isinstance(node, ir.Linear) and not node.overflows
 
 
-def _widened(graph: Graph, node: Linear, out: TensorType) -> dict[str, tuple[Node, ...]] | str:
+def _widened(graph: Graph, node: ir.Linear, out: TensorType) -> dict[str, tuple[Node, ...]] | str:
     """An accumulator in a wider ring, and with it the operand that was extended to fill its ring."""
-    wide = dataclasses.replace(node, out=out)
+    wide = replace(node, out=out)
     operand = graph[node.sources[0]]
     if operand.out.bits < node.out.bits or operand.out.bits >= out.bits or own_input(graph, node):
         return {node.name: (wide,)}
-    if not isinstance(operand, Extend) or not _alone(graph, operand.name):
+    if not isinstance(operand, ir.Extend) or not _alone(graph, operand.name):
         return "its operand fills its ring, and would not fill a wider one"
-    more = dataclasses.replace(operand, out=dataclasses.replace(operand.out, bits=out.bits))
+    more = replace(operand, out=replace(operand.out, bits=out.bits))
     return {operand.name: (more,), node.name: (wide,)}
 
 
 def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
-    if not isinstance(node, MaxPool):
+    if not isinstance(node, ir.MaxPool):
         return "it is not a max pool"
     relu = graph[node.sources[0]]
-    if not isinstance(relu, Relu) or not _alone(graph, relu.name):
+    if not isinstance(relu, ir.Relu) or not _alone(graph, relu.name):
         return "it does not read a ReLU that only it reads"
     bits, x = node.out.bits + 1, graph[relu.sources[0]]
     if bits > 64:
         return "there is no bit left for headroom"
-    wide = dataclasses.replace(x.out, bits=bits)
-    pooled = dataclasses.replace(wide, shape=node.out.shape)
-    first, narrow = (fresh(f"{node.name}.{suffix}", graph) for suffix in ("max", "narrow"))
+    wide = replace(x.out, bits=bits)
+    pooled = replace(wide, shape=node.out.shape)
+    first, narrow = (ir.fresh(f"{node.name}.{suffix}", graph) for suffix in ("max", "narrow"))
     widened = "it is not an accumulator"
     if _widens(x) and _alone(graph, x.name):
         widened = _widened(graph, x, wide)
@@ -208,25 +193,25 @@ def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
         before = {**widened, relu.name: ()}
         source = x.name
     else:
-        source = fresh(f"{node.name}.headroom", graph)
-        before = {relu.name: (Extend(source, relu.sources, wide),)}
-    pool = MaxPool(first, (source,), pooled, node.window, node.stride, headroom=True)
-    cut = Narrow(narrow, (first,), dataclasses.replace(pooled, bits=node.out.bits))
-    return Edit({**before, node.name: (pool, cut, Relu(node.name, (narrow,), node.out))})
+        source = ir.fresh(f"{node.name}.headroom", graph)
+        before = {relu.name: (ir.Extend(source, relu.sources, wide),)}
+    pool = ir.MaxPool(first, (source,), pooled, node.window, node.stride, headroom=True)
+    cut = ir.Narrow(narrow, (first,), replace(pooled, bits=node.out.bits))
+    return Edit({**before, node.name: (pool, cut, ir.Relu(node.name, (narrow,), node.out))})
 
 
 def _absorb_relu(graph: Graph, node: Node) -> Edit | str:
-    if not isinstance(node, Clamp) or node.low != 0:
+    if not isinstance(node, ir.Clamp) or node.low != 0:
         return "it does not clamp at zero"
     relu = graph[node.sources[0]]
-    if not isinstance(relu, Relu) or not _alone(graph, relu.name):
+    if not isinstance(relu, ir.Relu) or not _alone(graph, relu.name):
         return "it does not read a ReLU that only it reads"
-    return Edit({relu.name: (), node.name: (dataclasses.replace(node, sources=relu.sources),)})
+    return Edit({relu.name: (), node.name: (replace(node, sources=relu.sources),)})
 
 
 def _align(graph: Graph, node: Node) -> Edit | str:
-    if not isinstance(node, Extend) or not any(
-        isinstance(reader, Add) for reader in graph.readers[node.name]
+    if not isinstance(node, ir.Extend) or not any(
+        isinstance(reader, ir.Add) for reader in graph.readers[node.name]
     ):
         return "it does not bring an operand of an addition to its width"
     inner = graph[node.sources[0]]
@@ -241,10 +226,10 @@ def _align(graph: Graph, node: Node) -> Edit | str:
 
 
 def _known_sign(graph: Graph, node: Node) -> Edit | str:
-    if node.out.signed or not isinstance(node, (Clamp, Extend)):
+    if node.out.signed or not isinstance(node, (ir.Clamp, ir.Extend)):
         return "it is signed already, or it does not choose a format that holds its values"
     source = graph.source(node)
-    if node.out.bits + 1 > source.bits and isinstance(node, Clamp):
+    if node.out.bits + 1 > source.bits and isinstance(node, ir.Clamp):
         return "its source has no bit to spare"
     chain: dict[str, tuple[Node, ...]] = {}
     open_ends: list[Node] = [node]
@@ -254,36 +239,36 @@ def _known_sign(graph: Graph, node: Node) -> Edit | str:
             return "the client reads its format"
         if each.out.bits >= 64:
             return "there is no bit left for the sign"
-        out = dataclasses.replace(each.out, bits=each.out.bits + 1, signed=True, nonnegative=True)
-        chain[each.name] = (dataclasses.replace(each, out=out),)
+        out = replace(each.out, bits=each.out.bits + 1, signed=True, nonnegative=True)
+        chain[each.name] = (replace(each, out=out),)
         for reader in graph.readers[each.name]:
             if reader.moves and len(set(reader.sources)) == 1:
                 open_ends.append(reader)
-            elif not isinstance(reader, Linear) and not (
-                isinstance(reader, Extend) and reader.out.bits > each.out.bits
+            elif not isinstance(reader, ir.Linear) and not (
+                isinstance(reader, ir.Extend) and reader.out.bits > each.out.bits
             ):
                 return f"{reader.name} ({reader.kind}) needs the unsigned format"
     return Edit(chain)
 
 
 def _operand(graph: Graph, node: Node) -> Edit | str:
-    if not isinstance(node, Linear):
+    if not isinstance(node, ir.Linear):
         return "it is not a linear layer"
     source = graph.source(node)
     if source.bits >= node.out.bits or own_input(graph, node):
         return "its operand fills its ring, or is the client's own input"
-    name = fresh(f"{node.name}.operand", graph)
-    wide = dataclasses.replace(source, bits=node.out.bits, signed=True, nonnegative=source.low == 0)
-    ready = dataclasses.replace(node, sources=(name,))
-    return Edit({node.name: (Extend(name, node.sources, wide), ready)})
+    name = ir.fresh(f"{node.name}.operand", graph)
+    wide = replace(source, bits=node.out.bits, signed=True, nonnegative=source.low == 0)
+    ready = replace(node, sources=(name,))
+    return Edit({node.name: (ir.Extend(name, node.sources, wide), ready)})
 
 
 def own_input(graph: Graph, node: Node) -> bool:
     """Whether a linear layer reads the client's input itself, which the client holds in the clear."""
     source = graph[node.sources[0]]
-    while isinstance(source, Flatten):
+    while isinstance(source, ir.Flatten):
         source = graph[source.sources[0]]
-    return isinstance(source, Input)
+    return isinstance(source, ir.Input)
 
 
 def _all_operands(graph: Graph) -> Graph:

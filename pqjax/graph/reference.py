@@ -6,8 +6,6 @@ shift too. `validate` sees to it that this happens only behind what may overflow
 This is the yardstick of every private run: `reconstruct(execute(plan, x)) == reference(graph, x)`.
 """
 
-from __future__ import annotations
-
 import functools
 import typing
 
@@ -19,30 +17,8 @@ from jax.core import Tracer
 from jaxtyping import Int
 
 from pqjax.errors import GraphError, InputError
-from pqjax.graph.ir import (
-    Add,
-    ArgMax,
-    AvgPool,
-    Clamp,
-    Concat,
-    Conv,
-    Dense,
-    Extend,
-    Flatten,
-    Graph,
-    MaxPool,
-    Narrow,
-    Node,
-    Pad,
-    Relu,
-    Requantize,
-    ScaleUp,
-    Subsample,
-    TensorType,
-    Truncate,
-    TruncateReduce,
-    Weights,
-)
+from pqjax.graph import ir
+from pqjax.graph.ir import Graph, Node, TensorType, Weights
 from pqjax.graph.tensor import Rounding, rounding_half
 
 Array = np.ndarray | jax.Array
@@ -62,7 +38,7 @@ def _wrapped(x: jax.Array, out: TensorType) -> jax.Array:
     return x & x.dtype.type((1 << out.bits) - 1)
 
 
-def _product_dtype(node: Conv | Dense, source: TensorType, terms: int) -> np.dtype:
+def _product_dtype(node: ir.Conv | ir.Dense, source: TensorType, terms: int) -> np.dtype:
     """The cheapest type in which every partial sum is exact."""
     need = source.bits + (not source.signed) + node.weight_bits + max(1, terms - 1).bit_length()
     if need <= 24:
@@ -70,20 +46,20 @@ def _product_dtype(node: Conv | Dense, source: TensorType, terms: int) -> np.dty
     return np.dtype(np.float64 if need <= 53 else np.int64)
 
 
-def _conv(node: Conv, source: TensorType, x, weights):
+def _conv(node: ir.Conv, source: TensorType, x, weights):
     weight, bias = weights[f"{node.name}/weight"], weights[f"{node.name}/bias"]
     dtype = _product_dtype(node, source, int(np.prod(weight.shape[:3])))
     y = _correlate(node, x.astype(dtype), weight.astype(dtype))
     return _accumulator(node, y, bias)
 
 
-def _accumulator(node: Conv | Dense, y, bias):
+def _accumulator(node: ir.Conv | ir.Dense, y, bias):
     """Sums plus bias in the node's ring; a float beyond 32 bits must not meet a 32-bit integer."""
     wide = np.dtype(np.int64) if y.dtype != np.float32 else _wider(node.out)
     return _wrapped(y.astype(wide) + bias.astype(wide).reshape(*[1] * (y.ndim - 1), -1), node.out)
 
 
-def _correlate(node: Conv, x, weight):
+def _correlate(node: ir.Conv, x, weight):
     """The products' sums. XLA's convolution is slow for single channels and pixels (10x, 2x)."""
     if node.groups > 1 and weight.shape[2] == 1:
         return _depthwise(node, x, weight)
@@ -101,7 +77,7 @@ _convolve = functools.partial(
 )
 
 
-def _depthwise(node: Conv, x, weight):
+def _depthwise(node: ir.Conv, x, weight):
     """One input channel per output channel: element-wise, tap by tap."""
     x = jnp.pad(x, ((0, 0), *node.padding, (0, 0)))
     x = jnp.repeat(x, node.out.shape[2] // node.groups, axis=3)
@@ -119,7 +95,7 @@ def _depthwise(node: Conv, x, weight):
     return total
 
 
-def _dense(node: Dense, source: TensorType, x, weights):
+def _dense(node: ir.Dense, source: TensorType, x, weights):
     weight, bias = weights[f"{node.name}/weight"], weights[f"{node.name}/bias"]
     dtype = _product_dtype(node, source, weight.shape[0])
     y = jnp.dot(x.astype(dtype), weight.astype(dtype), precision=lax.Precision.HIGHEST)
@@ -139,12 +115,12 @@ def _rounded(source: TensorType, x, shift: int, rounding: Rounding):
     return x >> shift
 
 
-def _shifted(node: Truncate | TruncateReduce, source: TensorType, x):
+def _shifted(node: ir.Truncate | ir.TruncateReduce, source: TensorType, x):
     x = _rounded(source, x, node.shift, node.rounding)
     return _wrapped(x.astype(_wider(node.out)), node.out)
 
 
-def _requantize(node: Requantize, source: TensorType, x):
+def _requantize(node: ir.Requantize, source: TensorType, x):
     shift = source.scale - node.out.scale
     wide = np.dtype(
         np.int64 if max(source.bits, source.bits - shift, node.out.bits) >= 31 else np.int32
@@ -158,7 +134,7 @@ def _requantize(node: Requantize, source: TensorType, x):
     return _wrapped(x, node.out)
 
 
-def _windows(node: MaxPool | AvgPool, x, start, reducer):
+def _windows(node: ir.MaxPool | ir.AvgPool, x, start, reducer):
     window, stride = (1, *node.window, 1), (1, *node.stride, 1)
     return lax.reduce_window(x, x.dtype.type(start), reducer, window, stride, "VALID")
 
@@ -166,39 +142,39 @@ def _windows(node: MaxPool | AvgPool, x, start, reducer):
 def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> jax.Array:
     x = values[node.sources[0]]
     source = graph.source(node)
-    if isinstance(node, Conv):
+    if isinstance(node, ir.Conv):
         return _conv(node, source, x, weights)
-    if isinstance(node, Dense):
+    if isinstance(node, ir.Dense):
         return _dense(node, source, x, weights)
-    if isinstance(node, Relu):
+    if isinstance(node, ir.Relu):
         return jnp.maximum(x, 0)
-    if isinstance(node, Requantize):
+    if isinstance(node, ir.Requantize):
         return _requantize(node, source, x)
-    if isinstance(node, Add):
+    if isinstance(node, ir.Add):
         wide = _wider(node.out)
         return _wrapped(x.astype(wide) + values[node.sources[1]].astype(wide), node.out)
-    if isinstance(node, MaxPool):
+    if isinstance(node, ir.MaxPool):
         return _windows(node, x, np.iinfo(x.dtype).min, lax.max)
-    if isinstance(node, AvgPool):
+    if isinstance(node, ir.AvgPool):
         total = _windows(node, x.astype(np.int64), 0, lax.add)
         return _wrapped(total * node.multiplier, node.out)
-    if isinstance(node, Flatten):
+    if isinstance(node, ir.Flatten):
         return x.reshape(x.shape[0], -1)
-    if isinstance(node, Concat):
+    if isinstance(node, ir.Concat):
         return jnp.concatenate([values[source] for source in node.sources], axis=-1)
-    if isinstance(node, Subsample):
+    if isinstance(node, ir.Subsample):
         return x[:, :: node.stride[0], :: node.stride[1]]
-    if isinstance(node, Pad):
+    if isinstance(node, ir.Pad):
         return jnp.pad(x, ((0, 0), *node.margins))
-    if isinstance(node, (Extend, Narrow)):
+    if isinstance(node, (ir.Extend, ir.Narrow)):
         return _wrapped(x.astype(_wider(node.out)), node.out)
-    if isinstance(node, ScaleUp):
+    if isinstance(node, ir.ScaleUp):
         return _wrapped(x.astype(_wider(node.out)) << node.shift, node.out)
-    if isinstance(node, (Truncate, TruncateReduce)):
+    if isinstance(node, (ir.Truncate, ir.TruncateReduce)):
         return _shifted(node, source, x)
-    if isinstance(node, Clamp):
+    if isinstance(node, ir.Clamp):
         return jnp.clip(x.astype(_wider(source)), node.low, node.high)
-    if isinstance(node, ArgMax):
+    if isinstance(node, ir.ArgMax):
         return lax.argmax(x, 1, np.int32)[:, None]
     raise GraphError(f"{node.name}: the reference has no rule for {node.kind}")
 
@@ -239,13 +215,8 @@ def check_input(graph: Graph, x: Int[Array, "..."]) -> Int[np.ndarray, "..."]:
 def reference(graph: Graph, weights: Weights, x: Int[Array, "..."]) -> Int[Array, "..."]:
     """The network's exact answer.
 
-    Args:
-      graph: the integer network.
-      weights: its parameters, see `Graph.parameters`.
-      x: integers of the input's shape, or a batch of them; under an outer jit a traced array.
-
-    Returns:
-      Integers of the output's shape, with x's batch axis if it had one; numpy unless traced.
+    From integers of the input's shape, or a batch of them (under an outer jit a traced array), to
+    integers of the output's, with x's batch axis if it had one; numpy unless traced.
     """
     if isinstance(x, Tracer):
         single = x.ndim == len(graph.input.out.shape)

@@ -4,8 +4,6 @@ A rewrite looks at one node at a time and offers an edit there, or says why it h
 makes an edit where it lowers the price; the price is the planner's, so that one cost model decides.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import typing
 from collections.abc import Callable, Iterable
@@ -14,11 +12,7 @@ from pqjax.errors import GraphError
 from pqjax.graph.draft import Draft, Edit, Trial
 from pqjax.graph.ir import Graph, Node
 
-__all__ = ["Edit", "Pass", "Price", "Site", "price_of"]
-
 Price = Callable[[Graph, Node], float]  # what a node costs in a graph, in bits or seconds
-
-
 Site = Callable[[Graph, Node], "Edit | str"]  # an edit at this node, or why there is none
 
 

@@ -4,8 +4,6 @@ Omega_t(b) = Tr(H_t) / n_t * ||Q_b(t) - t||^2 for a tensor t of n_t elements wit
 (HAWQ-V2, arXiv 1911.03852; PrivQuant, section 5.2). Half of it is the second-order increase of the loss.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -95,9 +93,7 @@ def read_sensitivities(path: pathlib.Path | str) -> Sensitivities:
         raise CheckpointError(f"{path} holds no sensitivities: {error}") from error
     except FileNotFoundError as error:
         raise CheckpointError(f"no sensitivities at {path}: write them first") from error
-    except (
-        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError
-    ) as error:  # fmt: skip
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} holds no sensitivities: {error!r}") from error
 
 

@@ -1,7 +1,5 @@
 """A requantization, and the steps that planners rewrite it into; users may write them too."""
 
-from __future__ import annotations
-
 import dataclasses
 import typing
 

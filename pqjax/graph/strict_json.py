@@ -4,8 +4,6 @@
 equal keys; two readers of one such text need not agree.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -25,11 +23,7 @@ _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
 def parse(text: str | bytes, most_bytes: int) -> typing.Any:
-    """Reads JSON.
-
-    Args:
-      text: of UTF-8.
-      most_bytes: what it may be at most.
+    """Reads JSON in UTF-8, at most so many bytes of it.
 
     Raises:
       InputError: it is too long or too deep, not JSON, or holds what JSON has not.
@@ -41,16 +35,11 @@ def parse(text: str | bytes, most_bytes: int) -> typing.Any:
         depth = _depth(raw)
         if depth > MOST_DEPTH:
             raise InputError(f"JSON nested at most {MOST_DEPTH} deep expected, got {depth}")
-        return json.loads(
-            raw.decode(), object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer,
-            parse_float=_float,
-        )  # fmt: skip
+        numbers = {"parse_constant": _constant, "parse_int": _integer, "parse_float": _float}
+        return json.loads(raw.decode(), object_pairs_hook=_object, **numbers)
     except InputError:
         raise
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # UnicodeError and JSONDecodeError are ValueErrors
+    except (ValueError, RecursionError) as error:  # UnicodeError is a ValueError
         raise InputError(f"not JSON: {error}") from error
 
 

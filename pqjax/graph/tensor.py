@@ -1,7 +1,5 @@
 """One tensor: its number format, and what a walk over a graph knows of its values."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import typing
@@ -48,7 +46,7 @@ class TensorType:
         """The whole ring of the format, whatever is known of its sign."""
         return (-(1 << (self.bits - 1)) if self.signed else 0), self.high
 
-    def moved(self, bits: int, scale: int) -> TensorType:
+    def moved(self, bits: int, scale: int) -> "TensorType":
         """The format with so many more bits and so much more scale.
 
         Raises:

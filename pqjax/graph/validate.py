@@ -7,8 +7,6 @@ so nothing is trusted there. Every protocol states beside it what it needs (its 
 asks those that run it, in the graph as written and in the one that passes made of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,11 +23,8 @@ def validate(
 ) -> dict[str, Interval]:
     """Checks a graph, with its weights if given; the interval every node's values lie in.
 
-    Args:
-      graph: as written, or as passes made it.
-      weights: its parameters, where they are at hand.
-      given: of a graph that passes made, what was found on the graph as written: where its input and
-        its accumulators lie, whose formats a pass may have widened.
+    `given` is, of a graph that passes made, what was found on the graph as written: where its input and
+    its accumulators lie, whose formats a pass may have widened.
 
     Raises:
       GraphError: names the node, what is wrong, and the width it needs.
@@ -71,11 +66,9 @@ def _shape(node: Node, sources: list[TensorType]) -> tuple[int, ...]:
 def _check_weights(graph: Graph, weights: Weights) -> None:
     wanted = graph.parameters()
     if set(wanted) != set(weights):
-        missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
-        raise GraphError(
-            f"weights do not match the graph: missing {listed(missing) or 'none'}, not in it "
-            f"{listed(extra) or 'none'}"
-        )
+        missing = listed(sorted(set(wanted) - set(weights))) or "none"
+        extra = listed(sorted(set(weights) - set(wanted))) or "none"
+        raise GraphError(f"weights do not match the graph: missing {missing}, not in it {extra}")
     for name, (shape, bits) in wanted.items():
         value = np.asarray(weights[name])
         if value.shape != shape or value.dtype.kind not in "iu":
@@ -94,9 +87,8 @@ def reach(node: Linear, source: Interval, weights: Weights) -> Interval:
     flat = weight.reshape(-1, weight.shape[-1])
     if node.weight_bits + len(flat).bit_length() > 63:
         flat = flat.astype(object)  # sums of Python integers: none is ever cut
-    positive, negative = (
-        part.sum(0).astype(object) for part in (flat.clip(min=0), flat.clip(max=0))
-    )
+    positive = flat.clip(min=0).sum(0).astype(object)
+    negative = flat.clip(max=0).sum(0).astype(object)
     # Zero padding puts 0 in the place of an operand, so 0 is reachable in every term.
     low, high = min(source[0], 0), max(source[1], 0)
     lows = positive * low + negative * high + bias

@@ -5,8 +5,6 @@ exactly the width their products need; those found from weights or measured are 
 as weights and operands, an estimate: the trained network's own widths may differ by a bit.
 """
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 from collections.abc import Mapping
@@ -15,9 +13,8 @@ from pqjax.errors import GraphError
 from pqjax.graph.ir import Add, Graph, Linear, Node, Requantize
 from pqjax.graph.tensor import TensorType, width_for
 
-Made = list[
-    tuple[str, str]
-]  # what gave tensors their width, and what chose their scale before that
+# What gave tensors their width, and what chose their scale before that.
+Made = list[tuple[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +67,8 @@ def aligned(graph: Graph) -> dict[str, str]:
         if isinstance(node, Add):
             makers = [graph[source] for source in node.sources]
             for maker, other in ((0, 1), (1, 0)):
-                if isinstance(makers[maker], Requantize) and not isinstance(
-                    makers[other], Requantize
-                ):
+                kinds = [isinstance(makers[i], Requantize) for i in (maker, other)]
+                if kinds == [True, False]:
                     found[makers[maker].name] = makers[other].name
     return found
 

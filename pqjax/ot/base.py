@@ -10,8 +10,6 @@ Chou-Orlandi's "simplest OT" against semi-honest parties (eprint 2015/267):
 Both sides also return the SHA-256 of what was said: it names the session, and keys its hash.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -4,8 +4,6 @@ Halves that differ sit next to each other, `_send` and `_receive`. All are one m
 to sender, then one back, streamed in chunks so that hashing one overlaps sending another.
 """
 
-from __future__ import annotations
-
 import math
 import typing
 from collections import deque
@@ -198,13 +196,7 @@ def cot_send(party: HasOt, x: Vectors, ring: Ring) -> Vectors:
       1. receiver -> sender   the request.                    128 n bits inline, n stocked
       2. sender -> receiver   k0 + x - k1 for every element.  ring.bits each
 
-    Args:
-      party: this party.
-      x: (n,) or (n, width) ring elements; all of a row share one choice bit.
-      ring: where the product lives.
-
-    Returns:
-      This party's share, of x's shape: -k0.
+    x is (n,) or (n, width): all of a row share one choice bit. This party's share, of x's shape, is -k0.
 
     Cost: `cot_cost`. Reference: Asharov et al., eprint 2013/552.
     """
@@ -224,8 +216,7 @@ def cot_receive(party: HasOt, choices: Choices, ring: Ring, width: int | None = 
 def cot_both(party: HasOt, x: Elements, choices: Choices, ring: Ring) -> Elements:
     """Both parties are sender of their `x` and receiver for their `choices` at once.
 
-    Returns:
-      Shares of x0 * c1 + x1 * c0. Two flows: the requests cross, then the replies.
+    Makes shares of x0 * c1 + x1 * c0, in two flows: the requests cross, then the replies.
 
     Cost: `cot_both_cost`. Reference: see `cot_send`.
     """
@@ -257,69 +248,33 @@ def _both(source: Source, n: int, reply_bits: int) -> Cost:
     return crossing(one.bits) + crossing(reply_bits) + rots
 
 
-def _chosen_give(party: HasOt, first: np.ndarray, second: np.ndarray, ring: Ring) -> Give:
-    def answer(span: slice, zero: np.ndarray, one: np.ndarray) -> np.ndarray:
-        return _seal_rows(first[span], second[span], zero, one, bits=ring.bits)
-
-    return _keyed_give(party, first.shape[1], ring, answer)
-
-
-def _chosen_take(party: HasOt, choices: np.ndarray, ring: Ring, got: np.ndarray) -> Take:
-    def finish(span: slice, key: np.ndarray, both: np.ndarray) -> None:
-        got[span] = _unseal_rows(choices[span], key, both, bits=ring.bits)
-
-    return _keyed_take(party, choices, ring, (2, got.shape[1]), finish)
-
-
-def chosen_send(party: HasOt, first: Vectors, second: Vectors, ring: Ring) -> None:
-    """Chosen OT as sender: the receiver gets `first` where its bit is 0 and `second` where it is 1.
-
-      1. receiver -> sender   the request.             128 n bits inline, n stocked
-      2. sender -> receiver   both messages, masked.   2 * width * ring.bits each
-
-    Args:
-      party: this party.
-      first: (n,) or (n, width) ring elements.
-      second: like `first`.
-      ring: the messages' width.
-
-    Cost: `chosen_cost`. Reference: IKNP, CRYPTO 2003.
-    """
-    first, second = _columns(np.asarray(first)), _columns(np.asarray(second))
-    give(party, _chosen_give(party, first, second, ring), party.tuning.chunks(*first.shape))
-
-
-def chosen_receive(party: HasOt, choices: Choices, ring: Ring, width: int | None = None) -> Vectors:
-    """Chosen OT as receiver: (n,), or (n, width), of the messages that `choices` select.
-
-    Cost, reference: see `chosen_send`.
-    """
-    got = np.empty((choices.size, width or 1), ring.dtype)
-    take(party, _chosen_take(party, choices, ring, got), party.tuning.chunks(*got.shape))
-    return got if width else got[:, 0]
-
-
 def chosen_both(
     party: HasOt, first: Elements, second: Elements, choices: Choices, ring: Ring
 ) -> Elements:
-    """Both parties offer `first` and `second` and take by `choices`, at once; what it took.
+    """Chosen OT both ways: each party gets the other's `first` where its bit is 0, else `second`.
 
-    Cost: `chosen_both_cost`. Reference: see `chosen_send`.
+      1. both at once   the request.             128 n bits inline, n stocked, each way
+      2. both at once   both messages, masked.   2 * ring.bits each, each way
+
+    Cost: `chosen_both_cost`. Reference: IKNP, CRYPTO 2003.
     """
     got = np.empty((choices.size, 1), ring.dtype)
-    mine = _chosen_give(party, _columns(first), _columns(second), ring)
-    theirs = _chosen_take(party, choices, ring, got)
+    offered = _columns(first), _columns(second)
+
+    def answer(span: slice, zero: np.ndarray, one: np.ndarray) -> np.ndarray:
+        return _seal_rows(*(x[span] for x in offered), zero, one, bits=ring.bits)
+
+    def finish(span: slice, key: np.ndarray, both: np.ndarray) -> None:
+        got[span] = _unseal_rows(choices[span], key, both, bits=ring.bits)
+
+    mine = _keyed_give(party, 1, ring, answer)
+    theirs = _keyed_take(party, choices, ring, (2, 1), finish)
     give_and_take(party, mine, theirs, party.tuning.chunks(choices.size))
     return got[:, 0]
 
 
-def chosen_cost(source: Source, sender: int, n: int, ring: Ring, width: int = 1) -> Cost:
-    """A request per OT and twice `width` elements back."""
-    return _replied(source.request(sender, n), sender, 2 * n * width * ring.bits)
-
-
 def chosen_both_cost(source: Source, n: int, ring: Ring) -> Cost:
-    """`chosen_cost` in both directions, messages crossing."""
+    """A request per OT and two elements back, in both directions, messages crossing."""
     return _both(source, n, 2 * n * ring.bits)
 
 
@@ -329,11 +284,8 @@ def pick_send(party: HasOt, tables: Words, m: int, t: int) -> None:
       1. receiver -> sender   the request.            256 n bits by KKOT (m = 1: 128), m n stocked
       2. sender -> receiver   whole tables, masked.   t * 2^m each
 
-    Args:
-      party: this party.
-      tables: (n,) uint64 words; entry v of a table stands in bits v*t .. v*t + t - 1.
-      m: bits of a choice, 1..4.
-      t: bits of an entry, t * 2^m <= 64.
+    A choice has m bits, 1..4, an entry t, with t * 2^m <= 64. Entry v of a table, a uint64 word, stands
+    in its bits v*t .. v*t + t - 1.
 
     Cost: `pick_cost`. Reference: KKOT, eprint 2013/491; of stored OTs Naor and Pinkas, STOC 1999.
     """

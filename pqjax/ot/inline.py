@@ -4,8 +4,6 @@ IKNP makes the rows of 1-of-2 OTs (128 bits each), KKOT those of 1-of-2^m (256),
 IKNP batch of the other direction. Bit triples are 1-of-16 OTs. Nothing is in store.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import typing
 

@@ -6,8 +6,6 @@ any two differ in 128 places, so the sender's key H(q xor (C(v) and s)) for v ot
 by 128 bits of s. 256 bits per OT travel from receiver to sender. Local; `inline` moves the bytes.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import UInt8, UInt64
 

@@ -6,8 +6,6 @@ side it does not walk and from it the one sibling it was missing (SoftSpokenOT, 
 Arrays hold all trees of a session at once: (trees, nodes, 2) uint64.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import UInt8, UInt64
 
@@ -26,16 +24,10 @@ def _children(nodes: Nodes, hash: Hash) -> Nodes:
 def expand(
     roots: UInt64[np.ndarray, "trees 2"], depth: int, hash: Hash
 ) -> tuple[Nodes, UInt64[np.ndarray, "trees depth 2 2"]]:
-    """Grows whole trees.
+    """Grows whole trees from random seeds (trees, 2), with this direction's hash for trees.
 
-    Args:
-      roots: (trees, 2) uint64 random seeds.
-      depth: levels; 2^depth leaves.
-      hash: this direction's, for trees.
-
-    Returns:
-      leaves (trees, 2^depth, 2) and, per level, the sums of its left and of its right nodes,
-      (trees, depth, 2, 2).
+    Makes leaves (trees, 2^depth, 2) and, per level, the sums of its left and of its right nodes,
+    (trees, depth, 2, 2).
     """
     nodes = roots[:, None, :]
     sums = np.zeros((roots.shape[0], depth, 2, 2), np.uint64)
@@ -49,13 +41,8 @@ def expand(
 def puncture(path: UInt8[np.ndarray, "trees depth"], siblings: Nodes, hash: Hash) -> Nodes:
     """Regrows trees without the leaf at the end of `path`.
 
-    Args:
-      path: (trees, depth) 0/1, most significant bit first: the missing leaf.
-      siblings: (trees, depth, 2) uint64: at each level the sum of the nodes on the other side.
-      hash: this direction's, for trees.
-
-    Returns:
-      leaves (trees, 2^depth, 2) with zeros at the missing leaf.
+    The path is 0/1, most significant bit first; `siblings`, (trees, depth, 2), is at each level the sum
+    of the nodes on the other side. Makes leaves (trees, 2^depth, 2) with zeros at the missing leaf.
     """
     trees, depth = path.shape
     nodes = np.zeros((trees, 1, 2), np.uint64)

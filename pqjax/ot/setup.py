@@ -5,8 +5,6 @@ are its secret delta. With k = 1 the base keys are the two leaves of every tree;
 unmask the trees' sibling sums. What the base OTs said keys every hash of the direction.
 """
 
-from __future__ import annotations
-
 import typing
 from collections.abc import Callable
 

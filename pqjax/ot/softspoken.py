@@ -13,8 +13,6 @@ and the receiver sends c xor u_j so that the sender can turn u_j into c. For cho
 Everything here is local; `stocked` and `inline` move the corrections.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import UInt8, UInt64
 

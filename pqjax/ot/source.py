@@ -6,8 +6,6 @@ up with q = t xor c * delta, and the protocols above cannot tell which it is. `p
 names them all.
 """
 
-from __future__ import annotations
-
 import abc
 import typing
 from collections.abc import Callable
@@ -43,7 +41,7 @@ class Source(abc.ABC):
     name: str
 
     @abc.abstractmethod
-    def set_up(self, messenger: Messenger, randomness: Randomness) -> tuple[OtSender, OtReceiver]:
+    def set_up(self, messenger: Messenger, randomness: Randomness) -> "tuple[OtSender, OtReceiver]":
         """Makes this party's ends of both directions; both parties at once. Cost: `set_up_cost`."""
 
     @abc.abstractmethod
@@ -76,12 +74,8 @@ class Source(abc.ABC):
     def fill(self, pool: Pool, wanted: Pool) -> tuple[Cost, Pool]:
         """What it takes to have `wanted` OTs in store for whoever is about to draw them.
 
-        Args:
-          pool: OTs in store that nobody waits for; none after the set-up.
-          wanted: OTs that will be drawn.
-
-        Returns:
-          The cost, and the pool once they are drawn: left + wanted - pool OTs are made.
+        Of the pool, OTs in store that nobody waits for, there are none after the set-up. Returned are
+        the cost, and the pool once they are drawn: left + wanted - pool OTs are made.
         """
         return NOTHING, pool
 
@@ -118,7 +112,7 @@ class OtSender(abc.ABC):
     def triples(self, randomness: Randomness, n: int) -> Offered:
         """Begins n bit triples. Cost: `Source.triples` and its `triple_picks`."""
 
-    def fill(self, party: HasOt, n: int) -> None:
+    def fill(self, party: "HasOt", n: int) -> None:
         """Puts n random OTs in store, where there is one. Cost: `Source.fill`."""
         assert n == 0
 
@@ -149,7 +143,7 @@ class OtReceiver(abc.ABC):
     def triples(self, randomness: Randomness, n: int) -> Chosen:
         """Begins n bit triples. Cost: `Source.triples` and its `triple_picks`."""
 
-    def fill(self, party: HasOt, n: int) -> None:
+    def fill(self, party: "HasOt", n: int) -> None:
         """Puts n random OTs in store, where there is one. Cost: `Source.fill`."""
         assert n == 0
 

@@ -5,8 +5,6 @@ OT takes m of them, and a bit triple two and no message. `Stocked` and its ends 
 for how it fills the store.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import deque
 
@@ -15,21 +13,10 @@ import numpy as np
 from pqjax.crypto.crhash import Hash, offset_rows
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import OutOfCorrelations
+from pqjax.ot import source
 from pqjax.ot.setup import extend_both, extend_both_cost
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender, check_parameter
-from pqjax.ot.source import (
-    Choices,
-    Chosen,
-    HasOt,
-    Offered,
-    OtReceiver,
-    OtSender,
-    Pool,
-    Raw,
-    Rows,
-    Source,
-    Words,
-)
+from pqjax.ot.source import Choices, HasOt, OtReceiver, OtSender, Pool, Raw, Rows, Source, Words
 from pqjax.ot.triples import triples_of_choices, triples_of_keys
 from pqjax.ot.tuning import Tuning
 from pqjax.wire.cost import Cost, draw, message, total
@@ -104,7 +91,7 @@ class StockedSender(OtSender):
         rows, _ = self.stock.draw(n)
         return offset_rows(rows, self._delta, np.unpackbits(raw, count=n, bitorder="little"))
 
-    def triples(self, randomness: Randomness, n: int) -> Offered:
+    def triples(self, randomness: Randomness, n: int) -> source.Offered:
         """Of stored OTs, drawn after other picks. Cost: `Stocked.triples`."""
         return np.zeros(0, np.uint64), lambda: triples_of_keys(*self.random_keys(2 * n))
 
@@ -126,7 +113,7 @@ class StockedReceiver(OtReceiver):
         rows, bits = self.stock.draw(choices.size)
         return rows, np.packbits(choices ^ bits, bitorder="little")
 
-    def triples(self, randomness: Randomness, n: int) -> Chosen:
+    def triples(self, randomness: Randomness, n: int) -> source.Chosen:
         """Of stored OTs, drawn after other picks. Cost: `Stocked.triples`."""
         return np.zeros(0, np.uint8), lambda _: triples_of_choices(*self.random_keys(2 * n))
 

@@ -5,8 +5,6 @@ random OTs and nothing is sent (eprint 2013/552): in the first the sender's a0 i
 keys and the receiver's b1 its choice, in the second b0 and a1 change places.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from pqjax.crypto.prg import Randomness
@@ -17,14 +15,9 @@ from pqjax.wire.cost import Cost
 
 def _product_tables() -> np.ndarray:
     """Entry v of table s: both products (a0^a1)(b0^b1) for s = a0,b0,a0',b0', v likewise."""
-    tables = np.zeros(16, np.uint64)
-    for s in range(16):
-        for v in range(16):
-            mixed = s ^ v
-            first = (mixed & 1) & (mixed >> 1)
-            second = (mixed >> 2 & 1) & (mixed >> 3)
-            tables[s] |= np.uint64((first | second << 1) << (2 * v))
-    return tables
+    s, v = np.indices((16, 16), np.uint64)
+    first, second = ((s ^ v) >> np.uint64(i) & ((s ^ v) >> np.uint64(i + 1)) & 1 for i in (0, 2))
+    return np.bitwise_or.reduce((first | second << 1) << (2 * v), axis=1)
 
 
 _PRODUCTS = _product_tables()

@@ -1,7 +1,5 @@
 """Sizes that shape frames and bound memory: part of a plan, because both sides need the same."""
 
-from __future__ import annotations
-
 import dataclasses
 import typing
 

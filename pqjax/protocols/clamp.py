@@ -1,7 +1,5 @@
 """Clamping shared values to a range: the saturation of a requantization."""
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import UInt
 
@@ -36,7 +34,7 @@ def clamp_from_zero(
       2. as one AND of n bits (not if nonnegative).
       3. as one MUX of 2 n elements (n if nonnegative).
 
-    Cost: `clamp_from_zero_cost`.
+    Cost: `clamp_cost`.
     """
     ring = Ring(bits)
     n = x.size
@@ -51,27 +49,9 @@ def clamp_from_zero(
         below = signs[:n]
         triples = draw_triples(party, n)
         over = and_bits(party, _flip(party, below), _flip(party, signs[n:]), triples)
-        moves = select(
-            party,
-            np.concatenate([to_high, out.neg(narrow)]),
-            np.concatenate([over, below]),
-            out,
-            forms.relu_chosen,
-        )
+        ways, when = np.concatenate([to_high, out.neg(narrow)]), np.concatenate([over, below])
+        moves = select(party, ways, when, out, forms.relu_chosen)
     return out.add(narrow, out.add(moves[:n], moves[n:]))
-
-
-def clamp_from_zero_cost(
-    source: Source, n: int, bits: int, out: Ring, nonnegative: bool, forms: Forms
-) -> Cost:
-    """A comparison and a MUX; twice as many and an AND where the sign is open."""
-    if nonnegative:
-        return negative_cost(source, n, bits) + select_cost(source, n, out, forms.relu_chosen)
-    return (
-        negative_cost(source, 2 * n, bits)
-        + and_cost(source, n)
-        + select_cost(source, 2 * n, out, forms.relu_chosen)
-    )
 
 
 def clamp_between(
@@ -80,7 +60,7 @@ def clamp_between(
     """[min(max(x, low), high)]^out of a signed x, for any low <= 0 <= high.
 
     One more bit keeps x - high - 1 and x - low from wrapping around; then two comparisons and two
-    MUX as in `clamp_from_zero`. Cost: `clamp_between_cost`.
+    MUX as in `clamp_from_zero`. Cost: `clamp_cost`.
     """
     ring = Ring(bits + 1)
     n = x.size
@@ -90,23 +70,10 @@ def clamp_between(
         below = ring.sub(wide, _constant(party, ring, low))
         signs = negative(party, np.concatenate([above, below]), bits + 1)
         narrow = out.reduce(x)
-        moves = select(
-            party,
-            np.concatenate([out.sub(_constant(party, out, at), narrow) for at in (high, low)]),
-            np.concatenate([_flip(party, signs[:n]), signs[n:]]),
-            out,
-            forms.relu_chosen,
-        )
+        ways = [out.sub(_constant(party, out, at), narrow) for at in (high, low)]
+        when = np.concatenate([_flip(party, signs[:n]), signs[n:]])
+        moves = select(party, np.concatenate(ways), when, out, forms.relu_chosen)
     return out.add(narrow, out.add(moves[:n], moves[n:]))
-
-
-def clamp_between_cost(source: Source, n: int, bits: int, out: Ring, forms: Forms) -> Cost:
-    """An extension by one bit, two comparisons, two MUX."""
-    return (
-        extend_cost(source, n, bits, bits + 1, forms=forms)
-        + negative_cost(source, 2 * n, bits + 1)
-        + select_cost(source, 2 * n, out, forms.relu_chosen)
-    )
 
 
 def clamp(
@@ -121,20 +88,8 @@ def clamp(
 ) -> Share:
     """[min(max(x, low), high)]^out of a signed x, for low <= 0 <= high within x's range.
 
-    What it needs: `clamp_unfit`.
-
-    Args:
-      party: this party.
-      x: (n,) shares mod 2^bits.
-      bits: their width.
-      low: smallest result, at least -2^(bits - 1).
-      high: largest result, less than 2^(bits - 1): x - high - 1 would wrap around.
-      out: the result's ring, of at most `bits` bits.
-      nonnegative: the fact that x is not negative.
-      forms: forms of the small protocols.
-
-    Returns:
-      (n,) shares in `out`. Cost: `clamp_cost`.
+    From (n,) shares mod 2^bits to (n,) shares in `out`, of at most `bits` bits; `nonnegative` is the
+    fact that x is. What it needs: `clamp_unfit`. Cost: `clamp_cost`.
     """
     if low == 0 or nonnegative:
         return clamp_from_zero(party, x, bits, high, out, nonnegative, forms)
@@ -165,7 +120,11 @@ def clamp_unfit(
 def clamp_cost(
     source: Source, n: int, bits: int, low: int, out: Ring, nonnegative: bool, forms: Forms
 ) -> Cost:
-    """The cheaper form where the range begins at 0 or the sign is known."""
-    if low == 0 or nonnegative:
-        return clamp_from_zero_cost(source, n, bits, out, nonnegative, forms)
-    return clamp_between_cost(source, n, bits, out, forms)
+    """A comparison and a MUX; two of both where the sign is open, and an AND or an extension."""
+    moves = select_cost(source, n if nonnegative else 2 * n, out, forms.relu_chosen)
+    if nonnegative:
+        return negative_cost(source, n, bits) + moves
+    if low == 0:
+        return negative_cost(source, 2 * n, bits) + and_cost(source, n) + moves
+    wide = extend_cost(source, n, bits, bits + 1, forms=forms)
+    return wide + negative_cost(source, 2 * n, bits + 1) + moves

@@ -3,18 +3,9 @@
 Bits are XOR shares: uint8 arrays of 0 and 1. Rank 0 is the OT sender throughout.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
-from pqjax.ot.correlations import (
-    cot_cost,
-    cot_receive,
-    cot_send,
-    pick_cost,
-    pick_receive,
-    pick_send,
-)
+from pqjax.ot import correlations as ot
 from pqjax.ot.source import Source, Triples
 from pqjax.ot.triples import (
     pick_receive_with_triples,
@@ -30,26 +21,15 @@ BIT = Ring(1)
 _EVEN = np.uint64(0x5555555555555555)
 
 
-def _leaf_tables(width: int) -> np.ndarray:
-    """Entry v of table a: [a < v] in bit 0 and [a == v] in bit 1, for width-bit digits."""
-    tables = np.zeros(1 << width, np.uint64)
-    for a in range(1 << width):
-        for v in range(1 << width):
-            tables[a] |= np.uint64(((a < v) | (a == v) << 1) << (2 * v))
-    return tables
+def _tables(width: int, equal: bool) -> np.ndarray:
+    """Entry v of table a, for width-bit digits: [a < v], and with `equal` [a == v] in a bit above it."""
+    a, v = np.indices((1 << width, 1 << width), np.uint64)
+    entries = (a < v) + (a == v) * np.uint64(2 * equal)
+    return np.bitwise_or.reduce(entries << (v << np.uint64(equal)), axis=1)
 
 
-def _less_tables(width: int) -> np.ndarray:
-    """Entry v of table a: [a < v], one bit."""
-    tables = np.zeros(1 << width, np.uint64)
-    for a in range(1 << width):
-        for v in range(a + 1, 1 << width):
-            tables[a] |= np.uint64(1 << v)
-    return tables
-
-
-_LEAVES = {width: _leaf_tables(width) for width in (1, 2, 3, 4)}
-_LESS = {width: _less_tables(width) for width in (1, 2, 3, 4)}
+_LEAVES = {width: _tables(width, True) for width in (1, 2, 3, 4)}
+_LESS = {width: _tables(width, False) for width in (1, 2, 3, 4)}
 
 
 def _ands(q: int, equal: bool = False) -> int:
@@ -64,13 +44,7 @@ def and_bits(party: Party, x: Bits, y: Bits, triples: Triples) -> Bits:
 
       1. both at once   own shares of x^a and y^b.   2 n bits each way
 
-    Args:
-      party: this party.
-      x: (n,) uint8 bits.
-      y: (n,) uint8 bits.
-      triples: (3, n) unused triples.
-
-    Cost: `and_cost` without the triples. Reference: Beaver 1991.
+    The triples, (3, n), must be unused. Cost: `and_cost` without them. Reference: Beaver 1991.
     """
     n = x.size
     a, b, c = triples
@@ -103,15 +77,8 @@ def less_than(party: Party, own: Share, bits: int) -> Bits:
       2. rank 0 -> rank 1   [a < v] and [a == v] for every digit value v, masked by its share.
       3. both, per level    the openings of that level's ANDs.
 
-    Args:
-      party: this party.
-      own: (n,) ring elements: a at rank 0, b at rank 1.
-      bits: their width.
-
-    Returns:
-      (n,) uint8 share.
-
-    Cost: `less_than_cost`. Reference: CrypTFlow2, eprint 2020/1002, algorithm 1.
+    `own` is a at rank 0, b at rank 1. Cost: `less_than_cost`. Reference: CrypTFlow2, eprint 2020/1002,
+    algorithm 1.
     """
     n = own.size
     q, width = party.source.digits(bits)
@@ -127,14 +94,11 @@ def less_and_equal(party: Party, own: Share, bits: int) -> tuple[Bits, Bits]:
 
     As `less_than`, with the equality of the lowest branch merged as well.
 
-    Returns:
-      Two (n,) uint8 shares. Cost: `less_and_equal_cost`. Reference: SiRNN, eprint 2021/459, section
-      III.A.
+    Cost: `less_and_equal_cost`. Reference: SiRNN, eprint 2021/459, section III.A.
     """
-    n = own.size
     q, _ = party.source.digits(bits)
     with party.messenger.step("compare"):
-        lt, eq, triples = _digits_compared(party, own, bits, _ands(q, True) * n)
+        lt, eq, triples = _digits_compared(party, own, bits, _ands(q, True) * own.size)
         return _merge(party, lt, eq, triples, equal=True)
 
 
@@ -168,10 +132,10 @@ def _digits_compared(
 def _less_digit(party: Party, digit: Bits, bits: int) -> Bits:
     """`less_than` of one digit of up to 4 bits: a single 1-of-2^bits OT of one-bit messages."""
     if party.rank == 1:
-        return pick_receive(party, digit, bits, 1)
+        return ot.pick_receive(party, digit, bits, 1)
     share = party.randomness.bits(digit.size)
     tables = _LESS[bits][digit] ^ (np.uint64(0) - share.astype(np.uint64))
-    pick_send(party, tables & np.uint64((1 << (1 << bits)) - 1), bits, 1)
+    ot.pick_send(party, tables & np.uint64((1 << (1 << bits)) - 1), bits, 1)
     return share
 
 
@@ -208,7 +172,7 @@ def less_than_cost(source: Source, n: int, bits: int) -> Cost:
         return NOTHING
     q, width = source.digits(bits)
     if q == 1:
-        return pick_cost(source, 0, n, bits, 1)
+        return ot.pick_cost(source, 0, n, bits, 1)
     return _tree_cost(source, n, q, width, equal=False)
 
 
@@ -255,11 +219,7 @@ def known_wrap_bit(party: Party, x: Share, bits: int, by_table: bool = False) ->
       1. rank 1 -> rank 0   its top bit, as a choice.
       2. rank 0 -> rank 1   the two possible results, masked.
 
-    Args:
-      party: this party.
-      x: (n,) shares.
-      bits: their width.
-      by_table: as one 1-of-4 OT (260 bits), SiRNN's form, instead of one 1-of-2 OT (130 bits).
+    With `by_table` as one 1-of-4 OT (260 bits), SiRNN's form, instead of one 1-of-2 OT (130 bits).
 
     Cost: `known_wrap_cost`. Reference: SiRNN, eprint 2021/459, section III.
     """
@@ -267,12 +227,12 @@ def known_wrap_bit(party: Party, x: Share, bits: int, by_table: bool = False) ->
     m = 2 if by_table else 1
     with party.messenger.step("known wrap"):
         if party.rank == 1:
-            return pick_receive(party, top, m, 1)
+            return ot.pick_receive(party, top, m, 1)
         share = party.randomness.bits(top.size)
         # Entry v is m0 OR (v's low bit), whatever a 1-of-4 table's unused high bit says.
         every = np.uint64((1 << (1 << m)) - 1)
         set_entries = np.where(top != 0, every, np.uint64(0b1010) & every)
-        pick_send(party, set_entries ^ ((np.uint64(0) - share.astype(np.uint64)) & every), m, 1)
+        ot.pick_send(party, set_entries ^ ((np.uint64(0) - share.astype(np.uint64)) & every), m, 1)
         return share
 
 
@@ -288,7 +248,7 @@ def known_sign_unfit(bits: int, low: int, high: int) -> str | None:
 
 def known_wrap_cost(source: Source, n: int, by_table: bool = False) -> Cost:
     """130 bits inline, 260 by a table."""
-    return pick_cost(source, 0, n, 2 if by_table else 1, 1)
+    return ot.pick_cost(source, 0, n, 2 if by_table else 1, 1)
 
 
 def known_wrap_element(party: Party, x: Share, bits: int, ring: Ring) -> Share:
@@ -305,10 +265,10 @@ def known_wrap_element(party: Party, x: Share, bits: int, ring: Ring) -> Share:
     own = top.astype(ring.dtype)
     with party.messenger.step("known wrap"):
         if party.rank == 0:
-            return ring.sub(own, cot_send(party, own, ring))
-        return ring.sub(own, cot_receive(party, top, ring))
+            return ring.sub(own, ot.cot_send(party, own, ring))
+        return ring.sub(own, ot.cot_receive(party, top, ring))
 
 
 def known_wrap_element_cost(source: Source, n: int, ring: Ring) -> Cost:
     """One correlated OT."""
-    return cot_cost(source, 0, n, ring)
+    return ot.cot_cost(source, 0, n, ring)

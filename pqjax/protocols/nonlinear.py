@@ -1,13 +1,11 @@
 """ReLU, max pooling, arg max; average pooling, which is local."""
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import UInt
 
 from pqjax.ot.source import Source
 from pqjax.protocols.compare import negative, negative_cost
-from pqjax.protocols.party import Party, Share
+from pqjax.protocols.party import Bits, Party, Share
 from pqjax.protocols.resize import Forms, select, select_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost
@@ -17,9 +15,7 @@ Windows = UInt[np.ndarray, "window height width channels"]
 
 
 def relu(party: Party, x: Share, bits: int, forms: Forms) -> Share:
-    """[max(x, 0)]^bits  of a two's complement x.
-
-    x times NOT [x < 0].
+    """[max(x, 0)]^bits  of a two's complement x: x times NOT [x < 0].
 
       1. as the comparison of the bits below the sign.
       2. as one MUX.
@@ -45,17 +41,10 @@ def relu_cost(source: Source, n: int, bits: int, forms: Forms) -> Cost:
 
 def window_view(x: Image, window: tuple[int, int], stride: tuple[int, int]) -> Windows:
     """All windows of an (H, W, C) image: (window elements, H', W', C). No padding."""
-    height = (x.shape[0] - window[0]) // stride[0] + 1
-    width = (x.shape[1] - window[1]) // stride[1] + 1
-    return np.stack(
-        [
-            x[i : i + stride[0] * height : stride[0], j : j + stride[1] * width : stride[1]][
-                :height, :width
-            ]
-            for i in range(window[0])
-            for j in range(window[1])
-        ]
-    )
+    height, width = ((x.shape[i] - window[i]) // stride[i] + 1 for i in (0, 1))
+    down, right = stride
+    corners = np.ndindex(*window)
+    return np.stack([x[i::down, j::right][:height, :width] for i, j in corners])
 
 
 def average_pool(
@@ -80,18 +69,17 @@ def differences_unfit(bits: int, low: int, high: int) -> str | None:
     return None
 
 
+def _either(party: Party, x: Share, y: Share, later: Bits, ring: Ring, forms: Forms) -> Share:
+    """The second where `later`, else the first."""
+    return ring.add(x, select(party, ring.sub(y, x), later, ring, forms.relu_chosen))
+
+
 def max_tree(party: Party, x: UInt[np.ndarray, "k n"], bits: int, forms: Forms) -> Share:
     """[max over the first axis]^bits  of values (k, n) whose differences fit: `differences_unfit`.
 
     Pairs meet in a tree: max(x, y) = x + [y > x] (y - x).
 
       1. per level   a comparison and a MUX of all pairs.
-
-    Args:
-      party: this party.
-      x: (k, n) shares.
-      bits: their width.
-      forms: forms of the small protocols.
 
     Cost: `max_tree_cost`. Reference: CrypTFlow2, section 5.
     """
@@ -101,9 +89,7 @@ def max_tree(party: Party, x: UInt[np.ndarray, "k n"], bits: int, forms: Forms) 
             pairs, odd = divmod(len(x), 2)
             left, right = x[0 : 2 * pairs : 2].reshape(-1), x[1 : 2 * pairs : 2].reshape(-1)
             later = negative(party, ring.sub(left, right), bits)  # right > left
-            best = ring.add(
-                left, select(party, ring.sub(right, left), later, ring, forms.relu_chosen)
-            )
+            best = _either(party, left, right, later, ring, forms)
             x = np.concatenate([best.reshape(pairs, -1), x[len(x) - odd :]])
     return x[0]
 
@@ -127,8 +113,7 @@ def arg_max(party: Party, x: Share, bits: int, index_bits: int, forms: Forms) ->
 
       1. per level   a comparison, a MUX of the values and one of the indices.
 
-    Returns:
-      (1,) share of the index. Cost: `arg_max_cost`.
+    Makes a (1,) share of the index. Cost: `arg_max_cost`.
     """
     ring, places = Ring(bits), Ring(index_bits)
     index = places.reduce(np.arange(x.size) if party.rank == 0 else np.zeros(x.size, np.int64))
@@ -138,12 +123,8 @@ def arg_max(party: Party, x: Share, bits: int, index_bits: int, forms: Forms) ->
             left, right = x[0 : 2 * pairs : 2], x[1 : 2 * pairs : 2]
             first, second = index[0 : 2 * pairs : 2], index[1 : 2 * pairs : 2]
             later = negative(party, ring.sub(left, right), bits)  # right > left
-            best = ring.add(
-                left, select(party, ring.sub(right, left), later, ring, forms.relu_chosen)
-            )
-            where = places.add(
-                first, select(party, places.sub(second, first), later, places, forms.relu_chosen)
-            )
+            best = _either(party, left, right, later, ring, forms)
+            where = _either(party, first, second, later, places, forms)
             x = np.concatenate([best, x[len(x) - odd :]])
             index = np.concatenate([where, index[len(index) - odd :]])
     return index

@@ -1,7 +1,5 @@
 """A party: the one mutable object on each side of a two-party protocol."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import threading

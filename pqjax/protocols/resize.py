@@ -3,34 +3,12 @@
 Every function is exact. `ring` arrays are additive shares mod 2^bits, bits are XOR shares.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import typing
 
-from pqjax.ot.correlations import (
-    chosen_both,
-    chosen_both_cost,
-    cot_both,
-    cot_both_cost,
-    cot_cost,
-    cot_receive,
-    cot_send,
-)
+from pqjax.ot import correlations as ot
 from pqjax.ot.source import Source
-from pqjax.protocols.compare import (
-    and_bits,
-    and_cost,
-    draw_triples,
-    known_wrap_bit,
-    known_wrap_cost,
-    known_wrap_element,
-    known_wrap_element_cost,
-    less_and_equal,
-    less_and_equal_cost,
-    less_than_cost,
-    wrap_bit,
-)
+from pqjax.protocols import compare
 from pqjax.protocols.party import Bits, Party, Share
 from pqjax.ring import Ring, blockwise
 from pqjax.wire.cost import NOTHING, Cost
@@ -75,13 +53,13 @@ def bit_to_ring(party: Party, b: Bits, ring: Ring) -> Share:
     if ring.bits == 1:
         return own
     with party.messenger.step("b2a"):
-        both = cot_send(party, own, ring) if party.rank == 0 else cot_receive(party, b, ring)
+        both = ot.cot_send(party, own, ring) if party.rank == 0 else ot.cot_receive(party, b, ring)
     return ring.sub(own, ring.add(both, both))
 
 
 def bit_to_ring_cost(source: Source, n: int, ring: Ring) -> Cost:
     """One correlated OT of `ring.bits` bits: 128 + l inline; nothing for one bit."""
-    return cot_cost(source, 0, n, ring) if ring.bits > 1 else NOTHING
+    return ot.cot_cost(source, 0, n, ring) if ring.bits > 1 else NOTHING
 
 
 def select(party: Party, x: Share, b: Bits, ring: Ring, chosen: bool = False) -> Share:
@@ -98,27 +76,29 @@ def select(party: Party, x: Share, b: Bits, ring: Ring, chosen: bool = False) ->
     correlation, own = _masked_product_rows(x, b, bits=ring.bits)
     with party.messenger.step("mux"):
         if not chosen:
-            return ring.add(own, cot_both(party, correlation, b, ring))
+            return ring.add(own, ot.cot_both(party, correlation, b, ring))
         mask = party.randomness.elements(x.size, ring)
         first = ring.sub(own, mask)
-        got = chosen_both(party, first, ring.add(first, correlation), b, ring)
+        got = ot.chosen_both(party, first, ring.add(first, correlation), b, ring)
         return ring.add(mask, got)
 
 
 def select_cost(source: Source, n: int, ring: Ring, chosen: bool = False) -> Cost:
     """2 (128 + l) inline, 2 (128 + 2 l) with chosen messages."""
-    return (chosen_both_cost if chosen else cot_both_cost)(source, n, ring)
+    return (ot.chosen_both_cost if chosen else ot.cot_both_cost)(source, n, ring)
 
 
 def _zero_extend(party: Party, x: Share, bits: int, to: int, known: bool, forms: Forms) -> Share:
     """x0 + x1 - 2^bits w in the wider ring; w is needed modulo 2^(to - bits) only."""
     high, wide = Ring(to - bits), Ring(to)
     if known and forms.known_wrap == "element":
-        wrap = known_wrap_element(party, x, bits, high)
+        wrap = compare.known_wrap_element(party, x, bits, high)
     elif known:
-        wrap = bit_to_ring(party, known_wrap_bit(party, x, bits, forms.known_wrap == "table"), high)
+        wrap = bit_to_ring(
+            party, compare.known_wrap_bit(party, x, bits, forms.known_wrap == "table"), high
+        )
     else:
-        wrap = bit_to_ring(party, wrap_bit(party, x, bits), high)
+        wrap = bit_to_ring(party, compare.wrap_bit(party, x, bits), high)
     return wide.sub(x.astype(wide.dtype), wide.shift_left(wrap.astype(wide.dtype), bits))
 
 
@@ -140,14 +120,8 @@ def extend(
       1. as the wrap (see `compare`).
       2. as B2A of the wrap into the to - bits high bits.
 
-    Args:
-      party: this party.
-      x: (n,) shares mod 2^bits.
-      bits: their width.
-      to: the new width, at least `bits`.
-      signed: how x is read.
-      nonnegative: the fact that a signed x's top bit is 0.
-      forms: form of the wrap with known sign.
+    `to` is at least `bits`; `nonnegative` is the fact that a signed x's top bit is 0, and `forms` says
+    how its wrap is computed.
 
     Cost: `extend_cost`. Reference: SiRNN, eprint 2021/459, algorithm 1.
     """
@@ -186,10 +160,10 @@ def extend_cost(
     high = Ring(to - bits)
     if signed and nonnegative:
         if forms.known_wrap == "element":
-            return known_wrap_element_cost(source, n, high)
-        wrap = known_wrap_cost(source, n, forms.known_wrap == "table")
+            return compare.known_wrap_element_cost(source, n, high)
+        wrap = compare.known_wrap_cost(source, n, forms.known_wrap == "table")
     else:
-        wrap = less_than_cost(source, n, bits)
+        wrap = compare.less_than_cost(source, n, bits)
     return wrap + bit_to_ring_cost(source, n, high)
 
 
@@ -204,12 +178,7 @@ def truncate_reduce(
       1. as the wrap of the low `shift` bits.
       2. as B2A of it into the bits that stay.
 
-    Args:
-      party: this party.
-      x: (n,) shares mod 2^bits.
-      bits: their width.
-      shift: 0 <= shift < bits.
-      keep: 1 <= keep <= bits - shift; all of them by default.
+    0 <= shift < bits, and 1 <= keep <= bits - shift: all of them by default.
 
     Cost: `truncate_reduce_cost`. Reference: SiRNN, eprint 2021/459, section III.
     """
@@ -218,7 +187,7 @@ def truncate_reduce(
         return high.reduce(x)
     ring, low = Ring(bits), Ring(shift)
     with party.messenger.step("truncate"):
-        carry = bit_to_ring(party, wrap_bit(party, low.reduce(x), shift), high)
+        carry = bit_to_ring(party, compare.wrap_bit(party, low.reduce(x), shift), high)
     return high.add(high.reduce(x >> ring.dtype.type(shift)), carry)
 
 
@@ -238,7 +207,7 @@ def truncate_reduce_cost(
     if shift == 0:
         return NOTHING
     high = Ring(bits - shift if keep is None else keep)
-    return less_than_cost(source, n, shift) + bit_to_ring_cost(source, n, high)
+    return compare.less_than_cost(source, n, shift) + bit_to_ring_cost(source, n, high)
 
 
 def truncate(
@@ -261,14 +230,7 @@ def truncate(
          known).
       3. as B2A of c in `bits` bits, and of w in `shift` bits.
 
-    Args:
-      party: this party.
-      x: (n,) shares mod 2^bits.
-      bits: their width.
-      shift: 0 < shift < bits.
-      signed: how x is read.
-      nonnegative: the fact that a signed x's top bit is 0.
-      forms: form of the wrap with known sign.
+    0 < shift < bits; `signed`, `nonnegative` and `forms` as for `extend`.
 
     Cost: `truncate_cost`. Reference: SiRNN, eprint 2021/459, algorithm 2; PrivQuant's proposition
     4.1 replaces it by TR and Ext, which is cheaper.
@@ -280,15 +242,15 @@ def truncate(
         x = ring.add(x, ring.reduce(1 << (bits - 1)))
     parts = x >> ring.dtype.type(shift)
     with party.messenger.step("truncate"):
-        carry = wrap_bit(party, low.reduce(x), shift)
+        carry = compare.wrap_bit(party, low.reduce(x), shift)
         if known:
-            wrap = known_wrap_bit(party, x, bits, forms.known_wrap == "table")
+            wrap = compare.known_wrap_bit(party, x, bits, forms.known_wrap == "table")
         else:
             own = high.reduce(parts)
             own = (high.mask - own).astype(high.dtype) if party.rank == 0 else own
-            wraps, ones = less_and_equal(party, own, high.bits)
-            triples = draw_triples(party, x.size)
-            wrap = wraps ^ and_bits(party, ones, carry, triples)
+            wraps, ones = compare.less_and_equal(party, own, high.bits)
+            triples = compare.draw_triples(party, x.size)
+            wrap = wraps ^ compare.and_bits(party, ones, carry, triples)
         up = bit_to_ring(party, carry, ring)
         over = bit_to_ring(party, wrap, low)
     y = ring.sub(ring.add(parts, up), ring.shift_left(over.astype(ring.dtype), high.bits))
@@ -300,11 +262,8 @@ def truncate(
 def truncate_unfit(bits: int, shift: int, known: bool, rounded: bool) -> str | None:
     """Why `truncate` would be wrong; None where it is right.
 
-    Args:
-      bits: width of x.
-      shift: by how much.
-      known: whether x is read with a top bit known to be 0.
-      rounded: whether what is added to x before may set that bit.
+    `known` is whether x is read with a top bit known to be 0, `rounded` whether what is added to x
+    before may set that bit.
     """
     if not 0 < shift < bits:
         return f"shifts {bits} bits by {shift}: nothing would be left"
@@ -326,10 +285,10 @@ def truncate_cost(
     forms: Forms = Forms(),  # noqa: B008 (frozen)
 ) -> Cost:
     """Wrap(s) + MillEq(l - s) + AND + B2A(l) + B2A(s); with known sign its wrap instead of MillEq."""
-    cost = less_than_cost(source, n, shift)
+    cost = compare.less_than_cost(source, n, shift)
     if signed and nonnegative:
-        cost += known_wrap_cost(source, n, forms.known_wrap == "table")
+        cost += compare.known_wrap_cost(source, n, forms.known_wrap == "table")
     else:
-        cost += less_and_equal_cost(source, n, bits - shift) + and_cost(source, n)
+        cost += compare.less_and_equal_cost(source, n, bits - shift) + compare.and_cost(source, n)
     cost += bit_to_ring_cost(source, n, Ring(bits))
     return cost + bit_to_ring_cost(source, n, Ring(shift))

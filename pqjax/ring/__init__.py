@@ -1,31 +1,7 @@
 """Z_2^bits: elements, exact-width packing, exact products. Imports nothing else of pqjax."""
 
-from pqjax.ring.bits import (
-    bits_of,
-    digits,
-    from_bits,
-    pack,
-    packed_bytes,
-    unpack,
-)
+from pqjax.ring.bits import bits_of, digits, from_bits, pack, packed_bytes, unpack
 from pqjax.ring.kernel import aligned, blockwise, kernel, laid_out
 from pqjax.ring.linear import conv, matmul
 from pqjax.ring.ring import Ring
 from pqjax.ring.transpose import transpose_bits
-
-__all__ = [
-    "Ring",
-    "aligned",
-    "bits_of",
-    "blockwise",
-    "conv",
-    "digits",
-    "from_bits",
-    "kernel",
-    "laid_out",
-    "matmul",
-    "pack",
-    "packed_bytes",
-    "transpose_bits",
-    "unpack",
-]

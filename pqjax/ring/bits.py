@@ -16,8 +16,6 @@ Planes are shifted as uint64 words of several lanes (numpy shifts a fixed number
 second, whatever their width); what crosses from lane to lane is masked off.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Iterator
@@ -41,12 +39,8 @@ def packed_bytes(n: int, bits: int) -> int:
 def pack(x: np.ndarray | jax.Array, bits: int) -> np.ndarray:
     """Packs ring elements to exactly ceil(n*bits/8) bytes; the pad bits at the end are zero.
 
-    Args:
-      x: shape (n,), reduced elements of Ring(bits), in its dtype (bool too when bits is 1).
-      bits: ring width, 1..64.
-
-    Returns:
-      uint8, shape (packed_bytes(n, bits),). May share memory with x when bits fills the dtype.
+    From (n,) reduced elements in the dtype of Ring(bits), bool too when bits is 1, to uint8 of shape
+    (packed_bytes(n, bits),). May share memory with x when bits fills the dtype.
     """
     dtype = Ring(bits).dtype
     x = np.asarray(x)
@@ -76,16 +70,10 @@ def pack(x: np.ndarray | jax.Array, bits: int) -> np.ndarray:
 
 
 def unpack(buffer: bytes | memoryview | np.ndarray, n: int, bits: int) -> np.ndarray:
-    """Inverts `pack`.
+    """Inverts `pack`; pad bits are ignored.
 
-    Args:
-      buffer: packed_bytes(n, bits) bytes. Pad bits are ignored.
-      n: number of elements.
-      bits: ring width, 1..64.
-
-    Returns:
-      Shape (n,), reduced, in the dtype of Ring(bits). May be a read-only view of the buffer when
-      bits fills the dtype.
+    Makes (n,) reduced elements in the dtype of Ring(bits), of packed_bytes(n, bits) bytes. May be a
+    read-only view of the buffer when bits fills the dtype.
     """
     dtype = Ring(bits).dtype
     raw = np.frombuffer(buffer, np.uint8)
@@ -174,15 +162,7 @@ def _unpack_planes(planes: np.ndarray, rows: np.ndarray, bits: int) -> None:
 
 
 def bits_of(x: np.ndarray | jax.Array, bits: int) -> np.ndarray:
-    """The bit planes of ring elements.
-
-    Args:
-      x: shape (n,), reduced elements in the dtype of Ring(bits).
-      bits: ring width, 1..64.
-
-    Returns:
-      uint8 0/1, shape (bits, n), least significant first.
-    """
+    """The bit planes of (n,) reduced ring elements: uint8 0/1, (bits, n), least significant first."""
     return digits(x, bits, 1)
 
 
@@ -202,13 +182,8 @@ def from_bits(planes: np.ndarray | jax.Array) -> np.ndarray:
 def digits(x: np.ndarray | jax.Array, bits: int, width: int) -> np.ndarray:
     """The base-2^width digits of ring elements, least significant first.
 
-    Args:
-      x: shape (n,), reduced elements in the dtype of Ring(bits).
-      bits: ring width, 1..64.
-      width: bits per digit, 1..8. The last digit may be shorter.
-
-    Returns:
-      uint8, shape (ceil(bits/width), n).
+    From (n,) reduced elements in the dtype of Ring(bits) to uint8 of shape (ceil(bits/width), n); a
+    digit has 1..8 bits, the last one may be shorter.
     """
     dtype = Ring(bits).dtype
     x = np.asarray(x)

@@ -3,8 +3,6 @@
 And where its operands lie: a copy of each costs as much as the kernel itself.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -38,9 +36,7 @@ def laid_out(x: np.ndarray) -> np.ndarray:
 def kernel(function: Callable[P, R], static: Sequence[str] = ()) -> Callable[P, R]:
     """Compiles a pure function of arrays; 64-bit types are on inside, in the calling thread only.
 
-    Args:
-      function: pure, jit-compatible; arrays in, arrays out.
-      static: names of arguments that are compile-time constants (widths, shapes).
+    `static` names the arguments that are compile-time constants (widths, shapes).
     """
     compiled = jax.jit(function, static_argnames=tuple(static))
 
@@ -60,11 +56,8 @@ def blockwise(function: Callable, static: Sequence[str] = ()) -> Callable:
 
     All positional arguments are arrays of one leading length n, all results too; rows are
     independent of each other. Long arrays run in blocks of 65,536 rows, which also keeps them in
-    the cache; short ones are padded to the next of five lengths. A new n compiles nothing.
-
-    Args:
-      function: pure; (n, ...) arrays in, a (n, ...) array or a tuple of them out.
-      static: names of keyword arguments that are compile-time constants.
+    the cache; short ones are padded to the next of five lengths. A new n compiles nothing. `static`
+    names the keyword arguments that are compile-time constants.
     """
     compiled = jax.jit(function, static_argnames=tuple(static))
 

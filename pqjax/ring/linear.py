@@ -10,8 +10,6 @@ An int32 sum of limb products is known modulo 2^32, which is enough while bits -
 that it must not overflow at all: |sum| <= K * 2^14 < 2^31, so K is cut into chunks of 2^17 - 1.
 """
 
-from __future__ import annotations
-
 import operator
 from typing import NamedTuple
 
@@ -44,18 +42,11 @@ def matmul(
 
     Bounds are public facts that save limbs: 4-bit signed weights take one limb in any ring.
 
-    Args:
-      a: integers of any dtype, shape (m, k); only their residues matter.
-      b: likewise, shape (k, n).
-      ring: the ring of the product.
-      a_bits: every element of a is in [0, 2^a_bits), or, read as two's complement in `ring`, in
-        [-2^(a_bits-1), 2^(a_bits-1)) if a_signed. None: any ring element. Not checked.
-      a_signed: see a_bits.
-      b_bits: likewise for b.
-      b_signed: likewise for b.
+    Of integers of any dtype, (m, k) and (k, n), whose residues matter alone. With `a_bits` every element
+    of a is in [0, 2^a_bits), or, read as two's complement in `ring`, in [-2^(a_bits-1), 2^(a_bits-1)) if
+    `a_signed`; None: any ring element. Likewise for b. Not checked.
 
-    Returns:
-      Shape (m, n), in ring.dtype; numpy if both operands are, else JAX.
+    Makes (m, n) in ring.dtype; numpy if both operands are, else JAX.
     """
     a, b = _operand("a", a, 2, ring), _operand("b", b, 2, ring)
     if a.shape[1] != b.shape[0]:
@@ -80,21 +71,12 @@ def conv(
 ) -> Array:
     """Batched cross-correlation modulo 2^bits, with zero padding.
 
-    Args:
-      x: integers of any dtype, shape (B, H, W, C).
-      w: likewise, shape (h, w, C / groups, K); output channels are group-major, as in XLA.
-      ring: the ring of the result.
-      stride: (down, right), each >= 1.
-      padding: ((top, bottom), (left, right)), each >= 0.
-      groups: divides C and K; C is depthwise.
-      dilation: (down, right), each >= 1: how far apart neighbouring taps read.
-      x_bits: bounds as in `matmul`.
-      x_signed: see x_bits.
-      w_bits: likewise for w.
-      w_signed: likewise for w.
+    Of integers of any dtype, x (B, H, W, C) and w (h, w, C / groups, K), whose output channels are
+    group-major, as in XLA. `stride` is (down, right), each >= 1, `padding` ((top, bottom), (left,
+    right)), each >= 0; `groups` divides C and K, C is depthwise; `dilation` is (down, right), each >= 1:
+    how far apart the kernel's taps read. Bounds as in `matmul`.
 
-    Returns:
-      Shape (B, H', W', K), in ring.dtype; numpy if both operands are, else JAX.
+    Makes (B, H', W', K) in ring.dtype; numpy if both operands are, else JAX.
     """
     x, w = _operand("x", x, 4, ring), _operand("w", w, 4, ring)
     try:

@@ -1,7 +1,5 @@
 """Z_2^bits: arrays of residues in the narrowest unsigned dtype, for numpy and JAX alike."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from typing import Any
@@ -47,11 +45,7 @@ class Ring:
     def reduce(self, x: Array) -> Array:
         """Takes integers of any dtype modulo 2^bits; negative ones read as two's complement.
 
-        Args:
-          x: integer or bool array of any shape, or a Python int of any magnitude.
-
-        Returns:
-          The same shape in `dtype`.
+        From an integer or bool array, or a Python int of any magnitude, to the same shape in `dtype`.
         """
         if isinstance(x, int):
             return np.asarray(x & int(self.mask), self.dtype)
@@ -65,9 +59,8 @@ class Ring:
     def signed(self, x: Array) -> Array:
         """Reads two's complement: values in [-2^(bits-1), 2^(bits-1)).
 
-        Returns:
-          int64 for numpy arrays. For JAX arrays int32 while bits <= 32 (so that it works with
-          64-bit types off), int64 beyond.
+        In int64 for numpy arrays; for JAX arrays in int32 while bits <= 32 (so that it works with
+        64-bit types off), int64 beyond.
         """
         x = self._element(x)
         wide = 32 if isinstance(x, jax.Array) and self.bits <= 32 else 64
@@ -77,27 +70,19 @@ class Ring:
 
     def add(self, x: Array, y: Array) -> Array:
         """Element-wise x + y."""
-        x, y = self._element(x), self._element(y)
-        with _wide(x, y):
-            return self._cut(_xp(x, y).add(x, y))
+        return self._apply("add", x, y)
 
     def sub(self, x: Array, y: Array) -> Array:
         """Element-wise x - y."""
-        x, y = self._element(x), self._element(y)
-        with _wide(x, y):
-            return self._cut(_xp(x, y).subtract(x, y))
+        return self._apply("subtract", x, y)
 
     def neg(self, x: Array) -> Array:
         """Element-wise -x."""
-        x = self._element(x)
-        with _wide(x):
-            return self._cut(_xp(x).negative(x))
+        return self._apply("negative", x)
 
     def mul(self, x: Array, y: Array) -> Array:
         """Element-wise x * y."""
-        x, y = self._element(x), self._element(y)
-        with _wide(x, y):
-            return self._cut(_xp(x, y).multiply(x, y))
+        return self._apply("multiply", x, y)
 
     def shift_left(self, x: Array, shift: int) -> Array:
         """Element-wise x * 2^shift, for a public shift >= 0 (zero once shift >= bits)."""
@@ -119,6 +104,11 @@ class Ring:
     def reconstruct(self, x0: Array, x1: Array) -> Array:
         """Joins two shares: x0 + x1."""
         return self.add(x0, x1)
+
+    def _apply(self, name: str, *operands: Array) -> Array:
+        operands = tuple(self._element(x) for x in operands)
+        with _wide(*operands):
+            return self._cut(getattr(_xp(*operands), name)(*operands))
 
     def _element(self, x: Array) -> Array:
         if isinstance(x, (np.ndarray, jax.Array)) and x.dtype == self.dtype:

@@ -10,8 +10,6 @@ The stages are two kernels, of three and two stages. In one kernel XLA fuses all
 over all instead of 1.9. 32-bit words beat 64-bit ones, which need a sixth stage.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,12 +58,8 @@ _outer_kernel = kernel(_outer)
 def transpose_bits(columns: np.ndarray) -> np.ndarray:
     """Transposes a bit matrix of 128 or 256 long rows, as OT extension needs it.
 
-    Args:
-      columns: uint8, shape (c, n/8), c in {128, 256}, n a multiple of 8. Bit j of a row is bit j%8
-        (little-endian) of byte j//8.
-
-    Returns:
-      uint8, shape (n, c/8): bit i (little-endian) of row j is bit j of row i.
+    From uint8 of shape (c, n/8), c in {128, 256}, n a multiple of 8, where bit j of a row is bit j%8
+    (little-endian) of byte j//8, to (n, c/8): bit i (little-endian) of row j is bit j of row i.
     """
     columns = np.asarray(columns)
     if columns.ndim != 2 or columns.shape[0] not in (128, 256) or columns.dtype != np.uint8:

@@ -6,8 +6,6 @@ pairs with the neighbour that explains them. All figures come from `pqjax.planne
 of widths in a jumble, say how far the sum of the tables can be off.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
@@ -200,7 +198,7 @@ def tables(pricer: Pricer, domains: Domains) -> Tables:
         for x in coupled:
             odd = layers.index(x) % 2
             table = {(q, p) if odd else (p, q): f[x] for (p, q), f in priced.items()}
-            partner = _partner(x, layers, table, probes, seen)
+            partner = _partner(x, layers, table, found)
             del alone[x]
             pairs[x, partner] = {(b, c): table[b, c] for b in domains[x] for c in domains[partner]}
     middle = (min(constants) + max(constants)) / 2
@@ -235,21 +233,12 @@ def _jumbles(domains: Domains) -> list[dict[str, int]]:
     ]
 
 
-def _partner(
-    layer: str,
-    layers: list[str],
-    table: Mapping[tuple[int, int], float],
-    probes: list[dict[str, int]],
-    seen: list[dict[str, float]],
-) -> str:
+def _partner(layer: str, layers: list[str], table: Mapping, found: list[tuple[dict, dict]]) -> str:
     """The layer, of those at places of the other parity, whose width explains the probes best."""
     at = layers.index(layer)
     others = sorted(layers[1 - at % 2 :: 2], key=lambda x: abs(layers.index(x) - at - 0.5))
 
     def off(other: str) -> float:
-        return sum(
-            abs(table[w[layer], w[other]] - found[layer])
-            for w, found in zip(probes, seen, strict=True)
-        )
+        return sum(abs(table[w[layer], w[other]] - cost[layer]) for w, cost in found)
 
     return min(others, key=off)

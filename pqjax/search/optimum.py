@@ -5,8 +5,6 @@ the limit is cut off, until a proposal holds. Activation and residual widths are
 best of all optima is the optimum.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
@@ -232,10 +230,10 @@ def _cheapest(pricer: Pricer, fits: Domains, costs: Tables) -> tuple[float, Widt
 
 
 def _kept(like: Widths) -> str:
+    if like.activations is None:
+        return "weights"
     more = "" if like.residual is None else f", residuals of {like.residual}"
-    return (
-        "weights" if like.activations is None else f"activations of {like.activations} bits{more}"
-    )
+    return f"activations of {like.activations} bits{more}"
 
 
 def widths_report(graph: Graph, sensitivities: Sensitivities, limit: Limit, found: Found) -> str:

@@ -8,8 +8,6 @@
 y is the product x_ib x_jc: where both x are 0 or 1, its sums leave it no other value.
 """
 
-from __future__ import annotations
-
 import itertools
 import warnings
 from collections.abc import Mapping

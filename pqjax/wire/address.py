@@ -1,7 +1,5 @@
 """Addresses: "host:port" text to what a socket takes, and which of them are loopback."""
 
-from __future__ import annotations
-
 import ipaddress
 import socket
 

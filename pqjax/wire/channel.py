@@ -9,14 +9,11 @@ first byte, and a wait for room lasts at most so long for the bytes then queued.
 rule a peer that sends a byte now and then holds a session for ever.
 """
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -43,10 +40,8 @@ def as_bytes(payload: Payload) -> memoryview:
 class Slot:
     """A posted ticket: what is expected, then what came."""
 
-    def __init__(self, wire: Endpoint, nbytes: int, where: str):
-        self.wire = wire
-        self.nbytes = nbytes
-        self.where = where
+    def __init__(self, wire: "Endpoint", nbytes: int, where: str):
+        self.wire, self.nbytes, self.where = wire, nbytes, where
         self.came: tuple[np.ndarray, int] | None = None
 
     def wait(self) -> tuple[np.ndarray, int]:
@@ -64,12 +59,7 @@ class Endpoint:
     state changed; `_enqueue` takes a frame to send; `_flush` waits until all frames are gone.
     """
 
-    def __init__(
-        self,
-        deadline_s: float | int = DEADLINE_S,
-        window_bytes: int = WINDOW_BYTES,
-        lock: Any = None,
-    ):
+    def __init__(self, deadline_s: float | int, window_bytes: int, lock: Any = None):
         if not deadline_s > 0:
             raise InputError(f"a wire's deadline must be above 0 seconds, got {deadline_s}")
         if window_bytes < 1:
@@ -80,30 +70,16 @@ class Endpoint:
         self._changed = threading.Condition(lock)
         self._slots: collections.deque[Slot] = collections.deque()
         self._queued_bytes = 0  # accepted by send, not yet moved
-        self._send_step = 0
-        self._receive_step = 0
+        self._send_step = self._receive_step = 0
         self._most_clock = 0  # the largest sent
-        self._sent_bytes = 0
-        self._received_bytes = 0
+        self.sent_bytes = self.received_bytes = 0
         self._moved_in = self._moved_out = time.monotonic()
         self._frame_began: float | None = None  # when the awaited frame's first byte came
         self._failure: WireError | None = None
         self._told = False  # has a caller seen the failure?
-        self._peer_closed = False
-        self._closed = False
-
-    @property
-    def sent_bytes(self) -> int:
-        """Bytes handed to `send`, headers included."""
-        return self._sent_bytes
-
-    @property
-    def received_bytes(self) -> int:
-        """Bytes of the frames received whole, headers included."""
-        return self._received_bytes
+        self._peer_closed = self._closed = False
 
     def send(self, payload: Payload, clock: int, where: str) -> None:
-        """See `Wire.send`."""
         if not 0 <= clock < 1 << 32:
             raise InputError(f"{where}: a clock must be in 0..2^32-1, got {clock}")
         view = as_bytes(payload)
@@ -117,12 +93,11 @@ class Endpoint:
             step = self._send_step
             self._send_step = (step + 1) % _STEPS
             self._most_clock = max(self._most_clock, clock)
-            self._sent_bytes += HEADER_BYTES + len(view)
+            self.sent_bytes += HEADER_BYTES + len(view)
             self._enqueue(step, clock, view)
             self._kick()
 
     def expect(self, nbytes: int, where: str) -> Slot:
-        """See `Wire.expect`."""
         if nbytes < 0:
             raise InputError(f"{where}: cannot expect {nbytes} bytes")
         with self._changed:
@@ -133,11 +108,9 @@ class Endpoint:
             return slot
 
     def recv(self, nbytes: int, where: str) -> tuple[np.ndarray, int]:
-        """See `Wire.recv`."""
         return self.expect(nbytes, where).wait()
 
     def close(self) -> None:
-        """See `Wire.close`."""
         with self._changed:
             told = self._told
             if not self._closed:
@@ -149,25 +122,16 @@ class Endpoint:
             self._raise_failure()
 
     def abort(self) -> None:
-        """See `Wire.abort`."""
         with self._changed:
             self._closed = True
             self._kick()
             self._changed.notify_all()
 
-    def __enter__(self) -> Endpoint:
+    def __enter__(self) -> "Endpoint":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.abort()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close() if kind is None else self.abort()
 
     # What a subclass supplies, all called with the lock held.
 
@@ -198,12 +162,8 @@ class Endpoint:
             what = f"expected a clock of at most {self._most_clock + 1} in step {step}, got {clock}"
         else:
             return slot
-        self._fail(
-            Drift(
-                f"{slot.where}: {what}: the two parties run different plans or the stream is "
-                "corrupt"
-            )
-        )
+        why = "the two parties run different plans or the stream is corrupt"
+        self._fail(Drift(f"{slot.where}: {what}: {why}"))
         return None
 
     def _fill_slot(self, array: np.ndarray, clock: int) -> None:
@@ -212,7 +172,7 @@ class Endpoint:
         slot.came = (array, clock)
         self._frame_began = None
         self._receive_step = (self._receive_step + 1) % _STEPS
-        self._received_bytes += HEADER_BYTES + slot.nbytes
+        self.received_bytes += HEADER_BYTES + slot.nbytes
         self._changed.notify_all()
 
     def _here(self) -> str:
@@ -268,16 +228,14 @@ class Endpoint:
         whole_s = self.deadline_s + queued / SLOWEST_BYTES_PER_S
 
         def ends() -> list[tuple[float, str]]:
+            left = self._queued_bytes
+            none = f"took none of {left} queued bytes for {self.deadline_s:g} s"
+            few = f"took {queued - left} of {queued} queued bytes in {whole_s:g} s"
             return [
-                (
-                    max(began, self._moved_out) + self.deadline_s,
-                    f"the other party took none of {self._queued_bytes} queued bytes "
-                    f"for {self.deadline_s:g} s",
-                ),
+                (max(began, self._moved_out) + self.deadline_s, f"the other party {none}"),
                 (
                     began + whole_s,
-                    f"the other party took {queued - self._queued_bytes} of {queued} queued bytes "
-                    f"in {whole_s:g} s, fewer than {SLOWEST_BYTES_PER_S} a second",
+                    f"the other party {few}, fewer than {SLOWEST_BYTES_PER_S} a second",
                 ),
             ]
 
@@ -287,22 +245,14 @@ class Endpoint:
         began = time.monotonic()
 
         def ends() -> list[tuple[float, str]]:
-            found = [
-                (
-                    max(began, self._moved_in) + self.deadline_s,
-                    f"waiting for {slot.nbytes} bytes, none came for {self.deadline_s:g} s",
-                )
-            ]
+            none = f"waiting for {slot.nbytes} bytes, none came for {self.deadline_s:g} s"
+            found = [(max(began, self._moved_in) + self.deadline_s, none)]
             if self._frame_began is not None:
                 nbytes = self._slots[0].nbytes
                 whole_s = self.deadline_s + nbytes / SLOWEST_BYTES_PER_S
-                found.append(
-                    (
-                        self._frame_began + whole_s,
-                        f"a frame of {nbytes} bytes is not whole {whole_s:g} s after its first "
-                        f"byte: the other party sends fewer than {SLOWEST_BYTES_PER_S} a second",
-                    )
-                )
+                slow = f"the other party sends fewer than {SLOWEST_BYTES_PER_S} a second"
+                part = f"a frame of {nbytes} bytes is not whole {whole_s:g} s after its first byte"
+                found.append((self._frame_began + whole_s, f"{part}: {slow}"))
             return found
 
         with self._changed:

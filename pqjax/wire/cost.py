@@ -6,8 +6,6 @@ last message of the first and the first of the second may travel together), so a
 moves the two parties' logical clocks, a 2x2 matrix over (max, +). Composition is then exact.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Iterable
@@ -68,31 +66,24 @@ class Cost:
             max(row1[0] + start[0], row1[1] + start[1]),
         )
 
-    def __add__(self, later: Cost) -> Cost:
+    def __add__(self, later: "Cost") -> "Cost":
         return Cost(
             (self.sent[0] + later.sent[0], self.sent[1] + later.sent[1]),
             _after(later.delays, self.delays),
             (self.rots[0] + later.rots[0], self.rots[1] + later.rots[1]),
         )
 
-    def __radd__(self, zero: int) -> Cost:
+    def __radd__(self, zero: int) -> "Cost":
         if zero != 0:
             return NotImplemented
         return self
 
-    def __mul__(self, n: int) -> Cost:
+    def __mul__(self, n: int) -> "Cost":
         return Cost(
-            (self.sent[0] * n, self.sent[1] * n),
-            self.delays,
-            (self.rots[0] * n, self.rots[1] * n),
+            (self.sent[0] * n, self.sent[1] * n), self.delays, (self.rots[0] * n, self.rots[1] * n)
         )
 
     __rmul__ = __mul__
-
-    def mirrored(self) -> Cost:
-        """The same schedule with the two ranks exchanged."""
-        (a, b), (c, d) = self.delays
-        return Cost((self.sent[1], self.sent[0]), ((d, c), (b, a)), (self.rots[1], self.rots[0]))
 
 
 NOTHING = Cost()

@@ -11,8 +11,6 @@ sizes of hello and verdict never change between versions. These frames carry clo
 no plan.
 """
 
-from __future__ import annotations
-
 import contextlib
 import enum
 import hashlib
@@ -52,18 +50,14 @@ def plan_digest(document: bytes) -> bytes:
 def greet_client(wire: Wire, document: bytes, admit: Callable[[], bool] = lambda: True) -> None:
     """The server's side: agrees on everything, and sends the plan document if asked to.
 
-    Args:
-      wire: fresh.
-      document: the plan's.
-      admit: asked once, for a client whose hello is fine: is there room for it?
+    `admit` is asked once, for a client whose hello is fine: is there room for it?
     """
-    if len(document) > DOCUMENT_LIMIT_BYTES:
-        raise InputError(
-            f"a plan document has at most {DOCUMENT_LIMIT_BYTES} bytes, got {len(document)}"
-        )
+    most, nbytes = DOCUMENT_LIMIT_BYTES, len(document)
+    if nbytes > most:
+        raise InputError(f"a plan document has at most {most} bytes, got {nbytes}")
     asked = _meet(wire, _SERVER, plan_digest(document), admit)
     if asked == _NO_DIGEST:
-        wire.send(_LENGTH.pack(len(document)), 0, _WHERE)
+        wire.send(_LENGTH.pack(nbytes), 0, _WHERE)
         wire.send(document, 0, _WHERE)
 
 
@@ -117,20 +111,17 @@ def _meet(wire: Wire, role: int, digest: bytes, admit: Callable[[], bool] = lamb
     wire.send(_VERDICT.pack(own), 0, _WHERE)
     (said,) = _VERDICT.unpack(_receive(wire, _VERDICT.size))
 
-    final = own or said
-    if final == _Verdict.VERSIONS_DIFFER:
-        text = f"the server speaks protocol version {server[0]}, the client {client[0]}"
-    elif final == _Verdict.SAME_ROLE:
-        text = f"both parties are {'servers' if role == _SERVER else 'clients'}"
-    elif final == _Verdict.PLANS_DIFFER:
-        text = f"the server's plan is {server[1].hex()}, the client's {client[1].hex()}"
-    elif final == _Verdict.BUSY:
-        text = "the server is busy with other clients; try again later"
-    elif final != _Verdict.FINE:
-        text = f"the other party objects for an unknown reason ({final})"
-    else:
+    if not (own or said):
         return other_digest
-    raise HandshakeError(f"{_WHERE}: {text}")
+    objections = {
+        _Verdict.VERSIONS_DIFFER: f"the server speaks protocol version {server[0]}, "
+        f"the client {client[0]}",
+        _Verdict.SAME_ROLE: f"both parties are {'servers' if role == _SERVER else 'clients'}",
+        _Verdict.PLANS_DIFFER: f"the server's plan is {server[1].hex()}, the client's {client[1].hex()}",
+        _Verdict.BUSY: "the server is busy with other clients; try again later",
+    }
+    unknown = f"the other party objects for an unknown reason ({said})"
+    raise HandshakeError(f"{_WHERE}: {objections.get(own or said, unknown)}")
 
 
 def hang_up(wire: Wire) -> None:

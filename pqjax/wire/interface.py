@@ -5,9 +5,6 @@ frame (`expect`), and only then is memory set aside and the frame read; a frame 
 length, or with a clock that nothing sent from here explains, is `Drift`.
 """
 
-from __future__ import annotations
-
-from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -43,12 +40,8 @@ class Wire(Protocol):
 
     deadline_s: float | int
     until: float | None
-
-    @property
-    def sent_bytes(self) -> int: ...  # noqa: D102
-
-    @property
-    def received_bytes(self) -> int: ...  # noqa: D102
+    sent_bytes: int
+    received_bytes: int
 
     def send(self, payload: Payload, clock: int, where: str) -> None:
         """Queues one frame; blocks while more than the window is queued already.
@@ -56,7 +49,6 @@ class Wire(Protocol):
         The wire may refer to `payload` until it is written: the caller must not modify it. A
         payload larger than the window is taken once nothing else is queued.
         """
-        ...
 
     def expect(self, nbytes: int, where: str) -> Ticket:
         """Announces that the next frame has `nbytes` bytes. Frames are served in this order."""
@@ -71,19 +63,11 @@ class Wire(Protocol):
 
         The other side's unmet waits raise PeerGone. Closing twice is harmless.
         """
-        ...
 
     def abort(self) -> None:
         """Closes at once and drops what is queued: for the way out of an error. Never raises."""
-        ...
 
-    def __enter__(self) -> Wire: ...
+    def __enter__(self) -> "Wire": ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Closes, or aborts when an exception is on its way out."""
-        ...

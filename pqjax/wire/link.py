@@ -1,7 +1,5 @@
 """A network between the two parties: a rate, a round trip, the seconds a schedule takes."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

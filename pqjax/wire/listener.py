@@ -4,8 +4,6 @@ Nothing is read or sent here. What a connection needs next (TLS, a greeting) may
 other side pleases, so it belongs to a thread of that connection's own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import socket
@@ -56,12 +54,13 @@ class Listener:
     def accept(
         self, timeout: float | int | None = None, shed: Callable[[], object] | None = None
     ) -> socket.socket:
-        """The next connection; waits for ever without `timeout` (seconds).
+        """The next connection; waits for ever without `timeout`, in seconds.
 
-        Args:
-          timeout: raise DeadlineExceeded after so long.
-          shed: called when this process or machine has no descriptor or memory for the next
-            connection; it should let go of one. Accepting goes on after a moment.
+        `shed` is called when this process or machine has no descriptor or memory for the next
+        connection; it should let go of one. Accepting goes on after a moment.
+
+        Raises:
+          DeadlineExceeded: none came in time.
         """
         with self._waiting:
             until = None if timeout is None else time.monotonic() + timeout
@@ -95,7 +94,7 @@ class Listener:
             self._wakee.close()
             self._sock.close()
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> "Listener":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,8 +7,6 @@ goes, not the one that has just come. Those who have said nothing go first: sayi
 cheapest way to shut others out.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import socket
@@ -77,14 +75,11 @@ class Guest:
                     break
                 got += came
         except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"handshake: {len(got)} bytes of a hello of {nbytes} came within "
-                f"{self._greeting_s:g} s"
-            ) from error
+            came = f"{len(got)} bytes of a hello of {nbytes} came within {self._greeting_s:g} s"
+            raise DeadlineExceeded(f"handshake: {came}") from error
         except OSError as error:
-            raise PeerGone(
-                f"handshake: the connection broke ({error.strerror or error})"
-            ) from error
+            why = error.strerror or error
+            raise PeerGone(f"handshake: the connection broke ({why})") from error
         return got
 
     def drop(self, why: str) -> None:

@@ -4,8 +4,6 @@ Protocol code talks to a `Messenger`, never to a wire: it sends ring elements pa
 width, and every message is entered in the trace under the phase and layer that is running.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections import deque
@@ -25,7 +23,7 @@ Elements = UInt[np.ndarray, "*shape"]
 class Pending:
     """A message that was asked for and may still be on its way."""
 
-    def __init__(self, messenger: Messenger, ticket: Ticket, bits: int):
+    def __init__(self, messenger: "Messenger", ticket: Ticket, bits: int):
         self._messenger, self._ticket, self._bits = messenger, ticket, bits
 
     def wait(self) -> Bytes:
@@ -80,12 +78,9 @@ class Messenger:
             entry.clock_after = self.clock
 
     def send(self, payload: Bytes, bits: int, after: int | None = None) -> None:
-        """Sends bytes that carry exactly `bits` bits of payload.
+        """Sends bytes, not modified afterwards, that carry exactly `bits` bits and padding.
 
-        Args:
-          payload: not modified afterwards.
-          bits: payload bits; the rest of the last byte is padding.
-          after: the clock this message depends on; default: everything received so far.
+        `after` is the clock this message depends on; default: everything received so far.
         """
         clock = (self.clock if after is None else after) + 1
         begin = time.perf_counter()

@@ -4,8 +4,6 @@ A timeout of a socket starts anew with every byte, so a peer that trickles outli
 is a moment of `time.monotonic()` that no byte moves. Poll, not epoll: it costs no descriptor.
 """
 
-from __future__ import annotations
-
 import select
 import socket
 import ssl
@@ -21,9 +19,8 @@ T = TypeVar("T")
 def poll(events: dict[socket.socket, int], until: float | None = None) -> list[int]:
     """Waits for any of the sockets; the descriptors that are ready, none when the time is over.
 
-    Args:
-      events: READ, WRITE or both for each; a hang-up makes a socket ready whatever was asked.
-      until: a moment of `time.monotonic()`; None waits for ever.
+    READ, WRITE or both are waited for, for ever without `until`, a moment of `time.monotonic()`; a
+    hang-up makes a socket ready whatever was asked.
     """
     poller = select.poll()
     for sock, wanted in events.items():

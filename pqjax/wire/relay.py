@@ -12,8 +12,6 @@ program:
     python -m pqjax.wire.relay 127.0.0.1:7700 --link 200mbps,13ms
 """
 
-from __future__ import annotations
-
 import argparse
 import collections
 import contextlib
@@ -62,10 +60,8 @@ class Relay:
     def __init__(self, target: str, link: Link, queue_bytes: int | None = None):
         """Starts the process and waits until it listens.
 
-        Args:
-          target: "host:port" that every accepted connection is forwarded to; loopback only.
-          link: what to emulate.
-          queue_bytes: most bytes held per connection and direction, those in flight included.
+        Every accepted connection is forwarded to `target`, "host:port" on loopback; `queue_bytes` is the
+        most held per connection and direction, those in flight included.
         """
         _resolve_target(target)
         root = str(pathlib.Path(pqjax.errors.__file__).parents[1])
@@ -98,7 +94,7 @@ class Relay:
             self._process.kill()
             self._process.wait()
 
-    def __enter__(self) -> Relay:
+    def __enter__(self) -> "Relay":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,10 +126,7 @@ class _Pipe:
     """One direction of one connection: what is between `source` and `sink`."""
 
     def __init__(self, source: socket.socket, sink: socket.socket, lane: _Lane, limit: int):
-        self.source = source
-        self.sink = sink
-        self.lane = lane
-        self.limit = limit
+        self.source, self.sink, self.lane, self.limit = source, sink, lane, limit
         self.chunk = int(min(max(lane.bytes_per_s * _CHUNK_S, _CHUNK_BYTES[0]), _CHUNK_BYTES[1]))
         self.queue: collections.deque[tuple[float, memoryview | str]] = collections.deque()
         self.queued = 0
@@ -207,10 +200,8 @@ class _Connection:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sockets = (client, target)
-        self.pipes = (
-            _Pipe(client, target, lanes[0], limit),
-            _Pipe(target, client, lanes[1], limit),
-        )
+        there, back = lanes
+        self.pipes = (_Pipe(client, target, there, limit), _Pipe(target, client, back, limit))
 
     def turn(self, now: float) -> bool:
         """Delivers what is due; False once the connection is over."""
@@ -240,11 +231,7 @@ class _Connection:
 
 
 def run_relay(
-    listener: socket.socket,
-    places: Sequence[Place],
-    link: Link,
-    queue_bytes: int,
-    stop: int | None,
+    listener: socket.socket, places: Sequence[Place], link: Link, queue_bytes: int, stop: int | None
 ) -> None:
     """Forwards until the file descriptor `stop` is closed at its other end (None: for ever)."""
     lanes = (_Lane(link), _Lane(link))
@@ -273,10 +260,7 @@ def run_relay(
 
 
 def _accept(
-    listener: socket.socket,
-    places: Sequence[Place],
-    lanes: tuple[_Lane, _Lane],
-    queue_bytes: int,
+    listener: socket.socket, places: Sequence[Place], lanes: tuple[_Lane, _Lane], queue_bytes: int
 ) -> _Connection | None:
     try:
         client, _ = listener.accept()

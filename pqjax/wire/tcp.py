@@ -6,8 +6,6 @@ two parties that both send 64 MiB at once do not deadlock. A frame is a 16-byte 
 a ticket is posted, compares, and only then allocates and reads the payload straight into place.
 """
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import socket
@@ -57,8 +55,7 @@ class TcpWire(Endpoint):
         self._dirty = False  # a protocol thread changed something the I/O thread has not seen
         self._asleep = False
         self._write_broken: WireError | None = None
-        self._header = bytearray(HEADER_BYTES)
-        self._header_got = 0
+        self._header, self._header_got = bytearray(HEADER_BYTES), 0
         self._body: np.ndarray | None = None
         self._body_got = 0
         self._read_wants = self._write_wants = 0  # what the last attempt each way waits for
@@ -75,7 +72,6 @@ class TcpWire(Endpoint):
             undo.pop_all()
 
     def abort(self) -> None:
-        """See `Wire.abort`."""
         super().abort()
         self._thread.join()
 
@@ -86,8 +82,7 @@ class TcpWire(Endpoint):
         if len(view) <= _JOIN_BYTES:
             self._outgoing.append(memoryview(header + bytes(view)))
         else:
-            self._outgoing.append(memoryview(header))
-            self._outgoing.append(view)
+            self._outgoing += (memoryview(header), view)
         self._queued_bytes += HEADER_BYTES + len(view)
 
     def _kick(self) -> None:
@@ -253,19 +248,14 @@ class TcpWire(Endpoint):
 
     def _check_first_bytes(self) -> None:
         """Refuses what is no pqjax peer by what the connection begins with."""
-        if self._receive_step == 0 and self._received_bytes == 0:
+        if self._receive_step == 0 and self.received_bytes == 0:
             got = bytes(self._header[: self._header_got])
             if not begins_like_ours(got):
-                hint = ""
+                what = f"not a pqjax peer: the connection begins with {got!r}"
                 if got[0] in (0x15, 0x16):
-                    hint = "; it seems to speak TLS: give this side its certificates too"
+                    what += "; it seems to speak TLS: give this side its certificates too"
                 with self._changed:
-                    self._fail(
-                        HandshakeError(
-                            f"{self._here()}: not a pqjax peer: the connection begins "
-                            f"with {got!r}{hint}"
-                        )
-                    )
+                    self._fail(HandshakeError(f"{self._here()}: {what}"))
 
     def _end_of_stream(self) -> None:
         with self._changed:
@@ -274,21 +264,15 @@ class TcpWire(Endpoint):
                 self._fail(self._write_broken)
             elif self._header_got or self._body is not None:
                 got = self._header_got + (self._body_got if self._body is not None else 0)
-                self._fail(
-                    PeerGone(
-                        f"{self._here()}: the other party closed the connection in the middle "
-                        f"of a frame, {got} bytes into it"
-                    )
-                )
+                self._lose_peer(f" in the middle of a frame, {got} bytes into it")
             elif self._slots:
                 self._lose_peer()
             self._changed.notify_all()
 
-    def _lose_peer(self) -> None:
-        self._fail(PeerGone(f"{self._here()}: the other party closed the connection"))
+    def _lose_peer(self, when: str = "") -> None:
+        self._fail(PeerGone(f"{self._here()}: the other party closed the connection{when}"))
 
     def expect(self, nbytes: int, where: str) -> Slot:
-        """See `Wire.expect`."""
         with self._changed:
             slot = super().expect(nbytes, where)
             if self._peer_closed:
@@ -301,14 +285,11 @@ class TcpWire(Endpoint):
             where = self._here()
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
             if "ALERT" in (error.reason or ""):
-                return HandshakeError(
-                    f"{where}: the other party refused this side's certificate or ended TLS "
-                    f"({error.reason})"
-                )
+                what = "the other party refused this side's certificate or ended TLS"
+                return HandshakeError(f"{where}: {what} ({error.reason})")
             return WireError(f"{where}: TLS failed ({error.reason or error})")
-        return PeerGone(
-            f"{where}: the connection to the other party broke ({error.strerror or error})"
-        )
+        why = error.strerror or error
+        return PeerGone(f"{where}: the connection to the other party broke ({why})")
 
     def _hang_up(self) -> None:
         """Ends TLS, the connection, and the wake-up pair; the queue lets go of its payloads."""
@@ -373,17 +354,17 @@ def _connect(
     """Tries each place once; None if all refused."""
     trouble: OSError | None = None
     for family, place in places:
-        sock = None
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.settimeout(max(1e-3, until - time.monotonic()))
-            sock.connect(place)
-            return sock
+            with contextlib.ExitStack() as undo:
+                sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                sock.settimeout(max(1e-3, until - time.monotonic()))
+                sock.connect(place)
+                undo.pop_all()
+                return sock
+        except ConnectionRefusedError:
+            continue
         except OSError as error:
-            if sock is not None:
-                sock.close()
-            if not isinstance(error, ConnectionRefusedError):
-                trouble = error
+            trouble = error
     if isinstance(trouble, TimeoutError):
         raise DeadlineExceeded(f"{address} did not answer within {deadline_s:g} s")
     if trouble is not None:

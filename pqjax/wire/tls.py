@@ -4,8 +4,6 @@ Both sides show a certificate and check the other's against the authority; the c
 that the server's certificate names the host it dialled.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import datetime
@@ -28,13 +26,7 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_
 
 @dataclasses.dataclass(frozen=True)
 class Tls:
-    """The three PEM files one side needs.
-
-    Attributes:
-      certificate: this side's certificate.
-      key: this side's private key.
-      authority: the certificate that signed both sides'.
-    """
+    """The three PEM files one side needs: its certificate, its private key, who signed both sides'."""
 
     certificate: str | os.PathLike[str]
     key: str | os.PathLike[str]
@@ -77,11 +69,8 @@ def begin_tls(
 ) -> ssl.SSLSocket:
     """Puts TLS on a connected socket; nothing is sent or read before `shake_hands`.
 
-    Args:
-      sock: non-blocking from here on; gone if this succeeds, for the returned one owns it.
-      context: of this side, see `Tls.context`.
-      where: names the connection in errors.
-      host: whom the dialling side dialled; None on the listening side.
+    The socket is non-blocking from here on, and gone if this succeeds, for the returned one owns it.
+    `where` names the connection in errors; `host` is whom the dialling side dialled.
     """
     try:
         sock.setblocking(False)
@@ -143,11 +132,8 @@ def make_certificates(
     """Writes ca.pem, server.pem, server.key, client.pem and client.key into `folder`.
 
     The authority's own key is thrown away: these two certificates are all it ever signs. A client's
-    certificate cannot stand for a server, nor the other way round.
-
-    Args:
-      folder: made if missing; none of the five files may exist.
-      names: host names and addresses under which clients reach the server.
+    certificate cannot stand for a server, nor the other way round. None of the five files may exist;
+    `names` are host names and addresses under which clients reach the server.
     """
     try:
         from cryptography import x509
@@ -230,9 +216,8 @@ def _general_name(x509, name: str):
     try:
         return x509.DNSName(name)
     except ValueError as error:
-        raise InputError(
-            f"{name!r} is neither an address nor a host name in plain ASCII"
-        ) from error
+        what = "neither an address nor a host name in plain ASCII"
+        raise InputError(f"{name!r} is {what}") from error
 
 
 def _write(path: pathlib.Path, content: bytes, mode: int) -> None:

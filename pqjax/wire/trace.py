@@ -1,7 +1,5 @@
 """What a session did: bits, bytes, messages, clocks and seconds, per inference, phase and layer."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import time
@@ -66,12 +64,12 @@ class Trace:
         """The last entry, in which it was said, and all that follow are for this inference."""
         self._inference = self.entries[-1].inference = inference
 
-    def of(self, inference: int) -> Trace:
+    def of(self, inference: int) -> "Trace":
         """The entries of one inference so far: its setup, preparation and online phase."""
         return Trace(entry for entry in self.entries if entry.inference == inference)
 
     @property
-    def inferences(self) -> list[Trace]:
+    def inferences(self) -> list["Trace"]:
         """The entries of every inference, the prepared and never asked ones included."""
         found: dict[int, list[Entry]] = {}
         for entry in self.entries:

@@ -19,14 +19,7 @@ from serving import GRAPH, PLAN, WEIGHTS, X, answers, serving
 import pqjax
 from pqjax.cli.console import Refusals
 from pqjax.engine.commands import PREPARE
-from pqjax.errors import (
-    DeadlineExceeded,
-    Drift,
-    HandshakeError,
-    InputError,
-    PeerGone,
-    WireError,
-)
+from pqjax.errors import DeadlineExceeded, Drift, HandshakeError, InputError, PeerGone, WireError
 from pqjax.wire.handshake import greet_client, greet_server
 from pqjax.wire.listener import Listener
 from pqjax.wire.tcp import dial

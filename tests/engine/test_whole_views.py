@@ -10,16 +10,7 @@ from views import LIMIT, bias, distance, ideal_parties, observed, sequential_pac
 
 import pqjax
 from pqjax.engine.execute import infer, load, prepare
-from pqjax.graph import (
-    Add,
-    Conv,
-    Graph,
-    Input,
-    Relu,
-    Requantize,
-    TensorType,
-    validate,
-)
+from pqjax.graph import Add, Conv, Graph, Input, Relu, Requantize, TensorType, validate
 from pqjax.planner import plan
 from pqjax.protocols.party import run_pair
 

@@ -7,15 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from hostile import (
-    NASTY,
-    canonical,
-    members,
-    mutate_file,
-    mutated_document,
-    refused,
-    refused_file,
-)
+from hostile import NASTY, canonical, members, mutate_file, mutated_document, refused, refused_file
 from networks import random_network
 
 from pqjax.graph import load_model, save_model

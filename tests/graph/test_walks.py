@@ -16,6 +16,7 @@ from pqjax.graph import (
     Flatten,
     Graph,
     Input,
+    MaxPool,
     Relu,
     Requantize,
     TensorType,
@@ -127,7 +128,7 @@ def test_an_edit_that_needs_a_65th_bit_is_not_made():
         Input("x", (), TensorType((4, 4, 2), 8, 0)),
         Conv("c", ("x",), wide, (1, 1), (1, 1), ((0, 0), (0, 0)), 4, 3),
         Relu("r", ("c",), dataclasses.replace(wide, nonnegative=True)),
-        all_passes.MaxPool(
+        MaxPool(
             "p",
             ("r",),
             dataclasses.replace(wide, shape=(2, 2, 2), nonnegative=True),
@@ -143,10 +144,7 @@ def test_an_edit_that_needs_a_65th_bit_is_not_made():
 
 WIDE = TensorType((4,), 14, 4)
 OPEN = Graph(
-    (
-        Input("x", (), TensorType((4,), 6, 2)),
-        Dense("d", ("x",), WIDE, 4, 2, widths="empirical"),
-    )
+    (Input("x", (), TensorType((4,), 6, 2)), Dense("d", ("x",), WIDE, 4, 2, widths="empirical"))
 ).nodes
 
 

@@ -6,12 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pairs import INLINE, STOCKED, dealt_party, extension_pair, of_rank, run_protocol
 
-from pqjax.errors import InputError, OutOfCorrelations, PlanError, WireError
-from pqjax.ot import find_source
+from pqjax.errors import InputError, OutOfCorrelations, WireError
 from pqjax.ot.correlations import (
-    chosen_cost,
-    chosen_receive,
-    chosen_send,
+    chosen_both,
+    chosen_both_cost,
     cot_cost,
     cot_receive,
     cot_send,
@@ -39,13 +37,14 @@ def test_correlated_and_chosen_ot_at_every_width(bits, n, seed):
         of_rank(lambda p, a: cot_send(p, a, ring), lambda p, c: cot_receive(p, c, ring)),
         (a,), (c,), STOCKED, cot_cost(STOCKED, 0, n, ring),
     )  # fmt: skip
-    _, got = run_protocol(
-        of_rank(lambda p, a, b: chosen_send(p, a, b, ring), lambda p, c: chosen_receive(p, c, ring)),
-        (a, b), (c,), STOCKED, chosen_cost(STOCKED, 0, n, ring),
+    got = run_protocol(
+        lambda p, a, b, c: chosen_both(p, a, b, c, ring), (a, b, c), (b, a, 1 - c), STOCKED,
+        chosen_both_cost(STOCKED, n, ring),
     )  # fmt: skip
 
     np.testing.assert_array_equal(ring.add(*y), ring.mul(a, c.astype(ring.dtype)))
-    np.testing.assert_array_equal(got, np.where(c, b, a))
+    np.testing.assert_array_equal(got[0], np.where(c, a, b))
+    np.testing.assert_array_equal(got[1], np.where(1 - c, b, a))
 
 
 @BOTH
@@ -97,14 +96,6 @@ def test_a_cut_message_is_a_wire_error():
 def test_only_four_parameters_are_allowed(k):
     with pytest.raises(InputError, match="k must be one of"):
         SoftSpoken(k)
-
-
-@pytest.mark.parametrize("name", ["iknp", "softspoken3", "softspoken16", "", "IKNP+KKOT"])
-def test_an_unknown_source_is_refused_and_the_known_ones_named(name):
-    with pytest.raises(
-        PlanError, match=r"known: iknp\+kkot, softspoken1, softspoken2, softspoken4"
-    ):
-        find_source(name)
 
 
 @pytest.mark.parametrize("bits", [-1, 0, 65])

@@ -11,9 +11,6 @@ from pqjax.ot.base import base_cost, base_receive, base_send
 from pqjax.ot.correlations import (
     chosen_both,
     chosen_both_cost,
-    chosen_cost,
-    chosen_receive,
-    chosen_send,
     cot_both,
     cot_both_cost,
     cot_cost,
@@ -170,21 +167,6 @@ def test_both_directions_at_once(source, bits, n, seed):
     np.testing.assert_array_equal(ring.add(*y), wanted)
     np.testing.assert_array_equal(got[0], np.where(c[0], x[3], x[2]))
     np.testing.assert_array_equal(got[1], np.where(c[1], x[1], x[0]))
-
-
-@BOTH
-def test_chosen_ot_gives_the_chosen_message(source):
-    rng = np.random.default_rng(0)
-    ring = Ring(11)
-    a, b = (ring.reduce(rng.integers(0, 2**11, (600, 3))) for _ in range(2))
-    c = rng.integers(0, 2, 600).astype(np.uint8)
-
-    _, got = run_protocol(
-        of_rank(lambda p, a, b: chosen_send(p, a, b, ring), lambda p, c: chosen_receive(p, c, ring, 3)),
-        (a, b), (c,), source, chosen_cost(source, 0, 600, ring, 3),
-    )  # fmt: skip
-
-    np.testing.assert_array_equal(got, np.where(c[:, None], b, a))
 
 
 @BOTH

@@ -392,8 +392,7 @@ def test_a_base_ot_point_says_nothing_of_its_choice():
             said.append(messenger.receive(6 * 512).tobytes())
 
         run_pair(
-            sender,
-            lambda wire, c=choices: base_receive(Messenger(wire, 1), Randomness(seed), c),
+            sender, lambda wire, c=choices: base_receive(Messenger(wire, 1), Randomness(seed), c)
         )
         points.append([base._decode(said[0][64 * i : 64 * i + 64], "test") for i in range(6)])
 

@@ -6,7 +6,6 @@ over what was not asked for; some of it seeds the next round and is never handed
 
 import dataclasses
 import json
-import unittest.mock
 
 import numpy as np
 import pytest
@@ -15,8 +14,7 @@ from pairs import stored
 
 import pqjax
 from pqjax.engine.execute import infer, load, prepare
-from pqjax.errors import PlanError
-from pqjax.ot import SOURCES, find_source
+from pqjax.ot import SOURCES
 from pqjax.ot.correlations import cot_cost, cot_receive, cot_send
 from pqjax.ot.setup import extend_both
 from pqjax.ot.source import MOST_PICK_BITS, Source
@@ -177,22 +175,18 @@ def test_what_an_inference_leaves_over_is_used_by_the_next():
         np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
 
 
+def test_the_table_knows_no_other_names():
+    assert not {"iknp", "softspoken3", "softspoken16", "", "IKNP+KKOT"} & SOURCES.keys()
+
+
 @EVERY
 def test_a_source_is_found_by_the_name_that_a_document_gives_it(name):
     source = SOURCES[name]
 
-    assert find_source(json.loads(json.dumps(source.name))) is source
+    assert SOURCES[json.loads(json.dumps(source.name))] is source
     assert dataclasses.replace(source) == source and hash(dataclasses.replace(source)) == hash(
         source
     )
-
-
-def test_a_line_in_the_table_makes_a_source_known():
-    with unittest.mock.patch.dict(SOURCES, {ROUNDS.name: ROUNDS}):
-        assert find_source("rounds4") is ROUNDS
-
-    with pytest.raises(PlanError, match="unknown source of OTs 'rounds4'; known: iknp"):
-        find_source("rounds4")
 
 
 @EVERY

@@ -5,7 +5,7 @@ from pairs import INLINE
 
 from pqjax.graph.ir import TensorType
 from pqjax.linear import PRIVQUANT, ByOt, Job, LinearMap, on_shares_cost
-from pqjax.ot.correlations import chosen_cost, cot_cost, pick_cost
+from pqjax.ot.correlations import chosen_both_cost, cot_cost, pick_cost
 from pqjax.protocols.compare import and_cost, known_wrap_cost, less_than_cost
 from pqjax.protocols.nonlinear import arg_max_cost, max_tree_cost, relu_cost
 from pqjax.protocols.resize import (
@@ -46,7 +46,7 @@ def test_comparison_and_what_is_built_on_it(l):
     holds(select_cost(INLINE, N, Ring(l)), 2 * (128 + l), 2)
     holds(select_cost(INLINE, N, Ring(l), True), 2 * (128 + 2 * l), 2)
     holds(cot_cost(INLINE, 0, N, Ring(l)), 128 + l, 2)
-    holds(chosen_cost(INLINE, 0, N, Ring(l)), 128 + 2 * l, 2)
+    holds(chosen_both_cost(INLINE, N, Ring(l)), 2 * (128 + 2 * l), 2)
 
 
 @pytest.mark.parametrize("l,bits", [(4, 272), (8, 724), (12, 1160), (16, 1744), (32, 3932)])

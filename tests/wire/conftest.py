@@ -44,10 +44,7 @@ def join(request, no_thread_left):
             if request.param == "local":
                 pair = local_pair(**options)
             else:
-                with (
-                    Listener("127.0.0.1:0", tls=tls[0]) as listener,
-                    ThreadPoolExecutor(1) as pool,
-                ):
+                with Listener("127.0.0.1:0", tls=tls[0]) as listener, ThreadPoolExecutor(1) as pool:
                     dialled = pool.submit(dial, listener.address, tls=tls[1], **options)
                     pair = accept_wire(listener, **options), dialled.result()
             for wire in pair:

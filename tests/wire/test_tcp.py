@@ -16,14 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import accept_wire, ended, trickling
 
-from pqjax.errors import (
-    AddressError,
-    DeadlineExceeded,
-    Drift,
-    HandshakeError,
-    PeerGone,
-    WireError,
-)
+from pqjax.errors import AddressError, DeadlineExceeded, Drift, HandshakeError, PeerGone, WireError
 from pqjax.wire.address import parse_address
 from pqjax.wire.listener import Listener
 from pqjax.wire.tcp import TcpWire, dial

@@ -7,6 +7,7 @@ to need per unit; the copy limit is the rate of one copy of the bytes that trave
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
 import threading
@@ -17,30 +18,26 @@ import numpy as np
 from Crypto.Cipher import AES
 
 from experiments import bench_ring
-from experiments.command import parser
-from experiments.record import RESULTS, table, write
+from experiments.command import parser, run
+from experiments.record import table
 from pqjax.crypto import crhash, prg
 from pqjax.engine.process import settle
-from pqjax.ot.endpoint import Scheme
-from pqjax.ot.setup import fill_stocks, fill_stocks_cost
+from pqjax.graph.ir import TensorType
+from pqjax.linear import ByOt, Job, LinearMap, on_shares, on_shares_cost
+from pqjax.ot.source import Source
+from pqjax.ot.stocked import SoftSpoken, Stock, StockedReceiver, StockedSender
+from pqjax.ot.tuning import Tuning
 from pqjax.planner import find_preset
-from pqjax.planner.cost import TILE
-from pqjax.protocols.linear_ot import (
-    Product,
-    multiply,
-    multiply_cost,
-    product_bits,
-    product_bits_cost,
-)
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import Party, make_party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.cost import Cost
 
 _REPEATS = 4
+_CIPHERS = ((crhash.Tweaks, "permute"), (prg.Stream, "encrypt"))  # all AES there is
 
 
-class _AesCounter:
+class AesCounter:
     """Counts AES bytes per thread while it is installed."""
 
     def __init__(self) -> None:
@@ -50,23 +47,22 @@ class _AesCounter:
         me = threading.get_ident()
         self.bytes[me] = self.bytes.get(me, 0) + n
 
-    def __enter__(self) -> _AesCounter:
-        self._kept = crhash._permute, prg.Stream.encrypt
-        permute, encrypt = self._kept
-
-        def counted_permute(x, out):
-            self._add(x.nbytes)
-            permute(x, out)
-
-        def counted_encrypt(stream, blocks, out):
-            self._add(blocks.nbytes)
-            encrypt(stream, blocks, out)
-
-        crhash._permute, prg.Stream.encrypt = counted_permute, counted_encrypt
+    def __enter__(self) -> AesCounter:
+        self._kept = [getattr(of, name) for of, name in _CIPHERS]
+        for (of, name), cipher in zip(_CIPHERS, self._kept, strict=True):
+            setattr(of, name, self._counted(cipher))
         return self
 
+    def _counted(self, cipher: Callable[..., None]) -> Callable[..., None]:
+        def counted(own, blocks: np.ndarray, out: np.ndarray) -> None:
+            self._add(blocks.nbytes)
+            cipher(own, blocks, out)
+
+        return counted
+
     def __exit__(self, *_: object) -> None:
-        crhash._permute, prg.Stream.encrypt = self._kept
+        for (of, name), cipher in zip(_CIPHERS, self._kept, strict=True):
+            setattr(of, name, cipher)
 
 
 def aes_rate() -> float:
@@ -91,18 +87,17 @@ def _best(work: Callable[[], object], repeats: int) -> float:
     return best
 
 
-def _both(scheme: Scheme, cost: Cost, work: Callable[[Party], object]) -> tuple[float, int]:
+def _both(source: Source, cost: Cost, work: Callable[[Party], object]) -> tuple[float, int]:
     """Best seconds of the slower party, and AES bytes of the busier one, over a few runs."""
-    counter = _AesCounter()
+    counter = AesCounter()
     seconds: dict[int, list[float]] = {0: [], 1: []}
     spent: dict[int, int] = {}
 
     def side(rank: int):
         def run(wire):
-            party = make_party(wire, rank, scheme)
+            party = make_party(wire, rank, source)
             for repeat in range(_REPEATS):
-                if scheme.stocked and cost.rots != (0, 0):
-                    fill_stocks(party.messenger, party.sender, party.receiver, cost.rots)
+                party.fill(cost.rots)
                 if repeat == _REPEATS - 1:
                     counter.bytes[threading.get_ident()] = 0
                 begin = time.perf_counter()
@@ -137,29 +132,30 @@ def protocol_rows(machine: _Machine) -> list[dict]:
     rows = []
     n = 1 << 19
     for k in (1, 2, 4, 8):
-        scheme = Scheme(stocked=True, k=k)
+        source = SoftSpoken(k)
 
         def stock(party: Party) -> None:
-            fill_stocks(party.messenger, party.sender, party.receiver, (n, 0))
-            party.sender.stock.clear()
-            party.receiver.stock.clear()
+            party.fill((n, 0))
+            for end in (party.sender, party.receiver):
+                assert isinstance(end, (StockedSender, StockedReceiver))
+                end.stock = Stock()
 
-        seconds, aes = _both(scheme, Cost(), stock)
-        bits = fill_stocks_cost(scheme, (n, 0)).bits / n
+        seconds, aes = _both(source, Cost(), stock)
+        bits = source.fill((0, 0), (n, 0))[0].bits / n
         name = f"random OT, k={k} ({bits:.0f} bits each)"
         rows.append(machine.row(name, "OT/s", n, seconds, aes, round(bits * n)))
-    n = TILE
+    n = Tuning().tile_elements
     for name in ("privquant", "pqjax"):
         preset = find_preset(name)
         for bits in (8, 16, 32):
             ring = Ring(bits)
-            cost = relu_cost(preset.scheme, n, bits, preset.forms)
+            cost = relu_cost(preset.source, n, bits, preset.forms)
 
             def rectify(party: Party, bits=bits, ring=ring, preset=preset) -> None:
                 x = party.randomness.elements(n, ring)
                 relu(party, x, bits, preset.forms)
 
-            seconds, aes = _both(preset.scheme, cost, rectify)
+            seconds, aes = _both(preset.source, cost, rectify)
             label = f"ReLU, {bits} bits, {name} ({cost.bits / 8 / n:.0f} bytes each, online)"
             rows.append(machine.row(label, "elements/s", n, seconds, aes, cost.bits))
     for shape in bench_ring.CONVOLUTIONS:
@@ -174,45 +170,53 @@ def _convolution_row(
     """W3A6 with its wraps inline; from a store without, for there the operand fills the ring."""
     preset = find_preset(name)
     bits = 3 + 6 + (shape.inner - 1).bit_length()
-    d1, d2, d3 = shape.out_channels, shape.inner, shape.side**2
-    product = Product(d1, d2, d3, 3, 6, True, True, bits, variant)
-    weights = np.ones((d1, d2), np.int64)
-    if preset.ahead:
-        cost = product_bits_cost(preset.scheme, product)
-        width = product.extended
+    linear_map = LinearMap.pointwise((shape.side, shape.side), shape.inner, shape.out_channels)
+    job = Job(linear_map, 3, TensorType(linear_map.in_shape, 6, 0, nonnegative=True), bits)
+    method = ByOt(variant, "patches")
+    encoded = method.encode(job, np.ones(linear_map.weight_shape, np.int64))
+    if not preset.masked_input:
+        cost, width = method.cost(preset.source, job), method.extended(job)
     else:
-        cost = multiply_cost(preset.scheme, product, preset.forms)
-        width = product.x_bits
+        cost, width = on_shares_cost(preset.source, method, job, preset.forms), job.x.bits
 
     def run(party: Party) -> None:
-        x = party.randomness.elements(d2 * d3, Ring(width)).reshape(d2, d3)
-        own = weights if party.rank == 0 else None
-        if preset.ahead:
-            product_bits(party, product, own, x if party.rank == 1 else None)
+        x = party.randomness.elements(linear_map.pixels, Ring(width)).reshape(linear_map.in_shape)
+        if not preset.masked_input and party.rank == 0:
+            method.serve(party, job, encoded)
+        elif not preset.masked_input:
+            method.ask(party, job, x)
+        elif party.rank == 0:
+            on_shares.serve(party, method, job, encoded, x, preset.forms)
         else:
-            multiply(party, product, own, x, preset.forms)
+            on_shares.ask(party, method, job, x, preset.forms)
 
-    seconds, aes = _both(preset.scheme, cost, run)
+    seconds, aes = _both(preset.source, cost, run)
     label = f"OT convolution {shape}, W3A6, {bits} bits, {name}"
     return machine.row(label, "bytes/s", cost.bits / 8, seconds, aes, cost.bits)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Prints the table and writes `results/bench.json` and `.md`."""
-    parser("bench", __doc__).parse_args(arguments)
+def compute(args: argparse.Namespace) -> dict:
+    """The machine's limits, then every row."""
     settle()
     aes, copy = aes_rate(), copy_rate()
-    rows = bench_ring.rows() + protocol_rows(_Machine(aes, copy))
-    text = (
+    runs = bench_ring.rows() + protocol_rows(_Machine(aes, copy))
+    config = {"repeats": _REPEATS, "seed": None}
+    return {"config": config, "runs": runs, "aes_rate": aes, "copy_rate": copy}
+
+
+def report(tree: dict) -> str:
+    """The table."""
+    runs = tree["runs"]
+    return (
         "# Benches\n\n"
-        f"AES {aes / 1e9:.2f} GB/s, copy {copy / 1e9:.2f} GB/s. Best of a few runs, both parties "
-        "threads of one process.\n\n"
-        + table(rows, list(dict.fromkeys(key for row in rows for key in row)))
+        f"AES {tree['aes_rate'] / 1e9:.2f} GB/s, copy {tree['copy_rate'] / 1e9:.2f} GB/s. Best of a "
+        "few runs, both parties threads of one process.\n\n" + table(runs) + "\n"
     )
-    write("bench", {"repeats": _REPEATS, "seed": None}, rows, aes_rate=aes, copy_rate=copy)
-    (RESULTS / "bench.md").write_text(text + "\n")
-    print(text)
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes `results/bench.json` and `.md`."""
+    return run(parser("bench", __doc__), compute, report, arguments)
 
 
 if __name__ == "__main__":

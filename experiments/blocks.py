@@ -13,12 +13,13 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Int
 
 from pqjax.graph import Add, Conv, Graph, Input, Node, Relu, Requantize, Rule, TensorType
 from pqjax.planner import Plan
 
 Style = Literal["described", "simplified"]
-KINDS = ("convolution", "ReLU", "requantization", "residual addition")
+KINDS: tuple[str, ...] = ("convolution", "ReLU", "requantization", "residual addition")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,9 @@ class Setting:
     positive: bool = True
 
 
-def build(block: Block, setting: Setting, seed: int = 0) -> tuple[Graph, dict[str, np.ndarray]]:
+def build(
+    block: Block, setting: Setting, seed: int = 0
+) -> tuple[Graph, dict[str, Int[np.ndarray, "*s"]]]:
     """The block as a graph with random weights; facts about signs are left to the planner.
 
     Scales: residual 2^4, weights 2^(bits + 3), as in our trained networks; activations keep the top
@@ -92,11 +95,9 @@ def build(block: Block, setting: Setting, seed: int = 0) -> tuple[Graph, dict[st
         weights[f"{name}/bias"] = np.zeros(k, np.int64)
         bits = setting.weight_bits + setting.bits + (kernel * kernel * c - 1).bit_length()
         out = TensorType((block.side, block.side, k), bits, scale + weight_scale)
-        margin = (kernel // 2,) * 2
-        nodes.append(
-            Conv(name, (at,), out, (kernel, kernel), (1, 1), (margin, margin), setting.weight_bits,
-                 weight_scale)
-        )  # fmt: skip
+        kernels, margin = (kernel, kernel), (kernel // 2, kernel // 2)
+        shape = kernels, (1, 1), (margin, margin)
+        nodes.append(Conv(name, (at,), out, *shape, setting.weight_bits, weight_scale))
         if i < last:
             nodes.append(Relu(f"relu{i}", (name,), out))
             at = f"requantize {i}"

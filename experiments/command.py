@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from experiments.record import RESULTS, read, write
+from experiments import record
 from pqjax.errors import PqjaxError
 
 
@@ -50,14 +50,14 @@ def run(
     name = name_of(args) if name_of else options.prog.removeprefix("exp-")
     try:
         if not args.report:
-            write(name, **compute(args))
-        text = report(read(name))
+            record.write(name, **compute(args))
+        text = report(record.read(name))
     except PqjaxError as error:
         print(f"{options.prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{options.prog}: interrupted", file=sys.stderr)
         return 130
-    (RESULTS / f"{name}.md").write_text(text)
+    (record.RESULTS / f"{name}.md").write_text(text)
     print(text)
     return 0

@@ -8,9 +8,10 @@ import numpy as np
 
 from experiments.formulas import extra_bits
 from experiments.two_threads import Call, share
-from pqjax.ot.endpoint import Scheme
+from pqjax.graph.ir import TensorType
+from pqjax.linear import PRIVQUANT, ByOt, Job, LinearMap, on_shares, on_shares_cost
+from pqjax.ot.source import Source
 from pqjax.planner import find_preset
-from pqjax.protocols.linear_ot import PRIVQUANT, Product, multiply, multiply_cost
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import Forms, truncate_reduce, truncate_reduce_cost
 from pqjax.ring import Ring
@@ -32,9 +33,8 @@ class Layer:
     @property
     def name(self) -> str:
         """As the paper's table 9 writes it where inputs and outputs are as many."""
-        channels = f"{self.inputs}" if self.inputs == self.outputs else (
-            f"{self.inputs}->{self.outputs}"
-        )  # fmt: skip
+        same = self.inputs == self.outputs
+        channels = self.inputs if same else f"{self.inputs}->{self.outputs}"
         return f"({self.resolution}, {channels}, {self.kernel})"
 
     @property
@@ -54,25 +54,25 @@ def parse_widths(text: str) -> tuple[int, int]:
     return int(w), int(a)
 
 
-def product(shape: tuple[int, int, int], w_bits: int, x_bits: int, variant: str) -> Product:
-    """A product of a signed X of unknown sign, with room for the sum of all its terms."""
-    bits = w_bits + x_bits + extra_bits(shape[1])
-    return Product(*shape, w_bits, x_bits, True, False, bits, variant)
+def product(shape: tuple[int, int, int], w_bits: int, x_bits: int, bits: int | None = None) -> Job:
+    """A product of a signed X of unknown sign, by default with room for the sum of all its terms."""
+    d1, d2, d3 = shape
+    linear_map = LinearMap.pointwise((1, d3), d2, d1)
+    wide = bits or w_bits + x_bits + extra_bits(d2)
+    return Job(linear_map, w_bits, TensorType(linear_map.in_shape, x_bits, 0), wide)
 
 
-def published_setting() -> tuple[Scheme, Forms]:
+def published_setting() -> tuple[Source, Forms]:
     """OT and forms of the small protocols as PrivQuant's code has them."""
     preset = find_preset("privquant")
-    return preset.scheme, preset.forms
+    return preset.source, preset.forms
 
 
 def choice_bits(shape: tuple[int, int, int], w_bits: int, x_bits: int) -> list[int]:
     """What the cost model says of choices (1) to (4)."""
-    scheme, forms = published_setting()
-    return [
-        multiply_cost(scheme, product(shape, w_bits, x_bits, variant), forms).bits
-        for variant in PRIVQUANT
-    ]
+    source, forms = published_setting()
+    job = product(shape, w_bits, x_bits)
+    return [on_shares_cost(source, ByOt(v, "patches"), job, forms).bits for v in PRIVQUANT]
 
 
 def cheapest(bits: list[int]) -> int:
@@ -107,22 +107,28 @@ def product_call(
       variant: one of the four choices.
       closing: whether TR by e bits follows, see `closing_cost`.
     """
-    scheme, forms = published_setting()
-    p = product(shape, w_bits, x_bits, variant)
+    source, forms = published_setting()
+    job, method = product(shape, w_bits, x_bits), ByOt(variant, "patches")
     weights = rng.integers(-(2 ** (w_bits - 1)), 2 ** (w_bits - 1), shape[:2])
     x = rng.integers(-(2 ** (x_bits - 1)), 2 ** (x_bits - 1), shape[1:])
     e = extra_bits(shape[1]) if closing else 0
     expected = np.rint(weights.astype(float) @ x.astype(float)).astype(np.int64) >> e
 
     def function(party: Party, plain: np.ndarray | None, own: np.ndarray) -> np.ndarray:
-        y = multiply(party, p, plain, own, forms)
+        image = own.T[None]
+        if plain is None:
+            y = on_shares.ask(party, method, job, image, forms)
+        else:
+            encoded = method.encode(job, plain.T)
+            y = on_shares.serve(party, method, job, encoded, image, forms)
+        y = np.ascontiguousarray(y[0].T)
         if not e:
             return y
-        return truncate_reduce(party, y.reshape(-1), p.bits, e).reshape(y.shape)
+        return truncate_reduce(party, y.reshape(-1), job.bits, e).reshape(y.shape)
 
-    cost = multiply_cost(scheme, p, forms)
+    cost = on_shares_cost(source, method, job, forms)
     if closing:
         cost += closing_cost(shape, w_bits, x_bits)
     x0, x1 = share(rng, x, x_bits)
     name = f"{shape} W{w_bits}A{x_bits} {variant}"
-    return Call(name, function, ((weights, x0), (None, x1)), Ring(p.bits - e), expected, cost)
+    return Call(name, function, ((weights, x0), (None, x1)), Ring(job.bits - e), expected, cost)

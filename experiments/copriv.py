@@ -13,13 +13,13 @@ import sys
 import numpy as np
 
 from experiments.command import parser, run
-from experiments.convolution import MIB, Layer, choice_bits, published_setting
+from experiments.convolution import MIB, Layer, choice_bits, product, published_setting
 from experiments.formulas import extra_bits
 from experiments.plots import grouped_bars, save
 from experiments.record import percent, published, relative, table
 from nets.architecture import MINIONN
 from nets.ops import Conv
-from pqjax.protocols.linear_ot import FULL, Product, multiply_cost
+from pqjax.linear import FULL, ByOt, on_shares_cost
 from pqjax.protocols.resize import extend_cost
 
 # Integer forms of the transforms: U = G2 g G2^T, V = B d B^T, and A (U * V) A^T = 4 y.
@@ -39,10 +39,8 @@ def growth() -> list[int]:
 
 def resnet32() -> list[tuple[Layer, int]]:
     """Its 3x3 layers of stride 1 and how many there are of each."""
-    return [
-        (Layer(32, 3, 16, 3), 1), (Layer(32, 16, 16, 3), 10),
-        (Layer(16, 32, 32, 3), 9), (Layer(8, 64, 64, 3), 9),
-    ]  # fmt: skip
+    counts = {(32, 3, 16): 1, (32, 16, 16): 10, (16, 32, 32): 9, (8, 64, 64): 9}
+    return [(Layer(*shape, kernel=3), count) for shape, count in counts.items()]
 
 
 def minionn() -> list[tuple[Layer, int]]:
@@ -60,11 +58,9 @@ NETWORKS = {"MiniONN": minionn, "ResNet32": resnet32}
 
 def _product_bits(shape: tuple[int, int, int], w_bits: int, ring: int) -> int:
     """A product with shares that fill the ring, over whichever side's bits are cheaper."""
-    scheme, forms = published_setting()
-    return min(
-        multiply_cost(scheme, Product(*shape, w_bits, ring, True, False, ring, v), forms).bits
-        for v in FULL
-    )
+    source, forms = published_setting()
+    job = product(shape, w_bits, ring, ring)
+    return min(on_shares_cost(source, ByOt(v, "patches"), job, forms).bits for v in FULL)
 
 
 def winograd_bits(layer: Layer, w_bits: list[int], ring: int) -> int:
@@ -85,12 +81,12 @@ def exact_bits(layer: Layer, w: int, a: int) -> tuple[int, int, int]:
     The direct ring has L = w + a + ceil(log2 9C) bits, Winograd's 2 more for the 4 in 4 y. X is
     extended once per pixel, before im2col or the transform, which then is local.
     """
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     ring = w + a + extra_bits(layer.shape[1])
     pixels = layer.inputs * layer.resolution**2
 
     def extension(bits: int) -> int:
-        return extend_cost(scheme, pixels, a, bits, True, False, forms).bits
+        return extend_cost(source, pixels, a, bits, True, False, forms).bits
 
     direct = extension(ring) + _product_bits(layer.shape, w, ring)
     wide = ring + SCALE_BITS
@@ -187,10 +183,10 @@ def report(tree: dict) -> str:
         "whichever side's bits are cheaper; no wrap is left to put right.\n"
         "- 3x3 layers of stride 1 only: ResNet32's two strided ones and all 1x1 and dense layers are "
         "left out.\n\n## Networks\n\nMiB, sums over their 3x3 stride-1 layers:\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + "\n\nWinograd saves multiplications, which pays where weights are wide. Weights of 2 bits "
         "become 4 to 6 bits wide, and OTs are paid by the bit.\n\n## Layers\n\nMiB each:\n\n"
-        + table(lines, list(lines[0]))
+        + table(lines)
         + "\n\n"
         + _picture(totals)
         + "\n## Quoted totals\n\n"
@@ -210,7 +206,7 @@ def _quoted() -> str:
             shown.append(line)
             notes.append(f"{row['name']}: {row['note']}.")
     return (
-        table(shown, list(shown[0]))
+        table(shown)
         + f"\n\n{published('source')}, table 11: {tree['title']}. {' '.join(notes)} No figure here can "
         "be set beside them: they are totals of whole networks, of another network in CoPriv's case.\n"
     )
@@ -223,10 +219,8 @@ def _picture(totals: list[dict]) -> str:
         "Winograd F(2x2, 3x3)": [row["winograd"] for row in totals],
         "PrivQuant, best of four": [row.get("privquant", 0.0) for row in totals],
     }
-    figure = grouped_bars(
-        groups, series, "communication, MiB",
-        "3x3 stride-1 convolutions of a network: direct and Winograd", log=True,
-    )  # fmt: skip
+    title = "3x3 stride-1 convolutions of a network: direct and Winograd"
+    figure = grouped_bars(groups, series, "communication, MiB", title, log=True)
     caption = (
         "Sums over the 3x3 stride-1 layers. All bars: predicted by formulas under the assumptions "
         "above, none measured or quoted; PrivQuant's has no bar in the uniform ring. Logarithmic."

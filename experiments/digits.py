@@ -29,7 +29,7 @@ from nets.sensitivity import Sampling, measure
 from pqjax.errors import PqjaxError
 from pqjax.graph import Graph, save_model
 from pqjax.planner import plan
-from pqjax.planner.search import Limit, Space, search
+from pqjax.search import Limit, Space, search
 
 
 # 1. The network as data: what flax computes below, layer by layer.
@@ -139,7 +139,7 @@ def quantized(
     recipe = QatRecipe(peak_rate=0.01)
     found, step, _ = student_task(DIGITS, folded, answer, widths, recipe, steps, images)
     for x, y in batches(train, steps, seed=1):
-        found, _ = step(found, x, y)
+        found, _ = step(found, jnp.asarray(x), jax.nn.one_hot(y, DIGITS.classes))
     return export(student_of(DIGITS, widths, found["params"]))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments.blocks import KINDS, RESNET50, Setting, build, by_kind
+from experiments.blocks import KINDS, RESNET50, Setting, Style, build, by_kind
 from experiments.command import parser, run
 from experiments.plots import save, stacked_bars
 from experiments.record import published, table
@@ -17,7 +17,7 @@ from pqjax.planner import plan
 GIB = 8 * 2**30
 BLOCK = RESNET50[2]
 # Bar, preset, weight bits, activation bits, residual bits, addition.
-BARS = (
+BARS: tuple[tuple[str, str, int, int, int, Style], ...] = (
     ("CrypTFlow2 37 bit", "cryptflow2", 16, 16, 16, "described"),
     ("SiRNN W16A16", "sirnn", 16, 16, 16, "described"),
     ("SiRNN W8A8", "sirnn", 8, 8, 8, "described"),
@@ -35,7 +35,7 @@ def compute(args: argparse.Namespace) -> dict:
     runs = []
     for name, protocol, weight_bits, bits, residual_bits, style in BARS:
         rule = "wrap" if protocol == "cryptflow2" else "saturate"
-        setting = Setting(weight_bits, bits, residual_bits, style, rule)  # type: ignore[arg-type]
+        setting = Setting(weight_bits, bits, residual_bits, style, rule)
         graph = build(BLOCK, setting)[0]
         if protocol == "cryptflow2":
             graph = in_uniform_format(graph)
@@ -55,11 +55,14 @@ def report(tree: dict) -> str:
     """Table and pictures of total and online communication."""
     runs = tree["runs"]
     shown = [
-        {"system": row["bar"],
-         **{f"{kind}, MiB": row["bits"][kind] / 8 / 2**20 for kind in KINDS},
-         "all, GiB": sum(row["bits"].values()) / GIB,
-         "online, GiB": _online(row) / GIB} for row in runs
-    ]  # fmt: skip
+        {
+            "system": row["bar"],
+            **{f"{kind}, MiB": row["bits"][kind] / 8 / 2**20 for kind in KINDS},
+            "all, GiB": sum(row["bits"].values()) / GIB,
+            "online, GiB": _online(row) / GIB,
+        }
+        for row in runs
+    ]
     pictures = []
     for name, kinds, title in (
         ("figure1", KINDS, "Figure 1a: all communication of one ResNet50 block"),
@@ -67,20 +70,17 @@ def report(tree: dict) -> str:
     ):
         parts = {kind: [[row["bits"][kind] / GIB] for row in runs] for kind in kinds}
         figure = stacked_bars([_short(row["bar"]) for row in runs], [""], parts, "GiB", title)
-        pictures.append(
-            save(
-                figure, name,
-                f"{title}. All bars: predicted by the cost model from the block's shape and widths. "
-                "Online is everything but the convolutions, whose multiplication the paper counts as "
-                "offline.",
-            )
-        )  # fmt: skip
+        caption = (
+            f"{title}. All bars: predicted by the cost model from the block's shape and widths. Online "
+            "is everything but the convolutions, whose multiplication the paper counts as offline."
+        )
+        pictures.append(save(figure, name, caption))
     return (
         "# Figure 1: profile of a ResNet50 block\n\n"
         f"{published('source')}, figure 1, a picture without numbers in the text. One bottleneck block "
         f"of {tree['config']['block']} ({BLOCK.side}x{BLOCK.side}, {BLOCK.channels} channels, "
         f"{BLOCK.middle} in the middle); SiRNN's residual has the activations' width, ours 8 bits.\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + "\n\n"
         + "\n".join(pictures)
         + "\nWhat the paper says of it: SiRNN at 16 bits costs as much as CrypTFlow2 at 37 or more; the "

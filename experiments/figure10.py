@@ -72,11 +72,8 @@ def report(tree: dict) -> str:
         line["SiRNN + ours / PrivQuant"] = f"{values[1] / values[2]:.2f}"
         line["PrivQuant / pqjax"] = f"{values[2] / values[3]:.2f}"
         shown.append(line)
-    figure = grouped_bars(
-        blocks,
-        {row["system"]: [row["bits"][b] / MIB for b in blocks] for row in runs},
-        "MiB", "Figure 10: ResNet32, block by block", log=True,
-    )  # fmt: skip
+    series = {row["system"]: [row["bits"][b] / MIB for b in blocks] for row in runs}
+    figure = grouped_bars(blocks, series, "MiB", "Figure 10: ResNet32, block by block", log=True)
     caption = (
         f"Figure 10, logarithmic. All bars: predicted by the cost model for the committed network "
         f"{tree['config']['network']}, whose totals are also measured between two processes "
@@ -89,7 +86,7 @@ def report(tree: dict) -> str:
         f"{published('source')}, figure 10, a picture without numbers in the text. SiRNN is choice (1), "
         "as its published figures fit; `ends` is the first convolution and what follows the last "
         "block.\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + "\n\n"
         + save(figure, "figure10", caption)
         + f"\nThe protocols alone save {ratio:.2f}x on this network; section 6.4 says "

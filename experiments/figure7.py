@@ -60,7 +60,7 @@ def report(tree: dict) -> str:
         "# Figure 7: which widths suit which stage\n\n"
         f"{published('source')}, figure 7: {printed['title'].lower()}. It is a picture without numbers "
         "in the text, so there is no column to compare with; section 5.2 says two things of it:\n\n"
-        + table(claims, list(claims[0]))
+        + table(claims)
         + "\n\n"
         + _bars(found)
         + "\n"
@@ -74,14 +74,12 @@ def report(tree: dict) -> str:
 def _bars(found: dict) -> str:
     series = {w: [found[stage, w]["bits"] / GIB for stage in STAGES] for w in COMPARED[:6]}
     groups = [f"stage {stage}\n{layer.name}" for stage, layer in STAGES.items()]
-    figure = grouped_bars(
-        groups, series, "communication, GiB", "Figure 7: one convolution of each stage of ResNet50"
-    )
-    return save(
-        figure, "figure7",
+    title = "Figure 7: one convolution of each stage of ResNet50"
+    caption = (
         "Figure 7. All bars: predicted by the cost model, cheapest of PrivQuant's four choices, sign of "
-        "the activations unknown.",
-    )  # fmt: skip
+        "the activations unknown."
+    )
+    return save(grouped_bars(groups, series, "communication, GiB", title), "figure7", caption)
 
 
 def _maps(found: dict) -> str:
@@ -92,15 +90,17 @@ def _maps(found: dict) -> str:
     marks = "①②③④"
     figure = heatmaps(
         {titles[s]: panel(s, lambda row: row["bits"] / GIB) for s in STAGES},
-        [f"W{w}" for w in WIDTHS], [f"A{a}" for a in WIDTHS], "communication, GiB",
+        [f"W{w}" for w in WIDTHS],
+        [f"A{a}" for a in WIDTHS],
+        "communication, GiB",
         "Figure 7 in full: the cheapest choice and its communication",
         {titles[s]: panel(s, lambda row: marks[row["choice"] - 1]) for s in STAGES},
-    )  # fmt: skip
-    return save(
-        figure, "figure7_grid",
+    )
+    caption = (
         "Every pair of widths from 2 to 8 bits; the circled number is the cheapest choice. All numbers: "
-        "predicted by the cost model, sign of the activations unknown.",
-    )  # fmt: skip
+        "predicted by the cost model, sign of the activations unknown."
+    )
+    return save(figure, "figure7_grid", caption)
 
 
 def _numbers(found: dict) -> str:
@@ -112,7 +112,7 @@ def _numbers(found: dict) -> str:
                 row = found[stage, f"W{w}A{a}"]
                 line[f"A{a}"] = f"{row['bits'] / GIB:.3f} ({row['choice']})"
             shown.append(line)
-    return table(shown, list(shown[0]))
+    return table(shown)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,11 +15,11 @@ from experiments.command import parser, run
 from experiments.plots import curves, save
 from experiments.record import published, table
 from experiments.short_qat import CHECKPOINTS, RUNS, Short, recipe_text, row_of, train
+from experiments.width_baselines import at, proxy_search, uniform_widths
 from pqjax import load_model
 from pqjax.graph.sensitivity import read_sensitivities
 from pqjax.graph.widths import widths_of
-from pqjax.planner.search import Found, Limit, Space, at, search
-from pqjax.planner.search_baselines import proxy_search, uniform_widths
+from pqjax.search import Found, Limit, Space, search
 
 GIB = 8 * 2**30
 PROTOCOL = "privquant"
@@ -52,10 +52,9 @@ def points(net: str) -> list[dict]:
 
 
 def _point(net: str, level: int, method: str, found: Found) -> dict:
-    return {
-        "net": net, "level": level, "method": method, "bits": str(found.widths),
-        "expected_loss": found.loss, "searched_bits": found.cost, "proven": found.proven,
-    }  # fmt: skip
+    point = {"net": net, "level": level, "method": method, "bits": str(found.widths)}
+    results = {"expected_loss": found.loss, "searched_bits": found.cost, "proven": found.proven}
+    return point | results
 
 
 def compute(args: argparse.Namespace) -> dict:
@@ -87,13 +86,18 @@ def report(tree: dict) -> str:
 
 def _table(rows: list[dict]) -> str:
     shown = [
-        {"limit": f"uniform W{row['level']}", "widths by": METHODS[row["method"]], "bits": row["bits"],
-         "expected loss": row["expected_loss"], "top-1, %": f"{100 * row['top1']:.2f}",
-         "below float": f"{100 * (row['top1_float'] - row['top1']):.2f}",
-         **{f"{name}, GiB": bits / GIB for name, bits in row["cost_bits"].items()}}
+        {
+            "limit": f"uniform W{row['level']}",
+            "widths by": METHODS[row["method"]],
+            "bits": row["bits"],
+            "expected loss": row["expected_loss"],
+            "top-1, %": f"{100 * row['top1']:.2f}",
+            "below float": f"{100 * (row['top1_float'] - row['top1']):.2f}",
+            **{f"{name}, GiB": bits / GIB for name, bits in row["cost_bits"].items()},
+        }
         for row in rows
-    ]  # fmt: skip
-    return table(shown, list(shown[0]))
+    ]
+    return table(shown)
 
 
 def _verdict(rows: list[dict]) -> str:
@@ -110,19 +114,14 @@ def _verdict(rows: list[dict]) -> str:
 
 
 def _picture(net: str, rows: list[dict]) -> str:
-    series = {
-        name: [(row["cost_bits"][PROTOCOL] / GIB, 100 * row["top1"])
-               for row in rows if row["method"] == method]
-        for method, name in METHODS.items()
-    }  # fmt: skip
-    series[SIRNN] = [
-        (row["cost_bits"]["sirnn-choice1"] / GIB, 100 * row["top1"])
-        for row in rows if row["method"] == "ours"
-    ]  # fmt: skip
-    figure = curves(
-        series, "communication, GiB", "top-1, %", f"Figure 8: {TITLES[net]}",
-        level=("float", 100 * rows[0]["top1_float"]),
-    )  # fmt: skip
+    def line(method: str, preset: str) -> list[tuple[float, float]]:
+        own = [row for row in rows if row["method"] == method]
+        return [(row["cost_bits"][preset] / GIB, 100 * row["top1"]) for row in own]
+
+    series = {name: line(method, PROTOCOL) for method, name in METHODS.items()}
+    series[SIRNN] = line("ours", "sirnn-choice1")
+    title, level = f"Figure 8: {TITLES[net]}", ("float", 100 * rows[0]["top1_float"])
+    figure = curves(series, "communication, GiB", "top-1, %", title, level)
     caption = (
         f"Figure 8, {TITLES[net]}. Communication: predicted by the cost model of the trained network, "
         "exact; top-1: measured over the whole test set by the integer reference. SiRNN is choice (1)."

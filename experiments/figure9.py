@@ -9,21 +9,21 @@ import argparse
 import dataclasses
 import sys
 
-from experiments.blocks import KINDS, RESNET32, Setting, build, by_kind
+from experiments.blocks import KINDS, RESNET32, Setting, Style, build, by_kind
 from experiments.command import parser, run
 from experiments.plots import save, stacked_bars
 from experiments.record import percent, published, table
 from pqjax.graph.baselines import WORST_CASE_WIDTHS
 from pqjax.graph.passes import ALIGN, KNOWN_SIGN, LOWER, MERGE, RELU_AFTER_SHIFT, SIGNS, TRUNC
+from pqjax.linear import PRIVQUANT
 from pqjax.planner import PRESETS, Preset, plan
-from pqjax.protocols.linear_ot import PRIVQUANT
 
 MIB = 8 * 2**20
 BLOCK = RESNET32[3]
 WEIGHT_BITS, BITS, RESIDUAL_BITS = 3, 6, 8
 
 
-def steps() -> list[tuple[str, Preset, str]]:
+def steps() -> list[tuple[str, Preset, Style]]:
     """(what was added, the preset so far, how the residual is added)."""
     base = dataclasses.replace(
         PRESETS["sirnn-choice1"], name="sirnn, no sign knowledge", passes=(WORST_CASE_WIDTHS, LOWER)
@@ -52,12 +52,11 @@ def compute(args: argparse.Namespace) -> dict:
     runs = []
     for name, preset, style in steps():
         positive = SIGNS in preset.passes
-        setting = Setting(WEIGHT_BITS, BITS, RESIDUAL_BITS, style, positive=positive)  # type: ignore[arg-type]
+        setting = Setting(WEIGHT_BITS, BITS, RESIDUAL_BITS, style, positive=positive)
         made = plan(build(BLOCK, setting)[0], preset)
         runs.append({"step": name, "bits": by_kind(made)})
-    config = {"seed": None, "block": BLOCK.name, "widths": f"W{WEIGHT_BITS}A{BITS}",
-              "residual_bits": RESIDUAL_BITS}  # fmt: skip
-    return {"config": config, "runs": runs}
+    widths = {"widths": f"W{WEIGHT_BITS}A{BITS}", "residual_bits": RESIDUAL_BITS}
+    return {"config": {"seed": None, "block": BLOCK.name, **widths}, "runs": runs}
 
 
 def report(tree: dict) -> str:
@@ -66,12 +65,16 @@ def report(tree: dict) -> str:
     totals = [sum(row["bits"].values()) for row in runs]
     online = [_online(row) for row in runs]
     shown = [
-        {"step": row["step"], **{f"{kind}, MiB": row["bits"][kind] / MIB for kind in KINDS},
-         "all, MiB": whole / MIB, "online, MiB": part / MIB,
-         "all, x less than the first": f"{totals[0] / whole:.2f}",
-         "online, x less": f"{online[0] / part:.2f}"}
+        {
+            "step": row["step"],
+            **{f"{kind}, MiB": row["bits"][kind] / MIB for kind in KINDS},
+            "all, MiB": whole / MIB,
+            "online, MiB": part / MIB,
+            "all, x less than the first": f"{totals[0] / whole:.2f}",
+            "online, x less": f"{online[0] / part:.2f}",
+        }
         for row, whole, part in zip(runs, totals, online, strict=True)
-    ]  # fmt: skip
+    ]
     pictures = []
     for name, kinds, title in (
         ("figure9", KINDS, "Figure 9a: all communication of a basic block"),
@@ -80,14 +83,11 @@ def report(tree: dict) -> str:
         parts = {kind: [[row["bits"][kind] / MIB] for row in runs] for kind in kinds}
         groups = [_folded(row["step"]) for row in runs]
         figure = stacked_bars(groups, [""], parts, "MiB", title)
-        pictures.append(
-            save(
-                figure, name,
-                f"{title} of ResNet32's third stage at W{WEIGHT_BITS}A{BITS}, residual "
-                f"{RESIDUAL_BITS} bits. All bars: predicted by the cost model; online is everything "
-                "but the convolutions.",
-            )
-        )  # fmt: skip
+        caption = (
+            f"{title} of ResNet32's third stage at W{WEIGHT_BITS}A{BITS}, residual {RESIDUAL_BITS} "
+            "bits. All bars: predicted by the cost model; online is everything but the convolutions."
+        )
+        pictures.append(save(figure, name, caption))
     claim = published("figure9")
     last = len(runs) - 2
     saved = {"total": totals[0] / totals[last], "online": online[0] / online[last]}
@@ -97,7 +97,7 @@ def report(tree: dict) -> str:
         f"{published('source')}, figure 9, a picture without numbers; section 6.4 says that all of "
         f"them together save {claim['total']}x in total and {claim['online']}x online on this block "
         "(8x8, 64 channels).\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + "\n\n"
         + "\n".join(pictures)
         + "\nFrom choice (1), which SiRNN's published figures fit, to privquant: "

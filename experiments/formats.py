@@ -19,7 +19,7 @@ from pqjax.graph import (
     Relu,
     Requantize,
 )
-from pqjax.graph.baselines import pool_room, terms
+from pqjax.graph.baselines import pool_room
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +62,10 @@ def _formatted(graph: Graph, node: Node, made: dict[str, Node], to: Format) -> N
     if isinstance(node, (Conv, Dense)):
         bits = to.accumulator_bits
         if bits is None:
-            bits = to.weight_bits + source.bits + (terms(graph, node) - 1).bit_length()
+            bits = to.weight_bits + source.bits + (node.terms(graph.source(node)) - 1).bit_length()
         out = dataclasses.replace(out, bits=bits, scale=source.scale + to.weight_scale)
-        return dataclasses.replace(
-            node, out=out, weight_bits=to.weight_bits, weight_scale=to.weight_scale,
-            widths="weights",
-        )  # fmt: skip
+        weights = {"weight_bits": to.weight_bits, "weight_scale": to.weight_scale}
+        return dataclasses.replace(node, out=out, widths="weights", **weights)
     if isinstance(node, Requantize):
         partner = _partner(graph, node)
         if partner is not None:  # brings a residual to what it is added to

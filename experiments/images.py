@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 
 import numpy as np
+from jaxtyping import Integer, UInt8
 
 from nets.data import load_cifar
 from nets.photographs import SIDE, TEST, load_photographs
@@ -34,19 +35,27 @@ class _Home:
 
 _HOMES = {
     "cifar10": _Home(
-        "CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-        "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin/test_batch.bin", 1,
+        "CIFAR-10",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        "c32a1d4ab5d03f1284b67883e8d87530",
+        "cifar-10-batches-bin/test_batch.bin",
+        labels=1,
     ),
     "cifar100": _Home(
-        "CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
-        "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary/test.bin", 2,
+        "CIFAR-100",
+        "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+        "03b5dce01913d631647c71ecec9e9cb8",
+        "cifar-100-binary/test.bin",
+        labels=2,
     ),
-}  # fmt: skip
+}
 _TIMEOUT_S = 20.0
 _PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
-def cifar_test(name: str) -> tuple[np.ndarray, np.ndarray | None, str]:
+def cifar_test(
+    name: str,
+) -> tuple[UInt8[np.ndarray, "n 32 32 3"], Integer[np.ndarray, " n"] | None, str]:
     """Pictures for a CIFAR network and where they come from.
 
     Args:
@@ -106,7 +115,7 @@ def _downloaded(home: _Home) -> tuple[np.ndarray, np.ndarray]:
     return pixels, raw[:, home.labels - 1]
 
 
-def photographs(size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
+def photographs(size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "n h w 3"], list[str]]:
     """The photographs that scikit-image's wheel carries, centre cut and scaled, and their names."""
     from skimage import data
 
@@ -118,7 +127,7 @@ def photographs(size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
 class Questions:
     """What is asked: integer inputs, the pictures' names, and labels where they are known."""
 
-    inputs: np.ndarray
+    inputs: Integer[np.ndarray, "n ..."]
     names: list[str]
     labels: list[int | None]
 

@@ -7,20 +7,24 @@ every layer's bits and flows against the plan.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import pathlib
 import sys
 import tempfile
+from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int, Integer, UInt8
 
-from experiments.command import parser
+from experiments.command import parser, run
 from experiments.formats import CRYPTFLOW2, SIRNN, in_format
 from experiments.images import cifar_test
-from experiments.record import RESULTS, published, table, write
-from experiments.two_processes import differences, phase_bytes, run_two_processes
+from experiments.record import published, table
+from experiments.two_processes import checked, row_of, run_two_processes
 from pqjax import Link, load_model, plan, reference
 from pqjax.errors import PqjaxError
+from pqjax.graph import Graph
 from pqjax.pictures import picture_input
 
 CHECKPOINTS = pathlib.Path(__file__).parents[1] / "nets" / "checkpoints"
@@ -50,7 +54,12 @@ class Job:
     column: int
 
 
-def accuracy(graph, weights, images: np.ndarray, labels: np.ndarray) -> float:
+def accuracy(
+    graph: Graph,
+    weights: Mapping[str, Int[np.ndarray, "*s"]],
+    images: UInt8[np.ndarray, "n h w 3"],
+    labels: Integer[np.ndarray, " n"],
+) -> float:
     """Top-1 of the integer reference on labelled images."""
     right = 0
     for at in range(0, len(images), _BATCH):
@@ -60,73 +69,35 @@ def accuracy(graph, weights, images: np.ndarray, labels: np.ndarray) -> float:
     return right / len(images)
 
 
-def checked(name: str, protocol: str, inputs: np.ndarray, link: Link | None = None):
-    """A session of several inferences, every answer and every layer's bits checked.
-
-    Raises:
-      PqjaxError: an answer is not the reference's, or a layer is not as predicted.
-    """
-    path = CHECKPOINTS / f"{name}.npz"
-    graph, weights, _ = load_model(path)
-    made = plan(graph, protocol)
-    run = run_two_processes(path, protocol, inputs, link)
-    if not np.array_equal(run.outputs, reference(graph, weights, inputs)):
-        raise PqjaxError(f"{name}, {protocol}: an answer differs from the integer reference")
-    found = differences(made, run)
-    if found:
-        raise PqjaxError(f"{name}, {protocol}: not as predicted: {found[0]}")
-    return made, run
-
-
-def measure_baseline(name: str, protocol: str, inputs: np.ndarray) -> dict:
+def measure_baseline(name: str, protocol: str, inputs: Integer[np.ndarray, "n ..."]) -> dict:
     """One network with one published system's protocols, once over loopback."""
-    made, run = checked(name, protocol, inputs)
-    cost = made.cost("offline") + made.cost("online")
-    return {
-        "network": name,
-        "protocol": protocol,
-        "images": len(inputs),
-        "equal_to_reference": True,
-        "bits_as_predicted": True,
-        "GiB": made.cost().bits / 8 / 2**30,
-        "offline_bytes": phase_bytes(run, made, "offline"),
-        "online_bytes": phase_bytes(run, made, "online"),
-        "flows": cost.flows,
-        "loopback_s": _total(run.each[-1]),
-        "server_MiB": run.server["peak_bytes"] / 2**20,
-        "client_MiB": run.client["peak_bytes"] / 2**20,
-    }
+    made, local = checked(CHECKPOINTS / f"{name}.npz", protocol, inputs)
+    return {"network": name, "images": len(inputs), **row_of(made, local, protocol)}
 
 
-def measure(name: str, protocol: str, inputs: np.ndarray, wan_images: int) -> dict:
+def measure(
+    name: str, protocol: str, inputs: Integer[np.ndarray, "n ..."], wan_images: int
+) -> dict:
     """One network with one preset: all figures of a table row, and the checks."""
-    made, local = checked(name, protocol, inputs)
-    _, far = checked(name, protocol, inputs[:wan_images], LINK)
-    warm = [e["offline"] + e["online"] for e in local.each[1:] or local.each]
+    path = CHECKPOINTS / f"{name}.npz"
+    made, local = checked(path, protocol, inputs)
+    _, far = checked(path, protocol, inputs[:wan_images], LINK)
+    warm = local.each[1:] or local.each
     cost = made.cost("offline") + made.cost("online")
     bound = LINK.seconds(*cost.sent, cost.flows)
-    far_seconds = _total(far.each[-1])
+    far_seconds = far.each[-1]["offline"] + far.each[-1]["online"]
     return {
         "network": name,
-        "protocol": protocol,
         "images": len(inputs),
-        "equal_to_reference": True,
-        "bits_as_predicted": True,
-        "GiB": made.cost().bits / 8 / 2**30,
-        "setup_bytes": phase_bytes(local, made, "setup"),
-        "offline_bytes": phase_bytes(local, made, "offline"),
-        "online_bytes": phase_bytes(local, made, "online"),
-        "flows": cost.flows,
+        **row_of(made, local, protocol),
         "online_flows": made.cost("online").flows,
-        "loopback_s": float(np.median(warm)),
-        "loopback_online_s": float(np.median([e["online"] for e in local.each[1:] or local.each])),
-        **starts(CHECKPOINTS / f"{name}.npz", protocol, inputs[:1]),
+        "loopback_s": float(np.median([e["offline"] + e["online"] for e in warm])),
+        "loopback_online_s": float(np.median([e["online"] for e in warm])),
+        **starts(path, protocol, inputs[:1]),
         "wan_s": far_seconds,
         "wan_online_s": far.each[-1]["online"],
         "wan_bound_s": bound,
         "wan_ratio": far_seconds / bound,
-        "server_MiB": local.server["peak_bytes"] / 2**20,
-        "client_MiB": local.client["peak_bytes"] / 2**20,
         "each": local.each,
         "wan_each": far.each,
     }
@@ -154,17 +125,15 @@ def predicted(name: str) -> list[dict]:
     return found
 
 
-def starts(path: pathlib.Path, protocol: str, inputs: np.ndarray) -> dict[str, float]:
+def starts(
+    path: pathlib.Path, protocol: str, inputs: Integer[np.ndarray, "n ..."]
+) -> dict[str, float]:
     """Seconds from starting the server to the first answer, kernels compiled anew and cached."""
     with tempfile.TemporaryDirectory() as cache:
         place = pathlib.Path(cache)
         cold = run_two_processes(path, protocol, inputs, cache=place).first_seconds
         warm = run_two_processes(path, protocol, inputs, cache=place).first_seconds
     return {"first_compiling_s": cold, "first_cached_s": warm}
-
-
-def _total(times: dict) -> float:
-    return times["offline"] + times["online"]
 
 
 def report(tree: dict) -> str:
@@ -201,14 +170,11 @@ def report(tree: dict) -> str:
     for row in quoted["rows"]:
         gigabytes = row["gigabytes"][config["column"]]
         if row["name"] in QUOTED and gigabytes is not None:
-            shown.append(
-                {"system": f"{row['name']} (quoted)", "GiB": gigabytes,
-                 "200 Mbit/s s": row["seconds"][config["column"]]}
-            )  # fmt: skip
-    columns = list(dict.fromkeys(key for line in shown for key in line))
+            line = {"system": f"{row['name']} (quoted)", "GiB": gigabytes}
+            shown.append({**line, "200 Mbit/s s": row["seconds"][config["column"]]})
     return (
         f"# {config['title']}: private inference in two processes\n\n"
-        + table(shown, columns)
+        + table(shown)
         + f"\n\nImages: {config['source']}. GiB and flows are exact and equal what both processes "
         "metered, layer by layer; the published rows' GB are taken as printed. Seconds are "
         "medians of warm runs at the client; x bound is the time over bits / rate + flows x 6.5 "
@@ -220,6 +186,31 @@ def report(tree: dict) -> str:
     )
 
 
+def compute(job: Job, args: argparse.Namespace) -> dict:
+    """Every network with every preset."""
+    if not 0 < args.wan_images <= args.images:
+        raise PqjaxError(
+            f"0 < --wan-images <= --images expected, got {args.wan_images} and {args.images}"
+        )
+    images, labels, origin = cifar_test(job.data)
+    top1: dict[str, float | None] = dict.fromkeys(args.networks)
+    runs = []
+    for name in args.networks:
+        graph, weights, _ = load_model(CHECKPOINTS / f"{name}.npz")
+        if labels is not None and not args.no_accuracy:
+            top1[name] = accuracy(graph, weights, images, labels)
+        inputs = np.stack([picture_input(graph, p) for p in images[: args.images]])
+        for protocol in PROTOCOLS:
+            print(f"{name} with {protocol} ...", file=sys.stderr, flush=True)
+            runs.append(measure(name, protocol, inputs, args.wan_images))
+        for protocol in BASELINES if not args.no_baselines and name == job.networks[0] else ():
+            print(f"{name} with {protocol} ...", file=sys.stderr, flush=True)
+            runs.append(measure_baseline(name, protocol, inputs[:1]))
+    config = {"title": job.title, "column": job.column, "images": args.images}
+    config |= {"wan_images": args.wan_images, "link": str(LINK), "source": origin, "seed": None}
+    return {"config": config, "runs": runs, "top1": top1, "predicted": predicted(job.networks[0])}
+
+
 def main(job: Job, arguments: list[str] | None = None) -> int:
     """Runs everything and writes `results/<job>.json` and `.md`."""
     options = parser(f"exp-{job.name}", f"{job.title}: private inference in two processes.")
@@ -228,37 +219,4 @@ def main(job: Job, arguments: list[str] | None = None) -> int:
     options.add_argument("--networks", nargs="*", default=list(job.networks))
     options.add_argument("--no-accuracy", action="store_true", help="skip the full test set")
     options.add_argument("--no-baselines", action="store_true", help="skip CrypTFlow2 and SiRNN")
-    args = options.parse_args(arguments)
-    try:
-        if not 0 < args.wan_images <= args.images:
-            raise PqjaxError(
-                f"0 < --wan-images <= --images expected, got {args.wan_images} and {args.images}"
-            )
-        images, labels, origin = cifar_test(job.data)
-        top1: dict[str, float | None] = {}
-        rows = []
-        for name in args.networks:
-            graph, weights, _ = load_model(CHECKPOINTS / f"{name}.npz")
-            known = labels is not None and not args.no_accuracy
-            top1[name] = accuracy(graph, weights, images, labels) if known else None
-            inputs = np.stack([picture_input(graph, p) for p in images[: args.images]])
-            for protocol in PROTOCOLS:
-                print(f"{name} with {protocol} ...", file=sys.stderr, flush=True)
-                rows.append(measure(name, protocol, inputs, args.wan_images))
-            for protocol in BASELINES if not args.no_baselines and name == job.networks[0] else ():
-                print(f"{name} with {protocol} ...", file=sys.stderr, flush=True)
-                rows.append(measure_baseline(name, protocol, inputs[:1]))
-        priced = predicted(job.networks[0])
-    except PqjaxError as error:
-        print(f"exp-{job.name}: {error}", file=sys.stderr)
-        return 1
-    config = {
-        "title": job.title, "column": job.column, "images": args.images,
-        "wan_images": args.wan_images, "link": str(LINK), "source": origin, "seed": None,
-    }  # fmt: skip
-    tree = {"config": config, "runs": rows, "top1": top1, "predicted": priced}
-    write(job.name, **tree)
-    text = report(tree)
-    (RESULTS / f"{job.name}.md").write_text(text)
-    print(text)
-    return 0
+    return run(options, lambda args: compute(job, args), report, arguments)

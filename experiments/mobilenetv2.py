@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from experiments import timeline
 from experiments.command import parser, run
@@ -27,13 +28,14 @@ from experiments.record import table
 from experiments.resnet50 import (
     LINK,
     check_machine,
-    checked,
+    columns,
     compute_quick,
     picture_options,
     quick_report,
     quoted,
     row_of,
 )
+from experiments.two_processes import checked
 from nets.architecture import MOBILENETV2
 from nets.mobilenet import SHA256
 from nets.mobilenet_quantized import RECIPE, SETTINGS, kept_mobilenet
@@ -64,7 +66,7 @@ def model_file(setting: str) -> tuple[pathlib.Path, str]:
     return path, UNTRAINED
 
 
-def likeliest(outputs: np.ndarray, classes: Sequence[str]) -> list[list[str]]:
+def likeliest(outputs: Int[np.ndarray, "n classes"], classes: Sequence[str]) -> list[list[str]]:
     """The ten largest outputs of every answer, by name where there are names."""
     found = []
     for y in outputs:
@@ -82,20 +84,23 @@ def compute(args: argparse.Namespace) -> dict:
     asked = questions(graph, args.image, args.labelled, args.images)
     config = {
         "seed": SEED if weights == UNTRAINED else RECIPE.seed,
-        "weights": weights, "source": SHA256 if weights == TRAINED else None,
-        "setting": dataclasses.asdict(SETTINGS[args.setting]), "pictures": asked.names,
-        "link": str(LINK), "quick": args.quick,
-    }  # fmt: skip
+        "weights": weights,
+        "source": SHA256 if weights == TRAINED else None,
+        "setting": dataclasses.asdict(SETTINGS[args.setting]),
+        "pictures": asked.names,
+        "link": str(LINK),
+        "quick": args.quick,
+    }
     if args.quick:
         return {"config": config, **compute_quick(path, asked.inputs, args.protocols, QUICK_BLOCKS)}
-    runs, traces, answers = [], {}, []
+    runs, answers = [], []
     for protocol in args.protocols:
         # Every answer is checked with the first preset; the others are for their costs.
         inputs = asked.inputs if protocol == args.protocols[0] else asked.inputs[:1]
         print(f"MobileNetV2 with {protocol} ...", file=sys.stderr, flush=True)
         made, got = checked(path, protocol, inputs)
         runs.append({**row_of(made, got, protocol), "images": len(inputs)})
-        traces[protocol] = timeline.kept(f"mobilenetv2_{protocol}", made, got)
+        timeline.write_trace(f"mobilenetv2_{protocol}", made, got)
         if not answers:
             classes = made.classes
             tops = likeliest(got.outputs, classes)
@@ -110,7 +115,7 @@ def compute(args: argparse.Namespace) -> dict:
                         "likeliest": names,
                     }
                 )
-    return {"config": config, "runs": runs, "answers": answers, "traces": traces}
+    return {"config": config, "runs": runs, "answers": answers}
 
 
 def report(tree: dict) -> str:
@@ -124,18 +129,12 @@ def report(tree: dict) -> str:
         )
     answers, untrained = tree["answers"], config["weights"] == UNTRAINED
     means = ": the predictions mean nothing; bits, flows and seconds are those of any weights"
-    shown = [
-        {"system": r["protocol"], "pictures": r["images"], "GiB": r["GiB"],
-         "offline MB": r["offline_bytes"] / 1e6, "online MB": r["online_bytes"] / 1e6,
-         "flows": r["flows"], "loopback s": r["loopback_s"], "of it online": r["online_s"],
-         "200 Mbit/s s (predicted)": r["wan_predicted_s"],
-         "MiB server, client": f"{r['server_MiB']:.0f}, {r['client_MiB']:.0f}"} for r in tree["runs"]
-    ]  # fmt: skip
+    shown = [{"system": r["protocol"], "pictures": r["images"], **columns(r)} for r in tree["runs"]]
     text = (
         "# MobileNetV2, 224x224: private inference in two processes\n\n"
         f"**{config['weights']}**, {config['setting']['name']}, residuals of "
         f"{config['setting']['residual']} bits{means if untrained else ''}.\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + "\n\nEvery answer equals the integer reference bit for bit; bits and flows of every layer "
         "equal the prediction at both parties. Bits and bytes are those of one picture; seconds are "
         "of the last.\n\n"
@@ -146,12 +145,12 @@ def report(tree: dict) -> str:
         text += f"Likeliest class = label: {right} of {len(known)}.\n\n"
     title = "likeliest (untrained)" if untrained else "likeliest, the server learning nothing"
     rows = [
-        {"picture": a["picture"], **({"label": a["label"] or ""} if known else {}),
-         title: "; ".join(a["likeliest"])} for a in answers
-    ]  # fmt: skip
-    text += table(rows, list(rows[0])) + "\n\n" + quoted()
-    for protocol, sides in tree["traces"].items():
-        text += timeline.profile(f"mobilenetv2_{protocol}", f"MobileNetV2, {protocol}", sides)
+        {"picture": a["picture"], "label": a["label"] or "", title: "; ".join(a["likeliest"])}
+        for a in answers
+    ]
+    text += table(rows, ["picture", *(["label"] if known else []), title]) + "\n\n" + quoted()
+    for protocol in (r["protocol"] for r in tree["runs"]):
+        text += timeline.profile(f"mobilenetv2_{protocol}", f"MobileNetV2, {protocol}")
     return text
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import pathlib
 import sys
 import time
 
 import numpy as np
+from jaxtyping import Int, Integer
 
 from experiments.command import parser, run
 from experiments.record import read, table, write
@@ -30,7 +32,9 @@ NAME = "mobilenetv2-accuracy"
 _BATCH = 50
 
 
-def integer_top1(path, x: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+def integer_top1(
+    path: pathlib.Path, x: Int[np.ndarray, "n h w 3"], labels: Integer[np.ndarray, " n"]
+) -> tuple[float, Int[np.ndarray, " n"]]:
     """Share of pictures that the integer reference labels rightly, and its answers."""
     graph, weights, _ = load_model(path)
     answers = [
@@ -47,10 +51,8 @@ def compute(args: argparse.Namespace) -> dict:
     photographs, labels = load_photographs(TEST)
     x = integer_input(photographs[: args.images])
     labels = labels[: args.images]
-    config = {
-        "weights": SHA256, "photographs": TEST, "images": len(x),
-        "method": METHOD, "recipe": dataclasses.asdict(RECIPE),
-    }  # fmt: skip
+    config = {"weights": SHA256, "photographs": TEST, "images": len(x)}
+    config |= {"method": METHOD, "recipe": dataclasses.asdict(RECIPE)}
     floating = FoldedNet.of(MOBILENETV2, read_mobilenet()).logits(x).argmax(1)
     rows = [{"network": "float", "top1": float((floating == labels).mean())}]
     known = _known(config)
@@ -63,11 +65,14 @@ def compute(args: argparse.Namespace) -> dict:
             made = time.perf_counter()
             top1, answers = integer_top1(path, x, labels)
             row = {
-                "network": name, "top1": top1, "as_float": float((answers == floating).mean()),
+                "network": name,
+                "top1": top1,
+                "as_float": float((answers == floating).mean()),
                 "GiB": plan(load_model(path)[0]).cost().bits / 8 / 2**30,
-                "residual": SETTINGS[name].residual, "made_s": made - begin,
+                "residual": SETTINGS[name].residual,
+                "made_s": made - begin,
                 "asked_s": time.perf_counter() - made,
-            }  # fmt: skip
+            }
         rows.append(row)
         later = [known[n] for n in args.settings[at + 1 :] if n in known]
         write(NAME, config, rows + later)  # an interrupted run loses nothing
@@ -86,16 +91,20 @@ def _known(config: dict) -> dict[str, dict]:
 def report(tree: dict) -> str:
     """The table."""
     shown = [
-        {"network": row["network"], "top-1": f"{100 * row['top1']:.1f} %",
-         "same answer as float": f"{100 * row['as_float']:.1f} %" if "as_float" in row else "",
-         "GiB, pqjax": row.get("GiB", ""),
-         "residual bits": row.get("residual", ""),
-         "s to make": round(row["made_s"]) if "made_s" in row else ""} for row in tree["runs"]
-    ]  # fmt: skip
+        {
+            "network": row["network"],
+            "top-1": f"{100 * row['top1']:.1f} %",
+            "same answer as float": f"{100 * row['as_float']:.1f} %" if "as_float" in row else "",
+            "GiB, pqjax": row.get("GiB", ""),
+            "residual bits": row.get("residual", ""),
+            "s to make": round(row["made_s"]) if "made_s" in row else "",
+        }
+        for row in tree["runs"]
+    ]
     config = tree["config"]
     return (
         "# MobileNetV2, ImageNet classes: accuracy below 8 bits\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + f"\n\nTop-1 of the exact integer reference on {config['images']} photographs of "
         f"`{config['photographs']}`, which are not ImageNet's: the figures are not those of its "
         "validation set. WxAy: x-bit weights (8 in the first layer and the FC), y-bit activations "

@@ -6,18 +6,16 @@ between two parties, or quoted from a paper; quoted ones are hatched.
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from experiments.record import RESULTS
+from experiments import record
 
 # Okabe and Ito's colours, which the colour-blind tell apart, in an order of falling contrast.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
@@ -104,12 +102,12 @@ def stacked_bars(
             below = [0.0] * len(groups)
             for colour, (name, rows) in zip(COLOURS, parts.items(), strict=False):
                 values = [row[i] for row in rows]
-                axes.bar(at, values, 0.92 * width, below, label=name if not i else None,
-                         **_fill(colour, False))  # fmt: skip
+                label = None if i else name
+                axes.bar(at, values, 0.92 * width, below, label=label, **_fill(colour, False))
                 below = [b + v for b, v in zip(below, values, strict=True)]
             for x, top in zip(at, below, strict=True):
-                axes.annotate(bar, (x, top), (0, 2), textcoords="offset points",
-                              ha="center", fontsize=7)  # fmt: skip
+                place = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center"}
+                axes.annotate(bar, (x, top), fontsize=7, **place)
         _finish(axes, groups, unit, title)
         _legend(figure, list(parts))
         return figure
@@ -135,11 +133,9 @@ def curves(
         figure = Figure(figsize=(6.0, 3.6))
         axes = figure.subplots()
         for colour, mark, (name, points) in zip(COLOURS, "os^Dvx+", series.items(), strict=False):
-            ordered = sorted(points)
-            axes.plot(
-                [x for x, _ in ordered], [y for _, y in ordered], f"{mark}-", color=colour,
-                markersize=5, linewidth=1.2, label=name,
-            )  # fmt: skip
+            x, y = zip(*sorted(points), strict=True)
+            look = {"color": colour, "markersize": 5, "linewidth": 1.2}
+            axes.plot(x, y, f"{mark}-", label=name, **look)
         names = list(series)
         if level is not None:
             axes.axhline(level[1], color="#444444", linewidth=0.8, linestyle="--", label=level[0])
@@ -181,8 +177,9 @@ def heatmaps(
             for i, row in enumerate(values):
                 for j, value in enumerate(row):
                     mark = marks[name][i][j] if marks else ""
-                    axes.text(j, i, f"{value:.2f}{mark}", ha="center", va="center", fontsize=7,
-                              color="white" if value < 0.55 * top else "black")  # fmt: skip
+                    ink = "white" if value < 0.55 * top else "black"
+                    centred = {"ha": "center", "va": "center"}
+                    axes.text(j, i, f"{value:.2f}{mark}", color=ink, fontsize=7, **centred)
             axes.set_xticks(range(len(columns)), columns)
             axes.set_yticks(range(len(rows)), rows)
             axes.set_title(name)
@@ -194,21 +191,20 @@ def heatmaps(
         return figure
 
 
-def save(figure: Figure, name: str, caption: str, folder: pathlib.Path = RESULTS) -> str:
-    """Writes `<name>.png` and `.svg`; returns Markdown that shows the picture with its caption.
+def save(figure: Figure, name: str, caption: str) -> str:
+    """Writes `results/<name>.svg`; returns Markdown that shows the picture with its caption.
 
     Args:
       figure: to be saved.
-      name: of the files.
+      name: of the file.
       caption: what is to be seen, and how each kind of number came to be.
-      folder: where to.
     """
-    folder.mkdir(exist_ok=True)
     with rc_context(_STYLE):
-        FigureCanvasAgg(figure).print_png(folder / f"{name}.png", metadata={"Software": None})
+        figure.draw_without_rendering()  # the layout settles on its second pass
         # A fresh canvas: the SVG's identifiers count from its own start.
-        FigureCanvasSVG(figure).print_svg(folder / f"{name}.svg", metadata={"Date": None})
-    return f"![{name}]({name}.png)\n\n*{caption}* ([SVG]({name}.svg))\n"
+        path = record.RESULTS / f"{name}.svg"
+        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+    return f"![{name}]({name}.svg)\n\n*{caption}*\n"
 
 
 def _fill(colour: str, quoted: bool) -> dict:

@@ -97,12 +97,13 @@ def rms(values: list[float]) -> float:
     return math.sqrt(math.fsum(v * v for v in values) / len(values))
 
 
-def table(rows: list[dict], columns: list[str]) -> str:
-    """A Markdown table of the rows' columns."""
+def table(rows: list[dict], columns: list[str] | None = None) -> str:
+    """A Markdown table of the rows' columns, by default all, in the order in which they come up."""
+    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
     cells = [columns] + [[_cell(row.get(c, "")) for c in columns] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
-             for line in cells]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    padded = [[c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in cells]
+    lines = ["| " + " | ".join(line) + " |" for line in padded]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(lines)
 

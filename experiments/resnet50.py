@@ -16,20 +16,22 @@ import pathlib
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int, Integer
 
-from experiments import timeline
+from experiments import timeline, two_processes
 from experiments.command import parser, run
 from experiments.images import photographs, questions
 from experiments.record import published, table
-from experiments.two_processes import Run, differences, phase_bytes, run_two_processes
+from experiments.two_processes import Run, checked
 from nets.architecture import RESNET50
 from nets.quantized import Widths
 from nets.untrained import UNTRAINED, kept_untrained
-from pqjax import Link, load_model, plan, reference
+from pqjax import Link, load_model, plan
 from pqjax.engine.process import cache_folder
-from pqjax.errors import DataError, PqjaxError
+from pqjax.errors import DataError
 from pqjax.graph import Graph, Input, every_value, save_model, wrap_rates
 from pqjax.planner import Plan
 
@@ -96,49 +98,29 @@ def model_file() -> pathlib.Path:
     return kept_untrained(RESNET50, widths(), LABEL, images, SEED, cache_folder())
 
 
-def overflow(inputs: np.ndarray) -> float:
+def overflow(inputs: Integer[np.ndarray, "n ..."]) -> float:
     """Share of values that are clamped at the requantization where most are."""
     graph, weights, _ = load_model(model_file())
     rates = [wrap_rates(graph, every_value(graph, weights, x[None])) for x in inputs]
     return float(np.mean([list(each.values()) for each in rates], axis=0).max())
 
 
-def checked(path: pathlib.Path, protocol: str, inputs: np.ndarray) -> tuple[Plan, Run]:
-    """One session, every answer and every layer's bits and flows checked."""
-    graph, weights, meta = load_model(path)
-    made = plan(graph, protocol, classes=meta.get("classes"))
-    got = run_two_processes(path, protocol, inputs)
-    if not np.array_equal(got.outputs, reference(graph, weights, inputs)):
-        raise PqjaxError(f"{path.stem}, {protocol}: an answer differs from the integer reference")
-    found = differences(made, got)
-    if found:
-        raise PqjaxError(f"{path.stem}, {protocol}: not as predicted: {found[0]}")
-    return made, got
-
-
 def row_of(made: Plan, got: Run, protocol: str) -> dict:
-    """What one run says of itself."""
+    """What one run says of itself, and how long its messages alone would take."""
     cost = made.cost("offline") + made.cost("online")
-    times = got.each[-1]
     return {
-        "protocol": protocol,
-        "equal_to_reference": True,
-        "bits_as_predicted": True,
-        "GiB": made.cost().bits / 8 / 2**30,
-        **{
-            f"{phase}_bytes": phase_bytes(got, made, phase)
-            for phase in ("setup", "offline", "online")
-        },
-        "flows": cost.flows,
-        "loopback_s": times["offline"] + times["online"],
-        "online_s": times["online"],
+        **two_processes.row_of(made, got, protocol),
+        "online_s": got.each[-1]["online"],
         "wan_predicted_s": LINK.seconds(*cost.sent, cost.flows),
-        "server_MiB": got.server["peak_bytes"] / 2**20,
-        "client_MiB": got.client["peak_bytes"] / 2**20,
     }
 
 
-def block_of(graph: Graph, weights: dict, values: dict, name: str):
+def block_of(
+    graph: Graph,
+    weights: Mapping[str, Int[np.ndarray, "*s"]],
+    values: Mapping[str, Int[np.ndarray, "n ..."]],
+    name: str,
+) -> tuple[Graph, dict[str, Int[np.ndarray, "*s"]], Int[np.ndarray, "*s"]]:
     """One block as a network of its own, with the tensor that reaches it as its input."""
     names = {node.name for node in graph if node.name.split(".")[0] == name}
     while True:
@@ -156,7 +138,10 @@ def block_of(graph: Graph, weights: dict, values: dict, name: str):
 
 
 def compute_quick(
-    path: pathlib.Path, inputs: np.ndarray, protocols: list[str], blocks: tuple[str, ...]
+    path: pathlib.Path,
+    inputs: Integer[np.ndarray, "n ..."],
+    protocols: list[str],
+    blocks: tuple[str, ...],
 ) -> dict:
     """Some blocks between two processes; the whole network by the cost model."""
     graph, weights, _ = load_model(path)
@@ -188,16 +173,16 @@ def compute_quick(
     return {"runs": runs, "whole": whole}
 
 
-def compute_full(inputs: np.ndarray, protocols: list[str]) -> dict:
+def compute_full(inputs: Integer[np.ndarray, "n ..."], protocols: list[str]) -> dict:
     """The whole network between two processes, with each preset."""
     path = model_file()
-    runs, traces = [], {}
+    runs = []
     for protocol in protocols:
         print(f"ResNet50 with {protocol} ...", file=sys.stderr, flush=True)
         made, got = checked(path, protocol, inputs)
         runs.append({**row_of(made, got, protocol), "predictions": got.outputs.argmax(1).tolist()})
-        traces[protocol] = timeline.kept(f"resnet50_{protocol}", made, got)
-    return {"runs": runs, "traces": traces}
+        timeline.write_trace(f"resnet50_{protocol}", made, got)
+    return {"runs": runs}
 
 
 def compute(args: argparse.Namespace) -> dict:
@@ -206,10 +191,15 @@ def compute(args: argparse.Namespace) -> dict:
     asked = questions(load_model(model_file())[0], args.image, args.labelled, args.images)
     inputs = asked.inputs
     config = {
-        "seed": SEED, "widths": widths_text(), "weights": UNTRAINED, "pictures": asked.names,
-        "labels": asked.labels, "quick": args.quick, "link": str(LINK),
+        "seed": SEED,
+        "widths": widths_text(),
+        "weights": UNTRAINED,
+        "pictures": asked.names,
+        "labels": asked.labels,
+        "quick": args.quick,
+        "link": str(LINK),
         "most_overflow": overflow(inputs),
-    }  # fmt: skip
+    }
     if args.quick:
         found = compute_quick(model_file(), inputs, args.protocols, QUICK_BLOCKS)
     else:
@@ -233,45 +223,58 @@ def report(tree: dict) -> str:
 def quick_report(tree: dict) -> str:
     """Tables of `compute_quick`'s result, and the published rows."""
     measured = [
-        {"block": r["block"], "protocol": r["protocol"], "GiB": r["GiB"], "flows": r["flows"],
-         "loopback s": r["loopback_s"],
-         "MiB server, client": f"{r['server_MiB']:.0f}, {r['client_MiB']:.0f}"} for r in tree["runs"]
-    ]  # fmt: skip
+        {"block": r["block"], "protocol": r["protocol"], **columns(r)} for r in tree["runs"]
+    ]
+    few = ["block", "protocol", "GiB", "flows", "loopback s", "MiB server, client"]
     whole = [
-        {"protocol": r["protocol"], "GiB (predicted)": r["GiB"], "flows (predicted)": r["flows"],
-         "loopback s (estimated)": r["estimated_loopback_s"],
-         "200 Mbit/s s (predicted)": r["wan_predicted_s"]} for r in tree["whole"]
-    ]  # fmt: skip
+        {
+            "protocol": r["protocol"],
+            "GiB (predicted)": r["GiB"],
+            "flows (predicted)": r["flows"],
+            "loopback s (estimated)": r["estimated_loopback_s"],
+            "200 Mbit/s s (predicted)": r["wan_predicted_s"],
+        }
+        for r in tree["whole"]
+    ]
     return (
         "QUICK: these blocks were run between two processes, on the values that reach them; "
         "equal to the reference, bits and flows as predicted:\n\n"
-        + table(measured, list(measured[0]))
+        + table(measured, few)
         + "\n\nThe whole network: bits and flows by the cost model, which is exact; loopback seconds "
-        "are those of the blocks above, scaled by bits:\n\n"
-        + table(whole, list(whole[0]))
-        + "\n\n"
-        + quoted()
+        "are those of the blocks above, scaled by bits:\n\n" + table(whole) + "\n\n" + quoted()
     )
+
+
+def columns(row: dict) -> dict:
+    """What the tables show of `row_of`'s row."""
+    return {
+        "GiB": row["GiB"],
+        "offline MB": row["offline_bytes"] / 1e6,
+        "online MB": row["online_bytes"] / 1e6,
+        "flows": row["flows"],
+        "loopback s": row["loopback_s"],
+        "of it online": row["online_s"],
+        "200 Mbit/s s (predicted)": row["wan_predicted_s"],
+        "MiB server, client": f"{row['server_MiB']:.0f}, {row['client_MiB']:.0f}",
+    }
 
 
 def _full(tree: dict) -> str:
     shown = [
-        {"system": r["protocol"], "prediction (untrained)": ", ".join(map(str, r["predictions"])),
-         "GiB": r["GiB"], "offline MB": r["offline_bytes"] / 1e6, "online MB": r["online_bytes"] / 1e6,
-         "flows": r["flows"], "loopback s": r["loopback_s"], "of it online": r["online_s"],
-         "200 Mbit/s s (predicted)": r["wan_predicted_s"],
-         "MiB server, client": f"{r['server_MiB']:.0f}, {r['client_MiB']:.0f}"} for r in tree["runs"]
-    ]  # fmt: skip
+        {"system": r["protocol"], "prediction (untrained)": ", ".join(map(str, r["predictions"]))}
+        | columns(r)
+        for r in tree["runs"]
+    ]
     labels = [label for label in tree["config"].get("labels", []) if label is not None]
     right = sum(a == b for a, b in zip(tree["runs"][0]["predictions"], labels, strict=False))
     text = (
-        table(shown, list(shown[0]))
+        table(shown)
         + (f"\n\nAs labelled: {right} of {len(labels)}, by chance." if labels else "")
         + "\n\nEvery answer equals the integer reference bit for bit; bits and flows of every layer "
         "equal the prediction at both parties.\n\n" + quoted()
     )
-    for protocol, sides in tree["traces"].items():
-        text += timeline.profile(f"resnet50_{protocol}", f"ResNet50, {protocol}", sides)
+    for protocol in (r["protocol"] for r in tree["runs"]):
+        text += timeline.profile(f"resnet50_{protocol}", f"ResNet50, {protocol}")
     return text
 
 
@@ -282,9 +285,9 @@ def quoted() -> str:
         gigabytes = row["gigabytes"][COLUMN]
         if row["name"] in QUOTED and gigabytes is not None:
             network = "MobileNetV2" if row["name"] == ON_MOBILENET else "ResNet50"
-            rows.append({"system (quoted)": row["name"], "network": network, "GB": gigabytes,
-                         "200 Mbit/s s": row["seconds"][COLUMN]})  # fmt: skip
-    return f"{published('source')}, table 11, ImageNet:\n\n" + table(rows, list(rows[0])) + "\n"
+            line = {"system (quoted)": row["name"], "network": network, "GB": gigabytes}
+            rows.append({**line, "200 Mbit/s s": row["seconds"][COLUMN]})
+    return f"{published('source')}, table 11, ImageNet:\n\n" + table(rows) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -296,20 +299,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def picture_options(options: argparse.ArgumentParser) -> None:
     """What is asked about, and how; the environment's IMAGE, LABELLED and QUICK where not given."""
-    image = os.environ.get("IMAGE")
-    options.add_argument(
-        "--image", type=pathlib.Path, default=pathlib.Path(image) if image else None,
-        help="a picture of yours",
-    )  # fmt: skip
+    image, labelled = os.environ.get("IMAGE") or None, int(os.environ.get("LABELLED") or 0)
+    quick = os.environ.get("QUICK", "0") not in ("", "0")
+    options.add_argument("--image", type=pathlib.Path, default=image, help="a picture of yours")
     options.add_argument("--images", type=int, default=1, help="photographs to ask about")
-    labelled = int(os.environ.get("LABELLED") or 0)
-    options.add_argument("--labelled", type=int, default=labelled,
-                         help="labelled photographs of PQJAX_DATA instead")  # fmt: skip
-    options.add_argument("--protocols", nargs="*", default=list(PROTOCOLS))
     options.add_argument(
-        "--quick", action="store_true", default=os.environ.get("QUICK", "0") not in ("", "0"),
-        help="one block of each stage, the rest predicted",
-    )  # fmt: skip
+        "--labelled", type=int, default=labelled, help="labelled photographs of PQJAX_DATA instead"
+    )
+    options.add_argument("--protocols", nargs="*", default=list(PROTOCOLS))
+    shorter = "one block of each stage, the rest predicted"
+    options.add_argument("--quick", action="store_true", default=quick, help=shorter)
 
 
 def result_name(args: argparse.Namespace) -> str:

@@ -69,10 +69,8 @@ def train(short: Short, folder: pathlib.Path) -> None:
         return
     print(f"training {short.net} {short.bits} ...", file=sys.stderr, flush=True)
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, *short.command(folder.resolve())], cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    command, own = [sys.executable, *short.command(folder.resolve())], {"PYTHONPATH": path}
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | own, stdout=subprocess.DEVNULL)
     if done.returncode:
         raise DataError(f"training {short.net} {short.bits} failed, see above; again goes on there")
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments.blocks import RESNET32, RESNET50, Block, Setting, build, by_kind
+from experiments.blocks import RESNET32, RESNET50, Block, Setting, Style, build, by_kind
 from experiments.command import parser, run
 from experiments.record import published, table
 from pqjax import reference, run_local
 from pqjax.errors import PqjaxError
+from pqjax.graph import Rule
 from pqjax.planner import PRESETS, plan
 
 MB = 8 * 10**6
@@ -25,14 +26,16 @@ ROWS: tuple[tuple[Block, int, int], ...] = (
 )
 RESIDUALS = (6, 8, 16)
 PART = "residual addition"
+# SiRNN's way and ours: how it adds, and by which protocols.
+WAYS: tuple[tuple[Style, str], ...] = (("described", "sirnn"), ("simplified", "privquant"))
 MEASURED = RESNET32[3]  # the block small enough to run both ways in a minute
 
 
-def pair(block: Block, weight_bits: int, bits: int, residual_bits: int, rule: str) -> dict:
+def pair(block: Block, weight_bits: int, bits: int, residual_bits: int, rule: Rule) -> dict:
     """Bits of the residual steps, SiRNN's way and simplified, and of the rest of the block."""
     found = {}
-    for style, protocol in (("described", "sirnn"), ("simplified", "privquant")):
-        setting = Setting(weight_bits, bits, residual_bits, style, rule)  # type: ignore[arg-type]
+    for style, protocol in WAYS:
+        setting = Setting(weight_bits, bits, residual_bits, style, rule)
         made = plan(build(block, setting)[0], protocol)
         found[style] = by_kind(made)
     return found
@@ -55,18 +58,18 @@ def compute(args: argparse.Namespace) -> dict:
                         "bits": {style: parts[style] for style in parts},
                     }
                 )
-    measured = [] if args.no_measure else [measure(s, p) for s, p in (
-        ("described", "sirnn"), ("simplified", "privquant"), ("simplified", "pqjax")
-    )]  # fmt: skip
+    measured = []
+    if not args.no_measure:
+        measured = [measure(*way) for way in WAYS] + [measure("simplified", "pqjax")]
     config = {"seed": 0, "widths": "worst-case accumulators", "presets": ["sirnn", "privquant"]}
     return {"config": config, "runs": runs, "measured": measured}
 
 
-def measure(style: str, protocol: str) -> dict:
+def measure(style: Style, protocol: str) -> dict:
     """One block run by both parties: exact, and every layer's bits as predicted."""
     import numpy as np
 
-    graph, weights = build(MEASURED, Setting(4, 6, 8, style, "saturate"))  # type: ignore[arg-type]
+    graph, weights = build(MEASURED, Setting(4, 6, 8, style, "saturate"))
     limits = graph.input.out
     x = np.random.default_rng(10).integers(limits.low, limits.high + 1, limits.shape)
     made = plan(graph, PRESETS[protocol])
@@ -97,9 +100,10 @@ def report(tree: dict) -> str:
             }
         )
     runs = [
-        {"block": m["block"], "addition": m["style"], "protocol": m["protocol"],
-         **{kind: m["bits"][kind] / MB for kind in m["bits"]}} for m in tree["measured"]
-    ]  # fmt: skip
+        {"block": m["block"], "addition": m["style"], "protocol": m["protocol"]}
+        | {kind: bits / MB for kind, bits in m["bits"].items()}
+        for m in tree["measured"]
+    ]
     text = (
         "# Table 10: residual addition\n\n"
         f"{published('source')}, table 10. MB of 10^6 bytes, predicted by the cost model: SiRNN's "
@@ -108,7 +112,7 @@ def report(tree: dict) -> str:
         "simplified one (figure 5b) with preset `privquant`; of each the steps of the addition "
         "alone, without its ReLU. Activations have 6 bits; accumulators l_w + l_x + ceil(log2 K) "
         "bits; the shifts are those of our trained networks (weight scale 2^(W + 3)).\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + "\n\nThe paper reports neither residual widths nor scales nor what it counts, so its absolute "
         "figures cannot be reproduced; ours differ from them by the columns above. `wrap` drops high "
         "bits, as the paper's algorithm 1 does; `saturate` clamps, which is what its quantizer does "
@@ -117,9 +121,7 @@ def report(tree: dict) -> str:
     if runs:
         text += (
             "\n## Measured between two parties\n\nBits as predicted in every step, result equal to the "
-            "reference (W4A6, residual 8 bits, saturating); MB.\n\n"
-            + table(runs, list(runs[0]))
-            + "\n"
+            "reference (W4A6, residual 8 bits, saturating); MB.\n\n" + table(runs) + "\n"
         )
     return text
 

@@ -55,16 +55,22 @@ def report(tree: dict) -> str:
     )
     for column, net in enumerate(NETWORKS):
         shown = [
-            {"system": row["system"], "top-1, %": _percent(row["top1"]), "GiB": row["gib"],
-             "s": row["wan_s"] or "", "s (predicted)": row["wan_predicted_s"] or "",
-             "loopback s": row["loopback_s"]}
-            for row in tree["runs"] if row["net"] == net
-        ]  # fmt: skip
+            {
+                "system": row["system"],
+                "top-1, %": _percent(row["top1"]),
+                "GiB": row["gib"],
+                "s": row["wan_s"] or "",
+                "s (predicted)": row["wan_predicted_s"] or "",
+                "loopback s": row["loopback_s"],
+            }
+            for row in tree["runs"]
+            if row["net"] == net
+        ]
         for row in data["rows"]:
-            if row["gigabytes"][column] is not None:
-                shown.append({"system": f"{row['name']} (quoted)", "GiB": row["gigabytes"][column],
-                              "s": row["seconds"][column]})  # fmt: skip
-        text += f"\n## {data['networks'][column]}\n\n{table(shown, list(shown[0]))}\n"
+            gib, seconds = row["gigabytes"][column], row["seconds"][column]
+            if gib is not None:
+                shown.append({"system": f"{row['name']} (quoted)", "GiB": gib, "s": seconds})
+        text += f"\n## {data['networks'][column]}\n\n{table(shown)}\n"
     return text
 
 

@@ -102,7 +102,7 @@ def _sirnn(runs: list[dict]) -> str:
                 "scores and values / printed": _ratio(parts["attention"] / MIB, printed),
             }
         )
-    return table(shown, list(shown[0]))
+    return table(shown)
 
 
 def _privquant(runs: list[dict]) -> str:
@@ -122,7 +122,7 @@ def _privquant(runs: list[dict]) -> str:
                     "scores and values / printed": _ratio(attention, printed),
                 }
             )
-    return table(shown, list(shown[0]))
+    return table(shown)
 
 
 def _floor(runs: list[dict]) -> str:
@@ -136,7 +136,7 @@ def _floor(runs: list[dict]) -> str:
         }
         for row in runs
     ]
-    return table(shown, list(shown[0]))
+    return table(shown)
 
 
 def report(tree: dict) -> str:
@@ -173,7 +173,7 @@ def report(tree: dict) -> str:
         "least. The printed totals are of the size of the products of activations alone: those of "
         f"SiRNN grow as a t + b t^2 in the tokens t ({_fit(runs)}), the form of scores and values.\n\n"
         + _picture(runs)
-    )  # fmt: skip
+    )
 
 
 def _fit(runs: list[dict]) -> str:
@@ -201,10 +201,9 @@ def _picture(runs: list[dict]) -> str:
             row["sequence"] * row["least_projection_bits"] / MIB for row in runs
         ],
     }
-    figure = grouped_bars(
-        [f"{row['sequence']} tokens" for row in runs], series, "communication, MiB",
-        "Table 12: attention of LLAMA-7B, linear part", ("PrivQuant, printed total",), log=True,
-    )  # fmt: skip
+    groups = [f"{row['sequence']} tokens" for row in runs]
+    title, quoted = "Table 12: attention of LLAMA-7B, linear part", ["PrivQuant, printed total"]
+    figure = grouped_bars(groups, series, "communication, MiB", title, quoted, log=True)
     caption = (
         "Table 12. Filled bars: predicted by formulas under assumed widths, the last a floor that holds "
         "for any. Hatched: quoted from the paper, taken as MiB. Logarithmic."

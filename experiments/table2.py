@@ -92,7 +92,7 @@ def _unary(
 
 def extensions(rng: np.random.Generator) -> list[Case]:
     """Ext, without and with the sign known, in the form of the papers and in ours."""
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     rows = {r["protocol"]: r for r in published("table5")["rows"]}
     found = []
     for l1, l2 in EXTENSIONS:
@@ -102,13 +102,10 @@ def extensions(rng: np.random.Generator) -> list[Case]:
             (True, _ELEMENT, "Ext, MSB known, one correlation", "wrap as an element"),
         ):
             x = _values(rng, l1, msb)
-            call = _unary(
-                rng, f"Ext({l1}->{l2})", x, l1,
-                lambda party, own, l1=l1, l2=l2, msb=msb, used=used: extend(
-                    party, own, l1, l2, True, msb, used
-                ),
-                l2, x, extend_cost(scheme, ELEMENTS, l1, l2, True, msb, used),
-            )  # fmt: skip
+            how = l1, l2, True, msb, used
+            work = lambda party, own, how=how: extend(party, own, *how)
+            cost = extend_cost(source, ELEMENTS, *how)
+            call = _unary(rng, f"Ext({l1}->{l2})", x, l1, work, l2, x, cost)
             printed = rows["Ext"]["formula_with_msb" if msb else "formula"]
             names = {"l1": l1, "l2": l2}
             found.append(Case("Ext", names, printed, SMALL[exact], call, msb, form))
@@ -117,7 +114,7 @@ def extensions(rng: np.random.Generator) -> list[Case]:
 
 def truncations(rng: np.random.Generator) -> list[Case]:
     """TR and Trunc; Trunc also with the sign known, and by parts (proposition 4.1)."""
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     rows = {r["protocol"]: r for r in published("table5")["rows"]}
 
     def by_parts(party: Party, x: np.ndarray, l1: int, l2: int) -> np.ndarray:
@@ -127,32 +124,24 @@ def truncations(rng: np.random.Generator) -> list[Case]:
     for l1, l2 in SHIFTS:
         names = {"l1": l1, "l2": l2}
         x, known = _values(rng, l1), _values(rng, l1, True)
-        reduced = truncate_reduce_cost(scheme, ELEMENTS, l1, l2)
+        reduced = truncate_reduce_cost(source, ELEMENTS, l1, l2)
         for msb, v in ((False, x), (True, known)):
-            call = _unary(
-                rng, f"TR({l1},{l2})", v, l1,
-                lambda party, own, l1=l1, l2=l2: truncate_reduce(party, own, l1, l2),
-                l1 - l2, v >> l2, reduced,
-            )  # fmt: skip
+            work = lambda party, own, l1=l1, l2=l2: truncate_reduce(party, own, l1, l2)
+            call = _unary(rng, f"TR({l1},{l2})", v, l1, work, l1 - l2, v >> l2, reduced)
             printed = rows["TR"]["formula_with_msb" if msb else "formula"]
             form = "same protocol: see notes" if msb else ""
             found.append(Case("TR", names, printed, SMALL["TR"], call, msb, form))
         for msb, v in ((False, x), (True, known)):
-            call = _unary(
-                rng, f"Trunc({l1},{l2})", v, l1,
-                lambda party, own, l1=l1, l2=l2, msb=msb: truncate(
-                    party, own, l1, l2, True, msb, forms
-                ),
-                l1, v >> l2, truncate_cost(scheme, ELEMENTS, l1, l2, True, msb, forms),
-            )  # fmt: skip
+            how = l1, l2, True, msb, forms
+            work = lambda party, own, how=how: truncate(party, own, *how)
+            cost = truncate_cost(source, ELEMENTS, *how)
+            call = _unary(rng, f"Trunc({l1},{l2})", v, l1, work, l1, v >> l2, cost)
             printed = rows["Trunc"]["formula_with_msb" if msb else "formula"]
             exact = SMALL["Trunc, MSB known" if msb else "Trunc"]
             found.append(Case("Trunc", names, printed, exact, call, msb, "SiRNN's own"))
-        both = reduced + extend_cost(scheme, ELEMENTS, l1 - l2, l1, True, False, forms)
-        call = _unary(
-            rng, f"Trunc({l1},{l2}) by parts", x, l1,
-            lambda party, own, l1=l1, l2=l2: by_parts(party, own, l1, l2), l1, x >> l2, both,
-        )  # fmt: skip
+        both = reduced + extend_cost(source, ELEMENTS, l1 - l2, l1, True, False, forms)
+        work = lambda party, own, l1=l1, l2=l2: by_parts(party, own, l1, l2)
+        call = _unary(rng, f"Trunc({l1},{l2}) by parts", x, l1, work, l1, x >> l2, both)
         parts = SMALL["Trunc as TR, Ext"]
         printed = rows["Trunc"]["formula"]
         found.append(Case("Trunc", names, printed, parts, call, False, "TR, then Ext (4.1)"))
@@ -161,7 +150,7 @@ def truncations(rng: np.random.Generator) -> list[Case]:
 
 def requantizations(rng: np.random.Generator) -> list[Case]:
     """Requant, branch by branch of algorithm 1, as corrected."""
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     small = {r["protocol"]: r["formula"] for r in published("table2")["rows"]}
     found = []
     for l1, s1, l2, s2 in REQUANTS:
@@ -180,8 +169,8 @@ def requantizations(rng: np.random.Generator) -> list[Case]:
         else:
             printed = f"{cut} + {small['Ext'].replace('l1', '(l1 - s)')}"
             exact, form = f"wrap(s) + b2a(l1 - s) + {grow}", "TR, then Ext"
-        cost = truncate_reduce_cost(scheme, ELEMENTS, l1, shift, kept)
-        cost += extend_cost(scheme, ELEMENTS, kept if shift else l1, l2, True, False, forms)
+        cost = truncate_reduce_cost(source, ELEMENTS, l1, shift, kept)
+        cost += extend_cost(source, ELEMENTS, kept if shift else l1, l2, True, False, forms)
 
         def requantize(party, own, l1=l1, l2=l2, shift=shift, kept=kept, up=up):
             if shift:
@@ -200,7 +189,7 @@ def requantizations(rng: np.random.Generator) -> list[Case]:
 
 def others(rng: np.random.Generator) -> list[Case]:
     """What tables 2 and 5 build on: the wrap (its closed form stands in table 4), B2A, MUX, ReLU."""
-    scheme, forms = published_setting()
+    source, forms = published_setting()
     closed = published("table4")["wrap_formula"]
     found = []
     for bits in WIDTHS:
@@ -208,30 +197,24 @@ def others(rng: np.random.Generator) -> list[Case]:
         x = _values(rng, bits)
         x0, x1 = share(rng, x, bits)
         wraps = np.array([int(a) + int(b) >= 1 << bits for a, b in zip(x0, x1, strict=True)])
-        call = Call(
-            f"Wrap({bits})", lambda party, own, bits=bits: wrap_bit(party, own, bits),
-            ((x0,), (x1,)), Ring(1), wraps.astype(np.uint8),
-            less_than_cost(scheme, ELEMENTS, bits),
-        )  # fmt: skip
+        work = lambda party, own, bits=bits: wrap_bit(party, own, bits)
+        cost = less_than_cost(source, ELEMENTS, bits)
+        shares = (x0,), (x1,)
+        call = Call(f"Wrap({bits})", work, shares, Ring(1), wraps.astype(np.uint8), cost)
         found.append(Case("Wrap", names, closed, SMALL["Wrap"], call))
         b = rng.integers(0, 2, ELEMENTS)
-        call = _unary(
-            rng, f"B2A({bits})", b, 1,
-            lambda party, own, ring=ring: bit_to_ring(party, own, ring),
-            bits, b, bit_to_ring_cost(scheme, ELEMENTS, ring),
-        )  # fmt: skip
+        work = lambda party, own, ring=ring: bit_to_ring(party, own, ring)
+        cost = bit_to_ring_cost(source, ELEMENTS, ring)
+        call = _unary(rng, f"B2A({bits})", b, 1, work, bits, b, cost)
         found.append(Case("B2A", names, None, SMALL["B2A"], call))
         (x0, x1), (b0, b1) = share(rng, x, bits), share(rng, b, 1)
-        call = Call(
-            f"MUX({bits})", lambda party, own, bit, ring=ring: select(party, own, bit, ring),
-            ((x0, b0), (x1, b1)), ring, x * b, select_cost(scheme, ELEMENTS, ring),
-        )  # fmt: skip
+        work = lambda party, own, bit, ring=ring: select(party, own, bit, ring)
+        cost = select_cost(source, ELEMENTS, ring)
+        call = Call(f"MUX({bits})", work, ((x0, b0), (x1, b1)), ring, x * b, cost)
         found.append(Case("MUX", names, None, SMALL["MUX"], call))
-        call = _unary(
-            rng, f"ReLU({bits})", x, bits,
-            lambda party, own, bits=bits: relu(party, own, bits, forms),
-            bits, np.maximum(x, 0), relu_cost(scheme, ELEMENTS, bits, forms),
-        )  # fmt: skip
+        work = lambda party, own, bits=bits: relu(party, own, bits, forms)
+        cost = relu_cost(source, ELEMENTS, bits, forms)
+        call = _unary(rng, f"ReLU({bits})", x, bits, work, bits, np.maximum(x, 0), cost)
         found.append(Case("ReLU", names, None, SMALL["ReLU"], call))
     return found
 
@@ -312,7 +295,7 @@ def report(tree: dict) -> str:
         f"{published('source')}, tables 2 and 5 (the closed form of a wrap is table 4's). Bits per "
         f"element, both directions; λ = 128. Ext(l1->l2), TR and Trunc(l1,l2), Requant(l1,s1->l2,s2) "
         "with s = s1 - s2. Paper: the O() taken as an equality. Measured: two parties over real OT, "
-        f"{n} elements, every result exact.\n\n" + table(shown, list(shown[0])) + "\n\n"
+        f"{n} elements, every result exact.\n\n" + table(shown) + "\n\n"
         "wrap(l): 130 for one bit, 256 + 2^l up to 4, else 288 q + 148 (2(q-1) - ceil(log2 q)) with "
         "q = ceil(l/4). mill_eq(l): 256 + 2^(l+1) up to 4, else 288 q + 296 (q-1). b2a(l) = λ + l, "
         "0 for one bit.\n" + NOTES

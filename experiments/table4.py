@@ -26,7 +26,7 @@ from experiments.plots import save, stacked_bars
 from experiments.record import percent, published, relative, table
 from experiments.two_threads import measure
 from pqjax.errors import PqjaxError
-from pqjax.protocols.linear_ot import PRIVQUANT
+from pqjax.linear import PRIVQUANT
 
 SEED = 4
 SMALL_SHAPES = (((8, 18, 16), "W2A4"), ((16, 36, 25), "W4A6"), ((5, 64, 4), "W2A8"))
@@ -112,7 +112,7 @@ def report(tree: dict) -> str:
         "the second line of that row is what is meant, and what is evaluated below. The printed rows "
         "send two chosen messages an OT; a correlated OT sends one, and bit i's only L - i bits wide.\n"
         "\n## Between two parties\n\nSmall shapes, bits in all, every result exact. Model: "
-        "`multiply_cost`.\n\n"
+        "`on_shares_cost`.\n\n"
         + _small(tree["small"])
         + "\n\n## The layers of table 9\n\nGiB. Printed: the paper's formula; exact: ours, equal to the "
         "cost model to the bit.\n\n"
@@ -156,7 +156,7 @@ def _small(small: list[dict]) -> str:
                     "flows": row["flows"][i],
                 }
             )
-    return table(shown, list(shown[0]))
+    return table(shown)
 
 
 def _layers(runs: list[dict]) -> str:
@@ -172,7 +172,7 @@ def _layers(runs: list[dict]) -> str:
         line["cheapest exact"] = f"({best})"
         line["exact / printed there"] = percent(relative(exact[best - 1], printed[best - 1]))
         shown.append(line)
-    return table(shown, list(shown[0]))
+    return table(shown)
 
 
 def _disagreement(runs: list[dict]) -> str:
@@ -202,16 +202,15 @@ def _parts(runs: list[dict]) -> str:
                 line["total"] = sum(parts.values()) / GIB
                 line["cheapest"] = "yes" if i + 1 == row["cheapest"] else ""
                 shown.append(line)
-    return table(shown, list(shown[0]))
+    return table(shown)
 
 
 def _picture(runs: list[dict]) -> str:
     rows = [row for row in runs if row["widths"] == "W2A4"]
     parts = {_NAMES[p]: [[c[p] / GIB for c in row["exact"]] for row in rows] for p in PARTS}
-    figure = stacked_bars(
-        [row["layer"] for row in rows], ["(1)", "(2)", "(3)", "(4)"], parts,
-        "communication, GiB", "Table 4: the four choices for one W2A4 convolution of ResNet50",
-    )  # fmt: skip
+    layers, choices = [row["layer"] for row in rows], ["(1)", "(2)", "(3)", "(4)"]
+    title = "Table 4: the four choices for one W2A4 convolution of ResNet50"
+    figure = stacked_bars(layers, choices, parts, "communication, GiB", title)
     caption = (
         "Table 4's four choices on table 9's layers at W2A4. All bars: predicted by the exact formulas, "
         "which equal the cost model; the closing TR of table 9's report is not in them."

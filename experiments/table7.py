@@ -18,10 +18,12 @@ NET = "resnet32"
 # The paper's row and its widths here.
 TABLES = {
     "table6": {
-        "Weight Quantized": "W2A8R8", "Activation Quantized": "W8A2R2", "Fully Quantized": "W2A2R2",
+        "Weight Quantized": "W2A8R8",
+        "Activation Quantized": "W8A2R2",
+        "Fully Quantized": "W2A2R2",
     },
     "table7": {"3": "W4A3R3", "6": "W4A3R6", "8": "W4A3R8", "9": "W4A3R9"},
-}  # fmt: skip
+}
 PARTS = {"table6": PART, "table7": 0.6}  # of an epoch; activations of 3 bits need more than a fifth
 TITLES = {
     "table6": "Table 6: which of weights and activations hurts ResNet32",
@@ -54,8 +56,8 @@ def report(tree: dict) -> str:
     printed = quoted["Baseline"]["accuracy"] if "Baseline" in quoted else None
     shown = []
     if printed is not None:
-        shown.append({"network": "Baseline", "bits": "float", "top-1, %": f"{100 * top:.2f}",
-                      "paper, %": printed})  # fmt: skip
+        line = {"network": "Baseline", "bits": "float", "top-1, %": f"{100 * top:.2f}"}
+        shown.append({**line, "paper, %": printed})
     for row in runs:
         line = {
             "network": row["row"] if name == "table6" else f"residuals of {row['row']} bits",
@@ -71,12 +73,11 @@ def report(tree: dict) -> str:
             line["paper, GB"] = quoted[row["row"]]["gigabytes"]
         line["most overflow, %"] = f"{100 * row['most_overflow']:.2f}"
         shown.append(line)
-    columns = list(dict.fromkeys(key for line in shown for key in line))
     return (
         f"# {TITLES[name]}\n\n{published('source')}. Training: {tree['config']['training']}; the "
         "paper's networks were trained to the end. First convolution and FC keep at least 4 bits of "
         "weights, the FC reads 8 bits; activations are signed formats with a sign bit of 0. Where the "
-        "paper has float, ours has 8 bits.\n\n" + table(shown, columns) + "\n"
+        "paper has float, ours has 8 bits.\n\n" + table(shown) + "\n"
     )
 
 

@@ -25,7 +25,7 @@ from experiments.convolution import (
 from experiments.plots import grouped_bars, save
 from experiments.record import percent, published, relative, rms, table
 from experiments.two_threads import measure
-from pqjax.protocols.linear_ot import PRIVQUANT
+from pqjax.linear import PRIVQUANT
 
 SEED = 9
 GB = 8 * 10**9
@@ -137,12 +137,12 @@ def report(tree: dict) -> str:
         f"{published('source')}, table 9, whose GB are GiB. A layer is (resolution, channels, "
         "kernel). All of our columns are in GiB and predicted by the cost model, X signed and its "
         "sign unknown, L = l1 + l2 + ceil(log2 d2), with the closing TR (see below).\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown)
         + "\n\n"
         + _picture(runs)
         + "\n## Which reading fits\n\nRoot mean square of the relative differences over all "
         f"{len(runs)} entries:\n\n"
-        + table(readings, list(readings[0]))
+        + table(readings)
         + "\n\nThe closing TR: the public C++ code (EzPC, SCI, `LinearOT::matrix_multiplication` with "
         "`accumulate`) extends one operand by e = ceil(log2 d2) bits and ends by a truncate-and-reduce "
         "of the accumulator by those e bits, d1 d3 TR(L, e), before it returns. A figure metered "
@@ -204,9 +204,7 @@ def _measured(found: list[dict]) -> str:
     ]
     return (
         "\n## Two parties\n\nBoth parties as threads of one process over real OT; every element of the "
-        "result equals floor(W X / 2^e), or the run would have failed:\n\n"
-        + table(shown, list(shown[0]))
-        + "\n"
+        "result equals floor(W X / 2^e), or the run would have failed:\n\n" + table(shown) + "\n"
     )
 
 
@@ -224,10 +222,8 @@ def _picture(runs: list[dict]) -> str:
         "PrivQuant, printed": [row["printed"]["PrivQuant"] for row in runs],
     }
     groups = [f"{row['layer'].replace(' ', '')}\n{row['widths']}" for row in runs]
-    figure = grouped_bars(
-        groups, series, "communication, GiB", "Table 9: one convolution of ResNet50",
-        quoted=("SiRNN, printed", "PrivQuant, printed"),
-    )  # fmt: skip
+    title, quoted = "Table 9: one convolution of ResNet50", ("SiRNN, printed", "PrivQuant, printed")
+    figure = grouped_bars(groups, series, "communication, GiB", title, quoted)
     caption = (
         "Table 9. Filled bars: predicted by the cost model, closing TR included; the W2A4 bars of the "
         "cheapest choice were also measured between two parties and equal the prediction to the bit. "

@@ -1,21 +1,24 @@
 """Where the time of a run went, party by party and layer by layer: Chrome trace, picture, top ten.
 
 A layer's seconds are split into waiting for messages, sending (waiting for room on the wire) and the
-rest, which is computing. Chrome's `chrome://tracing` and https://ui.perfetto.dev open the trace.
+rest, which is computing. https://ui.perfetto.dev opens the trace as it is, `chrome://tracing` unpacked.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import pathlib
 
+from experiments import record
 from experiments.plots import save, stacked_bars
-from experiments.record import RESULTS, table
 from experiments.two_processes import Run
+from pqjax.errors import DataError
 from pqjax.planner import Plan
 
 PARTIES = ("server", "client")
 SHARES = ("computing", "sending", "waiting")
+SUFFIX = ".trace.json.gz"
 
 
 def shares(entry: dict) -> dict[str, float]:
@@ -39,59 +42,60 @@ def chrome_trace(traces: dict[str, list[dict]]) -> dict:
         events.append({"name": "process_name", "ph": "M", "pid": process, "args": {"name": party}})
         for entry in traces[party]:
             begin = round(entry["begin"] * 1e6)
-            detail = {
-                "sent_bits": entry["sent_bits"], "received_bits": entry["received_bits"],
-                "messages": entry["messages"],
-            }  # fmt: skip
-            events.append(
-                {"name": f"{entry['phase']} {entry['layer']}", "ph": "X", "pid": process, "tid": 0,
-                 "ts": begin, "dur": round(entry["seconds"] * 1e6), "args": detail}
-            )  # fmt: skip
+            layer = _slice(
+                f"{entry['phase']} {entry['layer']}", process, 0, begin, entry["seconds"]
+            )
+            events.append(layer | {"args": entry})
             for name, seconds in shares(entry).items():
                 if seconds > 0:
-                    events.append({"name": name, "ph": "X", "pid": process, "tid": 1,
-                                   "ts": begin, "dur": round(seconds * 1e6)})  # fmt: skip
-                    begin += round(seconds * 1e6)
+                    events.append(_slice(name, process, 1, begin, seconds))
+                    begin += events[-1]["dur"]
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
-def write_trace(name: str, traces: dict[str, list[dict]]) -> pathlib.Path:
-    """Writes `results/<name>.trace.json`; returns its path."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.trace.json"
-    path.write_text(json.dumps(chrome_trace(traces), separators=(",", ":")) + "\n")
-    return path
+def _slice(name: str, process: int, row: int, begin: int, seconds: float) -> dict:
+    """A stretch of time in a row of a process, in microseconds."""
+    times = {"ts": begin, "dur": round(seconds * 1e6)}
+    return {"name": name, "ph": "X", "pid": process, "tid": row, **times}
 
 
-_KEPT = (
-    "phase",
-    "layer",
-    "sent_bytes",
-    "received_bytes",
-    "seconds",
-    "wait_seconds",
-    "send_seconds",
-)
-
-
-def kept(name: str, made: Plan, run: Run) -> dict[str, list[dict]]:
-    """Writes the first inference's trace; what `profile` needs of it, for the result file.
+def write_trace(name: str, made: Plan, run: Run) -> pathlib.Path:
+    """Writes the first inference as `results/<name>.trace.json.gz`; returns its path.
 
     Args:
-      name: of the trace's file.
+      name: of the file.
       made: the plan that was run.
       run: one inference or more.
     """
-    both = {"server": run.server["trace"], "client": run.client["trace"]}
-    first = {party: entries[: len(made.schedule)] for party, entries in both.items()}
-    write_trace(name, first)
     kinds = {step.node.name: step.node.kind for step in made.steps}
-    return {
+    traces = {
         party: [
-            {key: _short(entry[key]) for key in _KEPT} | {"kind": kinds.get(entry["layer"], "")}
-            for entry in entries
+            {key: _short(value) for key, value in entry.items()}
+            | {"kind": kinds.get(entry["layer"], "")}
+            for entry in report["trace"]
+            if entry["inference"] == 0
         ]
-        for party, entries in first.items()
+        for party, report in zip(PARTIES, (run.server, run.client), strict=True)
+    }
+    text = json.dumps(chrome_trace(traces), separators=(",", ":"))
+    path = record.RESULTS / f"{name}{SUFFIX}"
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))  # no date: the same bytes every time
+    return path
+
+
+def read_trace(name: str) -> dict[str, list[dict]]:
+    """The entries of each party that `write_trace` wrote, seconds to the microsecond.
+
+    Raises:
+      DataError: there is no such trace.
+    """
+    path = record.RESULTS / f"{name}{SUFFIX}"
+    if not path.exists():
+        raise DataError(f"{path.name} is not there: run make exp-{name.split('_')[0]} first")
+    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    return {
+        party: [e["args"] for e in events if e["pid"] == process and e.get("tid") == 0]
+        for process, party in enumerate(PARTIES)
     }
 
 
@@ -100,18 +104,18 @@ def _short(value: object) -> object:
     return round(value, 6) if isinstance(value, float) else value
 
 
-def profile(name: str, title: str, traces: dict[str, list[dict]]) -> str:
+def profile(name: str, title: str) -> str:
     """A chapter of a report: seconds by kind of step, the longest layers, the picture.
 
     Args:
       name: of the picture's and the trace's files.
       title: network and protocol.
-      traces: what `kept` returned.
     """
+    traces = read_trace(name)
     return (
         f"\n## Profile, {title}\n\nBy kind of step:\n\n{by_kind(traces)}\n\n"
         f"The ten layers that took longest:\n\n{top_ten(traces)}\n\n{picture(name, title, traces)}"
-        f"\nTime line for Chrome or Perfetto: `{name}.trace.json`.\n"
+        f"\nTime line for Chrome or Perfetto: `{name}{SUFFIX}`.\n"
     )
 
 
@@ -151,7 +155,7 @@ def by_kind(traces: dict[str, list[dict]]) -> str:
                 row[f"{party} {name}"] = row.get(f"{party} {name}", 0.0) + seconds
     longest = sorted(rows.values(), key=lambda row: -row["seconds"])
     shown = [row for row in longest if row["seconds"] >= 0.005 * longest[0]["seconds"]]
-    return table(shown, list(shown[0]))
+    return record.table(shown)
 
 
 def picture(name: str, title: str, traces: dict[str, list[dict]]) -> str:
@@ -159,16 +163,15 @@ def picture(name: str, title: str, traces: dict[str, list[dict]]) -> str:
     grouped = {party: by_group(traces[party]) for party in PARTIES}
     groups = list(grouped["server"])
     parts = {
-        share: [[grouped[party].get(group, {}).get(share, 0.0) for party in PARTIES]
-                for group in groups]
+        share: [[by.get(group, {}).get(share, 0.0) for by in grouped.values()] for group in groups]
         for share in SHARES
-    }  # fmt: skip
+    }
     figure = stacked_bars(groups, ["s", "c"], parts, "seconds", title)
-    return save(
-        figure, name,
+    caption = (
         f"{title}: seconds by block, server (s) and client (c). All bars: measured in one run between "
-        "two processes on loopback; `ends` is everything outside of blocks.",
-    )  # fmt: skip
+        "two processes on loopback; `ends` is everything outside of blocks."
+    )
+    return save(figure, name, caption)
 
 
 def top_ten(traces: dict[str, list[dict]]) -> str:
@@ -188,4 +191,4 @@ def top_ten(traces: dict[str, list[dict]]) -> str:
                 **({f"client {k}": v for k, v in shares(other).items()} if other else {}),
             }
         )
-    return table(rows, list(rows[0])) if rows else ""
+    return record.table(rows) if rows else ""

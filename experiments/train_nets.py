@@ -4,7 +4,7 @@
     PQJAX_DATA=... python -m experiments.train_nets --train RUNS    # trains them first
 
 Writes `results/accuracy.json` and the tables in `nets/README.md`. Training takes hours on two CPU cores
-and goes on where it was interrupted.
+and goes on where it was interrupted; the long runs are left out where there is no accelerator.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pathlib
 import shutil
 import sys
 
+from experiments.command import parser
 from experiments.record import table, write
 from nets import train
 from nets.architecture import ARCHITECTURES
@@ -46,27 +47,43 @@ RUNS = {
         "--from resnet32_w4a6/state.npz"
     ),
 }
+LONG = {
+    "minionn_float_long": (
+        "float --net minionn --epochs 300 --batch 128 --seed 1 --rate 0.1 --warmup 0.1 --erase 0 "
+        "--evaluate-every 0"
+    ),
+    "resnet32_float_long": (
+        "float --net resnet32 --epochs 300 --batch 256 --seed 1 --rate 0.2 --warmup 0.1 --erase 0 "
+        "--evaluate-every 100"
+    ),
+    "resnet18_float": (
+        "float --net resnet18 --epochs 180 --batch 256 --seed 1 --rate 0.2 --warmup 0.1 --erase 0 "
+        "--cutmix 0.5 --smoothing 0.1 --evaluate-every 60"
+    ),
+}
+KEPT_BYTES = 2_000_000  # of a network in the repository; of a larger one there is the curve alone
 OVERFLOW_IMAGES = 1000
 _MARKS = "<!-- written by experiments/train_nets.py -->", "<!-- end -->"
 
 
 def train_all(folder: pathlib.Path) -> None:
     """Runs, or resumes, the trainings in order; puts networks and curves in nets/checkpoints."""
-    for name, words in RUNS.items():
+    import jax
+
+    for name, words in (RUNS if jax.default_backend() == "cpu" else RUNS | LONG).items():
         args = arguments_of(name, folder)
-        (train.train_float if args.mode == "float" else train.train_qat)(args)
+        result = (train.train_float if args.mode == "float" else train.train_qat)(args)
         print(f"trained {name}: {words}", file=sys.stderr)
-        shutil.copy(args.out / f"{name}.npz", CHECKPOINTS)
+        if os.path.getsize(result["network"]) <= KEPT_BYTES:
+            shutil.copy(result["network"], CHECKPOINTS / f"{name}.npz")
         shutil.copy(args.out / "curve.json", CHECKPOINTS / f"{name}.curve.json")
 
 
 def arguments_of(name: str, folder: pathlib.Path) -> argparse.Namespace:
-    """What `python -m nets.train` would be given for one of `RUNS`."""
-    words = [*RUNS[name].split(), "--out", str(folder / name)]
-    net = name.split("_")[0]
-    if words[0] == "qat":
-        words += ["--float", str(folder / f"{net}_float" / f"{net}_float.npz")]
-    args = train.parser().parse_args(words)
+    """What `python -m nets.train` would be given for one of `RUNS` or `LONG`."""
+    args = train.parser().parse_args([*(RUNS | LONG)[name].split(), "--out", str(folder / name)])
+    if args.mode == "qat":
+        args.teacher = folder / f"{args.net}_float" / f"{args.net}_float.npz"
     if args.start is not None:
         args.start = pathlib.Path(os.environ.get("PQJAX_DATA", "PQJAX_DATA")) / PUBLIC
     if args.before is not None:
@@ -75,31 +92,40 @@ def arguments_of(name: str, folder: pathlib.Path) -> argparse.Namespace:
 
 
 def evaluate(name: str) -> dict:
-    """Top-1 of one committed network; for a quantized one also its widths and overflows."""
+    """Top-1 of one network; for a quantized one also its widths and overflows.
+
+    Of a network that is too large for the repository it is what the training measured.
+    """
     from nets.export import overflow_rates, top1
     from nets.loop import Images, accuracy
     from nets.pretrain import load_float
-    from pqjax.graph import load_model
+    from pqjax.graph import Conv, Dense, load_model
 
-    architecture = ARCHITECTURES[name.split("_")[0]]
+    args = arguments_of(name, NETS)
+    architecture = ARCHITECTURES[args.net]
     images, labels = load_cifar(architecture.data, "test")
     path = CHECKPOINTS / f"{name}.npz"
     curve = json.loads((CHECKPOINTS / f"{name}.curve.json").read_text())
     row = {
         "network": path.name,
         "data": architecture.data,
-        "command": f"python -m nets.train {RUNS[name]}",
-        "bytes": path.stat().st_size,
+        "command": f"python -m nets.train {(RUNS | LONG)[name]}",
+        "device": curve["config"].get("device", "cpu"),
         "epochs": len(curve["epochs"]),
         "train_seconds": curve["seconds"],
         "images": len(labels),
     }
-    if name.endswith("_float"):
+    config = curve["config"]
+    if not path.exists():
+        row["top1"] = curve["epochs"][-1]["test"]
+    elif args.mode == "float":
         net, meta = load_float(path, architecture)
+        config = meta["config"]
         row["top1"] = accuracy(None, train.jitted(net), Images(images, labels))
     else:
         graph, weights, meta = load_model(path)
-        products = [node for node in graph if node.kind in ("Conv", "Dense")]
+        config = meta["config"]
+        products = [node for node in graph if isinstance(node, (Conv, Dense))]
         row |= {
             "top1": top1(graph, weights, images, labels),
             "weight_bits": {node.name: node.weight_bits for node in products},
@@ -107,32 +133,36 @@ def evaluate(name: str) -> dict:
             "overflow_images": OVERFLOW_IMAGES,
             "overflow": overflow_rates(graph, weights, images[:OVERFLOW_IMAGES]),
         }
-    schedule, args = meta["config"]["schedule"], arguments_of(name, NETS)
+    if path.exists():
+        row["bytes"] = path.stat().st_size
+    schedule = config["schedule"]
     if (schedule["seed"], schedule["epochs"]) != (args.seed, args.epochs):
         raise CheckpointError(f"{path} was not trained by {row['command']!r}: {schedule}")
-    return {**row, "seed": args.seed, "config": meta["config"]}
+    return {**row, "seed": args.seed, "config": config}
 
 
 def report(rows: list[dict]) -> str:
     """The commands and the table for nets/README.md."""
-    floats = {row["data"]: row["top1"] for row in rows if "overflow" not in row}
+    top1 = {row["network"]: row["top1"] for row in rows}
     shown = []
     for row in rows:
-        most = max(row["overflow"].values()) if "overflow" in row else None
-        shown.append(
-            {
-                "network": row["network"],
-                "data": row["data"],
-                "top-1": f"{100 * row['top1']:.2f} %",
-                "below float, points": f"{100 * (floats[row['data']] - row['top1']):.2f}",
-                "epochs": row["epochs"],
-                "minutes": f"{row['train_seconds'] / 60:.0f}",
-                "KB": f"{row['bytes'] / 1000:.0f}",
-                "most overflow": "" if most is None else f"{100 * most:.2f} %",
-            }
-        )
+        cells = {
+            "network": row["network"],
+            "data": row["data"],
+            "top-1": f"{100 * row['top1']:.2f} %",
+            "below float, points": "",
+            "epochs": row["epochs"],
+            "minutes": f"{row['train_seconds'] / 60:.0f}",
+            "on": row["device"],
+            "KB": f"{row['bytes'] / 1000:.0f}" if "bytes" in row else "not kept",
+        }
+        if "overflow" in row:
+            below = top1[f"{row['config']['net']}_float.npz"] - row["top1"]
+            cells["below float, points"] = f"{100 * below:.2f}"
+            cells["most overflow"] = f"{100 * max(row['overflow'].values()):.2f} %"
+        shown.append(cells)
     commands = []
-    for name, words in RUNS.items():
+    for name, words in (RUNS | LONG).items():
         net = name.split("_")[0]
         start = f"--float runs/{net}_float/{net}_float.npz " if words.startswith("qat") else ""
         words = words.replace("--from ", "--from runs/").replace("PUBLIC", f"$PQJAX_DATA/{PUBLIC}")
@@ -140,7 +170,7 @@ def report(rows: list[dict]) -> str:
     return (
         "\n".join(commands)
         + "\n\n"
-        + table(shown, list(shown[0]))
+        + table(shown, [*shown[0], "most overflow"])
         + f"\n\nTop-1 over {rows[0]['images']:,} test images, one seed each; quantized networks by the "
         "integer reference.\nMost overflow: the share of values that one requantize clamps, at the "
         f"worst of them, over {OVERFLOW_IMAGES:,} images.\n"
@@ -149,14 +179,14 @@ def report(rows: list[dict]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluates, after training if asked, and writes the result file and the README's table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=pathlib.Path, metavar="RUNS", help="train in this folder")
-    args = parser.parse_args(arguments)
+    options = parser("train_nets", __doc__)
+    options.add_argument("--train", type=pathlib.Path, metavar="RUNS", help="train in this folder")
+    args = options.parse_args(arguments)
     try:
         if args.train is not None:
             train_all(args.train)
         rows = []
-        for name in RUNS:
+        for name in RUNS | LONG:
             rows.append(evaluate(name))
             print(f"{name}: top-1 {rows[-1]['top1']:.4f}", flush=True)
     except PqjaxError as error:

@@ -12,10 +12,13 @@ import tempfile
 import time
 
 import numpy as np
+from jaxtyping import Int, Integer
 
-from pqjax.errors import WireError
+from pqjax import load_model, plan, reference
+from pqjax.errors import PqjaxError, WireError
 from pqjax.planner import Plan
 from pqjax.wire.link import Link
+from pqjax.wire.trace import PHASES
 
 _START_S = 120.0
 
@@ -30,7 +33,7 @@ class Run:
       server_start: seconds from starting the server process until it listened.
     """
 
-    outputs: np.ndarray
+    outputs: Int[np.ndarray, "n ..."]
     server: dict
     client: dict
     server_start: float
@@ -51,7 +54,7 @@ class Run:
 def run_two_processes(
     model: pathlib.Path,
     protocol: str,
-    inputs: np.ndarray,
+    inputs: Integer[np.ndarray, "n ..."],
     link: Link | None = None,
     cache: pathlib.Path | None = None,
 ) -> Run:
@@ -74,19 +77,18 @@ def run_two_processes(
         place = pathlib.Path(folder)
         np.save(place / "inputs.npy", inputs)
         begin = time.perf_counter()
-        server = subprocess.Popen(
-            [*command, "serve", str(model), "--protocol", protocol, "--listen", "127.0.0.1:0",
-             "--sessions", "1", "--trace", str(place / "server.json")],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
+        pipe = subprocess.PIPE
+        serving = [*command, "serve", str(model), "--protocol", protocol, "--listen", "127.0.0.1:0"]
+        serving += ["--sessions", "1", "--trace", str(place / "server.json")]
+        server = subprocess.Popen(serving, stdout=pipe, stderr=pipe, text=True, env=environment)
         try:
             assert server.stdout is not None
             address = server.stdout.readline().strip().removeprefix("listening on ")
             started = time.perf_counter() - begin
             if not address:
                 raise WireError(f"the server did not start: {server.communicate()[1].strip()}")
-            asked = [*command, "infer", address, str(place / "inputs.npy"),
-                     "--trace", str(place / "client.json")]  # fmt: skip
+            asked = [*command, "infer", address, str(place / "inputs.npy")]
+            asked += ["--trace", str(place / "client.json")]
             if link is not None:
                 asked += ["--link", str(link)]
             client = subprocess.run(asked, capture_output=True, text=True, env=environment)
@@ -105,15 +107,53 @@ def run_two_processes(
     return Run(outputs, reports["server"], reports["client"], started)
 
 
-def differences(plan: Plan, run: Run) -> list[str]:
+def differences(made: Plan, run: Run) -> list[str]:
     """Where either party's measured bits or flows depart from the plan; empty if nowhere."""
     for side in (run.server, run.client):
-        if side["digest"] != plan.digest.hex():
+        if side["digest"] != made.digest.hex():
             return [f"rank {side['rank']} ran another plan"]
     return run.server["differences"] + run.client["differences"]
 
 
-def phase_bytes(run: Run, plan: Plan, phase: str) -> int:
-    """Serialized bytes of one inference's phase, both directions, frame headers included."""
-    first = run.client["trace"][: len(plan.schedule)]
-    return sum(e["sent_bytes"] + e["received_bytes"] for e in first if e["phase"] == phase)
+def checked(
+    path: pathlib.Path,
+    protocol: str,
+    inputs: Integer[np.ndarray, "n ..."],
+    link: Link | None = None,
+) -> tuple[Plan, Run]:
+    """A session of several inferences, every answer and every layer's bits and flows checked.
+
+    Raises:
+      PqjaxError: an answer is not the reference's, or a layer is not as predicted.
+    """
+    graph, weights, meta = load_model(path)
+    made = plan(graph, protocol, classes=meta.get("classes"))
+    got = run_two_processes(path, protocol, inputs, link)
+    if not np.array_equal(got.outputs, reference(graph, weights, inputs)):
+        raise PqjaxError(f"{path.stem}, {protocol}: an answer differs from the integer reference")
+    found = differences(made, got)
+    if found:
+        raise PqjaxError(f"{path.stem}, {protocol}: not as predicted: {found[0]}")
+    return made, got
+
+
+def row_of(made: Plan, got: Run, protocol: str) -> dict:
+    """What a checked session says of itself; seconds are those of its last inference."""
+    cost, last = made.cost("offline") + made.cost("online"), got.each[-1]
+    return {
+        "protocol": protocol,
+        "equal_to_reference": True,
+        "bits_as_predicted": True,
+        "GiB": made.cost().bits / 8 / 2**30,
+        **{f"{phase}_bytes": phase_bytes(got, phase) for phase in PHASES},
+        "flows": cost.flows,
+        "loopback_s": last["offline"] + last["online"],
+        "server_MiB": got.server["peak_bytes"] / 2**20,
+        "client_MiB": got.client["peak_bytes"] / 2**20,
+    }
+
+
+def phase_bytes(run: Run, phase: str) -> int:
+    """Serialized bytes of the first inference's phase, both directions, frame headers included."""
+    first = [e for e in run.client["trace"] if e["inference"] == 0 and e["phase"] == phase]
+    return sum(e["sent_bytes"] + e["received_bytes"] for e in first)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pqjax.engine.process import peak_bytes
 from pqjax.errors import PqjaxError
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.cost import Cost
@@ -49,7 +49,7 @@ class Measured:
     peak_bytes: int
 
 
-def measure(calls: list[Call], scheme: Scheme) -> list[Measured]:
+def measure(calls: list[Call], source: Source) -> list[Measured]:
     """Runs the calls one after the other in one session over real OT.
 
     Raises:
@@ -58,7 +58,7 @@ def measure(calls: list[Call], scheme: Scheme) -> list[Measured]:
 
     def side(rank: int):
         def work(wire):
-            party = make_party(wire, rank, scheme)
+            party = make_party(wire, rank, source)
             entries, shares, clocks = [], [], []
             for call in calls:
                 clocks.append(party.messenger.clock)

@@ -15,15 +15,20 @@ from pqjax.errors import CheckpointError
 _META = "meta.json"
 
 
-def save_arrays(path: pathlib.Path | str, arrays: dict[str, np.ndarray], meta: dict) -> None:
-    """Writes arrays and a JSON-able description; a crash leaves the old file or the new one."""
+def save_arrays(
+    path: pathlib.Path | str, arrays: dict[str, np.ndarray], meta: dict, small: bool = True
+) -> None:
+    """Writes arrays and a JSON-able description; a crash leaves the old file or the new one.
+
+    Weights compress by a twentieth and slowly: `small` says whether that is worth it.
+    """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
     named: dict[str, Any] = {_META: text, **arrays}
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with open(part, "wb") as file:
-        np.savez_compressed(file, **named)
+        (np.savez_compressed if small else np.savez)(file, **named)
     os.replace(part, path)
 
 
@@ -47,10 +52,11 @@ def load_arrays(path: pathlib.Path | str) -> tuple[dict[str, np.ndarray], dict]:
     return arrays, meta
 
 
-def save_tree(path: pathlib.Path | str, tree: Any, meta: dict) -> None:
-    """Writes a pytree of arrays, each leaf under its path in the tree."""
+def save_tree(path: pathlib.Path | str, tree: Any, meta: dict, small: bool = True) -> None:
+    """Writes a pytree of arrays, each leaf under its path in the tree; see `save_arrays`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    save_arrays(path, {jax.tree_util.keystr(key): np.asarray(leaf) for key, leaf in leaves}, meta)
+    arrays = {jax.tree_util.keystr(key): np.asarray(leaf) for key, leaf in leaves}
+    save_arrays(path, arrays, meta, small)
 
 
 def load_tree(path: pathlib.Path | str, like: Any) -> tuple[Any, dict]:

@@ -3,7 +3,8 @@
 XLA's CPU convolution is several times slower than its bf16 dots, so a convolution here is one dot over
 patches. A patch covers a small tile of outputs with the kernel spread over it: fewer, longer rows, which
 is what few channels need. Sums are kept in f32, so the result is *exact* whenever operands are integers
-of magnitude at most 256 and sums stay below 2^24: quantized networks run through the very same code.
+of magnitude at most 256 and sums stay below 2^24: quantized networks run through the very same code, on
+every device. Networks in floating point take XLA's convolution where that is faster: `rounded_conv`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,29 @@ def layer_conv(
         return conv(x, kernel, stride)
     x, kernel = (a.astype(jnp.bfloat16).astype(jnp.float32) for a in (x, kernel))
     return plain_conv(x, kernel, op)
+
+
+def rounded_conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "h2 w2 g k"], op: Conv
+) -> Float[Array, "b h3 w3 k"]:
+    """`layer_conv` rounded to bf16: what a network in floating point reads.
+
+    CPUs take the dots; other devices have convolutions of bf16, which add up in f32.
+    """
+    if jax.default_backend() == "cpu":
+        return layer_conv(x, kernel, op).astype(jnp.bfloat16)
+    return native_conv(x, kernel, op)
+
+
+def native_conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "h2 w2 g k"], op: Conv
+) -> Float[Array, "b h3 w3 k"]:
+    """XLA's own convolution, of bf16 to bf16."""
+    return lax.conv_general_dilated(
+        x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), op.stride, op.padding,
+        rhs_dilation=op.dilation, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=op.groups,
+    )  # fmt: skip
 
 
 def plain_conv(

@@ -2,12 +2,17 @@
 
 import os
 import pathlib
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from pqjax.errors import DataError
 
+if TYPE_CHECKING:
+    import jax
+
+Pixels = TypeVar("Pixels", np.ndarray, "jax.Array")
 DATA_SETS = ("cifar10", "cifar100")
 SPLITS = {"train": 50_000, "test": 10_000}
 PIXEL_ZERO = (
@@ -62,8 +67,8 @@ def load_cifar(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def integer_input(images: np.ndarray) -> np.ndarray:
-    """Turns uint8 pixels into the network's integer input: int8, pixel - 128."""
+def integer_input(images: Pixels) -> Pixels:
+    """Turns uint8 pixels, of numpy or jax, into the network's integer input: int8, pixel - 128."""
     return (images.astype(np.int16) - PIXEL_ZERO).astype(np.int8)
 
 

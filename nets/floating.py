@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from nets import ops
-from nets.conv import dense, layer_conv, window_taps
+from nets.conv import dense, rounded_conv, window_taps
 from nets.ops import INPUT, Architecture, Rules, walk
 
 
@@ -61,7 +61,7 @@ class FloatNet(Weighted):
 
         def product(op: ops.Conv, x: jax.Array) -> jax.Array:
             held = of[op.name]
-            return held.biased(layer_conv(x, held.kernel[...], op)).astype(jnp.bfloat16)
+            return held.biased(rounded_conv(x, held.kernel[...], op)).astype(jnp.bfloat16)
 
         def matrix_product(op: ops.Dense, x: jax.Array) -> jax.Array:
             held = of[op.name]

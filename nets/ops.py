@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pqjax.errors import GraphError, InputError, listed, shown
 from pqjax.graph.bounds import Groups, Kernel, Margins, Name, Shape, Stride, Window
-from pqjax.graph.schema import Between, Length, check
+from pqjax.schema import Between, Length, check
 
 INPUT = "input"
 NO_MARGINS = ((0, 0), (0, 0))

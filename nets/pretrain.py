@@ -56,10 +56,9 @@ def float_task(
         net = model(params, stats)
         net.train()
         logits = net(x)
-        target = optax.smooth_labels(jax.nn.one_hot(y, logits.shape[1]), recipe.smoothing)
-        loss = optax.softmax_cross_entropy(logits, target).mean()
+        loss = optax.softmax_cross_entropy(logits, optax.smooth_labels(y, recipe.smoothing)).mean()
         new_stats = nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
-        return loss, (new_stats, (logits.argmax(1) == y).mean())
+        return loss, (new_stats, (logits.argmax(1) == y.argmax(1)).mean())
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, x, y):

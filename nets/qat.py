@@ -96,13 +96,13 @@ def student_task(
 
     def loss_of(params, x, y, target):
         logits = logits_of(params, x)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+        loss = optax.softmax_cross_entropy(logits, y).mean()
         if target is not None:
             soft = jax.nn.log_softmax(target / recipe.temperature)
             own = jax.nn.log_softmax(logits / recipe.temperature)
             apart = (jnp.exp(soft) * (soft - own)).sum(1).mean() * recipe.temperature**2
             loss = (1 - recipe.distill) * loss + recipe.distill * apart
-        return loss, (logits.argmax(1) == y).mean()
+        return loss, (logits.argmax(1) == y.argmax(1)).mean()
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, x, y):

@@ -11,8 +11,12 @@ import hashlib
 import pathlib
 import sys
 
+from nets.architecture import ARCHITECTURES
+from nets.data import DATA_SETS, load_cifar
 from nets.malloc import keep_freed_memory
 from pqjax.errors import DataError, PqjaxError
+
+NETS = [a.name for a in ARCHITECTURES.values() if a.data in DATA_SETS]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     built = argparse.ArgumentParser(prog="python -m nets.train", description=__doc__)
     built.add_argument("mode", choices=["float", "qat"])
-    built.add_argument("--net", choices=["minionn", "resnet32"], default="minionn")
+    built.add_argument("--net", choices=NETS, default="minionn")
     built.add_argument(
         "--bits",
         default="W4A4",
@@ -58,9 +62,18 @@ def parser() -> argparse.ArgumentParser:
     built.add_argument("--batch", type=int, default=128)
     built.add_argument("--seed", type=int, default=1)
     built.add_argument("--rate", type=float, help="peak learning rate")
+    built.add_argument("--decay", type=float, help="weight decay (float)")
+    built.add_argument("--smoothing", type=float, help="of labels (float)")
     built.add_argument("--distill", type=float, help="weight of the teacher's answer (qat)")
     built.add_argument("--erase", type=float, default=0.25, help="chance of random erasing")
-    built.add_argument("--evaluate-every", type=int, default=4, help="epochs; 0 for never")
+    built.add_argument(
+        "--cutmix", type=float, default=0.0, help="chance of a part of another image"
+    )
+    built.add_argument("--mixup", type=float, default=0.0, help="chance of a mean of two images")
+    built.add_argument(
+        "--evaluate-every", type=int, default=4,
+        help="epochs; 0 for never: float training then needs no test images",
+    )  # fmt: skip
     built.add_argument("--brief", action="store_true",
                        help="of the final network only top-1 of the integer graph (qat)")  # fmt: skip
     built.add_argument("--out", type=pathlib.Path, required=True, help="folder of this run")
@@ -68,43 +81,53 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _setting(args: argparse.Namespace):
-    """The data and the schedule of a run; jax is imported late so that --help is quick."""
-    from nets.architecture import ARCHITECTURES
-    from nets.data import load_cifar
+    """The network, its training set and the schedule; jax is imported late so that --help is quick."""
+    from nets.augment import Augmentation
     from nets.loop import Images, Schedule
 
     architecture = ARCHITECTURES[args.net]
-
     schedule = Schedule(
-        epochs=args.epochs, batch=args.batch, seed=args.seed, erase_chance=args.erase,
-        evaluate_every=args.evaluate_every, part=args.part,
+        epochs=args.epochs, batch=args.batch, seed=args.seed, evaluate_every=args.evaluate_every,
+        part=args.part, augmentation=Augmentation(args.erase, args.cutmix, args.mixup),
     )  # fmt: skip
-    train, test = (Images(*load_cifar(architecture.data, split)) for split in ("train", "test"))
+    train = Images(*load_cifar(architecture.data, "train"))
     args.out.mkdir(parents=True, exist_ok=True)
-    steps = schedule.steps(len(train.labels)) * schedule.epochs
-    return architecture, train, test, schedule, steps
+    return architecture, train, schedule, schedule.steps(len(train.labels)) * schedule.epochs
 
 
 def train_float(args: argparse.Namespace) -> dict:
-    """Trains in float and writes `<net>_float.npz`; returns top-1 over the test set."""
-    from nets.loop import accuracy, fit
+    """Trains in float and writes `<net>_float.npz`; returns top-1 over the test set if it is read."""
+    from nets.loop import Images, accuracy, fit
     from nets.pretrain import FloatRecipe, float_task, load_float, save_float, warm_started
 
-    architecture, train, test, schedule, steps = _setting(args)
-    given = {"peak_rate": args.rate, "warmup": args.warmup, "first": args.first_rate}
+    architecture, train, schedule, steps = _setting(args)
+    test = Images(*load_cifar(architecture.data, "test")) if args.evaluate_every else None
+    given = {
+        "peak_rate": args.rate, "warmup": args.warmup, "first": args.first_rate,
+        "decay": args.decay, "smoothing": args.smoothing,
+    }  # fmt: skip
     recipe = FloatRecipe(**{name: value for name, value in given.items() if value is not None})
     state, step, logits = float_task(architecture, recipe, steps, schedule.seed)
-    config = {"net": args.net, "mode": "float", "recipe": dataclasses.asdict(recipe)}
+    config = {
+        "net": args.net, "mode": "float", "recipe": dataclasses.asdict(recipe), "device": _device(),
+    }  # fmt: skip
     if args.start is not None:
         state = warm_started(architecture, state, args.start)
         config["start"] = args.start.name
     state, curve = fit(state, step, logits, train, test, schedule, args.out, config)
     file = args.out / f"{args.net}_float.npz"
     save_float(file, state, {"config": curve["config"]})
-    net, _ = load_float(
-        file, architecture
-    )  # what is reported is what was written, float16 kernels included
-    return {"network": str(file), "top1": accuracy(None, jitted(net), test)}
+    result: dict = {"network": str(file)}
+    if test is not None:  # of what was written, float16 kernels included
+        result["top1"] = accuracy(None, jitted(load_float(file, architecture)[0]), test)
+    return result
+
+
+def _device() -> str:
+    """The kind of device that trains: another one repeats a run in kind, not bit for bit."""
+    import jax
+
+    return jax.devices()[0].device_kind
 
 
 def read_bits(text: str) -> str:
@@ -127,7 +150,7 @@ def train_qat(args: argparse.Namespace) -> dict:
     """Trains quantized and writes the packed graph; top-1 is the integer reference's."""
     from nets.data import integer_input
     from nets.export import export, overflow_rates, top1
-    from nets.loop import accuracy, fit
+    from nets.loop import Images, accuracy, fit
     from nets.pretrain import load_float
     from nets.qat import QatRecipe, continued, qat_task, student_of
     from nets.quantized import Widths
@@ -136,7 +159,8 @@ def train_qat(args: argparse.Namespace) -> dict:
     if args.teacher is None:
         raise ValueError("qat needs --float, a float checkpoint")
     bits = read_bits(args.bits)
-    architecture, train, test, schedule, steps = _setting(args)
+    architecture, train, schedule, steps = _setting(args)
+    test = Images(*load_cifar(architecture.data, "test"))
     widths = Widths.parse(bits, architecture, args.rule, args.learn_scales)
     teacher, _ = load_float(args.teacher, architecture)
     given = {"peak_rate": args.rate, "distill": args.distill, "warmup": args.warmup}
@@ -146,6 +170,7 @@ def train_qat(args: argparse.Namespace) -> dict:
     config = {
         "net": args.net, "mode": "qat", "bits": bits, "widths": dataclasses.asdict(widths),
         "recipe": dataclasses.asdict(recipe), "teacher": args.teacher.name,
+        "device": _device(),
     }  # fmt: skip
     if args.before is not None:
         state = continued(state, args.before)

@@ -8,9 +8,11 @@ from pqjax.engine import Result, Server, Session, connect, run_local, serve
 from pqjax.errors import PqjaxError
 from pqjax.graph import Graph, load_model, reference, save_model, validate
 from pqjax.planner import Plan, plan
-from pqjax.wire import Link, Tls, make_certificates, parse_link
+from pqjax.version import VERSION
+from pqjax.wire.link import Link, parse_link
+from pqjax.wire.tls import Tls, make_certificates
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Graph", "Link", "Plan", "PqjaxError", "Result", "Server", "Session", "Tls", "connect",

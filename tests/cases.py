@@ -11,7 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pqjax.ot.endpoint import Scheme
+from pqjax.graph.ir import TensorType
+from pqjax.linear import FULL, VARIANTS, ByOt, Job, LinearMap, on_shares_cost
+from pqjax.linear import on_shares as shared
+from pqjax.ot.source import Source
 from pqjax.ot.triples import triples_cost
 from pqjax.protocols.clamp import clamp, clamp_cost
 from pqjax.protocols.compare import (
@@ -29,23 +32,6 @@ from pqjax.protocols.compare import (
     negative,
     negative_cost,
     wrap_bit,
-)
-from pqjax.protocols.grouped_ot import (
-    GroupedProduct,
-    Window,
-    grouped_bits,
-    grouped_bits_cost,
-    multiply_grouped,
-    multiply_grouped_cost,
-)
-from pqjax.protocols.linear_ot import (
-    FULL,
-    VARIANTS,
-    Product,
-    multiply,
-    multiply_cost,
-    product_bits,
-    product_bits_cost,
 )
 from pqjax.protocols.nonlinear import (
     arg_max,
@@ -89,7 +75,7 @@ class Case:
       args: each rank's arguments.
       domain: each rank's values, (m, arguments): row i of both is one joint input that is allowed.
       out: every output's ring; None for XOR-shared bits.
-      cost: (scheme, n) -> Cost.
+      cost: (source, n) -> Cost.
       plain: (args of rank 0, args of rank 1, joined outputs) -> what the outputs must be.
       rounds: repetitions are rounds of `run` on single elements, and not rows.
     """
@@ -99,7 +85,7 @@ class Case:
     args: tuple[tuple[Arg, ...], tuple[Arg, ...]]
     domain: tuple[np.ndarray, np.ndarray]
     out: tuple[Ring | None, ...]
-    cost: Callable[[Scheme, int], Cost]
+    cost: Callable[[Source, int], Cost]
     plain: Callable
     rounds: bool = False
 
@@ -380,100 +366,95 @@ def _operand(variant, kind, wide):
     return sharings(3, LEAST[kind])
 
 
-def dense(variant, kind, n):
+def linear_job(variant, kind, linear_map):
+    """Weights of 2 bits and an operand of 3, which fills the ring where the variant does not extend."""
+    bits = L if variant in FULL else 3
+    x = TensorType(linear_map.in_shape, bits, 0, kind != "unsigned", kind == "nonnegative")
+    return Job(linear_map, 2, x, L)
+
+
+def dense(n):
     """Two outputs of one input each; the repetitions are pixels."""
-    return Product(2, 1, n, 2, 3, kind != "unsigned", kind == "nonnegative", L, variant)
+    return LinearMap.pointwise((1, n), 1, 2)
 
 
-ONE_PIXEL = Window((1, 1), (1, 2), (1, 1), ((0, 0), (1, 1)))  # read by both taps
+def grouped(n):
+    """A pixel and two taps, which both read it, in every group; the repetitions are groups."""
+    return LinearMap((1, 1), (1, 2), (1, 1), ((0, 0), (1, 1)), (1, 1), n, n, n)
 
 
-def grouped(variant, kind, n):
-    """A pixel and two taps in every group; the repetitions are groups."""
-    each = Product(1, 2, 2, 2, 3, kind != "unsigned", kind == "nonnegative", L, variant)
-    return GroupedProduct(each, n, 1, ONE_PIXEL)
-
-
-def _columns(*weights):
-    return np.array(weights)[:, None]
-
-
-def _taps(w0, w1, n):
-    """(1, 2, 1, n) kernels, the same in all groups."""
-    return np.tile(np.array([w0, w1]).reshape(1, 2, 1, 1), (1, 1, 1, n))
+def _weights(linear_map, w0, w1):
+    """The same in all repetitions."""
+    return np.broadcast_to(np.reshape([w0, w1], (1, -1, 1, 1)), (1, 2, 1, linear_map.groups))
 
 
 def products():
-    """What `pqjax.protocols.linear_ot` and `grouped_ot` offer."""
+    """What `pqjax.linear` offers, on patches and on pixels."""
     both = of_rank0(WEIGHTS)
     forms = {"signed": Forms("choice", True), "nonnegative": Forms("table", True),
              "unsigned": Forms()}  # fmt: skip
     kinds = [(v, k) for v in VARIANTS for k in ("signed", "nonnegative", "unsigned")
              if k == "signed" or v not in FULL]  # fmt: skip
+    shapes = (("product", dense, "patches"), ("grouped", grouped, "pixels"))
+
+    def of_rank(party, map_of, own):
+        """The map, the weights at rank 0 and own share as an image."""
+        x = own[-1].reshape(1, 1, -1)
+        linear_map = map_of(x.size)
+        if linear_map.groups == 1:
+            x = x.reshape(linear_map.in_shape)
+        return linear_map, x
+
     for variant, kind in kinds:
         wide, form = variant in FULL, forms[kind]
         width = L if wide else 3
         args = ((Arg(2, True), Arg(2, True), Arg(width)), (Arg(width),))
         domain = beside(both, both, _operand(variant, kind, wide))
+        for name, map_of, layout in shapes:
+            method = ByOt(variant, layout)
 
-        def value(a, b, kind=kind, width=width):
-            return PLAIN[kind](Ring(width).add(a[2], b[0]), width)
+            def run(party, *own, m=method, of=map_of, k=kind, f=form):
+                linear_map, x = of_rank(party, of, own)
+                job = linear_job(m.variant, k, linear_map)
+                if party.rank == 0:
+                    encoded = m.encode(job, _weights(linear_map, *own[:2]))
+                    y = shared.serve(party, m, job, encoded, x, f)
+                else:
+                    y = shared.ask(party, m, job, x, f)
+                return (y.reshape(-1, 2).T if linear_map.groups == 1 else y[0],)
 
-        def multiply_dense(party, *own, v=variant, k=kind, f=form):
-            x = own[-1][None]
-            w = _columns(*own[:2]) if party.rank == 0 else None
-            return (multiply(party, dense(v, k, x.size), w, x, f),)
+            def plain(a, b, _, kind=kind, width=width, flip=1 if name == "product" else -1):
+                x = PLAIN[kind](Ring(width).add(a[2], b[0]), width)
+                return (Ring(L).reduce(np.stack([w * x for w in a[:2][::flip]])),)
 
-        def multiply_groups(party, *own, v=variant, k=kind, f=form):
-            x = own[-1].reshape(1, 1, -1)
-            w = _taps(own[0], own[1], x.size) if party.rank == 0 else None
-            return (multiply_grouped(party, grouped(v, k, x.size), w, x, f)[0],)
-
-        def plain_dense(a, b, _, value=value):
-            return (Ring(L).reduce(np.stack([a[0] * value(a, b), a[1] * value(a, b)])),)
-
-        def plain_groups(a, b, _, value=value):  # output 0 reads the pixel by tap 1
-            return (Ring(L).reduce(np.stack([a[1] * value(a, b), a[0] * value(a, b)])),)
-
-        yield Case(
-            f"product {variant}, {kind}", multiply_dense, args, domain, (Ring(L),),
-            lambda s, n, v=variant, k=kind, f=form: multiply_cost(s, dense(v, k, n), f),
-            plain_dense,
-        )  # fmt: skip
-        yield Case(
-            f"grouped {variant}, {kind}", multiply_groups, args, domain, (Ring(L),),
-            lambda s, n, v=variant, k=kind, f=form: multiply_grouped_cost(s, grouped(v, k, n), f),
-            plain_groups,
-        )  # fmt: skip
+            yield Case(
+                f"{name} {variant}, {kind}", run, args, domain, (Ring(L),),
+                lambda s, n, m=method, of=map_of, k=kind, f=form: on_shares_cost(
+                    s, m, linear_job(m.variant, k, of(n)), f),
+                plain,
+            )  # fmt: skip
     for variant in FULL:
         # Rank 0 has no share here; a column of zeros tells it how many repetitions there are.
         args = ((Arg(2, True), Arg(2, True), Arg(1)), (Arg(L),))
         domain = beside(both, both, of_rank0([0]), of_rank1(corners(L)))
+        for name, map_of, layout in shapes:
+            method = ByOt(variant, layout)
 
-        def ahead_dense(party, *own, v=variant):
-            p = dense(v, "signed", own[-1].size)
-            if party.rank == 0:
-                return (product_bits(party, p, _columns(*own[:2]), None),)
-            return (product_bits(party, p, None, own[0][None]),)
+            def run_ahead(party, *own, m=method, of=map_of):
+                linear_map, x = of_rank(party, of, own)
+                job = linear_job(m.variant, "signed", linear_map)
+                if party.rank == 0:
+                    y = m.serve(party, job, m.encode(job, _weights(linear_map, *own[:2])))
+                else:
+                    y = m.ask(party, job, x)
+                return (y.reshape(-1, 2).T if linear_map.groups == 1 else y[0],)
 
-        def ahead_groups(party, *own, v=variant):
-            p = grouped(v, "signed", own[-1].size)
-            if party.rank == 0:
-                return (grouped_bits(party, p, _taps(own[0], own[1], own[2].size), None)[0],)
-            return (grouped_bits(party, p, None, own[0].reshape(1, 1, -1))[0],)
-
-        yield Case(
-            f"product ahead {variant}", ahead_dense, args, domain, (Ring(L),),
-            lambda s, n, v=variant: product_bits_cost(s, dense(v, "signed", n)),
-            lambda a, b, _: (Ring(L).reduce(np.stack([a[0] * b[0].astype(int),
-                                                      a[1] * b[0].astype(int)])),),
-        )  # fmt: skip
-        yield Case(
-            f"grouped ahead {variant}", ahead_groups, args, domain, (Ring(L),),
-            lambda s, n, v=variant: grouped_bits_cost(s, grouped(v, "signed", n)),
-            lambda a, b, _: (Ring(L).reduce(np.stack([a[1] * b[0].astype(int),
-                                                      a[0] * b[0].astype(int)])),),
-        )  # fmt: skip
+            yield Case(
+                f"{name} ahead {variant}", run_ahead, args, domain, (Ring(L),),
+                lambda s, n, m=method, of=map_of: m.cost(s, linear_job(m.variant, "signed", of(n))),
+                lambda a, b, _, flip=1 if name == "product" else -1: (
+                    Ring(L).reduce(np.stack([w * b[0].astype(int) for w in a[:2][::flip]])),),
+            )  # fmt: skip
 
 
 CASES = {case.name: case for part in (comparisons, resizings, activations, products)

@@ -14,6 +14,7 @@ from pqjax.graph import (
     ArgMax,
     AvgPool,
     Clamp,
+    Concat,
     Conv,
     Dense,
     Extend,
@@ -38,7 +39,8 @@ from pqjax.graph import (
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16, 17, 20, 32, 33, 37, 38, 63, 64)
 _KINDS = (
     Conv, Conv, Dense, Dense, Relu, Relu, Requantize, Requantize, Requantize, Add, Add, MaxPool,
-    AvgPool, Flatten, ArgMax, Subsample, Pad, Extend, Narrow, ScaleUp, Truncate, TruncateReduce, Clamp,
+    AvgPool, Flatten, ArgMax, Subsample, Pad, Concat, Extend, Narrow, ScaleUp, Truncate,
+    TruncateReduce, Clamp,
 )  # fmt: skip
 SHAPES = ((2, 3, 2), (2, 2, 2), (2, 3, 4), (12,), (8,))  # few: every shape is compiled
 
@@ -132,12 +134,14 @@ class Strange:
         k = self.one((1, 2))
         padding = ((0, 0), (0, 0)) if k == 1 else self.one((((1, 0), (0, 1)), ((0, 0), (1, 1))))
         stride = self.one(((1, 1), (1, 1), (1, 2)))
-        sides = [
-            (side + sum(p) - k) // s + 1 for side, p, s in zip((h, w), padding, stride, strict=True)
-        ]
+        dilation = self.one(((1, 1), (1, 1), (1, 2), (2, 1)))
+        geometry = zip((h, w), padding, stride, dilation, strict=True)
+        sides = [(side + sum(p) - 1 - (k - 1) * d) // s + 1 for side, p, s, d in geometry]
+        if min(sides) < 1:
+            return None
         return self.linear(
             Conv, name, source, (*sides, c), (k, k, c // groups, c), kernel=(k, k), stride=stride,
-            padding=padding, groups=groups,
+            padding=padding, groups=groups, dilation=dilation,
         )  # fmt: skip
 
     def dense(self, name, source):
@@ -158,10 +162,20 @@ class Strange:
         return Requantize(name, (source.name,), out, rule=rule, rounding=rounding)
 
     def add(self, name, source):
-        key = lambda n: (n.out.shape, n.out.bits, n.out.scale, n.out.signed)  # noqa: E731
+        key = lambda n: (n.out.shape, n.out.bits, n.out.scale, n.out.signed)
         other = self.one([n for n in self.nodes if key(n) == key(source)])
         both = source.out.nonnegative and other.out.nonnegative
         return Add(name, (source.name, other.name), self.like(source.out, nonnegative=both))
+
+    def concat(self, name, source):
+        x = source.out
+        key = lambda n: (n.out.shape[:-1], n.out.bits, n.out.scale, n.out.signed)
+        fit = [n for n in self.nodes if key(n) == key(source)]
+        others = [self.one(fit) for _ in range(self.one((1, 1, 2)))]
+        last = x.shape[-1] + sum(n.out.shape[-1] for n in others)
+        both = all(n.out.nonnegative for n in (source, *others))
+        out = self.like(x, shape=(*x.shape[:-1], last), nonnegative=both)
+        return Concat(name, (source.name, *(n.name for n in others)), out) if out.n <= 36 else None
 
     def window(self, source):
         if len(source.out.shape) != 3:

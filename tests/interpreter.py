@@ -60,7 +60,9 @@ def every_value_slowly(graph, weights, x):
             fan_in, each = w.shape[2], w.shape[3] // node.groups
             for i, j, k in np.ndindex(*y.shape):
                 a, c, g = i * node.stride[0], j * node.stride[1], k // each * fan_in
-                part = p[a : a + node.kernel[0], c : c + node.kernel[1], g : g + fan_in]
+                rows = [a + node.dilation[0] * tap for tap in range(node.kernel[0])]
+                cols = [c + node.dilation[1] * tap for tap in range(node.kernel[1])]
+                part = p[np.ix_(rows, cols, range(g, g + fan_in))]
                 y[i, j, k] = dot(part, w[..., k]) + b[k]
         elif node.kind == "Dense":
             w, b = (weights[f"{node.name}/{part}"].astype(object) for part in ("weight", "bias"))
@@ -73,6 +75,8 @@ def every_value_slowly(graph, weights, x):
                 y[i, j, k] = part.max() if node.kind == "MaxPool" else part.sum() * node.multiplier
         elif node.kind == "Add":
             y = v + values[node.sources[1]]
+        elif node.kind == "Concat":
+            y = np.concatenate([values[source] for source in node.sources], axis=-1)
         elif node.kind == "Flatten":
             y = v.reshape(-1)
         elif node.kind == "Subsample":

@@ -55,12 +55,15 @@ def _one(name, tests, file, old, new):
 
 
 _PRG, _BASE, _SETUP = "pqjax/crypto/prg.py", "pqjax/ot/base.py", "pqjax/ot/setup.py"
-_END, _SOFT, _KKOT = "pqjax/ot/endpoint.py", "pqjax/ot/softspoken.py", "pqjax/ot/kkot.py"
+_STOCKED, _INLINE = "pqjax/ot/stocked.py", "pqjax/ot/inline.py"
+_SOFT, _KKOT = "pqjax/ot/softspoken.py", "pqjax/ot/kkot.py"
 _HASH = "pqjax/crypto/crhash.py"
 _CORR, _TRIPLES = "pqjax/ot/correlations.py", "pqjax/ot/triples.py"
 _COMPARE, _RESIZE = "pqjax/protocols/compare.py", "pqjax/protocols/resize.py"
-_LINEAR, _GROUPED = "pqjax/protocols/linear_ot.py", "pqjax/protocols/grouped_ot.py"
+_TRANSFER, _LAYOUT = "pqjax/linear/by_ot_transfer.py", "pqjax/linear/by_ot_layout.py"
+_AHEAD = "pqjax/linear/ahead.py"
 _RUN = "pqjax/engine/execute.py"
+_INPUT = "pqjax/layers/input.py"
 
 MUTANTS = (
     # Randomness.
@@ -129,11 +132,11 @@ MUTANTS = (
         "delta = randomness.bits(_BASE)", "delta = np.zeros(_BASE, np.uint8)",
     ),
     _one(
-        "KKOT's secret is a constant", SECRETS, _SETUP,
+        "KKOT's secret is a constant", SECRETS, _INLINE,
         "secret = randomness.bits(WIDE)", "secret = np.arange(WIDE, dtype=np.uint8) & 1",
     ),
     _one(
-        "KKOT's secret is zero", SECRETS, _SETUP,
+        "KKOT's secret is zero", SECRETS, _INLINE,
         "secret = randomness.bits(WIDE)", "secret = np.zeros(WIDE, np.uint8)",
     ),
     # Extension and stores.
@@ -170,14 +173,14 @@ MUTANTS = (
         "choices = np.zeros(n, np.uint8)",
     ),
     _one(
-        "stocked choices travel unmasked", OTS, _END,
+        "stocked choices travel unmasked", OTS, _STOCKED,
         'return rows, np.packbits(choices ^ bits, bitorder="little")',
         'return rows, np.packbits(choices, bitorder="little")',
     ),
     _one(
-        "a stock keeps the rows it hands out", SECRETS, _END,
-        "rows, self._rows[0] = np.split(self._rows[0], [n])",
-        "rows = self._rows[0][:n]",
+        "a stock keeps the rows it hands out", SECRETS, _STOCKED,
+        "self._parts.appendleft((rows[n:], bits[n:]))",
+        "self._parts.appendleft((rows, bits))",
     ),
     # Pads.
     _one(
@@ -246,8 +249,8 @@ MUTANTS = (
     ),
     _one(
         "the receiver's triple operands are zero", _views("[and-"), _TRIPLES,
-        "own = randomness.bits(4 * triple_ots(n)).reshape(-1, 4)",
-        "own = np.zeros((triple_ots(n), 4), np.uint8)",
+        "own = randomness.bits(4 * triple_picks(n)).reshape(-1, 4)",
+        "own = np.zeros((triple_picks(n), 4), np.uint8)",
     ),
     _one(
         "both triples of an OT share operands", _views("[and- or [less"),
@@ -318,93 +321,72 @@ MUTANTS = (
         "mask = np.repeat(party.randomness.elements(1, ring), x.size)",
     ),
     _one(
-        "the product's mask is zero", _views("product"), _LINEAR,
-        "mask = party.randomness.elements(_area(tile) * p.d1, part).reshape(-1, p.d1)",
-        "mask = np.zeros((_area(tile), p.d1), part.dtype)",
+        "the product's mask is zero", _views("product or grouped"), _TRANSFER,
+        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "mask = np.zeros(piece.shape, ring.dtype)",
     ),
     _one(
-        "outputs of a product share a mask", _views("product"), _LINEAR,
-        "mask = party.randomness.elements(_area(tile) * p.d1, part).reshape(-1, p.d1)",
-        "mask = np.repeat(party.randomness.elements(_area(tile), part)[:, None], p.d1, axis=1)",
+        "outputs of a product share a mask", _views("product"), _TRANSFER,
+        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "mask = np.repeat(party.randomness.elements(math.prod(piece.shape[:-1]), ring),"
+        " piece.shape[-1]).reshape(piece.shape)",
     ),
     _one(
-        "pixels of a product share a mask", _views("product"), _LINEAR,
-        "mask = party.randomness.elements(_area(tile) * p.d1, part).reshape(-1, p.d1)",
-        "mask = np.tile(party.randomness.elements(p.d1, part), (_area(tile), 1))",
-    ),
-    Mutant(
-        "outputs of a product share a pad", _views("product and choose-x"),
-        (
-            Edit(
-                _LINEAR,
-                "    zero, one = (key[:, :width].reshape(-1, *x.shape) for key in (zero, one))\n"
-                "    return ring.reduce(zero + x[None] - one)",
-                "    zero, one = (key[:, :1].repeat(width, 1).reshape(-1, *x.shape)\n"
-                "                 for key in (zero, one))\n"
-                "    return ring.reduce(zero + x[None] - one)",
-            ),
-            Edit(
-                _LINEAR, "got = key[:, :width] + choice[:, None].astype(ring.dtype) * offered",
-                "got = key[:, :1] + choice[:, None].astype(ring.dtype) * offered",
-            ),
-        ),
+        "all products share a mask", _views("grouped"), _TRANSFER,
+        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "mask = np.full(piece.shape, party.randomness.elements(1, ring)[0])",
     ),
     _one(
-        "the grouped product's mask is zero", _views("grouped"), _GROUPED,
-        "mask = party.randomness.elements(first.size, part).reshape(first.shape)",
-        "mask = np.zeros(first.shape, part.dtype)",
+        "pixels of a product share a mask", _views("product"), _TRANSFER,
+        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "mask = np.broadcast_to(party.randomness.elements(math.prod(piece.shape[1:]), ring)"
+        ".reshape(1, *piece.shape[1:]), piece.shape).copy()",
     ),
     _one(
-        "groups share a mask", _views("grouped"), _GROUPED,
-        "mask = party.randomness.elements(first.size, part).reshape(first.shape)",
-        "mask = np.full(first.shape, party.randomness.elements(1, part)[0])",
+        "outputs of a product share a pad", _views("product and choose-x"), _LAYOUT,
+        "return words[:, : self.words].reshape",
+        "return words[:, :1].repeat(self.words, 1).reshape",
     ),
     _one(
-        "taps share a pad", _views("grouped"), _GROUPED,
-        "words[:, :, *tap.pixels, tap.slot]", "words[:, :, *tap.pixels, 0]",
+        "taps share a pad", _views("grouped"), _LAYOUT,
+        "words = (tap.slot, every", "words = (0, every",
     ),
     # Whole runs.
     _one(
-        "what the client draws ahead is zero", RUNS, _RUN,
-        "drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)",
+        "what the client draws ahead is zero", RUNS, _AHEAD,
+        "drawn = party.randomness.elements(job.map.pixels, ring).reshape(shape)",
         "drawn = np.zeros(shape, ring.dtype)",
     ),
     _one(
-        "what the client draws ahead is one for all pixels", RUNS, _RUN,
-        "drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)",
+        "what the client draws ahead is one for all pixels", RUNS, _AHEAD,
+        "drawn = party.randomness.elements(job.map.pixels, ring).reshape(shape)",
         "drawn = np.full(shape, party.randomness.elements(1, ring)[0])",
     ),
     Mutant(
         "operands are sent unmasked", RUNS,
         (
             Edit(
-                _RUN, "party.messenger.send_elements(ring.sub(wide, ready.drawn), ring)",
-                "party.messenger.send_elements(wide, ring)",
+                _AHEAD, "party.messenger.send_elements(ring.sub(x, ready.drawn), ring)",
+                "party.messenger.send_elements(x, ring)",
             ),
-            Edit(
-                _RUN, "return _finish(party, node, ready.share, weights)",
-                "return _finish(party, node, np.zeros_like(ready.share), weights)",
-            ),
-            Edit(
-                _RUN, "return _finish(party, node, ring.add(ready.share, y), weights)",
-                "return _finish(party, node, y, weights)",
-            ),
+            Edit(_AHEAD, "return ready.share", "return np.zeros_like(ready.share)"),
+            Edit(_AHEAD, "ring.add(ready.share, multiply", "ring.add(0, multiply"),
         ),
     ),
     _one(
-        "the input's mask is zero", RUNS, _RUN,
+        "the input's mask is zero", RUNS, _INPUT,
         "mask = party.randomness.elements(out.n, ring).reshape(out.shape)",
         "mask = np.zeros(out.shape, ring.dtype)",
     ),
     _one(
-        "the input's mask is one for all pixels", RUNS, _RUN,
+        "the input's mask is one for all pixels", RUNS, _INPUT,
         "mask = party.randomness.elements(out.n, ring).reshape(out.shape)",
         "mask = np.full(out.shape, party.randomness.elements(1, ring)[0])",
     ),
     _one(
-        "the wrong share of the input is sent", RUNS, _RUN,
-        "    party.messenger.send_elements(theirs, ring)\n",
-        "    party.messenger.send_elements(ring.reduce(x), ring)\n",
+        "the wrong share of the input is sent", RUNS, _INPUT,
+        "        party.messenger.send_elements(theirs, ring)\n",
+        "        party.messenger.send_elements(ring.reduce(own), ring)\n",
     ),
     _one(
         "the server reveals what is not its share", RUNS, _RUN,

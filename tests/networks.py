@@ -4,11 +4,13 @@ import dataclasses
 
 import numpy as np
 
-from pqjax.engine.execute import command, infer, prepare
+from pqjax.engine.commands import INFER, PREPARE, ask, hear
+from pqjax.engine.execute import infer, load, prepare
 from pqjax.graph import (
     Add,
     ArgMax,
     AvgPool,
+    Concat,
     Conv,
     Dense,
     Flatten,
@@ -69,7 +71,8 @@ class Builder:
         k = int(self.rng.choice([1, 3])) if min(h, w) >= 3 else 1
         p = ((k // 2, k // 2), (k // 2, k // 2)) if self.rng.random() < 0.7 else ((0, 0), (0, 0))
         s = int(self.rng.choice([1, 2])) if min(h, w) > 4 else 1
-        sides = [(side + sum(p[0]) - k) // s + 1 for side in (h, w)]
+        d = int(self.rng.choice([1, 2])) if min(h, w) > 4 else 1
+        sides = [(side + sum(p[0]) - 1 - (k - 1) * d) // s + 1 for side in (h, w)]
         self.linear(
             Conv,
             (*sides, channels),
@@ -78,6 +81,7 @@ class Builder:
             kernel=(k, k),
             stride=(s, s),
             padding=p,
+            dilation=(d, d),
         )
 
     def conv_like(self, skip):
@@ -140,6 +144,14 @@ def random_network(seed):
         made.add(Add, wide, *up)
         made.relu()
         made.requantize(some_format(rng, made.last.out.scale - 2))
+    if rng.random() < 0.4:  # two branches side by side
+        skip = made.last
+        made.conv_like(skip)
+        made.requantize(dataclasses.replace(skip.out, nonnegative=False))
+        both = dataclasses.replace(
+            made.last.out, shape=(*skip.out.shape[:2], 2 * skip.out.shape[2])
+        )
+        made.add(Concat, both, skip.name, made.last.name)
     if rng.random() < 0.3:  # up, in width and in scale
         last = made.last.out
         made.requantize(dataclasses.replace(last, bits=last.bits + 3, scale=last.scale + 2))
@@ -206,11 +218,11 @@ def run_both(plan, weights, x, deadline_s=120.0):
 
     def side(rank):
         def run(wire):
-            party = make_party(wire, rank, plan.preset.scheme)
-            mine = weights if rank == 0 else None
-            command(party, "offline", 1)
+            party = make_party(wire, rank, plan.preset.source, tuning=plan.preset.tuning)
+            mine = load(plan, weights) if rank == 0 else {}
+            hear(party) if rank == 0 else ask(party, PREPARE, 0)
             ready = prepare(party, plan, mine)
-            command(party, "online", 2)
+            hear(party) if rank == 0 else ask(party, INFER, 0)
             y = infer(party, plan, mine, ready, x if rank == 1 else None)
             return y, party.messenger.trace, party
 

@@ -7,17 +7,20 @@ import numpy as np
 
 from pqjax.crypto.crhash import Hash
 from pqjax.crypto.prg import Randomness
-from pqjax.ot.endpoint import OtReceiver, OtSender, Scheme
+from pqjax.ot.inline import Inline, InlineReceiver, InlineSender
 from pqjax.ot.kkot import WideReceiver, WideSender
 from pqjax.ot.softspoken import ExtensionReceiver, ExtensionSender
+from pqjax.ot.stocked import SoftSpoken, Stocked, StockedReceiver, StockedSender
+from pqjax.ot.tuning import Tuning
 from pqjax.protocols.party import Party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.channel import as_bytes
 from pqjax.wire.messenger import Messenger
 
-INLINE = Scheme(stocked=False)
-STOCKED = Scheme(stocked=True, k=4)
-SCHEMES = {"inline": INLINE, "stocked": STOCKED}
+INLINE = Inline()
+STOCKED = SoftSpoken(4)
+TUNING = Tuning()
+KINDS = {"inline": INLINE, "stocked": STOCKED}
 WORD = Ring(64)
 
 
@@ -47,8 +50,7 @@ def _dealt_stock(n, seed):
     dealer = _dealer(seed)
     delta, t = dealer.elements(2, WORD), dealer.elements(2 * n, WORD).reshape(n, 2)
     c = dealer.bits(n)
-    sender = OtSender(STOCKED, delta, None, _hash(seed))
-    receiver = OtReceiver(STOCKED, None, _hash(seed))
+    sender, receiver = StockedSender(delta, _hash(seed)), StockedReceiver(_hash(seed))
     sender.stock.fill(t ^ (np.uint64(0) - c.astype(np.uint64))[:, None] & delta)
     receiver.stock.fill(t, c)
     return sender, receiver
@@ -60,25 +62,29 @@ def _dealt_extension(seed):
     dealer = _dealer(seed + (1 << 64))
     keys = [(dealer.block(), dealer.block()) for _ in range(256)]
     secret = dealer.bits(256)
-    sender = OtSender(INLINE, delta, follows, _hash(seed))
-    receiver = OtReceiver(INLINE, extends, _hash(seed))
-    sender.widen(WideSender([pair[s] for pair, s in zip(keys, secret, strict=True)], secret))
-    receiver.widen(WideReceiver(keys))
-    return sender, receiver
+    wide = WideSender([pair[s] for pair, s in zip(keys, secret, strict=True)], secret)
+    sender = InlineSender(delta, _hash(seed), follows, wide)
+    return sender, InlineReceiver(_hash(seed), extends, WideReceiver(keys))
 
 
-def dealt_party(wire, rank, rots=(0, 0), seed=7, scheme=STOCKED, randomness=None):
+def dealt_party(wire, rank, rots=(0, 0), seed=7, source=STOCKED, randomness=None, tuning=TUNING):
     """A party whose OTs a trusted dealer has made: from a store of `rots`, or to extend inline."""
     mine = {}
     for direction in (0, 1):
         made = (
             _dealt_stock(rots[direction], 2 * seed + direction)
-            if scheme.stocked
+            if isinstance(source, Stocked)
             else _dealt_extension(2 * seed + direction)
         )
         role = 0 if rank == direction else 1
         mine[("sender", "receiver")[role]] = made[role]
-    return Party(Messenger(wire, rank), randomness or Randomness(), scheme, **mine)
+    return Party(Messenger(wire, rank), randomness or Randomness(), source, **mine, tuning=tuning)
+
+
+def stored(party):
+    """Random OTs in this party's store where it is sender, and where it is receiver."""
+    ends = (party.sender, party.receiver)
+    return tuple(e.stock.left if isinstance(party.source, Stocked) else 0 for e in ends)
 
 
 class Digested:
@@ -123,7 +129,7 @@ def digested_pair(side):
     return results, (wires[0].digest, wires[1].digest)
 
 
-def run_dealt(function, args0, args1, scheme, cost, seed=None):
+def run_dealt(function, args0, args1, source, cost, seed=None, tuning=TUNING):
     """Runs function(party, *args) at both sides; metered bits, clocks and stores must be as priced.
 
     OTs are dealt. With a seed all randomness is fixed, and so is every byte on the wire.
@@ -131,11 +137,11 @@ def run_dealt(function, args0, args1, scheme, cost, seed=None):
 
     def side(wire, rank):
         fixed = None if seed is None else Randomness(bytes([seed, rank] * 8))
-        party = dealt_party(wire, rank, cost.rots, scheme=scheme, randomness=fixed)
+        party = dealt_party(wire, rank, cost.rots, 7, source, fixed, tuning)
         with party.messenger.layer("online", "test"):
             result = function(party, *(args0, args1)[rank])
         entry = party.messenger.trace.entries[-1]
-        return result, entry, (party.sender.stock.left, party.receiver.stock.left)
+        return result, entry, stored(party)
 
     ((y0, end0, left0), (y1, end1, left1)), digests = digested_pair(side)
     sent0, sent1 = ((end.sent_bits, end.received_bits) for end in (end0, end1))
@@ -147,9 +153,9 @@ def run_dealt(function, args0, args1, scheme, cost, seed=None):
     return Run((y0, y1), digests)
 
 
-def run_protocol(function, args0, args1, scheme, cost):
+def run_protocol(function, args0, args1, source, cost, tuning=TUNING):
     """Both outputs of `run_dealt`, with fresh randomness."""
-    return run_dealt(function, args0, args1, scheme, cost).outputs
+    return run_dealt(function, args0, args1, source, cost, tuning=tuning).outputs
 
 
 def shares(rng, x, bits):

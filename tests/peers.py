@@ -6,7 +6,8 @@ import struct
 import threading
 import time
 
-from pqjax.wire import TcpWire, parse_address
+from pqjax.wire.address import parse_address
+from pqjax.wire.tcp import TcpWire
 from pqjax.wire.tls import begin_tls, shake_hands
 
 

@@ -9,9 +9,11 @@ from pqjax.graph import (
     ArgMax,
     AvgPool,
     Clamp,
+    Concat,
     Conv,
     Dense,
     Extend,
+    Flatten,
     Graph,
     Input,
     MaxPool,
@@ -61,6 +63,21 @@ def relu(bits, source="conv", name="relu"):
     return Relu(name, (source,), fmt(bits, kind="n"))
 
 
+def dense(source, n, bits, widths="weights"):
+    """A dense layer of n inputs with small weights of either sign, and its weights."""
+    weights = {"fc/weight": np.arange(8 * n).reshape(n, 8) % 8 - 4, "fc/bias": np.arange(8)}
+    return Dense("fc", (source,), fmt(bits, shape=(8,)), 3, 0, widths), weights
+
+
+def apart(source, groups, out, **fields):
+    """A 2x2 convolution whose taps lie apart, and its weights."""
+    padding = ((1, 1), (1, 2))
+    node = Conv("conv", (source,), out, (2, 2), (1, 2), padding, 3, 0, groups, **fields)
+    weight = np.arange(8 // groups * 2).reshape(2, 2, 2 // groups, 2) % 8 - 4
+    return node, {"conv/weight": weight, "conv/bias": np.array([1, -2])}
+
+
+BOTH = (2, 3, 4)
 POOL = {"window": (2, 2), "stride": (1, 1)}
 SMALL = (1, 2, 2)
 PITFALLS = {
@@ -144,7 +161,33 @@ PITFALLS = {
     ),
     "a dense layer of nonnegative values of full width": graph(
         fmt(8, kind="n", shape=(12,)),
-        (Dense("fc", ("x",), fmt(8, shape=(8,)), 3, 0, "empirical"),
-         {"fc/weight": np.arange(96).reshape(12, 8) % 8 - 4, "fc/bias": np.arange(8)}),
+        dense("x", 12, 8, "empirical"),
+    ),
+    "tensors of different signs side by side": graph(
+        fmt(5), relu(5, "x", "r"), Concat("both", ("r", "x"), fmt(5, shape=BOTH)),
+        Flatten("flat", ("both",), fmt(5, shape=(24,))), dense("flat", 24, 14),
+    ),
+    "a tensor beside itself in a wider ring": graph(
+        fmt(5), Concat("both", ("x", "x"), fmt(5, shape=BOTH)),
+        Extend("e", ("both",), fmt(9, shape=BOTH)),
+        Concat("all", ("e", "e", "e"), fmt(9, shape=(2, 3, 12))),
+        MaxPool("max", ("all",), fmt(9, shape=(1, 2, 12)), **POOL),
+    ),
+    "what may overflow beside what may not": graph(
+        fmt(6), twice(6), Concat("both", ("conv", "x"), fmt(6, shape=BOTH)),
+        Requantize("q", ("both",), fmt(4, -2, "u", BOTH)),
+    ),
+    "unsigned tensors side by side, one a clamp": graph(
+        fmt(7), Clamp("c", ("x",), fmt(4, kind="u"), 0, 15), Narrow("n", ("x",), fmt(4, kind="u")),
+        Concat("both", ("c", "n"), fmt(4, kind="u", shape=BOTH)),
+        Flatten("flat", ("both",), fmt(4, kind="u", shape=(24,))), dense("flat", 24, 13),
+    ),
+    "taps apart": graph(
+        fmt(4), apart("x", 1, fmt(9, shape=(3, 2, 2)), dilation=(1, 3)),
+        Requantize("q", ("conv",), fmt(4, -2, "u", (3, 2, 2))),
+    ),
+    "taps apart in groups that may overflow": graph(
+        fmt(4), apart("x", 2, fmt(5, shape=(2, 2, 2)), dilation=(2, 3), widths="empirical"),
+        Requantize("q", ("conv",), fmt(4, -2, "u", (2, 2, 2))),
     ),
 }  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pqjax import cli
+from pqjax.cli import infer
 from pqjax.errors import DataError, InputError, PlanError
 from pqjax.graph import ArgMax, Dense, Graph, Input, TensorType, save_model
 from pqjax.pictures import fit_picture, picture_input, read_picture
@@ -143,25 +143,25 @@ def test_class_names_come_from_a_list_a_network_file_or_the_plan(tmp_path):
     made = plan(graph, classes=others)
 
     for file in ("names.json", "named.npz"):
-        found = cli._names(cli._labels(str(tmp_path / file)), file, made)
+        found = infer._names(infer._labels(str(tmp_path / file)), file, made)
         assert list(found) == names
-        assert cli._named(1, found) == "1 cup"
-    assert cli._names(None, "", read_plan(made.document)) == others
-    assert cli._named(2, cli._names(None, "", plan(graph))) == "2"
+        assert infer._named(1, found) == "1 cup"
+    assert infer._names(None, "", read_plan(made.document)) == others
+    assert infer._named(2, infer._names(None, "", plan(graph))) == "2"
     assert (
-        cli._named(0, ["\x1b[2Jcat\n"]) == "0 [2Jcat"
+        infer._named(0, ["\x1b[2Jcat\n"]) == "0 [2Jcat"
     )  # nothing of the server's steers a terminal
     with pytest.raises(DataError, match="carries no class names"):
-        cli._labels(str(tmp_path / "bare.npz"))
-    assert cli._likeliest(np.array([3, 9, 5]), 2) == [1, 2]
-    assert cli._likeliest(np.array([2]), 5) == [2]
+        infer._labels(str(tmp_path / "bare.npz"))
+    assert infer._likeliest(np.array([3, 9, 5]), 2) == [1, 2]
+    assert infer._likeliest(np.array([2]), 5) == [2]
 
 
 @pytest.mark.parametrize("arg_max", [False, True])
 def test_a_class_list_of_the_wrong_length_is_refused(arg_max):
     graph = network(arg_max=arg_max)
     with pytest.raises(DataError, match="names.json: the network tells 3 classes.*2 are named"):
-        cli._names(["cat", "cup"], "names.json", plan(graph))
+        infer._names(["cat", "cup"], "names.json", plan(graph))
     with pytest.raises(PlanError, match="the network tells 3 classes.*2 are named"):
         plan(graph, classes=["cat", "cup"])
     for wrong in ("cat", 3, ["cat", "cup", 3], {"cat": 0, "cup": 1, "pot": 2}):
@@ -176,7 +176,7 @@ def test_an_array_file_that_declares_more_than_it_holds_is_refused(tmp_path):
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
 
     with pytest.raises(DataError, match="cannot read the input"):
-        cli._inputs(str(path))
+        infer._inputs(str(path))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '["a", NaN]', "[1e999]", "{'a'"])
@@ -185,4 +185,4 @@ def test_class_names_that_are_no_json_are_refused(tmp_path, text):
     path.write_text(text)
 
     with pytest.raises(DataError, match="cannot read the class names"):
-        cli._labels(str(path))
+        infer._labels(str(path))

@@ -1,7 +1,7 @@
 """What a party sees: frames, all it can decrypt from them, its own coins and its own output share.
 
 Protocols run here in the OT-hybrid model. `IdealSender` and `IdealReceiver` stand in for the ends of
-`pqjax.ot.endpoint`: requests are uniform bits that depend on nothing, pads are uniform. In the
+`pqjax.ot.source`: requests are uniform bits that depend on nothing, pads are uniform. In the
 direction in which the party that looks on is receiver, the pad of every message it chose is zero (a
 receiver's view has to be independent of the other's secret for any value of that pad): so the frames
 on the wire *are* what it decrypts, and all it did not choose is noise. In the other direction it
@@ -20,6 +20,8 @@ import typing
 import numpy as np
 
 from pqjax.crypto.prg import Randomness
+from pqjax.ot.inline import Inline, InlineReceiver, InlineSender
+from pqjax.ot.stocked import StockedReceiver, StockedSender
 from pqjax.protocols.party import Party, run_pair
 from pqjax.ring import bits as bits_module
 from pqjax.wire.messenger import Messenger, Pending
@@ -100,17 +102,18 @@ class Direction:
 
 
 class _End:
-    """What both ends have: the scheme's counts, the running call, the OTs drawn so far."""
+    """What both ends have: the source's costs, the running call, the OTs drawn so far."""
 
-    def __init__(self, scheme, direction, records=None):
-        self.scheme, self.direction, self.records = scheme, direction, records
+    def __init__(self, source, direction, records=None):
+        self.source, self.direction, self.records = source, direction, records
         self.calls = self.index = self.drawn = 0
 
-    def request_bits(self, n):
-        return self.scheme.request_bits(n)
+    def fill_bits(self, n):
+        return self.source.fill((0, 0), (n, 0))[0].bits
 
-    def request_pick_bits(self, n, m):
-        return self.scheme.request_pick_bits(n, m)
+    def triples(self, randomness, n):
+        inline = isinstance(self.source, Inline)
+        return self.ENDS[0 if inline else 1].triples(self, randomness, n)
 
     def call(self):
         self.calls += 1
@@ -120,8 +123,10 @@ class _End:
 class IdealSender(_End):
     """The interface of `OtSender`. Its requests say nothing; its pads are part of its view."""
 
-    def __init__(self, scheme, direction, records):
-        super().__init__(scheme, direction, records)
+    ENDS = (InlineSender, StockedSender)
+
+    def __init__(self, source, direction, records):
+        super().__init__(source, direction, records)
         self.requests = []  # the frames that were requests, to be told from the others
 
     def accept(self, raw, n):
@@ -142,8 +147,9 @@ class IdealSender(_End):
         self.drawn += n * m
         return self.direction.words(self.call(), n, m, t)
 
-    def stock_from(self, raw, n):
-        self.requests.append(raw)
+    def fill(self, party, n):
+        if n:
+            self.requests.append(party.messenger.receive(self.fill_bits(n)))
 
     def random_keys(self, n):
         self.drawn += n
@@ -155,8 +161,10 @@ class IdealSender(_End):
 class IdealReceiver(_End):
     """The interface of `OtReceiver`. `draws` says for every reply to come how to read it."""
 
-    def __init__(self, scheme, direction, records, seed):
-        super().__init__(scheme, direction, records)
+    ENDS = (InlineReceiver, StockedReceiver)
+
+    def __init__(self, source, direction, records, seed):
+        super().__init__(source, direction, records)
         self.draws = []
         self._noise = np.random.default_rng([seed, 99])
 
@@ -168,7 +176,7 @@ class IdealReceiver(_End):
         first = self.direction.tell(choices)
         rows = np.zeros((choices.size, 2), np.uint64)
         rows[:, 0], rows[:, 1] = np.arange(first, first + choices.size), choices
-        return rows, self._request(self.request_bits(choices.size))
+        return rows, self._request(self.source.request(0, choices.size).bits)
 
     def pads(self, rows, blocks):
         both = self.direction.pads(self.call(), rows[:, 0].astype(np.int64), blocks)
@@ -182,11 +190,13 @@ class IdealReceiver(_End):
         self.direction.tell_pick(call, choices)
         words = self.direction.words(call, n, m, t) >> (choices.astype(np.uint64) * np.uint64(t))
         self.draws.append((choices.astype(np.uint64), (m, t)))
-        request = self._request(self.request_pick_bits(n, m))
+        request = self._request(self.source.pick(0, n, m).bits)
         return words & np.uint64((1 << t) - 1), request
 
-    def stock_corrections(self, n):
-        return self._request((128 // self.scheme.k - 1) * n)
+    def fill(self, party, n):
+        if n:
+            bits = self.fill_bits(n)
+            party.messenger.send(self._request(bits), bits)
 
     def random_keys(self, n):
         self.drawn += n
@@ -349,7 +359,7 @@ def _merged(records, repeats):
     return merged
 
 
-def ideal_parties(scheme, who, seed):
+def ideal_parties(source, who, seed):
     """Makers of both ranks' parties, over one pair of functionalities."""
     directions = [Direction(10 * seed + sender, clear=sender != who) for sender in (0, 1)]
 
@@ -357,9 +367,9 @@ def ideal_parties(scheme, who, seed):
         records = []
         coins = Coins((2 * seed + rank).to_bytes(16, "little"), records)
         return Party(
-            Watching(wire, rank), coins, scheme,
-            IdealSender(scheme, directions[rank], records),
-            IdealReceiver(scheme, directions[1 - rank], records, 10 * seed + rank),
+            Watching(wire, rank), coins, source,
+            IdealSender(source, directions[rank], records),
+            IdealReceiver(source, directions[1 - rank], records, 10 * seed + rank),
         )  # fmt: skip
 
     return make
@@ -404,20 +414,20 @@ def observed(party, n, outputs=(), repeats=1, revealed=0):
     return View(records, n)
 
 
-def look(function, args, scheme, who, n, seed, widths=(), repeats=1):
+def look(function, args, source, who, n, seed, widths=(), repeats=1):
     """Runs function(party, *args[rank]) ideally; both outputs and rank `who`'s view.
 
     Args:
       function: returns a tuple of shares.
       args: (rank 0's, rank 1's) arguments.
-      scheme: how OTs are counted; they are ideal in any case.
+      source: how OTs are counted; they are ideal in any case.
       who: the rank that looks on.
       n: repetitions.
       seed: of everything random.
       widths: bits of every output's elements.
       repeats: rounds of the function that are its repetitions; 1 where rows are.
     """
-    make = ideal_parties(scheme, who, seed)
+    make = ideal_parties(source, who, seed)
 
     def side(rank):
         def run(wire):

@@ -1,8 +1,8 @@
-"""The wire trace: a line for every protocol and scheme, of what it sends under fixed seeds.
+"""The wire trace: a line for every protocol and source, of what it sends under fixed seeds.
 
     make trace      records tests/wire_trace.txt anew
 
-A line holds the case, the scheme, bits sent by rank 0 and by rank 1, flows, and a digest of all bytes
+A line holds the case, the source, bits sent by rank 0 and by rank 1, flows, and a digest of all bytes
 in each direction. A change that should not touch the wire leaves the file as it is.
 """
 
@@ -10,10 +10,10 @@ import functools
 import pathlib
 
 from cases import CASES
-from pairs import SCHEMES, Run, digested_pair, run_dealt
+from pairs import KINDS, Run, digested_pair, run_dealt
 
 from pqjax.crypto.prg import Randomness
-from pqjax.ot.setup import fill_stocks, fill_stocks_cost, set_up_cost
+from pqjax.ot.stocked import Stocked
 from pqjax.protocols.party import make_party
 
 FILE = pathlib.Path(__file__).with_name("wire_trace.txt")
@@ -24,52 +24,52 @@ SET_UP = "set-up"
 ROTS = (130, 70)
 
 
-def traced(case, scheme):
+def traced(case, source):
     """The case's inputs and its run, everything random fixed."""
     n = ROUNDS if case.rounds else FEW
     inputs = case.inputs(Randomness(bytes([SEED] * 16)), n)
-    return inputs, run_dealt(case.run, *inputs, scheme, case.cost(scheme, n), SEED)
+    return inputs, run_dealt(case.run, *inputs, source, case.cost(source, n), SEED)
 
 
-def line(case, scheme, run):
+def line(case, source, run):
     """The case's line."""
     n = ROUNDS if case.rounds else FEW
-    return _line(case.name, scheme, case.cost(SCHEMES[scheme], n), run)
+    return _line(case.name, source, case.cost(KINDS[source], n), run)
 
 
-def _line(name, scheme, cost, run):
-    return "\t".join([name, scheme, *map(str, (*cost.sent, cost.flows)), *run.digests])
+def _line(name, source, cost, run):
+    return "\t".join([name, source, *map(str, (*cost.sent, cost.flows)), *run.digests])
 
 
-def set_up_line(scheme):
+def set_up_line(source):
     """The line of the base OTs, the keys made from them and, if stocked, of filling a store."""
-    chosen = SCHEMES[scheme]
-    rots = ROTS if chosen.stocked else (0, 0)
+    chosen = KINDS[source]
+    rots = ROTS if isinstance(chosen, Stocked) else (0, 0)
 
     def side(wire, rank):
         party = make_party(wire, rank, chosen, Randomness(bytes([SEED, rank] * 8)))
         with party.messenger.layer("offline", "stock"):
-            fill_stocks(party.messenger, party.sender, party.receiver, rots)
+            party.fill(rots)
         return party.messenger.trace.bits()
 
     outputs, digests = digested_pair(side)
-    cost = set_up_cost(chosen) + fill_stocks_cost(chosen, rots)
+    cost = chosen.set_up_cost() + chosen.fill((0, 0), rots)[0]
     assert outputs[0] == cost.sent, "set-up's bits are not those predicted"
-    return _line(SET_UP, scheme, cost, Run(outputs, digests))
+    return _line(SET_UP, source, cost, Run(outputs, digests))
 
 
 @functools.cache
 def recorded():
-    """The lines on file, by case and scheme."""
+    """The lines on file, by case and source."""
     return {tuple(text.split("\t")[:2]): text for text in FILE.read_text().splitlines()}
 
 
 def record():
     """Writes the file."""
-    lines = [set_up_line(scheme) for scheme in SCHEMES]
+    lines = [set_up_line(source) for source in KINDS]
     lines += [
-        line(case, scheme, traced(case, SCHEMES[scheme])[1])
-        for case in CASES.values() for scheme in SCHEMES
+        line(case, source, traced(case, KINDS[source])[1])
+        for case in CASES.values() for source in KINDS
     ]  # fmt: skip
     FILE.write_text("\n".join(lines) + "\n")
 

@@ -1,121 +1,72 @@
 """Running a plan: the same steps at both parties, layer by layer, in two phases.
 
-`prepare` does all that needs no input: random OTs and, where the plan says so, every linear layer on
-a share r that the client draws for the layer's input ahead of time. `infer` spends one preparation.
-The mirror image of `pqjax.planner.cost`.
+`prepare` does all that needs no input: random OTs and, where the plan says so, linear layers on a share
+that the client draws for their input ahead of time. `infer` spends one preparation. How a node is run
+is its rule's business (`pqjax.layers`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
+from jaxtyping import Int, UInt
 
 from pqjax.errors import OutOfCorrelations
-from pqjax.graph.ir import (
-    Add,
-    ArgMax,
-    AvgPool,
-    Clamp,
-    Conv,
-    Dense,
-    Extend,
-    Flatten,
-    Graph,
-    Input,
-    MaxPool,
-    Narrow,
-    Node,
-    Pad,
-    Relu,
-    ScaleUp,
-    Subsample,
-    TensorType,
-    Truncate,
-    TruncateReduce,
-    Weights,
-    rounding_half,
-)
-from pqjax.graph.passes import own_input
-from pqjax.ot.setup import fill_stocks
-from pqjax.planner.cost import ahead_cost, product_of, tile_cost, tiles
-from pqjax.planner.plan import (
-    BEGIN_LAYER,
-    COMMAND_BITS,
-    REVEAL_LAYER,
-    STOCK_LAYER,
-    Plan,
-    Step,
-)
-from pqjax.protocols.clamp import clamp
-from pqjax.protocols.grouped_ot import (
-    GroupedProduct,
-    convolve_plain,
-    grouped_bits,
-    multiply_grouped,
-)
-from pqjax.protocols.linear_ot import Product, multiply, multiply_plain, patches, product_bits
-from pqjax.protocols.nonlinear import arg_max, average_pool, max_tree, relu, window_view
+from pqjax.graph.ir import TensorType
+from pqjax.layers import rule_of
+from pqjax.planner.plan import REVEAL_LAYER, STOCK_LAYER, Plan
 from pqjax.protocols.party import Party
-from pqjax.protocols.resize import Forms, extend, truncate, truncate_reduce
 from pqjax.ring import Ring
-from pqjax.wire.cost import Cost
 
 Progress = Callable[[str, int, int], None]  # phase and layer, layers done, layers in all
-
-
-@dataclasses.dataclass(repr=False)  # shares
-class Ready:
-    """A linear layer done ahead: the client's r and both parties' shares of W r."""
-
-    drawn: np.ndarray | None
-    share: np.ndarray
+Loaded = Mapping[str, object]  # the server's weights of every layer, as `load` made them
 
 
 class Preparation:
     """All that one inference uses up. Each piece can be taken once; then it is gone."""
 
     def __init__(self) -> None:
-        self._ready: dict[str, Ready] = {}
+        self._ready: dict[str, object] = {}
 
-    def put(self, name: str, ready: Ready) -> None:
-        """Stores a layer's ahead-of-time result."""
+    def put(self, name: str, ready: object) -> None:
+        """Stores what a layer did ahead of time."""
         self._ready[name] = ready
 
-    def take(self, name: str) -> Ready:
-        """Hands out a layer's result, for good."""
+    def take(self, name: str) -> object:
+        """Hands out what a layer did, for good."""
         if name not in self._ready:
             raise OutOfCorrelations(f"{name}: its preparation was used already or never made")
         return self._ready.pop(name)
 
 
-def command(party: Party, phase: str, code: int) -> int:
-    """The client names the phase that begins; both return the code."""
-    with party.messenger.layer(phase, BEGIN_LAYER):
-        if party.rank == 1:
-            party.messenger.send(np.array([code], np.uint8), COMMAND_BITS)
-            return code
-        return int(party.messenger.receive(COMMAND_BITS)[0])
+def load(plan: Plan, weights: Mapping[str, np.ndarray]) -> Loaded:
+    """The model's parameters as its layers use them: made once, shared by all sessions."""
+    made = {s.node.name: rule_of(s.node).load(s.task, weights) for s in plan.steps}
+    return {name: loaded for name, loaded in made.items() if loaded is not None}
 
 
 def prepare(
-    party: Party, plan: Plan, weights: Weights | None, progress: Progress | None = None
+    party: Party, plan: Plan, loaded: Loaded, progress: Progress | None = None
 ) -> Preparation:
-    """The offline phase, both parties at once: fills the store and runs linear layers ahead."""
-    made = Preparation()
-    steps = len(plan.steps)
+    """The offline phase, both parties at once: fills the store and runs linear layers ahead.
+
+    Args:
+      party: this party.
+      plan: what both agreed on.
+      loaded: the model at rank 0, nothing at rank 1.
+      progress: told of every layer.
+    """
+    made, steps = Preparation(), len(plan.steps)
     with party.messenger.layer("offline", STOCK_LAYER):
         _tell(progress, f"offline/{STOCK_LAYER}", 0, steps)
-        fill_stocks(party.messenger, party.sender, party.receiver, plan.rots)
+        party.fill(plan.rots)
     for i, step in enumerate(plan.steps):
         _tell(progress, f"offline/{step.node.name}", i, steps)
         with party.messenger.layer("offline", step.node.name):
-            if step.variant and plan.preset.ahead:
-                if plan.streamed:
-                    product = product_of(plan.graph, _linear_node(step), step.variant)
-                    _make_ots(party, ahead_cost(party.scheme, product))
-                made.put(step.node.name, _multiply_ahead(party, plan.graph, step, weights))
+            own = loaded.get(step.node.name)
+            rule = rule_of(step.node)
+            made.put(step.node.name, rule.prepare(party, plan.setting, step.task, own))
     _tell(progress, "offline", steps, steps)
     return made
 
@@ -123,17 +74,17 @@ def prepare(
 def infer(
     party: Party,
     plan: Plan,
-    weights: Weights | None,
+    loaded: Loaded,
     preparation: Preparation,
-    x: np.ndarray | None,
+    x: Int[np.ndarray, "..."] | None,
     progress: Progress | None = None,
-) -> np.ndarray | None:
+) -> Int[np.ndarray, "..."] | None:
     """The online phase, both parties at once.
 
     Args:
       party: this party.
       plan: what both agreed on.
-      weights: the model at rank 0, None at rank 1.
+      loaded: the model at rank 0, nothing at rank 1.
       preparation: this party's half of an unused preparation.
       x: the input at rank 1, None at rank 0.
       progress: told of every layer.
@@ -143,12 +94,17 @@ def infer(
     """
     values: dict[str, np.ndarray] = {}
     last_use = {source: i for i, step in enumerate(plan.steps) for source in step.node.sources}
+    mine = loaded if x is None else {plan.graph.input.name: x}
     steps = len(plan.steps)
     for i, step in enumerate(plan.steps):
-        _tell(progress, f"online/{step.node.name}", i, steps)
-        with party.messenger.layer("online", step.node.name):
-            values[step.node.name] = _run(party, plan, step, values, weights, preparation, x)
-        for source in dict.fromkeys(step.node.sources):
+        name, sources = step.node.name, step.node.sources
+        _tell(progress, f"online/{name}", i, steps)
+        with party.messenger.layer("online", name):
+            ready, own = preparation.take(name), mine.get(name)
+            shares = [values[source] for source in sources]
+            run = rule_of(step.node).run
+            values[name] = run(party, plan.setting, step.task, own, ready, *shares)
+        for source in dict.fromkeys(sources):
             if last_use[source] == i:
                 del values[source]
     _tell(progress, "online", steps, steps)
@@ -161,7 +117,9 @@ def _tell(progress: Progress | None, where: str, done: int, steps: int) -> None:
         progress(where, done, steps)
 
 
-def _reveal(party: Party, out: TensorType, share: np.ndarray) -> np.ndarray | None:
+def _reveal(
+    party: Party, out: TensorType, share: UInt[np.ndarray, "..."]
+) -> Int[np.ndarray, "..."] | None:
     ring = Ring(out.bits)
     if party.rank == 0:
         party.messenger.send_elements(share, ring)
@@ -169,190 +127,3 @@ def _reveal(party: Party, out: TensorType, share: np.ndarray) -> np.ndarray | No
     other = party.messenger.receive_elements(out.n, ring).reshape(out.shape)
     y = ring.add(share, other)
     return ring.signed(y) if out.signed else y.astype(np.int64)
-
-
-def _operands(
-    node: Conv | Dense, product: Product | GroupedProduct, weights: Weights | None
-) -> np.ndarray | None:
-    """The layer's weights: (d1, d2), or the kernel as it is in groups; None at the client."""
-    if weights is None:
-        return None
-    weight = np.asarray(weights[f"{node.name}/weight"])
-    if isinstance(product, GroupedProduct):
-        return weight
-    return np.ascontiguousarray(weight.reshape(-1, weight.shape[-1]).T)
-
-
-def _columns(node: Conv | Dense, x: np.ndarray) -> np.ndarray:
-    """The layer's operand as (d2, d3)."""
-    if isinstance(node, Conv):
-        return patches(x, node.kernel, node.stride, node.padding)
-    return x.reshape(-1, 1)
-
-
-def _finish(party: Party, node: Conv | Dense, y: np.ndarray, weights: Weights | None) -> np.ndarray:
-    """Shares in the node's shape, the bias added at rank 0."""
-    ring = Ring(node.out.bits)
-    if party.rank == 0:
-        assert weights is not None
-        y = ring.add(y, ring.reduce(np.asarray(weights[f"{node.name}/bias"])))
-    return y
-
-
-def _shaped(node: Conv | Dense, y: np.ndarray) -> np.ndarray:
-    """(d1, d3) as the node's shape."""
-    return np.ascontiguousarray(y.T).reshape(node.out.shape)
-
-
-def _multiply_ahead(party: Party, graph: Graph, step: Step, weights: Weights | None) -> Ready:
-    node = _linear_node(step)
-    assert step.variant is not None
-    product, ring = product_of(graph, node, step.variant), Ring(node.out.bits)
-    operands, drawn = _operands(node, product, weights), None
-    if party.rank == 1:
-        shape = graph.source(node).shape
-        drawn = party.randomness.elements(int(np.prod(shape)), ring).reshape(shape)
-    if isinstance(product, GroupedProduct):
-        return Ready(drawn, grouped_bits(party, product, operands, drawn))
-    columns = None if drawn is None else _columns(node, drawn)
-    return Ready(drawn, _shaped(node, product_bits(party, product, operands, columns)))
-
-
-def _linear(
-    party: Party, plan: Plan, step: Step, x: np.ndarray, weights, preparation: Preparation
-) -> np.ndarray:
-    node, graph = _linear_node(step), plan.graph
-    assert step.variant is not None
-    product, forms = product_of(graph, node, step.variant), plan.preset.forms
-    operands = _operands(node, product, weights)
-    if not plan.preset.ahead:
-        if isinstance(product, GroupedProduct):
-            y = multiply_grouped(party, product, operands, x, forms)
-        else:
-            y = _shaped(node, multiply(party, product, operands, _columns(node, x), forms))
-        return _finish(party, node, y, weights)
-    source, ring = graph.source(node), Ring(node.out.bits)
-    # The client holds its own input in the clear; any other operand was extended before.
-    open_input = source.signed and own_input(graph, node)
-    wide = ring.reduce(Ring(source.bits).signed(x) if open_input else x)
-    ready = preparation.take(node.name)
-    if party.rank == 1:
-        with party.messenger.step("masked input"):
-            party.messenger.send_elements(ring.sub(wide, ready.drawn), ring)
-        return _finish(party, node, ready.share, weights)
-    assert operands is not None
-    with party.messenger.step("masked input"):
-        difference = party.messenger.receive_elements(wide.size, ring).reshape(wide.shape)
-    total = ring.add(wide, difference)
-    if isinstance(product, GroupedProduct):
-        y = convolve_plain(operands, total, product)
-    else:
-        y = _shaped(node, multiply_plain(operands, _columns(node, total), product))
-    return _finish(party, node, ring.add(ready.share, y), weights)
-
-
-def _share_input(party: Party, plan: Plan, out: TensorType, x: np.ndarray | None) -> np.ndarray:
-    ring = Ring(out.bits)
-    if plan.preset.ahead:  # the first layer's own masking shares it; until then it is the client's
-        return ring.reduce(x) if party.rank == 1 else np.zeros(out.shape, ring.dtype)
-    if party.rank == 0:
-        return party.messenger.receive_elements(out.n, ring).reshape(out.shape)
-    mask = party.randomness.elements(out.n, ring).reshape(out.shape)
-    theirs, mine = ring.share(ring.reduce(x), mask)
-    party.messenger.send_elements(theirs, ring)
-    return mine
-
-
-def _tiled(
-    party: Party, plan: Plan, node: Node, x: np.ndarray, source: TensorType, forms: Forms
-) -> np.ndarray:
-    """An element-wise step, cut along the last axis so that its memory does not grow with the image."""
-    done, at = [], 0
-    for n in tiles(node):
-        if plan.streamed:
-            _make_ots(party, tile_cost(plan.graph, node, plan.preset, n))
-        part = x[..., at : at + n]
-        at += n
-        if isinstance(node, Relu):
-            done.append(relu(party, part, source.bits, forms))
-        elif isinstance(node, MaxPool):
-            done.append(max_tree(party, part, source.bits, forms))
-        else:
-            assert isinstance(node, (Extend, Truncate, TruncateReduce, Clamp))
-            done.append(_resized(party, node, part, source, forms))
-    return done[0] if len(done) == 1 else np.concatenate(done)
-
-
-def _make_ots(party: Party, cost: Cost) -> None:
-    """Makes the random OTs that what follows will draw."""
-    fill_stocks(party.messenger, party.sender, party.receiver, cost.rots)
-
-
-def _linear_node(step: Step) -> Conv | Dense:
-    assert isinstance(step.node, (Conv, Dense))
-    return step.node
-
-
-def _resized(
-    party: Party,
-    node: Extend | Truncate | TruncateReduce | Clamp,
-    x: np.ndarray,
-    source: TensorType,
-    forms: Forms,
-) -> np.ndarray:
-    """A requantization's step that needs the wire, on flat shares."""
-    bits, signed, nonnegative = source.bits, source.signed, source.nonnegative
-    if isinstance(node, Extend):
-        return extend(party, x, bits, node.out.bits, signed, nonnegative, forms)
-    if isinstance(node, Clamp):
-        out = Ring(node.out.bits)
-        return clamp(party, x, bits, node.low, node.high, out, nonnegative, forms)
-    if party.rank == 0:
-        x = Ring(bits).add(x, Ring(bits).reduce(rounding_half(node.shift, node.rounding)))
-    if isinstance(node, TruncateReduce):
-        return truncate_reduce(party, x, bits, node.shift, node.out.bits)
-    return truncate(party, x, bits, node.shift, signed, nonnegative, forms)
-
-
-def _run(
-    party: Party,
-    plan: Plan,
-    step: Step,
-    values: dict[str, np.ndarray],
-    weights: Weights | None,
-    preparation: Preparation,
-    x: np.ndarray | None,
-) -> np.ndarray:
-    node: Node = step.node
-    if isinstance(node, Input):
-        return _share_input(party, plan, node.out, x)
-    share, source, forms = values[node.sources[0]], plan.graph.source(node), plan.preset.forms
-    flat = share.reshape(-1)
-    if isinstance(node, (Conv, Dense)):
-        return _linear(party, plan, step, share, weights, preparation)
-    if isinstance(node, (Relu, Extend, Truncate, TruncateReduce, Clamp)):
-        return _tiled(party, plan, node, flat, source, forms).reshape(node.out.shape)
-    if isinstance(node, Narrow):
-        return Ring(node.out.bits).reduce(share)
-    if isinstance(node, ScaleUp):
-        ring = Ring(node.out.bits)
-        return ring.shift_left(share.astype(ring.dtype), node.shift)
-    if isinstance(node, Subsample):
-        return share[:: node.stride[0], :: node.stride[1]]
-    if isinstance(node, Pad):
-        return np.pad(share, node.margins)
-    if isinstance(node, Add):
-        return Ring(node.out.bits).add(share, values[node.sources[1]])
-    if isinstance(node, AvgPool):
-        ring = Ring(node.out.bits)
-        return average_pool(share, ring, node.window, node.stride, node.multiplier)
-    if isinstance(node, Flatten):
-        return flat
-    assert isinstance(node, (MaxPool, ArgMax)) and node.headroom
-    if isinstance(node, ArgMax):
-        if plan.streamed:
-            _make_ots(party, tile_cost(plan.graph, node, plan.preset, source.n))
-        return arg_max(party, flat, source.bits, node.out.bits, forms)
-    windows = window_view(share, node.window, node.stride)
-    flat = windows.reshape(len(windows), -1)
-    return _tiled(party, plan, node, flat, source, forms).reshape(node.out.shape)

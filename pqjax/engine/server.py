@@ -13,12 +13,13 @@ import traceback
 from collections.abc import Callable
 
 from pqjax.engine.execute import Progress
-from pqjax.engine.session import hang_up, serve_session
+from pqjax.engine.model import ServedModel
+from pqjax.engine.worker import serve_session
 from pqjax.errors import InputError, PqjaxError, WireError
 from pqjax.graph.ir import Weights
-from pqjax.planner.plan import Plan, check_weights
+from pqjax.planner.plan import Plan
 from pqjax.wire.channel import DEADLINE_S
-from pqjax.wire.handshake import greet_client
+from pqjax.wire.handshake import greet_client, hang_up
 from pqjax.wire.interface import Wire
 from pqjax.wire.listener import Listener
 from pqjax.wire.lobby import GREETING_S, MOST_WAITING, Guest, Lobby
@@ -66,8 +67,8 @@ class Server:
 
     def __init__(
         self,
-        plan: Plan,
-        weights: Weights,
+        plan: Plan | ServedModel,
+        weights: Weights | None,
         address: str,
         *,
         tls: Tls | None = None,
@@ -83,7 +84,7 @@ class Server:
         """Checks the model, reads the certificates and binds the address.
 
         Args:
-          plan: what to serve.
+          plan: what to serve; or a model that was checked before, whose weights are its own.
           weights: the model's parameters.
           address: "host:port"; port 0 takes a free one, see `address`.
           tls: this side's certificates; needed off loopback.
@@ -102,8 +103,7 @@ class Server:
         for name, seconds in (("deadline_s", deadline_s), ("greeting_s", greeting_s)):
             if not seconds > 0:
                 raise InputError(f"{name} must be above 0 seconds, got {seconds}")
-        check_weights(plan, weights)
-        self._plan, self._weights = plan, dict(weights)
+        self._model = ServedModel.of(plan, weights or {}) if isinstance(plan, Plan) else plan
         self._deadline_s, self._greeting_s = deadline_s, greeting_s
         self._on_end, self._on_refused, self._progress = on_end, on_refused, progress
         self._lobby, self._seats = Lobby(most_waiting), _Seats(most_clients)
@@ -174,10 +174,10 @@ class Server:
         greeted = False
         try:
             wire = guest.open(self._listener.context, self._deadline_s)
-            greet_client(wire, self._plan.document, lambda: self._seats.take(guest))
+            greet_client(wire, self._model.plan.document, lambda: self._seats.take(guest))
             greeted = True
             self._begin(guest, wire)
-            trace = serve_session(wire, self._plan, self._weights, self._progress)
+            trace = serve_session(wire, self._model, self._progress)
             # Before the client hears of the end: it may come again at once.
             self._seats.leave(guest, served=True)
             wire.close()

@@ -6,43 +6,47 @@ from pqjax.graph.ir import (
     ArgMax,
     AvgPool,
     Clamp,
+    Concat,
     Conv,
     Dense,
     Extend,
     Flatten,
     Graph,
     Input,
+    Linear,
     MaxPool,
     Narrow,
     Node,
     Pad,
     Relu,
     Requantize,
-    Rounding,
-    Rule,
     ScaleUp,
     Subsample,
     TensorType,
     Truncate,
     TruncateReduce,
     Weights,
-    Widths,
 )
+from pqjax.graph.nodes import Widths
 from pqjax.graph.overflow import may_overflow, overflowing, wrap_rates
 from pqjax.graph.reference import check_input, every_value, reference
-from pqjax.graph.validate import reach, validate, width_for
+from pqjax.graph.steps import Rule
+from pqjax.graph.tensor import Rounding, width_for
+from pqjax.graph.validate import reach, validate
 
 __all__ = [
     "Add",
     "ArgMax",
     "AvgPool",
     "Clamp",
+    "Concat",
     "Conv",
     "Dense",
     "Extend",
     "Flatten",
     "Graph",
     "Input",
+    "Linear",
     "MaxPool",
     "Narrow",
     "Node",

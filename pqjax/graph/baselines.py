@@ -10,33 +10,21 @@ from pqjax.graph.ir import (
     Add,
     ArgMax,
     AvgPool,
-    Conv,
-    Dense,
     Extend,
     Graph,
+    Linear,
     Narrow,
     Node,
-    Requantize,
     ScaleUp,
     TensorType,
     Truncate,
     TruncateReduce,
-    rounding_half,
+    fresh,
 )
-from pqjax.graph.overflow import SAME_RING, overflowing
+from pqjax.graph.overflow import overflowing
 from pqjax.graph.rewrite import Pass
-from pqjax.graph.validate import Interval, validate, width_for
-
-_WIDENS = (*SAME_RING, Truncate)  # take the width of what they read
-_EXACT_WIDTH = (Extend, ScaleUp, TruncateReduce)  # theirs is counted from that of what they read
-
-
-def terms(graph: Graph, node: Conv | Dense) -> int:
-    """Products that one accumulator sums."""
-    source = graph.source(node)
-    if isinstance(node, Dense):
-        return source.n
-    return node.kernel[0] * node.kernel[1] * source.shape[2] // node.groups
+from pqjax.graph.tensor import Interval, rounding_half, width_for
+from pqjax.graph.validate import validate
 
 
 def _rings(graph: Graph) -> dict[str, str]:
@@ -50,7 +38,7 @@ def _rings(graph: Graph) -> dict[str, str]:
         return name
 
     for node in graph:
-        if isinstance(node, _WIDENS):
+        if node.same_width:
             for source in node.sources:
                 parent[root(source)] = root(node.name)
     return {name: root(name) for name in parent}
@@ -60,11 +48,10 @@ def pool_room(graph: Graph) -> dict[str, int]:
     """For every tensor the bits that average pools behind it add, before its ring is left."""
     room = dict.fromkeys((node.name for node in graph), 0)
     for node in reversed(graph.nodes):
-        if isinstance(node, _WIDENS):
+        if node.same_width:
             more = room[node.name]
             if isinstance(node, AvgPool):
-                area = node.window[0] * node.window[1] * node.multiplier
-                more += (area - 1).bit_length()
+                more += (node.area - 1).bit_length()
             for source in node.sources:
                 room[source] = max(room[source], more)
     return room
@@ -77,24 +64,20 @@ def _worst_case_widths(graph: Graph) -> Graph:
     fixed = {rings[name] for name in loose}
     for node in graph:
         ring = rings[node.name]
-        if isinstance(node, _EXACT_WIDTH):
+        if node.counts_width:
             fixed.add(rings[node.sources[0]])
-        if isinstance(node, (Conv, Dense)):
-            bits = node.weight_bits + graph.source(node).bits
-            bits += (terms(graph, node) - 1).bit_length() + rooms[node.name]
+        if isinstance(node, Linear):
+            source = graph.source(node)
+            bits = node.weight_bits + source.bits
+            bits += (node.terms(source) - 1).bit_length() + rooms[node.name]
             if bits > 64 and ring not in fixed:
                 raise GraphError(
                     f"{node.name} ({node.kind}): its worst-case width is {bits} bits, and 64 is the "
                     "most: use another protocol"
                 )
             wide[ring] = max(wide.get(ring, 0), node.out.bits, bits)
-        elif not isinstance(node, _WIDENS):
-            low, high = known[node.name]
-            loses = isinstance(node, Requantize) and (
-                node.rule == "saturate" or (low, high) == (node.out.low, node.out.high)
-            )
-            if loses or not isinstance(node, (Requantize, Extend)) or not node.out.signed:
-                fixed.add(ring)  # its width is part of what it computes
+        elif not node.same_width and not (node.out.signed and node.free(known[node.name])):
+            fixed.add(ring)  # its width is part of what it computes
     nodes = []
     for node in graph:
         ring = rings[node.name]
@@ -111,14 +94,14 @@ def _extended_residuals(graph: Graph) -> Graph:
             nodes.append(node)
             continue
         wide = dataclasses.replace(node.out, bits=node.out.bits + 1, nonnegative=False)
-        names = []
+        names, added = [], fresh(f"{node.name}.wide", graph)
         for i, source in enumerate(node.sources):
-            names.append(f"{node.name}.operand{i}")
+            names.append(fresh(f"{node.name}.operand{i}", graph))
             known = graph[source].out.nonnegative
             out = dataclasses.replace(wide, nonnegative=known)
             nodes.append(Extend(names[-1], (source,), out))
-        nodes.append(Add(f"{node.name}.wide", tuple(names), wide))
-        nodes.append(Narrow(node.name, (f"{node.name}.wide",), node.out))
+        nodes.append(Add(added, tuple(names), wide))
+        nodes.append(Narrow(node.name, (added,), node.out))
     return Graph(tuple(nodes))
 
 
@@ -155,7 +138,7 @@ def _check_fits(node: Node, interval: Interval, bits: int, loose: bool) -> None:
             f"and would be another value in the uniform ring's {bits}: take that width from the "
             "weights, or use another protocol"
         )
-    if isinstance(node, (Conv, Dense)):
+    if isinstance(node, Linear):
         if declared > bits:
             raise GraphError(
                 f"{where}: its accumulator takes {declared} bits, more than the uniform ring's {bits}: "
@@ -179,7 +162,7 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
     out = dataclasses.replace(
         node.out, bits=bits, signed=True, nonnegative=node.out.low == 0 and node.out.bits < bits
     )
-    if isinstance(node, (Conv, Dense)):
+    if isinstance(node, Linear):
         open_sign = dataclasses.replace(out, nonnegative=False)
         # Weights of `bits` bits could reach beyond any width; those there are do not.
         widths = "empirical" if node.widths == "empirical" else "weights"
@@ -187,7 +170,7 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
     if isinstance(node, ArgMax):
         if not graph.readers[node.name]:
             return [node]
-        index = dataclasses.replace(node, name=f"{node.name}.index")
+        index = dataclasses.replace(node, name=fresh(f"{node.name}.index", graph))
         return [index, Extend(node.name, (index.name,), out)]
     if isinstance(node, Extend):
         return [Extend(node.name, node.sources, out)]
@@ -197,13 +180,11 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
         low, high = known[node.sources[0]]
         if isinstance(node, Narrow) and node.out.low <= low and high <= node.out.high:
             return [Extend(node.name, node.sources, out)]
-        return _reduced(node, out, bits)
+        return _reduced(graph, node, out, bits)
     if isinstance(node, ScaleUp):
-        name = f"{node.name}.wide"
+        name = fresh(f"{node.name}.wide", graph)
         wide = TensorType(out.shape, bits + node.shift, out.scale)
-        return [
-            dataclasses.replace(node, name=name, out=wide), Narrow(node.name, (name,), out)
-        ]  # fmt: skip
+        return [dataclasses.replace(node, name=name, out=wide), Narrow(node.name, (name,), out)]
     return [dataclasses.replace(node, out=out)]
 
 
@@ -216,16 +197,16 @@ def _drops(node: Truncate | TruncateReduce, source: Interval) -> bool:
     return low < node.out.low or high > node.out.high
 
 
-def _reduced(node: Narrow | TruncateReduce, out: TensorType, bits: int) -> list[Node]:
+def _reduced(graph: Graph, node: Narrow | TruncateReduce, out: TensorType, bits: int) -> list[Node]:
     """Low bits only: dropped and extended again, because the uniform ring would keep the others."""
     source, made = node.sources[0], []
     if isinstance(node, TruncateReduce):
-        source = f"{node.name}.shifted"
+        source = fresh(f"{node.name}.shifted", graph)
         whole = dataclasses.replace(out, nonnegative=False)
         made.append(Truncate(source, node.sources, whole, node.shift, node.rounding))
     if node.out.bits + (not node.out.signed) >= bits:
         return [*made, Narrow(node.name, (source,), out)]
-    low = f"{node.name}.low"
+    low = fresh(f"{node.name}.low", graph)
     return [*made, Narrow(low, (source,), node.out), Extend(node.name, (low,), out)]
 
 

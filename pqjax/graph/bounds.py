@@ -1,7 +1,7 @@
 """How large anything in a graph may be, and why: a stranger's document makes this side do finite work.
 
 Every integer of a node has a bound of its own, written into the node's annotations and checked when a
-`Graph` is made (`pqjax.graph.schema`). Those of a whole network are checked where one is read, saved or
+`Graph` is made (`pqjax.schema`). Those of a whole network are checked where one is read, saved or
 planned (`Graph.check_bounds`), so that whatever can be saved can be read.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import typing
 
-from pqjax.graph.schema import Between, Length, Printable, Product
+from pqjax.schema import Between, Length, Printable, Product
 
 MOST_SIDES = 3  # images are (H, W, C), vectors (C,)
 MOST_ELEMENTS = 1 << 25  # of one tensor: twice a 512 x 512 image of 64 channels
 MOST_SCALE = 256  # 2^-256 .. 2^256: beyond any 64-bit integer's use, and shifts stay small
+MOST_SOURCES = 64  # of one node: a dense block concatenates some 30
 MOST_SHIFT = 63  # of the widest ring
 MOST_SIDE = 256  # of a kernel or window
 MOST_TAPS = 1 << 12  # of a kernel: a grouped product makes messages for each
@@ -28,6 +29,7 @@ LONGEST_MADE_NAME = 256
 
 # Of a whole network, as given.
 MOST_NODES = 1 << 12  # ResNet-152 has 700; a plan of as many is made in seconds
+MOST_MADE_NODES = 1 << 15  # of what passes make of one
 MOST_READERS = 64  # of one tensor: residual networks have 2 or 3
 MOST_TOTAL_ELEMENTS = 1 << 28  # of all tensors together; ResNet-152 has 2^26
 MOST_WEIGHTS = 1 << 28  # of all layers together; VGG-16 has 2^27

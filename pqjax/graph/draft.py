@@ -13,7 +13,7 @@ import typing
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from pqjax.errors import GraphError, shown
-from pqjax.graph.ir import Graph, Input, Node, TensorType
+from pqjax.graph.ir import Graph, Input, Node, Readable
 
 _Place = tuple[int, ...]
 _Entries = list[tuple[_Place, str]]  # readers of a tensor by name, sorted by their places
@@ -39,7 +39,7 @@ class Edit:
         return [node for nodes in self.replace.values() for node in nodes]
 
 
-class Draft:
+class Draft(Readable):
     """Reads like a `Graph`; `make` changes it, `graph` ends it."""
 
     def __init__(self, graph: Graph) -> None:
@@ -75,10 +75,6 @@ class Draft:
     def output(self) -> Node:
         """The node whose tensor is the network's answer."""
         return self._nodes[self._last]
-
-    def source(self, node: Node, index: int = 0) -> TensorType:
-        """The type of the tensor that `node` reads as its `index`-th source."""
-        return self[node.sources[index]].out
 
     def before(self, name: str, other: str) -> bool:
         """Whether the node `name` runs before `other`."""
@@ -177,7 +173,7 @@ class _ReadersOfOne(Sequence[Node]):
         return len(self._entries)
 
 
-class Trial:
+class Trial(Readable):
     """A draft as it would be after an edit, as far as the price of a node needs to know."""
 
     def __init__(self, draft: Draft, edit: Edit) -> None:
@@ -186,7 +182,3 @@ class Trial:
 
     def __getitem__(self, name: str) -> Node:
         return self._changed[name] if name in self._changed else self._draft[name]
-
-    def source(self, node: Node, index: int = 0) -> TensorType:
-        """The type of the tensor that `node` reads as its `index`-th source."""
-        return self[node.sources[index]].out

@@ -7,6 +7,7 @@ values gets a bit of headroom, so that the difference of any two of them fits.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 
 from pqjax.graph.ir import (
     ArgMax,
@@ -21,20 +22,22 @@ from pqjax.graph.ir import (
     ScaleUp,
     TensorType,
     Truncate,
-    rounding_half,
+    fresh,
 )
 from pqjax.graph.overflow import overflowing
+from pqjax.graph.tensor import rounding_half
 
 
 class _Steps:
     """Nodes made one after the other, each reading the one before."""
 
-    def __init__(self, name: str, source: str, format: TensorType) -> None:
-        self.name, self.source, self.format = name, source, format
+    def __init__(self, node: Node, format: TensorType, taken: Container[str]) -> None:
+        self.name, self.source, self.format, self.taken = node.name, node.sources[0], format, taken
         self.nodes: list[Node] = []
 
     def add(self, kind: type[Node], suffix: str, out: TensorType, **fields) -> None:
-        node = kind(f"{self.name}.{suffix}", (self.source,), out, **fields)
+        name = fresh(f"{self.name}.{suffix}", self.taken)
+        node = kind(name, (self.source,), out, **fields)
         self.nodes.append(node)
         self.source, self.format = node.name, out
 
@@ -52,8 +55,10 @@ class _Steps:
         self.add(Narrow, "narrow", out)
 
 
-def lower(node: Requantize, source: TensorType, may_overflow: bool = False) -> tuple[Node, ...]:
-    """The steps of one requantization; the last one has its name and its format.
+def lower(
+    node: Requantize, source: TensorType, may_overflow: bool = False, taken: Container[str] = ()
+) -> tuple[Node, ...]:
+    """The steps of one requantization; the last one has its name and its format, none a name `taken`.
 
         shift > 0   Trunc by the shift, in full width
         shift < 0   extend by what the result needs, times 2^-shift
@@ -63,7 +68,7 @@ def lower(node: Requantize, source: TensorType, may_overflow: bool = False) -> t
     Truncation in full width is what the published protocols begin with; the passes shorten it. Rounding
     what may overflow may wrap around: a sign that was known is not known any more, and read anew.
     """
-    steps = _Steps(node.name, node.sources[0], source)
+    steps = _Steps(node, source, taken)
     out, shift = node.out, source.scale - node.out.scale
     low, high = source.low, source.high
     if shift > 0:
@@ -104,13 +109,15 @@ def lower(node: Requantize, source: TensorType, may_overflow: bool = False) -> t
     return (*steps.nodes[:-1], dataclasses.replace(steps.nodes[-1], name=node.name))
 
 
-def with_headroom(node: MaxPool | ArgMax, source: TensorType) -> tuple[Node, ...]:
+def with_headroom(
+    node: MaxPool | ArgMax, source: TensorType, taken: Container[str] = ()
+) -> tuple[Node, ...]:
     """The node on signed values whose differences fit, between an extension and a cut if need be."""
     if node.headroom:
         return (node,)
     if source.signed and source.nonnegative:
         return (dataclasses.replace(node, headroom=True),)
-    steps = _Steps(node.name, node.sources[0], source)
+    steps = _Steps(node, source, taken)
     wide = dataclasses.replace(
         source, bits=source.bits + 1, signed=True, nonnegative=not source.signed
     )
@@ -128,9 +135,9 @@ def lower_all(graph: Graph) -> Graph:
     loose = overflowing(graph)
     for node in graph:
         if isinstance(node, Requantize):
-            nodes += lower(node, graph.source(node), node.sources[0] in loose)
+            nodes += lower(node, graph.source(node), node.sources[0] in loose, graph)
         elif isinstance(node, (MaxPool, ArgMax)):
-            nodes += with_headroom(node, graph.source(node))
+            nodes += with_headroom(node, graph.source(node), graph)
         else:
             nodes.append(node)
     return Graph(tuple(nodes))

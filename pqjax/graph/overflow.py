@@ -10,39 +10,20 @@ its own. That a tensor may overflow follows from the graph; nobody declares it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from jaxtyping import Int
 
-from pqjax.graph.ir import (
-    Add,
-    AvgPool,
-    Conv,
-    Dense,
-    Extend,
-    Flatten,
-    Graph,
-    MaxPool,
-    Narrow,
-    Pad,
-    Relu,
-    Requantize,
-    Subsample,
-    Truncate,
-    TruncateReduce,
-    rounding_half,
-)
-
-SAME_RING = (Relu, AvgPool, MaxPool, Flatten, Add, Subsample, Pad)  # compute in their source's ring
-_HANDS_ON = (*SAME_RING, Extend, Narrow)
+from pqjax.graph.ir import Graph, Requantize, Truncate, TruncateReduce
+from pqjax.graph.tensor import rounding_half
 
 
 def overflowing(graph: Graph) -> frozenset[str]:
     """Names of all tensors that may overflow."""
     found: set[str] = set()
     for node in graph:
-        if isinstance(node, (Conv, Dense)):
-            if node.widths == "empirical":
-                found.add(node.name)
-        elif isinstance(node, _HANDS_ON) and not found.isdisjoint(node.sources):
+        if node.overflows or (node.hands_on and not found.isdisjoint(node.sources)):
             found.add(node.name)
     return frozenset(found)
 
@@ -52,19 +33,17 @@ def may_overflow(graph: Graph, name: str) -> bool:
     known, ahead = graph.memo.setdefault(may_overflow, {}), [name]
     while ahead:
         node = graph[ahead[-1]]
-        if isinstance(node, _HANDS_ON):
-            unknown = [source for source in node.sources if source not in known]
-            if unknown:
-                ahead += unknown
-                continue
-            known[node.name] = any(known[source] for source in node.sources)
-        else:
-            known[node.name] = isinstance(node, (Conv, Dense)) and node.widths == "empirical"
-        ahead.pop()
+        sources = node.sources if node.hands_on and node.name not in known else ()
+        unknown = [source for source in sources if source not in known]
+        if not unknown:
+            found = node.overflows or any(known[source] for source in sources)
+            known.setdefault(node.name, found)
+            ahead.pop()
+        ahead += unknown
     return known[name]
 
 
-def wrap_rates(graph: Graph, values: dict[str, np.ndarray]) -> dict[str, float]:
+def wrap_rates(graph: Graph, values: Mapping[str, Int[np.ndarray, "..."]]) -> dict[str, float]:
     """Share of values that leave the range at each Requantize, from `every_value`'s tensors.
 
     Counted are values that do not fit the result's format, and values that may overflow and do by the

@@ -7,36 +7,28 @@ more. All keep every value that remains, so `reference` does not change.
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeGuard
 
 from pqjax.graph.ir import (
     Add,
-    AvgPool,
     Clamp,
-    Conv,
-    Dense,
     Extend,
     Flatten,
     Graph,
     Input,
+    Linear,
     MaxPool,
     Narrow,
     Node,
-    Pad,
     Relu,
-    ScaleUp,
-    Subsample,
     TensorType,
     Truncate,
     TruncateReduce,
-    rounding_half,
+    fresh,
 )
 from pqjax.graph.lower import lower_all
 from pqjax.graph.overflow import may_overflow
 from pqjax.graph.rewrite import Edit, Pass
-
-_KEEPS_SIGN = (Extend, ScaleUp, MaxPool, Flatten, Subsample, Pad)
-_KEEPS_SIGN_IF_EXACT = (Truncate, TruncateReduce, AvgPool)
-_PLAIN = (Flatten, Subsample, MaxPool)  # hand on the format they read
 
 
 def _alone(graph: Graph, name: str) -> bool:
@@ -46,11 +38,7 @@ def _alone(graph: Graph, name: str) -> bool:
 
 def _carry_fits(graph: Graph, node: Node) -> bool:
     """Whether what a node adds up cannot wrap around: `validate` has shown it, but for loose tensors."""
-    if isinstance(node, (Truncate, TruncateReduce)) and not rounding_half(
-        node.shift, node.rounding
-    ):
-        return True
-    return not may_overflow(graph, node.sources[0])
+    return not node.adds or not may_overflow(graph, node.sources[0])
 
 
 def _needs_open_sign(graph: Graph, node: Node) -> bool:
@@ -65,17 +53,7 @@ def _signs(graph: Graph, node: Node) -> Edit | str:
     out = node.out
     if not out.signed or out.nonnegative:
         return "its sign is known already, or it has none"
-    if isinstance(node, Relu) or (isinstance(node, Clamp) and node.low == 0):
-        positive = True
-    elif isinstance(node, _KEEPS_SIGN) or (
-        isinstance(node, _KEEPS_SIGN_IF_EXACT) and graph.source(node).low == 0
-        and _carry_fits(graph, node)
-    ):  # fmt: skip
-        source = graph.source(node)
-        kept = not isinstance(node, TruncateReduce) or out.bits == source.bits - node.shift
-        positive = (source.low == 0) and (source.signed or out.bits > source.bits) and kept
-    else:
-        positive = False
+    positive = node.nonnegative(*graph.types(node)) and _carry_fits(graph, node)
     if not positive:
         return "nothing shows that it cannot be negative"
     if _needs_open_sign(graph, node):
@@ -93,7 +71,7 @@ def _trunc(graph: Graph, node: Node) -> Edit | str:
     short = dataclasses.replace(
         node.out, bits=node.out.bits - node.shift, signed=signed, nonnegative=known
     )
-    name = f"{node.name.removesuffix('.shift')}.tr"
+    name = fresh(f"{node.name.removesuffix('.shift')}.tr", graph)
     first = TruncateReduce(name, node.sources, short, node.shift, node.rounding)
     return Edit({node.name: (first, Extend(node.name, (name,), node.out))})
 
@@ -124,7 +102,7 @@ def _merge(graph: Graph, node: Node) -> Edit | str:
         if not x.signed or not wide.out.signed:
             return "the extension changes how values are read"
         short = dataclasses.replace(out, bits=x.bits, nonnegative=True, scale=x.scale)
-        name = f"{node.name}.short"
+        name = fresh(f"{node.name}.short", graph)
         first = dataclasses.replace(direct, name=name, out=short)
         return Edit({**dropped, node.name: (first, Extend(node.name, (name,), out))})
     return f"an extension does not merge with {node.kind}"
@@ -134,15 +112,19 @@ def _hoist(graph: Graph, node: Node) -> Edit | str:
     if not isinstance(node, Extend):
         return "it is not an extension"
     inner = graph[node.sources[0]]
-    if not isinstance(inner, (Pad, Flatten)) or not _alone(graph, inner.name):
-        return "it does not read padded or flattened values, or others read them too"
-    out = dataclasses.replace(node.out, shape=graph.source(inner).shape)
-    moved = dataclasses.replace(inner, sources=(node.name,), out=node.out)
-    return Edit(
-        {inner.name: (), node.name: (Extend(node.name, inner.sources, out), moved)},
-        {node.name: inner.name},
-        even=isinstance(inner, Flatten),
-    )
+    if not inner.moves or not _alone(graph, inner.name):
+        return "it does not read values that were only moved, or others read them too"
+    names = {inner.sources[0]: node.name}  # what a tensor is called when it is extended, once
+    for i, source in enumerate(inner.sources):
+        names.setdefault(source, fresh(f"{node.name}.{i}-wide", graph))
+    wide = [
+        Extend(name, (source,), dataclasses.replace(node.out, shape=graph[source].out.shape))
+        for source, name in names.items()
+    ]
+    sources = tuple(names[source] for source in inner.sources)
+    moved = dataclasses.replace(inner, sources=sources, out=node.out)
+    even = wide[0].out.n == node.out.n
+    return Edit({inner.name: (), node.name: (*wide, moved)}, {node.name: inner.name}, even=even)
 
 
 def _share(graph: Graph, node: Node) -> Edit | str:
@@ -183,21 +165,19 @@ def _relu_after_shift(graph: Graph, node: Node) -> Edit | str:
     if not _carry_fits(graph, node):
         return "what it adds to round may wrap around, before the ReLU and not after it"
     short = dataclasses.replace(node.out, nonnegative=False)
-    name = f"{relu.name}.shift"
+    name = fresh(f"{relu.name}.shift", graph)
     first = dataclasses.replace(node, name=name, sources=relu.sources, out=short)
     positive = dataclasses.replace(node.out, nonnegative=True)
     last = Relu(node.name, (name,), positive)
     return Edit({relu.name: (), node.name: (first, last)})
 
 
-def _widens(node: Node) -> bool:
+def _widens(node: Node) -> TypeGuard[Linear]:
     """Whether a node is an accumulator that means the same in a wider ring: one that cannot overflow."""
-    return isinstance(node, (Conv, Dense)) and node.widths != "empirical"
+    return isinstance(node, Linear) and not node.overflows
 
 
-def _widened(
-    graph: Graph, node: Conv | Dense, out: TensorType
-) -> dict[str, tuple[Node, ...]] | str:
+def _widened(graph: Graph, node: Linear, out: TensorType) -> dict[str, tuple[Node, ...]] | str:
     """An accumulator in a wider ring, and with it the operand that was extended to fill its ring."""
     wide = dataclasses.replace(node, out=out)
     operand = graph[node.sources[0]]
@@ -220,15 +200,15 @@ def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
         return "there is no bit left for headroom"
     wide = dataclasses.replace(x.out, bits=bits)
     pooled = dataclasses.replace(wide, shape=node.out.shape)
-    first, narrow = f"{node.name}.max", f"{node.name}.narrow"
+    first, narrow = (fresh(f"{node.name}.{suffix}", graph) for suffix in ("max", "narrow"))
     widened = "it is not an accumulator"
-    if isinstance(x, (Conv, Dense)) and _widens(x) and _alone(graph, x.name):
+    if _widens(x) and _alone(graph, x.name):
         widened = _widened(graph, x, wide)
     if not isinstance(widened, str):  # headroom in the accumulator itself
         before = {**widened, relu.name: ()}
         source = x.name
     else:
-        source = f"{node.name}.headroom"
+        source = fresh(f"{node.name}.headroom", graph)
         before = {relu.name: (Extend(source, relu.sources, wide),)}
     pool = MaxPool(first, (source,), pooled, node.window, node.stride, headroom=True)
     cut = Narrow(narrow, (first,), dataclasses.replace(pooled, bits=node.out.bits))
@@ -254,7 +234,6 @@ def _align(graph: Graph, node: Node) -> Edit | str:
         return "what it extends is not an accumulator that cannot overflow and only it reads"
     if not node.out.signed or node.out.nonnegative:
         return "an accumulator is signed"
-    assert isinstance(inner, (Conv, Dense))
     widened = _widened(graph, inner, node.out)
     if isinstance(widened, str):
         return widened
@@ -262,10 +241,8 @@ def _align(graph: Graph, node: Node) -> Edit | str:
 
 
 def _known_sign(graph: Graph, node: Node) -> Edit | str:
-    if node.out.signed or not isinstance(node, (Clamp, Narrow, Extend, TruncateReduce)):
-        return "it is signed already, or it does not choose its format"
-    if isinstance(node, (Narrow, TruncateReduce)):
-        return "values may wrap around in its unsigned format"
+    if node.out.signed or not isinstance(node, (Clamp, Extend)):
+        return "it is signed already, or it does not choose a format that holds its values"
     source = graph.source(node)
     if node.out.bits + 1 > source.bits and isinstance(node, Clamp):
         return "its source has no bit to spare"
@@ -280,9 +257,9 @@ def _known_sign(graph: Graph, node: Node) -> Edit | str:
         out = dataclasses.replace(each.out, bits=each.out.bits + 1, signed=True, nonnegative=True)
         chain[each.name] = (dataclasses.replace(each, out=out),)
         for reader in graph.readers[each.name]:
-            if isinstance(reader, _PLAIN):
+            if reader.moves and len(set(reader.sources)) == 1:
                 open_ends.append(reader)
-            elif not isinstance(reader, (Conv, Dense)) and not (
+            elif not isinstance(reader, Linear) and not (
                 isinstance(reader, Extend) and reader.out.bits > each.out.bits
             ):
                 return f"{reader.name} ({reader.kind}) needs the unsigned format"
@@ -290,12 +267,12 @@ def _known_sign(graph: Graph, node: Node) -> Edit | str:
 
 
 def _operand(graph: Graph, node: Node) -> Edit | str:
-    if not isinstance(node, (Conv, Dense)):
+    if not isinstance(node, Linear):
         return "it is not a linear layer"
     source = graph.source(node)
     if source.bits >= node.out.bits or own_input(graph, node):
         return "its operand fills its ring, or is the client's own input"
-    name = f"{node.name}.operand"
+    name = fresh(f"{node.name}.operand", graph)
     wide = dataclasses.replace(source, bits=node.out.bits, signed=True, nonnegative=source.low == 0)
     ready = dataclasses.replace(node, sources=(name,))
     return Edit({node.name: (Extend(name, node.sources, wide), ready)})
@@ -311,9 +288,8 @@ def own_input(graph: Graph, node: Node) -> bool:
 
 def _all_operands(graph: Graph) -> Graph:
     nodes: list[Node] = []
-    for (
-        node
-    ) in graph:  # an edit adds before a node and changes no format that another edit looks at
+    # An edit adds before a node and changes no format that another edit looks at.
+    for node in graph:
         edit = _operand(graph, node)
         nodes += [node] if isinstance(edit, str) else edit.replace[node.name]
     return Graph(tuple(nodes))
@@ -352,7 +328,7 @@ MERGE = Pass(
 HOIST = Pass(
     "extend-before-padding",
     "Ext . pad = pad . Ext",
-    "an extension of padded or flattened values",
+    "an extension of values that were only moved: padded, flattened, side by side",
     "ours",
     site=_hoist,
 )

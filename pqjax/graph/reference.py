@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
+from jaxtyping import Int
 
 from pqjax.errors import GraphError, InputError
 from pqjax.graph.ir import (
@@ -23,6 +24,7 @@ from pqjax.graph.ir import (
     ArgMax,
     AvgPool,
     Clamp,
+    Concat,
     Conv,
     Dense,
     Extend,
@@ -34,15 +36,16 @@ from pqjax.graph.ir import (
     Pad,
     Relu,
     Requantize,
-    Rounding,
     ScaleUp,
     Subsample,
     TensorType,
     Truncate,
     TruncateReduce,
     Weights,
-    rounding_half,
 )
+from pqjax.graph.tensor import Rounding, rounding_half
+
+Array = np.ndarray | jax.Array
 
 
 def _dtype(out: TensorType) -> np.dtype:
@@ -87,10 +90,15 @@ def _correlate(node: Conv, x, weight):
     if node.kernel == node.stride == (1, 1) and node.groups == 1 and not np.any(node.padding):
         y = jnp.dot(x.reshape(-1, x.shape[3]), weight[0, 0], precision=lax.Precision.HIGHEST)
         return y.reshape(*x.shape[:3], -1)
-    return lax.conv_general_dilated(
-        x, weight, node.stride, node.padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=node.groups, precision=lax.Precision.HIGHEST,
-    )  # fmt: skip
+    geometry = node.stride, node.padding, None, node.dilation
+    return _convolve(x, weight, *geometry, feature_group_count=node.groups)
+
+
+_convolve = functools.partial(
+    lax.conv_general_dilated,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    precision=lax.Precision.HIGHEST,
+)
 
 
 def _depthwise(node: Conv, x, weight):
@@ -102,7 +110,8 @@ def _depthwise(node: Conv, x, weight):
     total = jnp.zeros((), x.dtype)
     for i in range(node.kernel[0]):
         for j in range(node.kernel[1]):
-            total = total + x[:, i : i + rows : down, j : j + cols : right] * weight[i, j, 0]
+            at, to = i * node.dilation[0], j * node.dilation[1]
+            total = total + x[:, at : at + rows : down, to : to + cols : right] * weight[i, j, 0]
     return total
 
 
@@ -171,6 +180,8 @@ def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> ja
         return _wrapped(total * node.multiplier, node.out)
     if isinstance(node, Flatten):
         return x.reshape(x.shape[0], -1)
+    if isinstance(node, Concat):
+        return jnp.concatenate([values[source] for source in node.sources], axis=-1)
     if isinstance(node, Subsample):
         return x[:, :: node.stride[0], :: node.stride[1]]
     if isinstance(node, Pad):
@@ -198,7 +209,7 @@ def _run(graph: Graph, weights, x, every: bool) -> typing.Any:
 _compiled = functools.partial(jax.jit, static_argnames=("graph", "every"))(_run)
 
 
-def check_input(graph: Graph, x: np.ndarray | jax.Array) -> np.ndarray:
+def check_input(graph: Graph, x: Int[Array, "..."]) -> Int[np.ndarray, "..."]:
     """Checks one input or a batch of them; returns it with a batch axis.
 
     Raises:
@@ -221,7 +232,7 @@ def check_input(graph: Graph, x: np.ndarray | jax.Array) -> np.ndarray:
     return batch
 
 
-def reference(graph: Graph, weights: Weights, x: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+def reference(graph: Graph, weights: Weights, x: Int[Array, "..."]) -> Int[Array, "..."]:
     """The network's exact answer.
 
     Args:
@@ -245,7 +256,9 @@ def reference(graph: Graph, weights: Weights, x: np.ndarray | jax.Array) -> np.n
     return y[0] if np.ndim(x) == len(graph.input.out.shape) else y
 
 
-def every_value(graph: Graph, weights: Weights, x: np.ndarray) -> dict[str, np.ndarray]:
+def every_value(
+    graph: Graph, weights: Weights, x: Int[np.ndarray, "..."]
+) -> dict[str, Int[np.ndarray, "..."]]:
     """Like `reference`, but every node's tensor by name, with a batch axis."""
     batch = check_input(graph, x).astype(_dtype(graph.input.out))
     with jax.enable_x64(True):

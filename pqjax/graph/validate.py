@@ -1,90 +1,23 @@
 """Does a graph make sense, can every width in it hold the values that reach it, do its protocols hold?
 
-Every protocol states beside it what it needs (its `..._unfit`); the walk over the graph asks it for
-every node that runs it, on the graph as written and on the one that passes made of it.
+Interval arithmetic over the nodes, from the input's format on: with the actual weights where they are
+at hand (the server), else with what a linear layer declares (the client, who trusts the public width;
+the server checks it). A tensor that may overflow holds any value of its format (`pqjax.graph.overflow`),
+so nothing is trusted there. Every protocol states beside it what it needs (its `..._unfit`); every node
+asks those that run it, in the graph as written and in the one that passes made of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pqjax.errors import GraphError, listed
-from pqjax.graph.intervals import Interval, Intervals, fail, reach, width_for
-from pqjax.graph.ir import (
-    ArgMax,
-    AvgPool,
-    Conv,
-    Dense,
-    Flatten,
-    Graph,
-    Input,
-    MaxPool,
-    Node,
-    Pad,
-    Subsample,
-    Weights,
-)
-
-__all__ = ["Interval", "reach", "validate", "width_for"]
-
-
-def _pooled(node: MaxPool | AvgPool, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(shape) != 3 or shape[0] < node.window[0] or shape[1] < node.window[1]:
-        raise fail(node, f"a window of {node.window} does not fit an input of shape {shape}")
-    return (
-        (shape[0] - node.window[0]) // node.stride[0] + 1,
-        (shape[1] - node.window[1]) // node.stride[1] + 1,
-        shape[2],
-    )
-
-
-def _shape(graph: Graph, node: Node) -> tuple[int, ...]:
-    source = graph.source(node)
-    if isinstance(node, Conv):
-        if len(source.shape) != 3:
-            raise fail(node, f"needs an (H, W, C) input, got shape {source.shape}")
-        c, k = source.shape[2], node.out.shape[-1]
-        if c % node.groups or k % node.groups:
-            raise fail(node, f"{node.groups} groups do not divide {c} and {k} channels")
-        sides = [
-            (source.shape[i] + sum(node.padding[i]) - node.kernel[i]) // node.stride[i] + 1
-            for i in (0, 1)
-        ]
-        return (*sides, k)
-    if isinstance(node, Dense):
-        if len(source.shape) != 1:
-            raise fail(node, f"needs a flat input, got shape {source.shape}; flatten first")
-        return node.out.shape[:1]
-    if isinstance(node, (MaxPool, AvgPool)):
-        return _pooled(node, source.shape)
-    if isinstance(node, Flatten):
-        return (source.n,)
-    if isinstance(node, ArgMax):
-        if len(source.shape) != 1:
-            raise fail(node, f"needs a flat input, got shape {source.shape}; flatten first")
-        return (1,)
-    if isinstance(node, (Subsample, Pad)):
-        if len(source.shape) != 3:
-            raise fail(node, f"needs an (H, W, C) input, got shape {source.shape}")
-        if isinstance(node, Pad):
-            return tuple(d + sum(m) for d, m in zip(source.shape, node.margins, strict=True))
-        h, w, c = source.shape
-        return (-(-h // node.stride[0]), -(-w // node.stride[1]), c)
-    return source.shape
-
-
-def _check_format(node: Node) -> None:
-    """What ties fields together; the bounds of each are held when a `Graph` is made."""
-    out = node.out
-    if out.bits == 64 and not out.signed:
-        raise fail(node, "unsigned formats have at most 63 bits: answers are 64-bit integers")
-    if out.nonnegative and not out.signed:
-        raise fail(node, "nonnegative is a fact about signed formats; this one is unsigned")
-    sides = {Conv: 3, Dense: 1}.get(type(node))
-    if sides is not None and len(out.shape) != sides:
-        raise fail(node, f"makes a tensor of {sides} sides, but declares {out.shape}")
+from pqjax.graph.ir import Graph, Input, Linear, Node, Requantize, Weights
+from pqjax.graph.lower import lower
+from pqjax.graph.tensor import Interval, Known, TensorType, width_for
+from pqjax.protocols.compare import known_sign_unfit
 
 
 def validate(
@@ -103,16 +36,36 @@ def validate(
     """
     for node in graph:
         _check_format(node)
-        if not isinstance(node, Input):
-            shape = _shape(graph, node)
+        if node.sources:
+            shape = _shape(node, graph.types(node))
             if node.out.shape != shape:
-                raise fail(node, f"makes a tensor of shape {shape}, but declares {node.out.shape}")
+                raise node.error(f"makes a tensor of shape {shape}, but declares {node.out.shape}")
     if weights is not None:
         _check_weights(graph, weights)
-    walk = Intervals(graph, weights, given or {})
+    known: dict[str, Known] = {}
     for node in graph:
-        walk.add(node)
-    return walk.known
+        x = [known[source] for source in node.sources]
+        known[node.name] = _known(node, x, weights, given or {})
+    return {name: (found.low, found.high) for name, found in known.items()}
+
+
+def _check_format(node: Node) -> None:
+    """What ties fields together; the bounds of each are held when a `Graph` is made."""
+    if node.out.bits == 64 and not node.out.signed:
+        raise node.error("unsigned formats have at most 63 bits: answers are 64-bit integers")
+    if node.out.nonnegative and not node.out.signed:
+        raise node.error("nonnegative is a fact about signed formats; this one is unsigned")
+
+
+def _shape(node: Node, sources: list[TensorType]) -> tuple[int, ...]:
+    for x in sources:
+        if node.sides == 3 != len(x.shape):
+            raise node.error(f"needs an (H, W, C) input, got shape {x.shape}")
+        if node.sides == 1 != len(x.shape):
+            raise node.error(f"needs a flat input, got shape {x.shape}; flatten first")
+    if isinstance(node, Linear) and len(node.out.shape) != node.sides:
+        raise node.error(f"makes a tensor of {node.sides} sides, but declares {node.out.shape}")
+    return node.shape(*sources)
 
 
 def _check_weights(graph: Graph, weights: Weights) -> None:
@@ -132,3 +85,75 @@ def _check_weights(graph: Graph, weights: Weights) -> None:
         need = width_for(int(value.min()), int(value.max()))
         if need > bits:
             raise GraphError(f"{name}: values take {need} bits, the graph says {bits}")
+
+
+def reach(node: Linear, source: Interval, weights: Weights) -> Interval:
+    """The smallest and largest accumulator that any input in `source` can produce, bias included."""
+    weight = np.asarray(weights[f"{node.name}/weight"]).astype(np.int64)
+    bias = np.asarray(weights[f"{node.name}/bias"]).astype(np.int64).astype(object)
+    flat = weight.reshape(-1, weight.shape[-1])
+    if node.weight_bits + len(flat).bit_length() > 63:
+        flat = flat.astype(object)  # sums of Python integers: none is ever cut
+    positive, negative = (
+        part.sum(0).astype(object) for part in (flat.clip(min=0), flat.clip(max=0))
+    )
+    # Zero padding puts 0 in the place of an operand, so 0 is reachable in every term.
+    low, high = min(source[0], 0), max(source[1], 0)
+    lows = positive * low + negative * high + bias
+    highs = positive * high + negative * low + bias
+    return int(lows.min()), int(highs.max())
+
+
+def _known(
+    node: Node, x: Sequence[Known], weights: Weights | None, given: Mapping[str, Interval]
+) -> Known:
+    """What is known of a node's tensor; checks widths and scales, and what its protocol needs."""
+    loose = node.overflows or (node.hands_on and any(k.loose for k in x))
+    trusted = not node.own_range and any(k.trusted for k in x)
+    interval = node.reach(*x)
+    first, *others = (*(k.out for k in x), node.out)
+    for out in others:
+        _check_same(node, first, out)
+    if isinstance(node, Requantize):
+        _check_steps(node, x[0])
+    if isinstance(node, Linear):
+        trusted = weights is None and not loose
+    if isinstance(node, Input) or (isinstance(node, Linear) and trusted):
+        interval = given.get(node.name, interval)
+    made = Known(node.out, *interval, loose, trusted)
+    if isinstance(node, Linear) and not loose and weights is not None:
+        low, high = reach(node, (x[0].low, x[0].high), weights)
+        return _held(node, made._replace(low=low, high=high), "the sum of products and bias")
+    return _held(node, made)
+
+
+def _check_same(node: Node, one: TensorType, other: TensorType) -> None:
+    for field in node.same:
+        a, b = getattr(one, field), getattr(other, field)
+        if a != b:
+            raise node.error(f"{field} must agree, got {a} and {b}: requantize one of them")
+
+
+def _check_steps(node: Requantize, x: Known) -> None:
+    for step in lower(node, x.out, x.loose):
+        bits = step.out.bits + (not step.out.signed)
+        if bits > 64:
+            raise node.error(
+                f"takes {bits} signed bits on the way ({step.kind}), and 64 is the most: narrow "
+                f"{node.sources[0]!r} or shift by less"
+            )
+
+
+def _held(node: Node, made: Known, what: str = "a value") -> Known:
+    """What a node's format holds of the values it computes."""
+    out, low, high = made.out, made.low, made.high
+    if out.low <= low and high <= out.high:
+        return made
+    if made.loose and node.same_ring:  # any value of the ring
+        if out.nonnegative:
+            known = known_sign_unfit(out.bits, *out.ends)
+            raise node.error(f"may overflow, so its sign bit cannot be known to be 0: {known}")
+        return made._replace(low=out.low, high=out.high)
+    if made.trusted and low <= out.high and high >= out.low:
+        return made._replace(low=max(low, out.low), high=min(high, out.high))
+    raise node.misfit((low, high), what)

@@ -12,28 +12,12 @@ import dataclasses
 from collections.abc import Mapping
 
 from pqjax.errors import GraphError
-from pqjax.graph.ir import (
-    Add,
-    ArgMax,
-    AvgPool,
-    Conv,
-    Dense,
-    Flatten,
-    Graph,
-    Input,
-    MaxPool,
-    Node,
-    Pad,
-    Relu,
-    Requantize,
-    Subsample,
-    TensorType,
-)
-from pqjax.graph.validate import width_for
+from pqjax.graph.ir import Add, Graph, Linear, Node, Requantize
+from pqjax.graph.tensor import TensorType, width_for
 
-_SHAPES = (Flatten, Pad, Subsample, MaxPool)  # hand on the format they read
-_FOLLOWS = (*_SHAPES, Relu, AvgPool, Add)
-_KNOWN = (Input, Conv, Dense, Requantize, ArgMax, *_FOLLOWS)
+Made = list[
+    tuple[str, str]
+]  # what gave tensors their width, and what chose their scale before that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +41,26 @@ class Widths:
         return bits if self.activations is None else f"{bits}/A{self.activations}{more}"
 
 
-def requantized(graph: Graph, name: str) -> str | None:
-    """The requantization that made a tensor's format, if steps that only move values lie between."""
-    node = graph[name]
-    while isinstance(node, _SHAPES):
-        node = graph[node.sources[0]]
-    return node.name if isinstance(node, Requantize) else None
+def _makers(graph: Graph, name: str) -> Made:
+    """Of one tensor; of a concatenation there may be several.
+
+    That is a requantization, or a clamp and the shift or requantization before it; steps that keep their
+    source's range may lie between.
+    """
+    found: Made = []
+    ahead, seen = [(name, "")], set()
+    while ahead:
+        here = ahead.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        node = graph[here[0]]
+        maker = here[1] or (node.name if node.own_range else "")
+        if node.rescales and maker:
+            found.append((maker, node.name))
+        elif node.keeps_range:
+            ahead += [(source, maker) for source in reversed(node.sources)]
+    return found
 
 
 def aligned(graph: Graph) -> dict[str, str]:
@@ -79,23 +77,30 @@ def aligned(graph: Graph) -> dict[str, str]:
     return found
 
 
+def _residuals(graph: Graph) -> Made:
+    made = [pair for name in aligned(graph) for pair in _makers(graph, graph[name].sources[0])]
+    places = {node.name: i for i, node in enumerate(graph)}
+    return sorted(set(made), key=lambda pair: places[pair[0]])
+
+
 def residuals(graph: Graph) -> tuple[str, ...]:
-    """Requantizations whose tensors are aligned and added later."""
-    found = {requantized(graph, graph[name].sources[0]) for name in aligned(graph)}
-    return tuple(node.name for node in graph if node.name in found)
+    """What gives tensors their width that are aligned and added later, in order."""
+    return tuple(dict.fromkeys(name for name, _ in _residuals(graph)))
+
+
+def _operands(graph: Graph) -> Made:
+    made = [pair for n in graph if isinstance(n, Linear) for pair in _makers(graph, n.sources[0])]
+    widths = [graph[name].out.bits for name in dict.fromkeys(name for name, _ in made)]
+    most = collections.Counter(widths).most_common(1)
+    return [pair for pair in made if graph[pair[0]].out.bits == most[0][0]]
 
 
 def operands(graph: Graph) -> tuple[str, ...]:
-    """Requantizations that linear layers read and whose width is the activations' one.
+    """What gives tensors their width that linear layers read and that have the activations' one.
 
     That is the width that most have: what is read at another width (a classifier's operand) keeps it.
     """
-    read = [requantized(graph, n.sources[0]) for n in graph if isinstance(n, (Conv, Dense))]
-    made = [name for name in dict.fromkeys(read) if name is not None]
-    if not made:
-        return ()
-    most, _ = collections.Counter(graph[name].out.bits for name in made).most_common(1)[0]
-    return tuple(name for name in made if graph[name].out.bits == most)
+    return tuple(dict.fromkeys(name for name, _ in _operands(graph)))
 
 
 def widths_of(graph: Graph) -> Widths:
@@ -109,7 +114,7 @@ def widths_of(graph: Graph) -> Widths:
         raise GraphError(f"residuals of one width expected, got {sorted(added)} bits")
     read = operands(graph)
     return Widths(
-        {n.name: n.weight_bits for n in graph if isinstance(n, (Conv, Dense))},
+        {n.name: n.weight_bits for n in graph if isinstance(n, Linear)},
         graph[read[0]].out.bits if read else None,
         added.pop() if added else None,
     )
@@ -132,12 +137,6 @@ def with_widths(graph: Graph, widths: Widths) -> Graph:
                 f"the graph's {what} have {getattr(before, what)} bits; cannot make them "
                 f"{getattr(widths, what)}"
             )
-    for node in graph:
-        if not isinstance(node, _KNOWN):
-            raise GraphError(
-                f"{node.name}: {node.kind} cannot be given other widths; supported: "
-                f"{', '.join(sorted(kind.__name__ for kind in _KNOWN))}"
-            )
     return _Rewriting(graph, before, widths).graph()
 
 
@@ -146,8 +145,9 @@ class _Rewriting:
 
     def __init__(self, graph: Graph, before: Widths, widths: Widths):
         self.old, self.before, self.widths = graph, before, widths
-        self.aligned, self.residuals = aligned(graph), frozenset(residuals(graph))
-        self.operands = frozenset(operands(graph))
+        self.aligned = aligned(graph)
+        self.residuals = {chose for _, chose in _residuals(graph)}
+        self.operands = {chose for _, chose in _operands(graph)}
         self.made: dict[str, Node] = {}
 
     def graph(self) -> Graph:
@@ -176,42 +176,48 @@ class _Rewriting:
         return [*self.old[name].sources[:1], *aligned]
 
     def _new(self, node: Node) -> Node:
-        if isinstance(node, Input):
+        if not node.sources:
             return node
         old, new = self.old.source(node), self.node(node.sources[0]).out
-        out = node.out
-        if isinstance(node, (Conv, Dense)):
+        if isinstance(node, Linear):
             return self._linear(node, old, new)
+        finer = self._finer(node)
         if isinstance(node, Requantize):
-            out = self._requantized(node, old, new)
-        elif isinstance(node, _FOLLOWS):
-            out = _moved(out, new.bits - old.bits, new.scale - old.scale)
-        return dataclasses.replace(node, out=out)
+            if node.name in self.aligned:
+                return self._aligned(node, old, new)
+            if finer is None and node.out.bits > old.bits and node.out.scale == old.scale:
+                out = node.out.moved(new.bits - old.bits, new.scale - old.scale)
+                return dataclasses.replace(node, out=out)  # room for an average
+        made = node.follow(old, new, finer or 0)
+        if made is None:
+            raise GraphError(f"{node.name}: {node.kind} cannot be given other widths")
+        return made
 
-    def _linear(self, node: Conv | Dense, old: TensorType, new: TensorType) -> Node:
+    def _linear(self, node: Linear, old: TensorType, new: TensorType) -> Node:
         bits = self.widths.weights[node.name]
         finer = bits - node.weight_bits
+        made = dataclasses.replace(node, weight_bits=bits, weight_scale=node.weight_scale + finer)
+        wider = finer + new.bits - old.bits
         if node.widths == "worst":
-            wider = _worst(self.old, node, new, bits) - _worst(
-                self.old, node, old, node.weight_bits
-            )
-        else:
-            wider = finer + new.bits - old.bits
-        out = _moved(node.out, wider, finer + new.scale - old.scale)
-        return dataclasses.replace(
-            node, out=out, weight_bits=bits, weight_scale=node.weight_scale + finer
-        )
+            terms = node.terms(old)
+            wider = width_for(*made.worst((new.low, new.high), terms))
+            wider -= width_for(*node.worst((old.low, old.high), terms))
+        return dataclasses.replace(made, out=node.out.moved(wider, finer + new.scale - old.scale))
 
-    def _requantized(self, node: Requantize, old: TensorType, new: TensorType) -> TensorType:
-        out = node.out
-        if node.name in self.aligned:
-            to = self.node(self.aligned[node.name]).out
-            if to.scale < new.scale and self.old[self.aligned[node.name]].out.scale >= old.scale:
-                raise GraphError(
-                    f"{node.name}: the residual would have scale {new.scale}, finer than the "
-                    f"accumulator's {to.scale}: use more weight bits or fewer residual bits"
-                )
-            return dataclasses.replace(out, bits=to.bits, scale=to.scale)
+    def _aligned(self, node: Requantize, old: TensorType, new: TensorType) -> Node:
+        """What brings a residual to the accumulator it is added to."""
+        other = self.aligned[node.name]
+        to = self.node(other).out
+        if to.scale < new.scale and self.old[other].out.scale >= old.scale:
+            raise GraphError(
+                f"{node.name}: the residual would have scale {new.scale}, finer than the "
+                f"accumulator's {to.scale}: use more weight bits or fewer residual bits"
+            )
+        out = dataclasses.replace(node.out, bits=to.bits, scale=to.scale)
+        return dataclasses.replace(node, out=out)
+
+    def _finer(self, node: Node) -> int | None:
+        """By how many bits the wanted widths make the scale finer that a node chooses, if they say."""
         if node.name in self.residuals:
             assert self.widths.residual is not None and self.before.residual is not None
             if node.name in self.operands and self.widths.residual != self.widths.activations:
@@ -219,28 +225,8 @@ class _Rewriting:
                     f"{node.name}: what is added later is also read as it is, so residuals and "
                     f"activations need the same width, got {self.widths}"
                 )
-            more = self.widths.residual - self.before.residual
-        elif node.name in self.operands:
+            return self.widths.residual - self.before.residual
+        if node.name in self.operands:
             assert self.widths.activations is not None and self.before.activations is not None
-            more = self.widths.activations - self.before.activations
-        elif out.bits > old.bits and out.scale == old.scale:
-            return _moved(out, new.bits - old.bits, new.scale - old.scale)  # room for an average
-        else:
-            return out
-        return _moved(out, more, more)
-
-
-def _moved(out: TensorType, bits: int, scale: int) -> TensorType:
-    if not 1 <= out.bits + bits <= 64:
-        raise GraphError(f"widths in 1..64 expected, got {out.bits + bits} bits")
-    return dataclasses.replace(out, bits=out.bits + bits, scale=out.scale + scale)
-
-
-def _worst(graph: Graph, node: Conv | Dense, source: TensorType, weight_bits: int) -> int:
-    """Bits that hold every sum of products of such weights and operands."""
-    read = graph.source(node)
-    n = read.n
-    if isinstance(node, Conv):
-        n = node.kernel[0] * node.kernel[1] * read.shape[2] // node.groups
-    largest = max(abs(source.low), abs(source.high)) * (1 << (weight_bits - 1)) * n
-    return width_for(-largest, largest)
+            return self.widths.activations - self.before.activations
+        return None

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 
 from pqjax.errors import GraphError, InputError, shown
-from pqjax.graph.bounds import MOST_NODES
+from pqjax.graph.bounds import MOST_MADE_NODES
 from pqjax.graph.ir import KINDS, Graph, Node, TensorType
-from pqjax.graph.schema import Length, read
+from pqjax.schema import Length, read
 
 
 @dataclasses.dataclass(frozen=True)
 class _Written:
     format: typing.Literal[1]
-    nodes: typing.Annotated[tuple[object, ...], Length(1, MOST_NODES)]
+    nodes: typing.Annotated[tuple[object, ...], Length(1, MOST_MADE_NODES)]
 
 
-_FIELDS = {
-    kind: tuple(f.name for f in dataclasses.fields(kind)) for kind in (*KINDS.values(), TensorType)
-}
+_fields_of = functools.cache(dataclasses.fields)
 
 
 def tree(graph: Graph) -> dict[str, typing.Any]:
@@ -27,8 +26,8 @@ def tree(graph: Graph) -> dict[str, typing.Any]:
     return {"format": 1, "nodes": [_entry(node) for node in graph]}
 
 
-def graph_of(tree: object) -> Graph:
-    """The graph that a tree of parsed JSON describes, held to all bounds.
+def graph_of(tree: object, made: bool = False) -> Graph:
+    """The graph that a tree of parsed JSON describes, held to all bounds; `made` as of `from_tree`.
 
     Raises:
       GraphError: it describes none.
@@ -38,14 +37,21 @@ def graph_of(tree: object) -> Graph:
     except InputError as error:
         raise GraphError(f"not a graph: {error}") from error
     graph = Graph(tuple(_node_from(entry) for entry in written.nodes))
-    graph.check_bounds()
+    graph.check_bounds(made)
     return graph
 
 
 def _entry(node: Node) -> dict[str, typing.Any]:
-    out = {name: getattr(node.out, name) for name in _FIELDS[TensorType]}
-    fields = {name: getattr(node, name) for name in _FIELDS[type(node)]}
-    return {"kind": node.kind, **fields, "out": out}
+    return {"kind": node.kind, **_fields(node), "out": _fields(node.out)}
+
+
+def _fields(value: Node | TensorType) -> dict[str, typing.Any]:
+    """By name; what older files do not have only where it says something."""
+    return {
+        field.name: found
+        for field in _fields_of(type(value))
+        if (found := getattr(value, field.name)) != field.default or "later" not in field.metadata
+    }
 
 
 def _node_from(entry: object) -> Node:

@@ -1,1 +1,25 @@
-"""Oblivious transfer: base OTs, extensions, and every flavour derived from them once."""
+"""Oblivious transfer: base OTs, extensions, and every flavour derived from them once.
+
+`SOURCES` is the table of all that makes OTs, by the name that documents give it.
+"""
+
+from pqjax.errors import PlanError, shown
+from pqjax.ot.inline import Inline
+from pqjax.ot.softspoken import PARAMETERS
+from pqjax.ot.source import Source
+from pqjax.ot.stocked import SoftSpoken
+
+SOURCES: dict[str, Source] = {
+    source.name: source for source in (Inline(), *(SoftSpoken(k) for k in PARAMETERS))
+}
+
+
+def find_source(name: str) -> Source:
+    """The source of that name.
+
+    Raises:
+      PlanError: there is none; names those there are.
+    """
+    if name not in SOURCES:
+        raise PlanError(f"unknown source of OTs {shown(name)}; known: {', '.join(sorted(SOURCES))}")
+    return SOURCES[name]

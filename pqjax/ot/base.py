@@ -16,6 +16,7 @@ import hashlib
 
 import numpy as np
 from Crypto.PublicKey.ECC import EccPoint  # pyright: ignore[reportPrivateImportUsage]
+from jaxtyping import UInt8
 
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import Drift
@@ -75,7 +76,7 @@ def base_send(
 
 
 def base_receive(
-    messenger: Messenger, randomness: Randomness, choices: np.ndarray
+    messenger: Messenger, randomness: Randomness, choices: UInt8[np.ndarray, " n"]
 ) -> tuple[list[bytes], bytes]:
     """Runs base OTs as receiver: the 16-byte key of each choice, and the transcript's digest."""
     a = messenger.receive(8 * POINT_BYTES).tobytes()

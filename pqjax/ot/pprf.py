@@ -9,18 +9,23 @@ Arrays hold all trees of a session at once: (trees, nodes, 2) uint64.
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import UInt8, UInt64
 
 from pqjax.crypto.crhash import Hash
 
+Nodes = UInt64[np.ndarray, "trees nodes 2"]
 
-def _children(nodes: np.ndarray, hash: Hash) -> np.ndarray:
+
+def _children(nodes: Nodes, hash: Hash) -> Nodes:
     """Doubles every node: (trees, m, 2) -> (trees, 2m, 2), children of node i at 2i and 2i + 1."""
     trees, m, _ = nodes.shape
     flat = np.ascontiguousarray(nodes).reshape(-1, 2)
     return hash.blocks(flat, 2).reshape(trees, 2 * m, 2)
 
 
-def expand(roots: np.ndarray, depth: int, hash: Hash) -> tuple[np.ndarray, np.ndarray]:
+def expand(
+    roots: UInt64[np.ndarray, "trees 2"], depth: int, hash: Hash
+) -> tuple[Nodes, UInt64[np.ndarray, "trees depth 2 2"]]:
     """Grows whole trees.
 
     Args:
@@ -41,7 +46,7 @@ def expand(roots: np.ndarray, depth: int, hash: Hash) -> tuple[np.ndarray, np.nd
     return nodes, sums
 
 
-def puncture(path: np.ndarray, siblings: np.ndarray, hash: Hash) -> np.ndarray:
+def puncture(path: UInt8[np.ndarray, "trees depth"], siblings: Nodes, hash: Hash) -> Nodes:
     """Regrows trees without the leaf at the end of `path`.
 
     Args:

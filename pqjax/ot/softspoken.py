@@ -10,17 +10,21 @@ and tree j, with x running over the k-bit leaf indices,
 
 and the receiver sends c xor u_j so that the sender can turn u_j into c. For chosen bits that is
 128/k bits per OT. Random bits are u_0 itself and the first column is not sent: 128/k - 1.
-Everything here is local; `endpoint` moves the corrections.
+Everything here is local; `stocked` and `inline` move the corrections.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import UInt8, UInt64
 
 from pqjax.crypto.prg import Stream, counters
 from pqjax.errors import InputError
+from pqjax.ot.source import Choices, Raw, Rows
 from pqjax.ring import transpose_bits
 
+Columns = UInt8[np.ndarray, "columns bytes"]
+Leaves = UInt64[np.ndarray, "trees leaves 2"]
 WIDTH = 128
 PARAMETERS = (1, 2, 4, 8)
 
@@ -31,7 +35,7 @@ def check_parameter(k: int) -> None:
         raise InputError(f"SoftSpoken parameter k must be one of {PARAMETERS}, got {k!r}")
 
 
-def pack_columns(columns: np.ndarray, n: int) -> np.ndarray:
+def pack_columns(columns: Columns, n: int) -> Raw:
     """Cuts (c, m) byte columns to their first n bits and packs them: c * n bits exactly."""
     whole, rest = divmod(n, 8)
     body = columns[:, :whole].reshape(-1)
@@ -41,7 +45,7 @@ def pack_columns(columns: np.ndarray, n: int) -> np.ndarray:
     return np.concatenate([body, np.packbits(tail.reshape(-1), bitorder="little")])
 
 
-def unpack_columns(raw: np.ndarray, count: int, n: int, n_bytes: int) -> np.ndarray:
+def unpack_columns(raw: Raw, count: int, n: int, n_bytes: int) -> Columns:
     """Undoes `pack_columns`: (count, n_bytes) uint8, zero beyond bit n."""
     whole, rest = divmod(n, 8)
     columns = np.zeros((count, n_bytes), np.uint8)
@@ -54,7 +58,7 @@ def unpack_columns(raw: np.ndarray, count: int, n: int, n_bytes: int) -> np.ndar
     return columns
 
 
-def pack_choices(choices: np.ndarray, n_bytes: int) -> np.ndarray:
+def pack_choices(choices: Choices, n_bytes: int) -> Raw:
     """0/1 choices as a bit column of `n_bytes` bytes, zero beyond the last."""
     column = np.zeros(n_bytes, np.uint8)
     packed = np.packbits(choices, bitorder="little")
@@ -65,14 +69,14 @@ def pack_choices(choices: np.ndarray, n_bytes: int) -> np.ndarray:
 class _Columns:
     """The leaf streams of all trees and the running position in them."""
 
-    def __init__(self, k: int, leaves: np.ndarray):
+    def __init__(self, k: int, leaves: Leaves):
         """Args: k, and leaf keys (128/k, 2^k, 2) uint64 in the order they are folded."""
         check_parameter(k)
         self.k = k
         self._streams = [[Stream(leaf.tobytes()) for leaf in tree] for tree in leaves]
         self._block = 0
 
-    def fold(self, n: int, skip_first_leaf: bool) -> tuple[np.ndarray, np.ndarray]:
+    def fold(self, n: int, skip_first_leaf: bool) -> tuple[Columns, Columns]:
         """Draws columns for n OTs: v (128, m) and u (128/k, m) bytes, m = 16 * ceil(n / 128)."""
         blocks = -(-n // WIDTH)
         ready = counters(self._block, blocks)
@@ -98,36 +102,36 @@ class _Columns:
         return v, u
 
 
-def _rows(columns: np.ndarray, n: int) -> np.ndarray:
-    rows = np.asarray(transpose_bits(columns))
-    return np.ascontiguousarray(rows).view(np.uint64)[:n]
+def rows_of(columns: Columns, n: int) -> UInt64[np.ndarray, "n words"]:
+    """The first n rows of bit columns (c, m): (n, c / 64) uint64."""
+    return np.ascontiguousarray(np.asarray(transpose_bits(columns))).view(np.uint64)[:n]
 
 
 class ExtensionReceiver:
     """Knows all leaves; its choice bits go in, its rows t come out."""
 
-    def __init__(self, k: int, leaves: np.ndarray):
+    def __init__(self, k: int, leaves: Leaves):
         self._columns = _Columns(k, leaves)
         self.k = k
 
-    def extend(self, choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def extend(self, choices: Choices) -> tuple[Rows, Raw]:
         """Rows for chosen bits: t (n, 2) uint64 and the corrections, 128/k * n bits as bytes."""
         n = choices.size
         v, u = self._columns.fold(n, skip_first_leaf=False)
         np.bitwise_xor(u, pack_choices(choices, u.shape[1]), out=u)
-        return _rows(v, n), pack_columns(u, n)
+        return rows_of(v, n), pack_columns(u, n)
 
-    def extend_random(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def extend_random(self, n: int) -> tuple[Rows, Choices, Raw]:
         """Rows for random bits: t (n, 2), the bits (n,) uint8, and (128/k - 1) * n bits."""
         v, u = self._columns.fold(n, skip_first_leaf=False)
         choices = np.unpackbits(u[0], count=n, bitorder="little")
-        return _rows(v, n), choices, pack_columns(u[1:] ^ u[0], n)
+        return rows_of(v, n), choices, pack_columns(u[1:] ^ u[0], n)
 
 
 class ExtensionSender:
     """Knows all leaves but those at `delta`; corrections go in, rows q come out."""
 
-    def __init__(self, k: int, leaves: np.ndarray, delta: np.ndarray):
+    def __init__(self, k: int, leaves: Leaves, delta: Choices):
         """Args: leaves (128/k, 2^k, 2) uint64 by leaf index; delta (128,) bits, tree-major."""
         index = np.arange(1 << k)
         weights = 1 << np.arange(k)
@@ -139,19 +143,19 @@ class ExtensionSender:
         self._delta = delta.astype(bool)
         self.k = k
 
-    def extend(self, raw: np.ndarray, n: int) -> np.ndarray:
+    def extend(self, raw: Raw, n: int) -> Rows:
         """Rows q (n, 2) uint64 from the receiver's corrections for chosen bits."""
         return self._extend(raw, n, first=0)
 
-    def extend_random(self, raw: np.ndarray, n: int) -> np.ndarray:
+    def extend_random(self, raw: Raw, n: int) -> Rows:
         """Rows q (n, 2) uint64 from the receiver's corrections for random bits."""
         return self._extend(raw, n, first=1)
 
-    def _extend(self, raw: np.ndarray, n: int, first: int) -> np.ndarray:
+    def _extend(self, raw: Raw, n: int, first: int) -> Rows:
         w, _ = self._columns.fold(n, skip_first_leaf=True)
         corrections = unpack_columns(raw, WIDTH // self.k - first, n, w.shape[1])
         for column in np.flatnonzero(self._delta):
             tree = column // self.k - first
             if tree >= 0:
                 np.bitwise_xor(w[column], corrections[tree], out=w[column])
-        return _rows(w, n)
+        return rows_of(w, n)

@@ -1,8 +1,9 @@
 """How a network is run: presets, exact costs, and the plan both sides agree on."""
 
-from pqjax.planner.cost import StepCost
-from pqjax.planner.plan import Line, Plan, Step, check_class_names, plan, read_plan
+from pqjax.planner.document import read_plan
+from pqjax.planner.plan import Line, Plan, Step, check_class_names, plan
 from pqjax.planner.presets import PRESETS, Preset, find_preset
+from pqjax.planner.price import StepCost
 
 __all__ = [
     "PRESETS", "Line", "Plan", "Preset", "Step", "StepCost", "check_class_names", "find_preset", "plan",

@@ -8,32 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import typing
 from collections.abc import Mapping, Sequence
 
-from pqjax.errors import InputError, PlanError, PqjaxError, listed, shown
-from pqjax.graph.bounds import MOST_NODES, Name
-from pqjax.graph.ir import ArgMax, Conv, Dense, Graph, Node, Weights
+from pqjax.errors import InputError, PlanError, listed, shown
+from pqjax.graph.ir import ArgMax, Graph, Linear, Node, Weights
 from pqjax.graph.rewrite import Pass, price_of
-from pqjax.graph.schema import Length, Printable, check, read
-from pqjax.graph.strict_json import parse
-from pqjax.graph.validate import validate
-from pqjax.ot.setup import fill_stocks_cost, set_up_cost
+from pqjax.graph.validate import Interval, validate
+from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
+from pqjax.layers.linear import LINEAR
+from pqjax.linear.choice import VARIANTS, Choice
+from pqjax.ot.source import Pool
 from pqjax.planner.clock import Clock
-from pqjax.planner.cost import StepCost, node_cost, tile_cost, tiles
 from pqjax.planner.presets import Preset, find_preset
-from pqjax.planner.price import cheapest, pricing
-from pqjax.protocols.linear_ot import FULL, PRIVQUANT, VARIANTS
+from pqjax.planner.price import EMPTY, StepCost, cheapest, pricing, step_costs
+from pqjax.schema import Length, Printable, check
+from pqjax.version import VERSION
 from pqjax.wire.cost import Cost, message, total
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES, plan_digest
 from pqjax.wire.link import Link
 from pqjax.wire.trace import Trace
 
 COMMAND_BITS = 8
-STREAM_ABOVE = (
-    1 << 25
-)  # stored random OTs from which on they are made layer by layer, 16 bytes each
 SLOWEST_MBPS, FASTEST_MBPS = 1e-6, 1e9  # of a link to plan for: its seconds stay finite
 LONGEST_RTT_MS = 1e7
 MOST_CLASSES = 1 << 15  # ImageNet has 21,841 in all
@@ -48,25 +44,22 @@ ClassNames = typing.Annotated[
 
 
 @dataclasses.dataclass(frozen=True)
-class _Document:
-    """What `Plan.document` holds."""
-
-    classes: ClassNames
-    format: typing.Literal[2]
-    forced: typing.Annotated[Mapping[Name, Name], Length(0, MOST_NODES)]
-    graph: object
-    link: Link | None
-    protocol: Name
-    variants: typing.Annotated[Mapping[Name, Name], Length(0, MOST_NODES)]
-
-
-@dataclasses.dataclass(frozen=True)
 class Step:
-    """One node and how it is run."""
+    """One node, how it is run, and what that costs: piece by piece, and in a first inference."""
 
-    node: Node
-    variant: str | None
+    task: Task
+    pieces: Pieces = dataclasses.field(repr=False)
     cost: StepCost
+
+    @property
+    def node(self) -> Node:
+        """The node."""
+        return self.task.node
+
+    @property
+    def variant(self) -> str | None:
+        """The name of a linear layer's choice."""
+        return None if self.task.choice is None else self.task.choice.variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,44 +86,48 @@ class Plan:
     """How a graph is run, and exactly what it costs.
 
     Attributes:
-      source: the graph as given; `graph` is what the preset's passes made of it.
+      source: the graph as given; at a client, who is told no more, the one that is run.
+      graph: the one that is run: what the preset's passes made of it.
       preset: the preset that it follows.
+      steps: every node of `graph` and how it is run.
+      ranges: where accumulators and the input lie whose formats a pass has widened.
       link: the network it was planned for, if any.
-      forced: variants the caller insisted on, by layer.
-      applied: the passes that led from `source` to `graph`, and what each saved.
+      classes: what the outputs are called, for the client to read; empty where nobody said.
+      version: of the pqjax that made it.
       streamed: whether random OTs are made where they are used and not all ahead: a large network's
         would not fit into memory. The costs of its steps contain them.
-      classes: what the outputs are called, for the client to read; empty where nobody said.
+      forced: layers whose choice the caller insisted on.
+      applied: the passes that led from `source` to `graph`, and what each saved.
     """
 
-    source: Graph
+    source: Graph = dataclasses.field(compare=False)
     graph: Graph
     preset: Preset
     steps: tuple[Step, ...]
+    ranges: Mapping[str, Interval]
     link: Link | None = None
-    forced: tuple[tuple[str, str], ...] = ()
-    applied: tuple[Applied, ...] = dataclasses.field(default=(), compare=False)
-    streamed: bool = False
     classes: tuple[str, ...] = ()
+    version: str = VERSION
+    streamed: bool = False
+    forced: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
+    applied: tuple[Applied, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def protocol(self) -> str:
         """The preset's name."""
         return self.preset.name
 
+    @property
+    def setting(self) -> Setting:
+        """What holds for every layer."""
+        return self.preset.setting(self.streamed)
+
     @functools.cached_property
     def document(self) -> bytes:
-        """The public description from which the other side makes the same plan."""
-        tree = {
-            "classes": self.classes,
-            "format": 2,
-            "forced": dict(self.forced),
-            "graph": self.source.tree(),
-            "link": None if self.link is None else dataclasses.asdict(self.link),
-            "protocol": self.protocol,
-            "variants": {s.node.name: s.variant for s in self.steps if s.variant},
-        }
-        return json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()
+        """The public description by which the other side runs the same plan."""
+        from pqjax.planner.document import write
+
+        return write(self)
 
     def step(self, name: str) -> Step:
         """The step that runs a node of `graph`."""
@@ -148,33 +145,54 @@ class Plan:
     @property
     def rots(self) -> tuple[int, int]:
         """Random OTs that one inference draws from the store, by sending rank."""
-        costs = [s.cost.offline for s in self.steps] + [s.cost.online for s in self.steps]
-        return total(costs).rots
+        return total([s.cost.both for s in self.steps]).rots
+
+    def schedule(self, inference: int = 0) -> tuple[Line, ...]:
+        """Every layer of one inference of a session, with its cost.
+
+        Args:
+          inference: which one, from 0. The first has the setup; what one leaves in store of random OTs
+            is there for the next.
+        """
+        (lines, pool), before = self._lines(EMPTY), EMPTY
+        for _ in range(inference):
+            if pool == before:
+                break  # and so are all that follow
+            before = pool
+            lines, pool = self._lines(pool)
+        setup = Line("setup", "ot", self.preset.source.set_up_cost())
+        return lines if inference else (setup, *lines)
+
+    def _lines(self, pool: Pool) -> tuple[tuple[Line, ...], Pool]:
+        """One inference's lines with so many random OTs in store, and those left then."""
+        if pool not in self._lines_made:
+            begin, out = message(1, COMMAND_BITS), self.graph.output.out
+            stock, left = self.preset.source.fill(pool, self.rots)
+            costs, left = step_costs(self.setting, [s.pieces for s in self.steps], left)
+            named = [(s.node.name, cost) for s, cost in zip(self.steps, costs, strict=True)]
+            self._lines_made[pool] = (
+                (
+                    Line("offline", BEGIN_LAYER, begin),
+                    Line("offline", STOCK_LAYER, stock),
+                    *(Line("offline", name, cost.offline) for name, cost in named),
+                    Line("online", BEGIN_LAYER, begin),
+                    *(Line("online", name, cost.online) for name, cost in named),
+                    Line("online", REVEAL_LAYER, message(0, out.n * out.bits)),
+                ),
+                left,
+            )
+        return self._lines_made[pool]
 
     @functools.cached_property
-    def schedule(self) -> tuple[Line, ...]:
-        """Every layer of a first inference, setup included, with its cost."""
-        begin = message(1, COMMAND_BITS)
-        lines = [Line("setup", "ot", set_up_cost(self.preset.scheme))]
-        lines += [
-            Line("offline", BEGIN_LAYER, begin),
-            Line("offline", STOCK_LAYER, fill_stocks_cost(self.preset.scheme, self.rots)),
-        ]
-        lines += [Line("offline", s.node.name, s.cost.offline) for s in self.steps]
-        lines.append(Line("online", BEGIN_LAYER, begin))
-        lines += [Line("online", s.node.name, s.cost.online) for s in self.steps]
-        out = self.graph.output.out
-        lines.append(Line("online", REVEAL_LAYER, message(0, out.n * out.bits)))
-        return tuple(lines)
+    def _lines_made(self) -> dict[Pool, tuple[tuple[Line, ...], Pool]]:
+        return {}
 
     def cost(self, phase: str | None = None, layer: str | None = None) -> Cost:
         """Bits and flows of a phase, a layer, or a whole first inference."""
+        lines = self.schedule()
         return total(
-            [
-                line.cost for line in self.schedule
-                if (phase is None or line.phase == phase) and (layer is None or line.layer == layer)
-            ]
-        )  # fmt: skip
+            [s.cost for s in lines if phase in (None, s.phase) and layer in (None, s.layer)]
+        )
 
     def seconds(self, link: Link | None = None) -> float:
         """What the network alone takes of offline and online phase: bits / rate + flows * rtt / 2."""
@@ -185,33 +203,16 @@ class Plan:
         return link.seconds(*cost.sent, cost.flows)
 
     def differences(self, trace: Trace, rank: int) -> list[str]:
-        """Where a party's trace of a first inference departs from the prediction; empty if nowhere.
+        """Where a party's trace departs from the prediction; empty if nowhere.
 
-        Bits are compared per layer, phase and direction, clocks at the end of every layer.
+        Args:
+          trace: of an inference (`Result.trace`) or of a session. Of a session that has said goodbye,
+            phases that were never asked for are not missed.
+          rank: whose trace it is.
         """
-        found = []
-        clocks = (0, 0)
-        entries = iter(list(trace.entries))
-        for line in self.schedule:
-            clocks = line.cost.clocks(clocks)
-            entry = next(entries, None)
-            if entry is None:
-                found.append(f"{line.phase} {line.layer}: not in the trace")
-                continue
-            if (entry.phase, entry.layer) != (line.phase, line.layer):
-                found.append(f"{line.phase} {line.layer}: got {entry.phase} {entry.layer}")
-                break
-            sent, received = line.cost.sent[rank], line.cost.sent[1 - rank]
-            if (entry.sent_bits, entry.received_bits) != (sent, received):
-                found.append(
-                    f"{line.phase} {line.layer}: sent {entry.sent_bits} and received "
-                    f"{entry.received_bits} bits, predicted {sent} and {received}"
-                )
-            if entry.clock_after != clocks[rank]:
-                found.append(
-                    f"{line.phase} {line.layer}: clock {entry.clock_after}, predicted {clocks[rank]}"
-                )
-        return found
+        from pqjax.planner.comparison import differences
+
+        return differences(self, trace, rank)
 
     def table(self, variants: bool = False) -> str:
         """Per layer: formats, variant, bits, flows and, for a link, its seconds.
@@ -238,72 +239,41 @@ def plan(
     graph: Graph,
     protocol: str | Preset = "pqjax",
     link: Link | None = None,
-    variants: Mapping[str, str] | None = None,
+    variants: Mapping[str, str | Choice] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Plan:
     """Chooses the protocol of every layer.
 
     Args:
       graph: the integer network.
-      protocol: a preset's name, see `pqjax.planner.presets`; or a preset of one's own, whose plans
-        run with `run_local` (a served plan is found again by its preset's name).
+      protocol: a preset's name, see `pqjax.planner.presets`; or a preset of one's own.
       link: the network to plan for; bits decide without one, predicted seconds with one.
-      variants: layer name to variant, where the cheapest is not wanted.
+      variants: layer name to variant, or to a whole choice, where the cheapest is not wanted.
       classes: names of the outputs in their order; public, they travel with the plan.
 
     Raises:
       PlanError: an unknown preset, layer or variant, or names that do not fit.
       GraphError: a graph that does not hold together.
     """
-    return _planned(graph, protocol, link, variants, classes, Clock(None))
-
-
-def _planned(
-    graph: Graph,
-    protocol: str | Preset,
-    link: Link | None,
-    variants: Mapping[str, str] | None,
-    classes: Sequence[str] | None,
-    clock: Clock,
-) -> Plan:
-    """`plan`, unless it takes too long."""
     graph.check_bounds()
     known = validate(graph)
     preset = find_preset(protocol) if isinstance(protocol, str) else protocol
     if link is not None:
-        _check_link(link)
-    forced = dict(variants or {})
-    lowered, applied = rewrite(graph, preset, link, clock)
-    clock.check()
-    validate(lowered, given=known)
-    linear = {node.name: None for node in lowered if isinstance(node, (Conv, Dense))}
-    for name, variant in forced.items():
-        if name not in linear:
-            raise PlanError(f"no linear layer named {shown(name)}; there are {listed(linear)}")
-        if variant not in VARIANTS:
-            raise PlanError(
-                f"{name}: unknown variant {shown(variant)}; known: {', '.join(VARIANTS)}"
-            )
-        if variant not in _possible(preset):
-            raise PlanError(
-                f"{name}: variant {variant!r} does not go with protocol {preset.name!r}, which takes "
-                f"{', '.join(_possible(preset))}"
-            )
-    steps = []
+        check_link(link)
+    lowered, applied = rewrite(graph, preset, link)
+    forced = _forced(lowered, preset, variants or {})
+    at, choices = preset.setting(), dict(forced)
     for node in lowered:
-        clock.check()
-        variant = forced.get(node.name)
-        if isinstance(node, (Conv, Dense)) and variant is None:
-            variant = cheapest(lowered, node, preset, link)
-        steps.append(Step(node, variant, node_cost(lowered, node, preset, variant)))
-    drawn = total([s.cost.offline for s in steps] + [s.cost.online for s in steps]).rots
-    streamed = sum(drawn) > STREAM_ABOVE
-    if streamed:
-        clock.check()
-        steps = [dataclasses.replace(s, cost=_with_ots(lowered, s, preset)) for s in steps]
-    asked = tuple(sorted(forced.items()))
+        if isinstance(node, Linear) and node.name not in forced:
+            choices[node.name] = cheapest(preset, task_of(lowered, node, at), link)
+    ranges = {
+        name: known[name]
+        for name in (lowered.input.name, *choices)
+        if name in graph and graph[name].out != lowered[name].out and name in known
+    }
     names = check_class_names(graph, classes) if classes else ()
-    made = Plan(graph, lowered, preset, tuple(steps), link, asked, applied, streamed, names)
+    made = assembled(lowered, preset, choices, ranges, link, names, Clock(None))
+    made = dataclasses.replace(made, source=graph, forced=frozenset(forced), applied=applied)
     if len(made.document) > DOCUMENT_LIMIT_BYTES:
         raise PlanError(
             f"a plan's document has at most {DOCUMENT_LIMIT_BYTES} bytes, this one "
@@ -312,7 +282,66 @@ def _planned(
     return made
 
 
-def _check_link(link: Link) -> None:
+def assembled(
+    graph: Graph,
+    preset: Preset,
+    choices: Mapping[str, Choice],
+    ranges: Mapping[str, Interval],
+    link: Link | None,
+    classes: tuple[str, ...],
+    clock: Clock,
+) -> Plan:
+    """The plan that runs a graph, which passes have made, by these choices: one a linear layer.
+
+    Raises:
+      PlanError: a choice does not fit its layer.
+      GraphError: the graph does not hold together.
+    """
+    validate(graph, given=ranges)
+    at, tasks, pieces = preset.setting(), [], []
+    for node in graph:
+        clock.check()
+        task = task_of(graph, node, at, choices.get(node.name))
+        if task.choice is not None:
+            why = LINEAR.unfit(task)
+            if why is not None:
+                raise PlanError(f"{node.name}: variant {task.choice.variant!r} {why}")
+        tasks.append(task)
+        pieces.append(rule_of(node).cost(at, task))
+    drawn = total([piece for each in pieces for phase in each for piece in phase]).rots
+    at = dataclasses.replace(at, streamed=sum(drawn) > at.tuning.stream_above)
+    costs, _ = step_costs(at, pieces, EMPTY)
+    steps = [Step(*each) for each in zip(tasks, pieces, costs, strict=True)]
+    return Plan(graph, graph, preset, tuple(steps), ranges, link, classes, streamed=at.streamed)
+
+
+def _forced(
+    graph: Graph, preset: Preset, variants: Mapping[str, str | Choice]
+) -> dict[str, Choice]:
+    """What the caller insists on, as choices."""
+    linear = {node.name: None for node in graph if isinstance(node, Linear)}
+    found = {}
+    for name, wish in variants.items():
+        if name not in linear:
+            raise PlanError(f"no linear layer named {shown(name)}; there are {listed(linear)}")
+        if isinstance(wish, str) and wish not in VARIANTS:
+            raise PlanError(f"{name}: unknown variant {shown(wish)}; known: {', '.join(VARIANTS)}")
+        task = task_of(graph, graph[name], preset.setting(), preset.choices[0])
+        for like in (*preset.choices, *preset.otherwise):
+            choice = dataclasses.replace(like, variant=wish) if isinstance(wish, str) else wish
+            why = LINEAR.unfit(dataclasses.replace(task, choice=choice))
+            if why is None:
+                break
+        else:
+            raise PlanError(
+                f"{name}: variant {str(wish)!r} does not go with protocol {preset.name!r}: it {why}"
+            )
+        found[name] = choice
+    return found
+
+
+def check_link(link: Link) -> None:
+    """Refuses a link on which seconds would not be finite."""
     if not SLOWEST_MBPS <= link.mbps <= FASTEST_MBPS or link.rtt_ms > LONGEST_RTT_MS:
         raise PlanError(
             f"a link to plan for has {SLOWEST_MBPS:g} to {FASTEST_MBPS:g} Mbit/s and a round trip of at "
@@ -326,7 +355,8 @@ def check_weights(made: Plan, weights: Weights) -> None:
     Raises:
       GraphError: weights of another network, or a width that they show to be too small.
     """
-    validate(made.graph, weights, given=validate(made.source, weights))
+    known = validate(made.source, weights) if made.source is not made.graph else made.ranges
+    validate(made.graph, weights, given=known)
 
 
 def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
@@ -348,32 +378,9 @@ def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def with_ots(cost: Cost, preset: Preset) -> Cost:
-    """A cost with the random OTs that it draws made just before."""
-    made = fill_stocks_cost(preset.scheme, cost.rots) + cost
-    return dataclasses.replace(made, rots=(0, 0))
-
-
-def _with_ots(graph: Graph, step: Step, preset: Preset) -> StepCost:
-    """A streamed step: the OTs of every tile, then the tile."""
-    parts = tiles(step.node)
-    online = step.cost.online
-    if len(parts) > 1:
-        costs = {
-            n: with_ots(tile_cost(graph, step.node, preset, n), preset)
-            for n in dict.fromkeys(parts)
-        }
-        online = total([costs[n] for n in parts])
-    else:
-        online = with_ots(online, preset)
-    return StepCost(with_ots(step.cost.offline, preset), online)
-
-
-def rewrite(
-    graph: Graph, preset: Preset, link: Link | None, clock: Clock
-) -> tuple[Graph, tuple[Applied, ...]]:
+def rewrite(graph: Graph, preset: Preset, link: Link | None) -> tuple[Graph, tuple[Applied, ...]]:
     """Runs a preset's passes; what each did to the price."""
-    price = clock.watch(pricing(preset, link))
+    price = pricing(preset, link)
     applied = []
     before = price_of(graph, [node.name for node in graph], price)
     for each in preset.passes:
@@ -382,41 +389,3 @@ def rewrite(
         applied.append(Applied(each, before, after, graph))
         before = after
     return graph, tuple(applied)
-
-
-def _possible(preset: Preset) -> tuple[str, ...]:
-    """Variants that a preset's engine can run, wanted or not."""
-    return FULL if preset.variants == FULL else PRIVQUANT
-
-
-def read_plan(document: bytes, deadline_s: float | None = None) -> Plan:
-    """Makes the plan again that a document describes. The document may be anything, from anyone.
-
-    Args:
-      document: what `Plan.document` wrote.
-      deadline_s: how long that may take; None for as long as it likes.
-
-    Raises:
-      PlanError: the document is not one, takes too long, or this version would plan it differently.
-    """
-    try:
-        made = _replanned(document, Clock(deadline_s))
-    except PlanError:
-        raise
-    except PqjaxError as error:
-        raise PlanError(f"not a plan: {error}") from error
-    except Exception as error:
-        # Not foreseen, but a stranger's document never gets further than here.
-        raise PlanError(f"not a plan: {type(error).__name__} in planning it") from error
-    if made.document != document:
-        raise PlanError(
-            "this version of pqjax plans that graph differently; use the same on both sides"
-        )
-    return made
-
-
-def _replanned(document: bytes, clock: Clock) -> Plan:
-    tree = read(_Document, parse(document, DOCUMENT_LIMIT_BYTES))
-    graph = Graph.from_tree(tree.graph)
-    clock.check()
-    return _planned(graph, tree.protocol, tree.link, tree.forced, tree.classes, clock)

@@ -22,8 +22,12 @@ from pqjax.graph.passes import (
     TRUNC,
 )
 from pqjax.graph.rewrite import Pass
-from pqjax.ot.endpoint import Scheme
-from pqjax.protocols.linear_ot import FULL, PRIVQUANT
+from pqjax.layers import Setting
+from pqjax.linear.choice import FULL, PRIVQUANT, Choice, Form, When
+from pqjax.ot.inline import Inline
+from pqjax.ot.source import Source
+from pqjax.ot.stocked import SoftSpoken
+from pqjax.ot.tuning import Tuning
 from pqjax.protocols.resize import Forms
 
 
@@ -34,24 +38,35 @@ class Preset:
     Attributes:
       name: as users write it.
       about: what it stands for, in a line.
-      scheme: how OTs are made.
+      source: how OTs are made.
       forms: forms of the small protocols.
-      variants: variants of a linear layer to choose the cheapest from.
+      choices: ways of multiplying to choose the cheapest from, for every linear layer.
+      otherwise: those for layers that none of `choices` fits (convolutions in groups).
       passes: graph rewrites, in order.
-      ahead: whether linear layers run before the input is known, on a share drawn ahead of time
-        (then the client's own input needs no sharing).
+      masked_input: whether the client's input is shared by a message.
+      tuning: how much travels or is worked on at a time.
     """
 
     name: str
     about: str
-    scheme: Scheme
+    source: Source
     forms: Forms
-    variants: tuple[str, ...]
+    choices: tuple[Choice, ...]
+    otherwise: tuple[Choice, ...]
     passes: tuple[Pass, ...]
-    ahead: bool = False
+    masked_input: bool = True
+    tuning: Tuning = Tuning()
+
+    def setting(self, streamed: bool = False) -> Setting:
+        """What holds for every layer."""
+        return Setting(self.source, self.forms, self.tuning, self.masked_input, streamed)
 
 
-_INLINE = Scheme(stocked=False)  # IKNP and KKOT where they are needed, as the papers' code does
+def _by_ot(*variants: str, form: Form = "patches", when: When = "shared") -> tuple[Choice, ...]:
+    return tuple(Choice("ot", variant, form, when) for variant in variants)
+
+
+_INLINE = Inline()  # IKNP and KKOT where they are needed, as the papers' code does
 _SIRNN_FORMS = Forms(known_wrap="table", relu_chosen=True)
 _SIRNN_PASSES = (WORST_CASE_WIDTHS, EXTENDED_RESIDUALS, LOWER, SIGNS)
 _PRIVQUANT_PASSES = (
@@ -71,7 +86,8 @@ PRESETS = {
             "CrypTFlow2: one ring of 37 bits for everything, faithful truncation",
             _INLINE,
             Forms(known_wrap="table", relu_chosen=True),
-            FULL,
+            _by_ot(*FULL),
+            _by_ot(*FULL, form="pixels"),
             (LOWER, uniform_ring(37)),
         ),
         Preset(
@@ -79,7 +95,8 @@ PRESETS = {
             "SiRNN as PrivQuant describes it: extends X, the client sends (4), no fusion",
             _INLINE,
             _SIRNN_FORMS,
-            ("4-extend-x-choose-w",),
+            _by_ot("4-extend-x-choose-w"),
+            _by_ot("4-extend-x-choose-w", form="pixels"),
             _SIRNN_PASSES,
         ),
         Preset(
@@ -87,7 +104,8 @@ PRESETS = {
             "SiRNN as the figures of PrivQuant's table 9 fit: extends W, the server sends (1)",
             _INLINE,
             _SIRNN_FORMS,
-            ("1-extend-w-choose-x",),
+            _by_ot("1-extend-w-choose-x"),
+            _by_ot("1-extend-w-choose-x", form="pixels"),
             _SIRNN_PASSES,
         ),
         Preset(
@@ -95,17 +113,19 @@ PRESETS = {
             "PrivQuant: the cheapest of four products, sign propagation, fused requantization",
             _INLINE,
             Forms(known_wrap="choice", relu_chosen=True),
-            PRIVQUANT,
+            _by_ot(*PRIVQUANT),
+            _by_ot(*PRIVQUANT, form="pixels"),
             _PRIVQUANT_PASSES,
         ),
         Preset(
             "pqjax",
             "the best we know: SoftSpoken OT from a store, exact widths, linear layers ahead",
-            Scheme(stocked=True, k=4),
+            SoftSpoken(4),
             Forms(known_wrap="element", relu_chosen=False),
-            FULL,
+            _by_ot(*FULL, when="ahead"),
+            _by_ot(*FULL, form="pixels", when="ahead"),
             _PQJAX_PASSES,
-            ahead=True,
+            masked_input=False,
         ),
     )
 }

@@ -1,17 +1,113 @@
-"""What one node costs by itself, as passes and the choice of variants compare it."""
+"""What one node costs by itself, as passes and the choice of methods compare it."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable, Sequence
 
-from pqjax.graph.ir import Conv, Dense, Graph, Input, Node, TensorType
+from pqjax.errors import PlanError
+from pqjax.graph.ir import Graph, Linear, Node, TensorType
 from pqjax.graph.rewrite import Price
-from pqjax.ot.setup import fill_stocks_cost
-from pqjax.planner.cost import StepCost, linear_cost, node_cost
+from pqjax.layers import Pieces, Setting, Task, rule_of
+from pqjax.layers.linear import LINEAR
+from pqjax.linear.choice import Choice
+from pqjax.ot.source import Pool, Source
 from pqjax.planner.presets import Preset
-from pqjax.protocols.linear_ot import FULL
+from pqjax.wire.cost import NOTHING, Cost, total
 from pqjax.wire.link import Link
+
+EMPTY: Pool = (0, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """One layer's cost: work before the input is known, and after."""
+
+    offline: Cost = NOTHING
+    online: Cost = NOTHING
+
+    @property
+    def bits(self) -> int:
+        """Payload bits of both phases; stored random OTs are counted where they are made."""
+        return self.offline.bits + self.online.bits
+
+    @property
+    def both(self) -> Cost:
+        """One phase after the other."""
+        return self.offline + self.online
+
+
+def spent(at: Setting, pieces: Iterable[Cost], pool: Pool) -> tuple[Cost, Pool]:
+    """What pieces cost one after the other, and what they leave in store.
+
+    Where OTs are made as they are used, every piece has those made that it draws.
+    """
+    costs = []
+    for piece in pieces:
+        if at.streamed:
+            made, pool = at.source.fill(pool, piece.rots)
+            piece = dataclasses.replace(made + piece, rots=(0, 0))
+        costs.append(piece)
+    return total(costs), pool
+
+
+def step_costs(at: Setting, steps: Sequence[Pieces], pool: Pool) -> tuple[list[StepCost], Pool]:
+    """What the steps of one inference cost, offline first, and what they leave in store."""
+    phases = []
+    for phase in (0, 1):
+        costs = []
+        for pieces in steps:
+            cost, pool = spent(at, pieces[phase], pool)
+            costs.append(cost)
+        phases.append(costs)
+    return [StepCost(*costs) for costs in zip(*phases, strict=True)], pool
+
+
+def task_cost(at: Setting, task: Task) -> StepCost:
+    """What a task costs by itself."""
+    return step_costs(at, [rule_of(task.node).cost(at, task)], EMPTY)[0][0]
+
+
+def priced(cost: StepCost, source: Source, link: Link | None) -> float:
+    """What a layer costs, the making of its stored OTs included: bits, or seconds on a link."""
+    both = cost.both
+    both += source.fill(EMPTY, both.rots)[0]
+    return link.seconds(*both.sent, both.flows) if link else both.bits
+
+
+def fitting(preset: Preset, task: Task) -> list[Choice]:
+    """The preset's ways of multiplying that fit a layer: `choices`, or `otherwise` if none does."""
+    for choices in (preset.choices, preset.otherwise):
+        found = [c for c in choices if LINEAR.unfit(dataclasses.replace(task, choice=c)) is None]
+        if found:
+            return found
+    return []
+
+
+def cheapest(preset: Preset, task: Task, link: Link | None) -> Choice:
+    """The fitting choice of least price for a linear layer.
+
+    Raises:
+      PlanError: none fits; says why.
+    """
+    choices = fitting(preset, task)
+    if not choices:
+        raise PlanError(f"{task.node.name}: {misfits(preset, task)}")
+    return min(choices, key=lambda choice: price_of_choice(preset, task, choice, link))
+
+
+def misfits(preset: Preset, task: Task) -> str:
+    """Why each of a preset's choices does not fit a layer."""
+    every = dict.fromkeys((*preset.choices, *preset.otherwise))
+    whys = {c: LINEAR.unfit(dataclasses.replace(task, choice=c)) for c in every}
+    return "; ".join(f"variant {choice} {why}" for choice, why in whys.items())
+
+
+def price_of_choice(preset: Preset, task: Task, choice: Choice, link: Link | None) -> float:
+    """What a linear layer costs in one way."""
+    at = preset.setting()
+    return priced(task_cost(at, dataclasses.replace(task, choice=choice)), preset.source, link)
 
 
 @functools.lru_cache(maxsize=8)
@@ -21,35 +117,18 @@ def pricing(preset: Preset, link: Link | None) -> Price:
     Formats alone decide, so nodes that differ in name only are priced once. What is kept is little: a
     stranger's plans have links and formats of their own.
     """
+    at = preset.setting()
 
     @functools.lru_cache(maxsize=1 << 12)
     def of(node: Node, *sources: TensorType) -> float:
-        inputs = [Input(f"x{i}", (), source) for i, source in enumerate(sources[:1])]
-        named = dataclasses.replace(node, sources=("x0",) * len(sources))
-        graph = Graph((*inputs, named))
-        variant = None
-        if isinstance(named, (Conv, Dense)):
-            if preset.variants == FULL and graph.source(named).bits < named.out.bits:
-                return 0.0  # not lowered yet: the extension of its operand will come
-            variant = cheapest(graph, named, preset, link)
-        return priced(node_cost(graph, named, preset, variant), preset, link)
+        task = Task(node, sources)
+        if not isinstance(node, Linear):
+            return priced(task_cost(at, task), preset.source, link)
+        # Where none fits it is not lowered yet: the extension of its operand will come.
+        choices = fitting(preset, task)
+        return min((price_of_choice(preset, task, c, link) for c in choices), default=0.0)
 
     def price(graph: Graph, node: Node) -> float:
-        types = [graph.source(node, i) for i in range(len(node.sources))]
-        return of(node.unnamed, *types)
+        return of(node.unnamed, *graph.types(node))
 
     return price
-
-
-def cheapest(graph: Graph, node: Conv | Dense, preset: Preset, link: Link | None) -> str:
-    """The preset's variant of least price for a linear layer."""
-    return min(
-        preset.variants, key=lambda v: priced(linear_cost(graph, node, preset, v), preset, link)
-    )
-
-
-def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
-    """What a layer costs, the making of its stored OTs included: bits, or seconds on a link."""
-    both = cost.offline + cost.online
-    both += fill_stocks_cost(preset.scheme, both.rots)
-    return link.seconds(*both.sent, both.flows) if link else both.bits

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
 
 from pqjax.crypto.crhash import BOUND_BITS, KEY_HASHES
 from pqjax.errors import PlanError, listed, shown
-from pqjax.graph.ir import Conv, Dense, Graph, Node, TensorType
-from pqjax.planner.cost import StepCost, linear_cost, product_of
-from pqjax.planner.plan import STOCK_LAYER, Plan
-from pqjax.planner.price import priced, pricing
-from pqjax.protocols.grouped_ot import GroupedProduct, grouped_bits_cost
-from pqjax.protocols.linear_ot import product_bits_cost
-from pqjax.protocols.resize import extend_cost
+from pqjax.graph.ir import Graph, Linear, Node, TensorType
+from pqjax.layers.linear import LINEAR
+from pqjax.linear.choice import Choice
+from pqjax.planner.plan import STOCK_LAYER, Plan, Step
+from pqjax.planner.price import StepCost, fitting, priced, pricing, task_cost
 from pqjax.wire.cost import NOTHING
 
 Row = tuple[str, ...]
@@ -41,11 +40,11 @@ def table(plan: Plan, variants: bool = False) -> str:
         formats = source + format_of(step.node.out)
         first = (step.node.name, step.node.kind, formats, step.variant or "")
         rows.append(first + _figures(plan, step.cost))
-        if variants and isinstance(step.node, (Conv, Dense)):
-            for variant in plan.preset.variants:
-                if variant != step.variant:
-                    cost = linear_cost(plan.graph, step.node, plan.preset, variant)
-                    rows.append(("", "", "", f"({variant})", *_figures(plan, cost)))
+        if variants and step.task.choice is not None:
+            for choice in fitting(plan.preset, step.task):
+                if choice != step.task.choice:
+                    cost = _cost_of(plan, step, choice)
+                    rows.append(("", "", "", f"({choice.variant})", *_figures(plan, cost)))
     stock = plan.cost("offline", STOCK_LAYER)
     if stock.bits:
         rows.append((STOCK_LAYER, "", "", "", _mib(stock.bits), _mib(0), "", str(stock.flows), ""))
@@ -78,7 +77,7 @@ def explain(plan: Plan, layer: str) -> str:
         parts.append("Runs as\n" + _columns(rows, left=4))
     else:
         parts.append("Takes no step of its own: a pass has made it part of another layer.")
-    parts += [_choice(plan, s.node) for s in steps if isinstance(s.node, (Conv, Dense))]
+    parts += [_choice(plan, s) for s in steps if s.task.choice is not None]
     changes = _changes(plan, layer)
     if changes:
         parts.append("Passes that changed it\n" + changes)
@@ -94,62 +93,43 @@ def _headline(plan: Plan, layer: str, names: list[str]) -> str:
     source = plan.source.source(node)
     text = f"{layer}: {node.kind}, {format_of(source)} {source.shape} -> "
     text += f"{format_of(node.out)} {node.out.shape}"
-    if isinstance(node, (Conv, Dense)):
+    if isinstance(node, Linear):
         text += f", {node.weight_bits}-bit weights"
     return f"{text}, protocol {plan.protocol}"
 
 
-def _choice(plan: Plan, node: Conv | Dense) -> str:
-    """Every variant of a linear layer, and why one was taken."""
-    preset, graph = plan.preset, plan.graph
-    chosen = plan.step(node.name).variant
-    prices = {
-        v: priced(linear_cost(graph, node, preset, v), preset, plan.link) for v in preset.variants
-    }
+def _cost_of(plan: Plan, step: Step, choice: Choice) -> StepCost:
+    return task_cost(plan.setting, dataclasses.replace(step.task, choice=choice))
+
+
+def _choice(plan: Plan, step: Step) -> str:
+    """Every way of multiplying that fits a linear layer, and why one was taken."""
+    chosen, fits = step.task.choice, fitting(plan.preset, step.task)
+    assert chosen is not None
+    source = plan.preset.source
+    prices = {c: priced(_cost_of(plan, step, c), source, plan.link) for c in fits}
     rows: list[Row] = [
-        ("variant", "extension MiB", "product MiB", "wrap & mux MiB", "masked input MiB",
-         "OTs MiB", "flows", "seconds", "")
-    ]  # fmt: skip
-    variants = list(preset.variants) + [v for v in [chosen] if v not in preset.variants]
-    for variant in variants:
-        cost = linear_cost(graph, node, preset, variant or "")
-        product = product_of(graph, node, variant or "")
-        if isinstance(product, GroupedProduct):
-            each, n = product.each, product.pixels
-            core = grouped_bits_cost(preset.scheme, product)
-        else:
-            each, n = product, product.d2 * product.d3
-            core = product_bits_cost(preset.scheme, product)
-        wide = NOTHING
-        if not preset.ahead:
-            wide = extend_cost(
-                preset.scheme, n, each.x_bits, min(each.extended, each.bits), each.x_signed,
-                each.x_nonnegative, preset.forms,
-            )  # fmt: skip
-        both = cost.offline + cost.online
-        rest = both.bits - core.bits - wide.bits
-        masked, wraps = (rest, 0) if preset.ahead else (0, rest)
+        ("variant", *(f"{part} MiB" for part in LINEAR.parts), "OTs MiB", "flows", "seconds", "")
+    ]
+    for choice in dict.fromkeys((*fits, chosen)):
+        cost = _cost_of(plan, step, choice)
+        parts = LINEAR.by_part(plan.setting, dataclasses.replace(step.task, choice=choice))
         figures = _figures(plan, cost)
-        stored = int(priced(cost, preset, None)) - both.bits
+        stored = int(priced(cost, source, None)) - cost.bits
         rows.append(
-            (variant or "", _mib(wide.bits), _mib(core.bits), _mib(wraps), _mib(masked),
-             _mib(stored), figures[-2], figures[-1], "<- chosen" if variant == chosen else "")
+            (choice.variant, *(_mib(parts.get(part, NOTHING).bits) for part in LINEAR.parts),
+             _mib(stored), figures[-2], figures[-1], "<- chosen" if choice == chosen else "")
         )  # fmt: skip
     unit = f"seconds on {plan.link}" if plan.link else "bits"
-    if dict(plan.forced).get(node.name):
+    if step.node.name in plan.forced:
         why = f"{chosen}: asked for by the caller."
     elif len(prices) == 1:
         why = f"{chosen}: the only one that protocol {plan.protocol} has."
     else:
         second = sorted(prices.values())[1]
-        ratio = second / max(prices[chosen or ""], 1e-12)
+        ratio = second / max(prices.get(chosen, 0.0), 1e-12)
         why = f"{chosen}: fewest {unit}; the next best takes {ratio:.2f} times as many."
-    p, groups = product_of(graph, node, chosen or ""), ""
-    if isinstance(p, GroupedProduct):
-        p, groups = p.each, f"In {p.groups} groups, each a"
-    shape = f"{groups or 'A'}s a product ({p.d1} x {p.d2}) ({p.d2} x {p.d3})"
-    shape += f", accumulated in {p.bits} bits"
-    return f"{shape}\n{_columns(rows, left=1)}\nChosen: {why}"
+    return f"{LINEAR.describe(step.task)}\n{_columns(rows, left=1)}\nChosen: {why}"
 
 
 def _changes(plan: Plan, layer: str) -> str:
@@ -189,7 +169,7 @@ def _belongs(name: str, layer: str) -> bool:
 
 def _figures(plan: Plan, cost: StepCost) -> Row:
     both = cost.offline + cost.online
-    seconds = f"{priced(cost, plan.preset, plan.link):.2f}" if plan.link else ""
+    seconds = f"{priced(cost, plan.preset.source, plan.link):.2f}" if plan.link else ""
     return (
         _mib(cost.offline.bits), _mib(cost.online.bits), str(sum(both.rots)) if both.rots else "0",
         str(both.flows), seconds,

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import UInt
 
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.protocols.compare import and_bits, and_cost, draw_triples, negative, negative_cost
-from pqjax.protocols.party import Party
+from pqjax.protocols.party import Bits, Party, Share
 from pqjax.protocols.resize import Forms, extend, extend_cost, select, select_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import Cost
 
 
-def _flip(party: Party, b: np.ndarray) -> np.ndarray:
+def _flip(party: Party, b: Bits) -> Bits:
     """NOT of an XOR-shared bit: rank 0 flips its share."""
     return b ^ np.uint8(1 - party.rank)
 
 
-def _constant(party: Party, ring: Ring, value: int) -> np.ndarray:
+def _constant(party: Party, ring: Ring, value: int) -> UInt[np.ndarray, ""]:
     """This party's share of a public constant: all of it at rank 0."""
     return ring.reduce(value if party.rank == 0 else 0)
 
 
 def clamp_from_zero(
-    party: Party, x: np.ndarray, bits: int, high: int, out: Ring, nonnegative: bool, forms: Forms
-) -> np.ndarray:
+    party: Party, x: Share, bits: int, high: int, out: Ring, nonnegative: bool, forms: Forms
+) -> Share:
     """[min(max(x, 0), high)]^out of a signed x: ReLU and saturation in one step.
 
     With n = [x < 0] and o = [x > high], y = x + o (high - x) + n (0 - x), both products in the few
@@ -61,21 +62,21 @@ def clamp_from_zero(
 
 
 def clamp_from_zero_cost(
-    scheme: Scheme, n: int, bits: int, out: Ring, nonnegative: bool, forms: Forms
+    source: Source, n: int, bits: int, out: Ring, nonnegative: bool, forms: Forms
 ) -> Cost:
     """A comparison and a MUX; twice as many and an AND where the sign is open."""
     if nonnegative:
-        return negative_cost(scheme, n, bits) + select_cost(scheme, n, out, forms.relu_chosen)
+        return negative_cost(source, n, bits) + select_cost(source, n, out, forms.relu_chosen)
     return (
-        negative_cost(scheme, 2 * n, bits)
-        + and_cost(scheme, n)
-        + select_cost(scheme, 2 * n, out, forms.relu_chosen)
+        negative_cost(source, 2 * n, bits)
+        + and_cost(source, n)
+        + select_cost(source, 2 * n, out, forms.relu_chosen)
     )
 
 
 def clamp_between(
-    party: Party, x: np.ndarray, bits: int, low: int, high: int, out: Ring, forms: Forms
-) -> np.ndarray:
+    party: Party, x: Share, bits: int, low: int, high: int, out: Ring, forms: Forms
+) -> Share:
     """[min(max(x, low), high)]^out of a signed x, for any low <= 0 <= high.
 
     One more bit keeps x - high - 1 and x - low from wrapping around; then two comparisons and two
@@ -99,25 +100,25 @@ def clamp_between(
     return out.add(narrow, out.add(moves[:n], moves[n:]))
 
 
-def clamp_between_cost(scheme: Scheme, n: int, bits: int, out: Ring, forms: Forms) -> Cost:
+def clamp_between_cost(source: Source, n: int, bits: int, out: Ring, forms: Forms) -> Cost:
     """An extension by one bit, two comparisons, two MUX."""
     return (
-        extend_cost(scheme, n, bits, bits + 1, forms=forms)
-        + negative_cost(scheme, 2 * n, bits + 1)
-        + select_cost(scheme, 2 * n, out, forms.relu_chosen)
+        extend_cost(source, n, bits, bits + 1, forms=forms)
+        + negative_cost(source, 2 * n, bits + 1)
+        + select_cost(source, 2 * n, out, forms.relu_chosen)
     )
 
 
 def clamp(
     party: Party,
-    x: np.ndarray,
+    x: Share,
     bits: int,
     low: int,
     high: int,
     out: Ring,
     nonnegative: bool,
     forms: Forms,
-) -> np.ndarray:
+) -> Share:
     """[min(max(x, low), high)]^out of a signed x, for low <= 0 <= high within x's range.
 
     What it needs: `clamp_unfit`.
@@ -162,9 +163,9 @@ def clamp_unfit(
 
 
 def clamp_cost(
-    scheme: Scheme, n: int, bits: int, low: int, out: Ring, nonnegative: bool, forms: Forms
+    source: Source, n: int, bits: int, low: int, out: Ring, nonnegative: bool, forms: Forms
 ) -> Cost:
     """The cheaper form where the range begins at 0 or the sign is known."""
     if low == 0 or nonnegative:
-        return clamp_from_zero_cost(scheme, n, bits, out, nonnegative, forms)
-    return clamp_between_cost(scheme, n, bits, out, forms)
+        return clamp_from_zero_cost(source, n, bits, out, nonnegative, forms)
+    return clamp_between_cost(source, n, bits, out, forms)

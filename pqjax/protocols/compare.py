@@ -15,16 +15,14 @@ from pqjax.ot.correlations import (
     pick_receive,
     pick_send,
 )
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source, Triples
 from pqjax.ot.triples import (
-    chosen_triples,
-    offered_triples,
-    stored_triples,
-    taken_triples,
-    triple_ots,
+    pick_receive_with_triples,
+    pick_send_with_triples,
+    pick_with_triples_cost,
     triples_cost,
 )
-from pqjax.protocols.party import Party
+from pqjax.protocols.party import Bits, Party, Share
 from pqjax.ring import Ring, digits
 from pqjax.wire.cost import NOTHING, Cost, crossing
 
@@ -54,18 +52,12 @@ _LEAVES = {width: _leaf_tables(width) for width in (1, 2, 3, 4)}
 _LESS = {width: _less_tables(width) for width in (1, 2, 3, 4)}
 
 
-def _shape(scheme: Scheme, bits: int) -> tuple[int, int]:
-    """Digits and bits per digit: radix 16 inline, as even as possible from a store."""
-    q = -(-bits // 4)
-    return q, (-(-bits // q) if scheme.stocked or q == 1 else 4)
-
-
 def _ands(q: int, equal: bool = False) -> int:
     """ANDs of the merge tree: the lowest branch of each level needs no equality, unless asked."""
     return 2 * (q - 1) - (0 if equal else (q - 1).bit_length())
 
 
-def and_bits(party: Party, x: np.ndarray, y: np.ndarray, triples: np.ndarray) -> np.ndarray:
+def and_bits(party: Party, x: Bits, y: Bits, triples: Triples) -> Bits:
     """AND of XOR-shared bits:  [x y].
 
     With a triple (a, b, c): x y = (x^a)(y^b) ^ (x^a) b ^ (y^b) a ^ c, and x^a, y^b are opened.
@@ -89,24 +81,19 @@ def and_bits(party: Party, x: np.ndarray, y: np.ndarray, triples: np.ndarray) ->
     return own ^ (e & f) if party.rank == 0 else own
 
 
-def draw_triples(party: Party, n: int) -> np.ndarray:
-    """Makes n bit triples, (3, n). Cost: `triples_cost` with rank 0 as sender."""
-    if party.scheme.stocked:
-        return stored_triples(party, 0, n)
+def draw_triples(party: Party, n: int) -> Triples:
+    """Makes n bit triples. Cost: `triples_cost` with rank 0 as sender."""
     if party.rank == 0:
-        shares, tables = offered_triples(party.randomness, n)
-        pick_send(party, tables, 4, 2)
-        return shares
-    own, choices = chosen_triples(party.randomness, n)
-    return taken_triples(own, pick_receive(party, choices, 4, 2), n)
+        return pick_send_with_triples(party, np.zeros(0, np.uint64), 4, n)
+    return pick_receive_with_triples(party, np.zeros(0, np.uint8), 4, n)[1]
 
 
-def and_cost(scheme: Scheme, n: int) -> Cost:
+def and_cost(source: Source, n: int) -> Cost:
     """148 bits inline with its triple; 4 bits and two random OTs from a store."""
-    return triples_cost(scheme, 0, n) + crossing(2 * n)
+    return triples_cost(source, 0, n) + crossing(2 * n)
 
 
-def less_than(party: Party, own: np.ndarray, bits: int) -> np.ndarray:
+def less_than(party: Party, own: Share, bits: int) -> Bits:
     """Millionaires:  [a < b]^B  of rank 0's a and rank 1's b, both `bits` wide.
 
     Digit by digit a < b is decided by the highest digit in which they differ; pairs of digits merge
@@ -127,7 +114,7 @@ def less_than(party: Party, own: np.ndarray, bits: int) -> np.ndarray:
     Cost: `less_than_cost`. Reference: CrypTFlow2, eprint 2020/1002, algorithm 1.
     """
     n = own.size
-    q, width = _shape(party.scheme, bits)
+    q, width = party.source.digits(bits)
     with party.messenger.step("compare"):
         if q == 1:
             return _less_digit(party, np.asarray(digits(own, bits, width))[0], bits)
@@ -135,7 +122,7 @@ def less_than(party: Party, own: np.ndarray, bits: int) -> np.ndarray:
         return _merge(party, lt, eq, triples)[0]
 
 
-def less_and_equal(party: Party, own: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def less_and_equal(party: Party, own: Share, bits: int) -> tuple[Bits, Bits]:
     """MillEq:  [a < b]^B and [a == b]^B  of rank 0's a and rank 1's b, both `bits` wide.
 
     As `less_than`, with the equality of the lowest branch merged as well.
@@ -145,18 +132,18 @@ def less_and_equal(party: Party, own: np.ndarray, bits: int) -> tuple[np.ndarray
       III.A.
     """
     n = own.size
-    q, _ = _shape(party.scheme, bits)
+    q, _ = party.source.digits(bits)
     with party.messenger.step("compare"):
         lt, eq, triples = _digits_compared(party, own, bits, _ands(q, True) * n)
         return _merge(party, lt, eq, triples, equal=True)
 
 
-def less_and_equal_cost(scheme: Scheme, n: int, bits: int) -> Cost:
+def less_and_equal_cost(source: Source, n: int, bits: int) -> Cost:
     """288 q + 148 * 2 (q - 1) inline for more than 4 bits, 256 + 2 * 2^bits for one digit."""
     if not n:
         return NOTHING
-    q, width = _shape(scheme, bits)
-    return _tree_cost(scheme, n, q, width, equal=True)
+    q, width = source.digits(bits)
+    return _tree_cost(source, n, q, width, equal=True)
 
 
 def _digits_compared(
@@ -164,40 +151,21 @@ def _digits_compared(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """[a < v] and [a == v] digit by digit, (q, n) each and lowest first, and triples to merge them."""
     n = own.size
-    q, width = _shape(party.scheme, bits)
+    q, width = party.source.digits(bits)
     flat = np.asarray(digits(own, bits, width)).reshape(-1)
-    stocked = party.scheme.stocked
-    slot = _slot(party.scheme, q, width)
     if party.rank == 0:
         lt = party.randomness.bits(q * n)
         eq = party.randomness.bits(q * n)
         mask = lt.astype(np.uint64) * _EVEN + eq * (_EVEN << np.uint64(1))
         mask &= np.uint64((1 << (2 << width)) - 1)
-        tables = _LEAVES[width][flat] ^ mask
-        if stocked:
-            pick_send(party, tables, width, 2)
-            triples = stored_triples(party, 0, ands)
-        else:
-            triples, products = offered_triples(party.randomness, ands)
-            pick_send(party, np.concatenate([tables, products]), slot, 2)
+        triples = pick_send_with_triples(party, _LEAVES[width][flat] ^ mask, width, ands)
     else:
-        if stocked:
-            got = pick_receive(party, flat, width, 2)
-            triples = stored_triples(party, 0, ands)
-        else:
-            mine, choices = chosen_triples(party.randomness, ands)
-            got = pick_receive(party, np.concatenate([flat, choices]), slot, 2)
-            triples = taken_triples(mine, got[q * n :], ands)
-        lt, eq = got[: q * n] & 1, got[: q * n] >> 1
+        got, triples = pick_receive_with_triples(party, flat, width, ands)
+        lt, eq = got & 1, got >> 1
     return lt.reshape(q, n), eq.reshape(q, n), triples
 
 
-def _slot(scheme: Scheme, q: int, width: int) -> int:
-    """Choice bits of an inline digit's OT: a lone digit needs no triples, which take 4."""
-    return width if q == 1 else 4
-
-
-def _less_digit(party: Party, digit: np.ndarray, bits: int) -> np.ndarray:
+def _less_digit(party: Party, digit: Bits, bits: int) -> Bits:
     """`less_than` of one digit of up to 4 bits: a single 1-of-2^bits OT of one-bit messages."""
     if party.rank == 1:
         return pick_receive(party, digit, bits, 1)
@@ -231,25 +199,21 @@ def _merge(
     return lt[0], eq[0]
 
 
-def less_than_cost(scheme: Scheme, n: int, bits: int) -> Cost:
+def less_than_cost(source: Source, n: int, bits: int) -> Cost:
     """Inline 256 + 2^bits up to 4 bits (130 for one), else 288 q + 148 T.
 
     See docs/design.md, "Oblivious transfer".
     """
     if not n:
         return NOTHING
-    q, width = _shape(scheme, bits)
+    q, width = source.digits(bits)
     if q == 1:
-        return pick_cost(scheme, 0, n, bits, 1)
-    return _tree_cost(scheme, n, q, width, equal=False)
+        return pick_cost(source, 0, n, bits, 1)
+    return _tree_cost(source, n, q, width, equal=False)
 
 
-def _tree_cost(scheme: Scheme, n: int, q: int, width: int, equal: bool) -> Cost:
-    ands = _ands(q, equal) * n
-    if scheme.stocked:
-        cost = pick_cost(scheme, 0, q * n, width, 2) + triples_cost(scheme, 0, ands)
-    else:
-        cost = pick_cost(scheme, 0, q * n + triple_ots(ands), _slot(scheme, q, width), 2)
+def _tree_cost(source: Source, n: int, q: int, width: int, equal: bool) -> Cost:
+    cost = pick_with_triples_cost(source, 0, q * n, width, _ands(q, equal) * n)
     while q > 1:
         pairs = q // 2
         cost += crossing(2 * (2 * pairs - (0 if equal else 1)) * n)
@@ -257,7 +221,7 @@ def _tree_cost(scheme: Scheme, n: int, q: int, width: int, equal: bool) -> Cost:
     return cost
 
 
-def wrap_bit(party: Party, x: np.ndarray, bits: int) -> np.ndarray:
+def wrap_bit(party: Party, x: Share, bits: int) -> Bits:
     """[x0 + x1 >= 2^bits]^B: whether the shares of x wrap around.
 
     They do where 2^bits - 1 - x0 < x1: one comparison. Cost: `less_than_cost`.
@@ -266,7 +230,7 @@ def wrap_bit(party: Party, x: np.ndarray, bits: int) -> np.ndarray:
     return less_than(party, (ring.mask - x).astype(ring.dtype) if party.rank == 0 else x, bits)
 
 
-def negative(party: Party, x: np.ndarray, bits: int) -> np.ndarray:
+def negative(party: Party, x: Share, bits: int) -> Bits:
     """[x < 0]^B for x in two's complement: its most significant bit.
 
     The top bits of the two shares plus the carry out of the bits below. Cost: `negative_cost`.
@@ -278,12 +242,12 @@ def negative(party: Party, x: np.ndarray, bits: int) -> np.ndarray:
     return own ^ wrap_bit(party, low, bits - 1)
 
 
-def negative_cost(scheme: Scheme, n: int, bits: int) -> Cost:
+def negative_cost(source: Source, n: int, bits: int) -> Cost:
     """A comparison of the bits below the top one."""
-    return less_than_cost(scheme, n, bits - 1) if bits > 1 else NOTHING
+    return less_than_cost(source, n, bits - 1) if bits > 1 else NOTHING
 
 
-def known_wrap_bit(party: Party, x: np.ndarray, bits: int, by_table: bool = False) -> np.ndarray:
+def known_wrap_bit(party: Party, x: Share, bits: int, by_table: bool = False) -> Bits:
     """`wrap_bit` of an x whose most significant bit is known to be 0, see `known_sign_unfit`.
 
     Then the shares wrap exactly where one of their top bits is set: w = m0 OR m1.
@@ -322,12 +286,12 @@ def known_sign_unfit(bits: int, low: int, high: int) -> str | None:
     return None
 
 
-def known_wrap_cost(scheme: Scheme, n: int, by_table: bool = False) -> Cost:
+def known_wrap_cost(source: Source, n: int, by_table: bool = False) -> Cost:
     """130 bits inline, 260 by a table."""
-    return pick_cost(scheme, 0, n, 2 if by_table else 1, 1)
+    return pick_cost(source, 0, n, 2 if by_table else 1, 1)
 
 
-def known_wrap_element(party: Party, x: np.ndarray, bits: int, ring: Ring) -> np.ndarray:
+def known_wrap_element(party: Party, x: Share, bits: int, ring: Ring) -> Share:
     """The wrap of an x whose top bit is 0, straight as an additive share in `ring`.
 
     m0 OR m1 = m0 + m1 - m0 m1: one correlated OT of m0 for choice m1, no XOR share in between.
@@ -345,6 +309,6 @@ def known_wrap_element(party: Party, x: np.ndarray, bits: int, ring: Ring) -> np
         return ring.sub(own, cot_receive(party, top, ring))
 
 
-def known_wrap_element_cost(scheme: Scheme, n: int, ring: Ring) -> Cost:
+def known_wrap_element_cost(source: Source, n: int, ring: Ring) -> Cost:
     """One correlated OT."""
-    return cot_cost(scheme, 0, n, ring)
+    return cot_cost(source, 0, n, ring)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import UInt
 
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.protocols.compare import negative, negative_cost
-from pqjax.protocols.party import Party
+from pqjax.protocols.party import Party, Share
 from pqjax.protocols.resize import Forms, select, select_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost
 
+Image = UInt[np.ndarray, "height width channels"]
+Windows = UInt[np.ndarray, "window height width channels"]
 
-def relu(party: Party, x: np.ndarray, bits: int, forms: Forms) -> np.ndarray:
+
+def relu(party: Party, x: Share, bits: int, forms: Forms) -> Share:
     """[max(x, 0)]^bits  of a two's complement x.
 
     x times NOT [x < 0].
@@ -34,12 +38,12 @@ def relu_unfit(signed: bool) -> str | None:
     return None
 
 
-def relu_cost(scheme: Scheme, n: int, bits: int, forms: Forms) -> Cost:
+def relu_cost(source: Source, n: int, bits: int, forms: Forms) -> Cost:
     """Mill(bits - 1) + 2 (128 + 2 bits) with chosen messages, 2 (128 + bits) with correlations."""
-    return negative_cost(scheme, n, bits) + select_cost(scheme, n, Ring(bits), forms.relu_chosen)
+    return negative_cost(source, n, bits) + select_cost(source, n, Ring(bits), forms.relu_chosen)
 
 
-def window_view(x: np.ndarray, window: tuple[int, int], stride: tuple[int, int]) -> np.ndarray:
+def window_view(x: Image, window: tuple[int, int], stride: tuple[int, int]) -> Windows:
     """All windows of an (H, W, C) image: (window elements, H', W', C). No padding."""
     height = (x.shape[0] - window[0]) // stride[0] + 1
     width = (x.shape[1] - window[1]) // stride[1] + 1
@@ -55,8 +59,8 @@ def window_view(x: np.ndarray, window: tuple[int, int], stride: tuple[int, int])
 
 
 def average_pool(
-    x: np.ndarray, ring: Ring, window: tuple[int, int], stride: tuple[int, int], multiplier: int = 1
-) -> np.ndarray:
+    x: Image, ring: Ring, window: tuple[int, int], stride: tuple[int, int], multiplier: int = 1
+) -> Image:
     """`multiplier` times the sum of every window, on shares: (H, W, C) -> (H', W', C). Local."""
     total = np.add.reduce(window_view(x, window, stride), axis=0, dtype=ring.dtype)
     return ring.mul(ring.reduce(total), ring.reduce(multiplier))
@@ -76,7 +80,7 @@ def differences_unfit(bits: int, low: int, high: int) -> str | None:
     return None
 
 
-def max_tree(party: Party, x: np.ndarray, bits: int, forms: Forms) -> np.ndarray:
+def max_tree(party: Party, x: UInt[np.ndarray, "k n"], bits: int, forms: Forms) -> Share:
     """[max over the first axis]^bits  of values (k, n) whose differences fit: `differences_unfit`.
 
     Pairs meet in a tree: max(x, y) = x + [y > x] (y - x).
@@ -104,18 +108,18 @@ def max_tree(party: Party, x: np.ndarray, bits: int, forms: Forms) -> np.ndarray
     return x[0]
 
 
-def max_tree_cost(scheme: Scheme, k: int, n: int, bits: int, forms: Forms) -> Cost:
+def max_tree_cost(source: Source, k: int, n: int, bits: int, forms: Forms) -> Cost:
     """(k - 1) n comparisons and MUX in ceil(log2 k) levels."""
     cost = NOTHING
     while k > 1:
         pairs = k // 2
-        cost += negative_cost(scheme, pairs * n, bits)
-        cost += select_cost(scheme, pairs * n, Ring(bits), forms.relu_chosen)
+        cost += negative_cost(source, pairs * n, bits)
+        cost += select_cost(source, pairs * n, Ring(bits), forms.relu_chosen)
         k -= pairs
     return cost
 
 
-def arg_max(party: Party, x: np.ndarray, bits: int, index_bits: int, forms: Forms) -> np.ndarray:
+def arg_max(party: Party, x: Share, bits: int, index_bits: int, forms: Forms) -> Share:
     """[index of the largest]^index_bits  of two's complement values (n,), the first if equal.
 
     Differences of values must fit: `differences_unfit`. `max_tree` with an index that moves along
@@ -145,13 +149,13 @@ def arg_max(party: Party, x: np.ndarray, bits: int, index_bits: int, forms: Form
     return index
 
 
-def arg_max_cost(scheme: Scheme, n: int, bits: int, index_bits: int, forms: Forms) -> Cost:
+def arg_max_cost(source: Source, n: int, bits: int, index_bits: int, forms: Forms) -> Cost:
     """N - 1 times a comparison, a MUX of `bits` and a MUX of `index_bits`."""
     cost = NOTHING
     while n > 1:
         pairs = n // 2
-        cost += negative_cost(scheme, pairs, bits)
-        cost += select_cost(scheme, pairs, Ring(bits), forms.relu_chosen)
-        cost += select_cost(scheme, pairs, Ring(index_bits), forms.relu_chosen)
+        cost += negative_cost(source, pairs, bits)
+        cost += select_cost(source, pairs, Ring(bits), forms.relu_chosen)
+        cost += select_cost(source, pairs, Ring(index_bits), forms.relu_chosen)
         n -= pairs
     return cost

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
+from jaxtyping import UInt, UInt8
+
 from pqjax.crypto.prg import Randomness
-from pqjax.ot.endpoint import OtReceiver, OtSender, Scheme
-from pqjax.ot.setup import set_up
+from pqjax.ot.setup import each_way
+from pqjax.ot.source import OtReceiver, OtSender, Pool, Source
+from pqjax.ot.tuning import Tuning
 from pqjax.wire.channel import Wire, local_pair
 from pqjax.wire.messenger import Messenger
 
+Share = UInt[np.ndarray, " n"]  # additive, of a ring's dtype and reduced
+Bits = UInt8[np.ndarray, " n"]  # XOR shares: 0 and 1
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -24,31 +31,54 @@ class Party:
     Attributes:
       messenger: the conversation with the other side and its books.
       randomness: this side's private randomness; every share, mask and choice bit comes from it.
-      scheme: how OTs are made.
+      source: how OTs are made.
       sender, receiver: this side's ends of the two directions of OT.
+      tuning: sizes of messages, the other side's as well.
+      pool: OTs in store that nobody waits for, by the rank that is their sender.
     """
 
     messenger: Messenger
     randomness: Randomness
-    scheme: Scheme
+    source: Source
     sender: OtSender
     receiver: OtReceiver
+    tuning: Tuning = Tuning()
+    pool: Pool = (0, 0)
 
     @property
     def rank(self) -> int:
         """0 for the server, 1 for the client."""
         return self.messenger.rank
 
+    def fill(self, wanted: Pool) -> None:
+        """Makes what the pool lacks of the OTs that are wanted, by sending rank; both sides at once.
+
+        What is left over once they are drawn stays in the pool. Cost: `Source.fill`.
+        """
+        _, left = self.source.fill(self.pool, wanted)
+        made = [more + n - spare for more, n, spare in zip(left, wanted, self.pool, strict=True)]
+        send = functools.partial(self.sender.fill, self, made[self.rank])
+        receive = functools.partial(self.receiver.fill, self, made[1 - self.rank])
+        each_way(self.messenger, "random ots", send, receive)
+        self.pool = left
+
 
 def make_party(
-    wire: Wire, rank: int, scheme: Scheme, randomness: Randomness | None = None
+    wire: Wire,
+    rank: int,
+    source: Source,
+    randomness: Randomness | None = None,
+    tuning: Tuning = Tuning(),  # noqa: B008 (frozen)
 ) -> Party:
-    """Sets up OT over a fresh wire (both sides call this) and returns this side's party."""
+    """Sets up OT over a fresh wire (both sides call this) and returns this side's party.
+
+    Cost: `Source.set_up_cost`.
+    """
     messenger = Messenger(wire, rank)
     randomness = Randomness() if randomness is None else randomness
     with messenger.layer("setup", "ot"):
-        sender, receiver = set_up(messenger, randomness, scheme)
-    return Party(messenger, randomness, scheme, sender, receiver)
+        sender, receiver = source.set_up(messenger, randomness)
+    return Party(messenger, randomness, source, sender, receiver, tuning)
 
 
 def run_pair(

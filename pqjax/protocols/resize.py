@@ -6,8 +6,7 @@ Every function is exact. `ring` arrays are additive shares mod 2^bits, bits are 
 from __future__ import annotations
 
 import dataclasses
-
-import numpy as np
+import typing
 
 from pqjax.ot.correlations import (
     chosen_both,
@@ -18,7 +17,7 @@ from pqjax.ot.correlations import (
     cot_receive,
     cot_send,
 )
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.source import Source
 from pqjax.protocols.compare import (
     and_bits,
     and_cost,
@@ -32,7 +31,7 @@ from pqjax.protocols.compare import (
     less_than_cost,
     wrap_bit,
 )
-from pqjax.protocols.party import Party
+from pqjax.protocols.party import Bits, Party, Share
 from pqjax.ring import Ring, blockwise
 from pqjax.wire.cost import NOTHING, Cost
 
@@ -48,7 +47,7 @@ class Forms:
         code does, instead of one correlation, 2(128 + l).
     """
 
-    known_wrap: str = "element"
+    known_wrap: typing.Literal["table", "choice", "element"] = "element"
     relu_chosen: bool = False
 
 
@@ -62,7 +61,7 @@ def _masked_product(x, b, bits):
 _masked_product_rows = blockwise(_masked_product, static=("bits",))
 
 
-def bit_to_ring(party: Party, b: np.ndarray, ring: Ring) -> np.ndarray:
+def bit_to_ring(party: Party, b: Bits, ring: Ring) -> Share:
     """B2A:  [b]^B -> [b]^ring.
 
     Over the integers b0 ^ b1 = b0 + b1 - 2 b0 b1, so only b0 b1 needs the wire.
@@ -80,12 +79,12 @@ def bit_to_ring(party: Party, b: np.ndarray, ring: Ring) -> np.ndarray:
     return ring.sub(own, ring.add(both, both))
 
 
-def bit_to_ring_cost(scheme: Scheme, n: int, ring: Ring) -> Cost:
+def bit_to_ring_cost(source: Source, n: int, ring: Ring) -> Cost:
     """One correlated OT of `ring.bits` bits: 128 + l inline; nothing for one bit."""
-    return cot_cost(scheme, 0, n, ring) if ring.bits > 1 else NOTHING
+    return cot_cost(source, 0, n, ring) if ring.bits > 1 else NOTHING
 
 
-def select(party: Party, x: np.ndarray, b: np.ndarray, ring: Ring, chosen: bool = False):
+def select(party: Party, x: Share, b: Bits, ring: Ring, chosen: bool = False) -> Share:
     """MUX:  [x b]^ring  of a shared x and an XOR-shared bit b.
 
     x_i (b_i ^ b_j) = x_i b_i + b_j x_i (1 - 2 b_i), so each party's x is the correlation of an OT in
@@ -106,12 +105,12 @@ def select(party: Party, x: np.ndarray, b: np.ndarray, ring: Ring, chosen: bool 
         return ring.add(mask, got)
 
 
-def select_cost(scheme: Scheme, n: int, ring: Ring, chosen: bool = False) -> Cost:
+def select_cost(source: Source, n: int, ring: Ring, chosen: bool = False) -> Cost:
     """2 (128 + l) inline, 2 (128 + 2 l) with chosen messages."""
-    return (chosen_both_cost if chosen else cot_both_cost)(scheme, n, ring)
+    return (chosen_both_cost if chosen else cot_both_cost)(source, n, ring)
 
 
-def _zero_extend(party: Party, x, bits: int, to: int, known: bool, forms: Forms) -> np.ndarray:
+def _zero_extend(party: Party, x: Share, bits: int, to: int, known: bool, forms: Forms) -> Share:
     """x0 + x1 - 2^bits w in the wider ring; w is needed modulo 2^(to - bits) only."""
     high, wide = Ring(to - bits), Ring(to)
     if known and forms.known_wrap == "element":
@@ -125,13 +124,13 @@ def _zero_extend(party: Party, x, bits: int, to: int, known: bool, forms: Forms)
 
 def extend(
     party: Party,
-    x: np.ndarray,
+    x: Share,
     bits: int,
     to: int,
     signed: bool = True,
     nonnegative: bool = False,
     forms: Forms = Forms(),  # noqa: B008 (frozen)
-) -> np.ndarray:
+) -> Share:
     """Ext:  [x]^bits -> [x]^to, x read as two's complement or as unsigned.
 
     x = x0 + x1 - 2^bits w with w the wrap of the shares. A signed x is moved to the unsigned range
@@ -173,7 +172,7 @@ def extend_unfit(bits: int, to: int) -> str | None:
 
 
 def extend_cost(
-    scheme: Scheme,
+    source: Source,
     n: int,
     bits: int,
     to: int,
@@ -187,16 +186,16 @@ def extend_cost(
     high = Ring(to - bits)
     if signed and nonnegative:
         if forms.known_wrap == "element":
-            return known_wrap_element_cost(scheme, n, high)
-        wrap = known_wrap_cost(scheme, n, forms.known_wrap == "table")
+            return known_wrap_element_cost(source, n, high)
+        wrap = known_wrap_cost(source, n, forms.known_wrap == "table")
     else:
-        wrap = less_than_cost(scheme, n, bits)
-    return wrap + bit_to_ring_cost(scheme, n, high)
+        wrap = less_than_cost(source, n, bits)
+    return wrap + bit_to_ring_cost(source, n, high)
 
 
 def truncate_reduce(
-    party: Party, x: np.ndarray, bits: int, shift: int, keep: int | None = None
-) -> np.ndarray:
+    party: Party, x: Share, bits: int, shift: int, keep: int | None = None
+) -> Share:
     """TR:  [x]^bits -> [floor(x / 2^shift)]^(bits - shift), or its low `keep` bits.
 
     The shares' high parts add up but for the carry out of the low parts, which is a wrap. Bits above
@@ -233,24 +232,24 @@ def truncate_reduce_unfit(bits: int, shift: int, keep: int) -> str | None:
 
 
 def truncate_reduce_cost(
-    scheme: Scheme, n: int, bits: int, shift: int, keep: int | None = None
+    source: Source, n: int, bits: int, shift: int, keep: int | None = None
 ) -> Cost:
     """Wrap(shift) + 128 + (bits - shift) inline."""
     if shift == 0:
         return NOTHING
     high = Ring(bits - shift if keep is None else keep)
-    return less_than_cost(scheme, n, shift) + bit_to_ring_cost(scheme, n, high)
+    return less_than_cost(source, n, shift) + bit_to_ring_cost(source, n, high)
 
 
 def truncate(
     party: Party,
-    x: np.ndarray,
+    x: Share,
     bits: int,
     shift: int,
     signed: bool = True,
     nonnegative: bool = False,
     forms: Forms = Forms(),  # noqa: B008 (frozen)
-) -> np.ndarray:
+) -> Share:
     """Trunc:  [x]^bits -> [floor(x / 2^shift)]^bits, in full width.
 
     x0 / 2^shift + x1 / 2^shift + c - 2^(bits - shift) w, each floored, with c the carry out of the
@@ -318,7 +317,7 @@ def truncate_unfit(bits: int, shift: int, known: bool, rounded: bool) -> str | N
 
 
 def truncate_cost(
-    scheme: Scheme,
+    source: Source,
     n: int,
     bits: int,
     shift: int,
@@ -327,10 +326,10 @@ def truncate_cost(
     forms: Forms = Forms(),  # noqa: B008 (frozen)
 ) -> Cost:
     """Wrap(s) + MillEq(l - s) + AND + B2A(l) + B2A(s); with known sign its wrap instead of MillEq."""
-    cost = less_than_cost(scheme, n, shift)
+    cost = less_than_cost(source, n, shift)
     if signed and nonnegative:
-        cost += known_wrap_cost(scheme, n, forms.known_wrap == "table")
+        cost += known_wrap_cost(source, n, forms.known_wrap == "table")
     else:
-        cost += less_and_equal_cost(scheme, n, bits - shift) + and_cost(scheme, n)
-    cost += bit_to_ring_cost(scheme, n, Ring(bits))
-    return cost + bit_to_ring_cost(scheme, n, Ring(shift))
+        cost += less_and_equal_cost(source, n, bits - shift) + and_cost(source, n)
+    cost += bit_to_ring_cost(source, n, Ring(bits))
+    return cost + bit_to_ring_cost(source, n, Ring(shift))

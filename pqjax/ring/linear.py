@@ -13,6 +13,7 @@ that it must not overflow at all: |sum| <= K * 2^14 < 2^31, so K is cut into chu
 from __future__ import annotations
 
 import operator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,7 @@ def conv(
     stride: tuple[int, int] = (1, 1),
     padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
     groups: int = 1,
+    dilation: tuple[int, int] = (1, 1),
     *,
     x_bits: int | None = None,
     x_signed: bool = False,
@@ -85,6 +87,7 @@ def conv(
       stride: (down, right), each >= 1.
       padding: ((top, bottom), (left, right)), each >= 0.
       groups: divides C and K; C is depthwise.
+      dilation: (down, right), each >= 1: how far apart the kernel's taps read.
       x_bits: bounds as in `matmul`.
       x_signed: see x_bits.
       w_bits: likewise for w.
@@ -96,16 +99,21 @@ def conv(
     x, w = _operand("x", x, 4, ring), _operand("w", w, 4, ring)
     try:
         down, across = (operator.index(s) for s in stride)
+        down_apart, across_apart = (operator.index(d) for d in dilation)
         (top, bottom), (left, right) = ((operator.index(p) for p in side) for side in padding)
     except (TypeError, ValueError):
         raise InputError(
-            f"stride must be two ints and padding two pairs of ints, got {stride} and {padding}"
+            "stride and dilation must be two ints and padding two pairs of ints, got "
+            f"{stride}, {dilation} and {padding}"
         ) from None
     if min(down, across) < 1:
         raise InputError(f"stride must be two positive ints, got {stride}")
+    if min(down_apart, across_apart) < 1:
+        raise InputError(f"dilation must be two positive ints, got {dilation}")
     if min(top, bottom, left, right) < 0:
         raise InputError(f"padding must be two pairs of ints >= 0, got {padding}")
-    stride, padding = (down, across), ((top, bottom), (left, right))
+    stride, dilation = (down, across), (down_apart, across_apart)
+    padding = ((top, bottom), (left, right))
     if 0 in w.shape[:3]:
         raise InputError(f"w must have a window and input channels, got shape {w.shape}")
     if groups < 1 or x.shape[3] % groups or w.shape[3] % groups:
@@ -117,17 +125,46 @@ def conv(
             f"w of shape {w.shape} in {groups} groups expects {w.shape[2] * groups} input "
             f"channels, got x of shape {x.shape}"
         )
-    for i in (0, 1):
-        if x.shape[1 + i] + sum(padding[i]) < w.shape[i]:
-            raise InputError(
-                f"the window {w.shape[:2]} does not fit x of shape {x.shape} padded by {padding}"
-            )
+    window = _Window((w.shape[0], w.shape[1]), stride, padding, dilation)
+    if min(window.steps(x.shape)) < 1:
+        raise InputError(
+            f"the window {w.shape[:2]}, dilated by {dilation}, does not fit x of shape {x.shape} "
+            f"padded by {padding}"
+        )
     limits = _limit("x", x_bits, x_signed, ring), _limit("w", w_bits, w_signed, ring)
-    return _answer(
-        _conv_kernel(x, w, ring=ring, stride=stride, padding=padding, groups=groups, limits=limits),
-        x,
-        w,
-    )
+    y = _conv_kernel(x, w, ring=ring, window=window, groups=groups, limits=limits)
+    return _answer(y, x, w)
+
+
+class _Window(NamedTuple):
+    """Kernel, steps and margins of a convolution."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int]
+
+    def steps(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Rows and columns of the result for images (B, H, W, C)."""
+        down, right = (
+            (shape[1 + i] + sum(self.padding[i]) - 1 - (self.size[i] - 1) * self.dilation[i])
+            // self.stride[i]
+            + 1
+            for i in (0, 1)
+        )
+        return down, right
+
+    def taps(self, x: jax.Array) -> list[jax.Array]:
+        """The images as each position of the kernel sees them: (B, H', W', C) each."""
+        down, right = (
+            (n - 1) * s + 1 for n, s in zip(self.steps(x.shape), self.stride, strict=True)
+        )
+        x = jnp.pad(x, ((0, 0), *self.padding, (0, 0)))
+        return [
+            x[:, i : i + down : self.stride[0], j : j + right : self.stride[1]]
+            for i in range(0, self.size[0] * self.dilation[0], self.dilation[0])
+            for j in range(0, self.size[1] * self.dilation[1], self.dilation[1])
+        ]
 
 
 Limit = tuple[int, bool]  # how many limbs, and whether to read two's complement
@@ -198,23 +235,12 @@ def _matmul(a: jax.Array, b: jax.Array, ring: Ring, limits: tuple[Limit, Limit])
     )  # fmt: skip
 
 
-def _taps(x: jax.Array, size, stride, padding) -> list[jax.Array]:
-    """The padded images as each of the h w window positions sees them: (B, H', W', C) each."""
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    high = [(x.shape[1 + i] - size[i]) // stride[i] * stride[i] + 1 for i in (0, 1)]
-    return [
-        x[:, i : i + high[0] : stride[0], j : j + high[1] : stride[1]]
-        for i in range(size[0])
-        for j in range(size[1])
-    ]
-
-
-def _conv(x, w, ring: Ring, stride, padding, groups: int, limits: tuple[Limit, Limit]) -> jax.Array:
+def _conv(x, w, ring: Ring, window: _Window, groups: int, limits: tuple[Limit, Limit]) -> jax.Array:
     if w.shape[2] == 1 and groups > 1:
-        return _depthwise(x, w, ring, stride, padding, groups)
-    size, group_in, channels = w.shape[:2], w.shape[2], w.shape[3]
-    terms = size[0] * size[1] * group_in
-    down, right = ((x.shape[1 + i] + sum(padding[i]) - size[i]) // stride[i] + 1 for i in (0, 1))
+        return _depthwise(x, w, ring, window, groups)
+    group_in, channels = w.shape[2:]
+    terms = w.shape[0] * w.shape[1] * group_in
+    down, right = window.steps(x.shape)
     w_limbs = [limb.reshape(terms, channels) for limb in _limbs(w, ring, limits[1])]
     out = channels // groups
 
@@ -222,7 +248,7 @@ def _conv(x, w, ring: Ring, stride, padding, groups: int, limits: tuple[Limit, L
         # im2col on int8 limbs: the copies cost a quarter of what ring words would.
         columns = []
         for limb in x:
-            taps = _taps(limb, size, stride, padding)
+            taps = window.taps(limb)
             if groups == 1:
                 columns.append(jnp.concatenate(taps, -1).reshape(-1, terms))
                 continue
@@ -246,17 +272,16 @@ def _conv(x, w, ring: Ring, stride, padding, groups: int, limits: tuple[Limit, L
     )
 
 
-def _depthwise(x, w, ring: Ring, stride, padding, groups: int) -> jax.Array:
+def _depthwise(x, w, ring: Ring, window: _Window, groups: int) -> jax.Array:
     """One input channel per output channel: element-wise, one fused loop over all taps."""
-    word, size, channels = _word(ring), w.shape[:2], w.shape[3]
+    word, channels = _word(ring), w.shape[3]
     x = jnp.repeat(x.astype(word), channels // groups, axis=3)
     w = w.astype(word).reshape(-1, channels)
-    taps = _taps(x, size, stride, padding)
-    return ring.reduce(sum(tap * w[i] for i, tap in enumerate(taps)))
+    return ring.reduce(sum(tap * w[i] for i, tap in enumerate(window.taps(x))))
 
 
 _matmul_kernel = kernel(_matmul, static=("ring", "limits"))
-_conv_kernel = kernel(_conv, static=("ring", "stride", "padding", "groups", "limits"))
+_conv_kernel = kernel(_conv, static=("ring", "window", "groups", "limits"))
 
 
 def _operand(name: str, x: Array, rank: int, ring: Ring) -> Array:

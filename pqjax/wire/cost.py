@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 
 _NEVER = -(10**12)
 
@@ -112,6 +113,6 @@ def draw(sender: int, n: int) -> Cost:
     return Cost(rots=(n, 0) if sender == 0 else (0, n))
 
 
-def total(costs: list[Cost]) -> Cost:
+def total(costs: Iterable[Cost]) -> Cost:
     """All of `costs`, one after the other."""
     return functools.reduce(lambda a, b: a + b, costs, NOTHING)

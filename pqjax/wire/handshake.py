@@ -13,12 +13,13 @@ no plan.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
 import struct
 from collections.abc import Callable
 
-from pqjax.errors import Drift, HandshakeError, InputError
+from pqjax.errors import Drift, HandshakeError, InputError, WireError
 from pqjax.wire.interface import Wire
 
 PROTOCOL_VERSION = 2  # 2: hashes keyed by the session
@@ -130,3 +131,10 @@ def _meet(wire: Wire, role: int, digest: bytes, admit: Callable[[], bool] = lamb
     else:
         return other_digest
     raise HandshakeError(f"{_WHERE}: {text}")
+
+
+def hang_up(wire: Wire) -> None:
+    """Ends a wire after what was sent has gone out: the other side is to hear why."""
+    with contextlib.suppress(WireError):
+        wire.close()
+    wire.abort()

@@ -12,10 +12,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import UInt, UInt8
 
 from pqjax.ring import Ring, pack, unpack
 from pqjax.wire.interface import Ticket, Wire
 from pqjax.wire.trace import Trace
+
+Bytes = UInt8[np.ndarray, " bytes"]
+Elements = UInt[np.ndarray, "*shape"]
 
 
 class Pending:
@@ -24,11 +28,11 @@ class Pending:
     def __init__(self, messenger: Messenger, ticket: Ticket, bits: int):
         self._messenger, self._ticket, self._bits = messenger, ticket, bits
 
-    def wait(self) -> np.ndarray:
-        """The message's bytes, uint8; the party's clock moves to the message's."""
+    def wait(self) -> Bytes:
+        """The message's bytes; the party's clock moves to the message's."""
         return self.wait_clocked()[0]
 
-    def wait_clocked(self) -> tuple[np.ndarray, int]:
+    def wait_clocked(self) -> tuple[Bytes, int]:
         """The message's bytes and its clock."""
         begin = time.perf_counter()
         payload, clock = self._ticket.wait()
@@ -75,11 +79,11 @@ class Messenger:
             yield
             entry.clock_after = self.clock
 
-    def send(self, payload: np.ndarray, bits: int, after: int | None = None) -> None:
+    def send(self, payload: Bytes, bits: int, after: int | None = None) -> None:
         """Sends bytes that carry exactly `bits` bits of payload.
 
         Args:
-          payload: uint8, not modified afterwards.
+          payload: not modified afterwards.
           bits: payload bits; the rest of the last byte is padding.
           after: the clock this message depends on; default: everything received so far.
         """
@@ -92,11 +96,11 @@ class Messenger:
         """Asks for the next message, which carries exactly `bits` bits of payload."""
         return Pending(self, self.wire.expect(-(-bits // 8), self.where), bits)
 
-    def receive(self, bits: int) -> np.ndarray:
+    def receive(self, bits: int) -> Bytes:
         """Waits for the next message of exactly `bits` bits; its bytes."""
         return self.expect(bits).wait()
 
-    def receive_each(self, sizes: Sequence[int], ahead: int = 3) -> Iterator[np.ndarray]:
+    def receive_each(self, sizes: Sequence[int], ahead: int = 3) -> Iterator[Bytes]:
         """The next messages in order, of these bit counts, `ahead` of them read in advance."""
         waiting: deque[Pending] = deque()
         for size in sizes:
@@ -106,16 +110,16 @@ class Messenger:
         while waiting:
             yield waiting.popleft().wait()
 
-    def send_elements(self, x: np.ndarray, ring: Ring, after: int | None = None) -> None:
+    def send_elements(self, x: Elements, ring: Ring, after: int | None = None) -> None:
         """Sends ring elements, packed to `ring.bits` bits each."""
         x = np.asarray(x).reshape(-1)
         self.send(pack(x, ring.bits), x.size * ring.bits, after)
 
-    def receive_elements(self, n: int, ring: Ring) -> np.ndarray:
-        """Receives `n` packed ring elements, (n,) of the ring's dtype."""
+    def receive_elements(self, n: int, ring: Ring) -> UInt[np.ndarray, " n"]:
+        """Receives `n` packed ring elements, of the ring's dtype."""
         return unpack(self.receive(n * ring.bits), n, ring.bits)
 
-    def exchange_elements(self, x: np.ndarray, ring: Ring) -> np.ndarray:
+    def exchange_elements(self, x: Elements, ring: Ring) -> UInt[np.ndarray, " n"]:
         """Both parties send equally many ring elements at the same time; returns the other's."""
         x = np.asarray(x).reshape(-1)
         bits = x.size * ring.bits

@@ -1,11 +1,11 @@
-"""What a session did: bits, bytes, messages, clocks and seconds, per phase and layer."""
+"""What a session did: bits, bytes, messages, clocks and seconds, per inference, phase and layer."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 PHASES = ("setup", "offline", "online")
 FRAME_BYTES = 16
@@ -16,6 +16,9 @@ class Entry:
     """One layer in one phase, as one party saw it.
 
     Attributes:
+      number: which entry of the session it is, from 0.
+      inference: which inference of the session it was for, from 0, its preparation included; the
+        setup is the first one's, and the goodbye is nobody's (None).
       sent_bits, received_bits: payload, exact.
       sent_bytes, received_bytes: as serialized, padding and frame headers included.
       messages: messages sent.
@@ -26,6 +29,8 @@ class Entry:
 
     phase: str
     layer: str
+    number: int = 0
+    inference: int | None = 0
     sent_bits: int = 0
     received_bits: int = 0
     sent_bytes: int = 0
@@ -39,31 +44,49 @@ class Entry:
 
 
 class Trace:
-    """All entries of one session, in the order in which the layers ran."""
+    """Entries of one session, all or those of one inference, in the order in which the layers ran."""
 
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.entries = list(entries)
+        self._inference: int | None = 0
         self._origin = time.perf_counter()
         self._open: list[Entry] = []
 
     @contextlib.contextmanager
     def section(self, phase: str, layer: str) -> Iterator[Entry]:
         """Everything sent and received inside belongs to this phase and layer."""
-        entry = Entry(phase, layer, begin=time.perf_counter() - self._origin)
-        self.entries.append(entry)
-        self._open.append(entry)
+        entry = self._enter(phase, layer)
         try:
             yield entry
         finally:
             self._open.pop()
             entry.seconds = time.perf_counter() - self._origin - entry.begin
 
-    def _current(self) -> Entry:
-        if not self._open:
-            entry = Entry("setup", "session", begin=time.perf_counter() - self._origin)
-            self.entries.append(entry)
-            self._open.append(entry)
+    def turn_to(self, inference: int | None) -> None:
+        """The last entry, in which it was said, and all that follow are for this inference."""
+        self._inference = self.entries[-1].inference = inference
+
+    def of(self, inference: int) -> Trace:
+        """The entries of one inference so far: its setup, preparation and online phase."""
+        return Trace(entry for entry in self.entries if entry.inference == inference)
+
+    @property
+    def inferences(self) -> list[Trace]:
+        """The entries of every inference, the prepared and never asked ones included."""
+        found: dict[int, list[Entry]] = {}
+        for entry in self.entries:
+            if entry.inference is not None:
+                found.setdefault(entry.inference, []).append(entry)
+        return [Trace(found[i]) for i in sorted(found)]
+
+    def _enter(self, phase: str, layer: str) -> Entry:
+        begin = time.perf_counter() - self._origin
+        self.entries.append(Entry(phase, layer, len(self.entries), self._inference, begin=begin))
+        self._open.append(self.entries[-1])
         return self._open[-1]
+
+    def _current(self) -> Entry:
+        return self._open[-1] if self._open else self._enter("setup", "session")
 
     def sent(self, bits: int, n_bytes: int, seconds: float) -> None:
         """Enters one message sent."""
@@ -80,26 +103,20 @@ class Trace:
         entry.received_bytes += n_bytes + FRAME_BYTES
         entry.wait_seconds += seconds
 
-    def select(self, phase: str | None = None, layer: str | None = None) -> list[Entry]:
-        """The entries of a phase, a layer, or both."""
-        return [
-            e for e in self.entries
-            if (phase is None or e.phase == phase) and (layer is None or e.layer == layer)
-        ]  # fmt: skip
-
     def bits(self, phase: str | None = None) -> tuple[int, int]:
         """Payload bits (sent, received) in a phase, or in all."""
-        chosen = self.select(phase)
-        return sum(e.sent_bits for e in chosen), sum(e.received_bits for e in chosen)
+        return self._sum(phase, "sent_bits"), self._sum(phase, "received_bits")
 
     def bytes(self, phase: str | None = None) -> tuple[int, int]:
         """Serialized bytes (sent, received) in a phase, or in all."""
-        chosen = self.select(phase)
-        return sum(e.sent_bytes for e in chosen), sum(e.received_bytes for e in chosen)
+        return self._sum(phase, "sent_bytes"), self._sum(phase, "received_bytes")
 
     def seconds(self, phase: str | None = None) -> float:
         """Wall seconds spent in a phase, or in all."""
-        return sum(e.seconds for e in self.select(phase))
+        return self._sum(phase, "seconds")
+
+    def _sum(self, phase: str | None, field: str):
+        return sum(getattr(e, field) for e in self.entries if phase in (None, e.phase))
 
     def to_json(self) -> list[dict]:
         """The entries as plain dictionaries."""

@@ -15,17 +15,19 @@ import numpy as np
 import pytest
 from impolite import strange_graph
 from interpreter import every_value_slowly
+from pairs import stored
 from pitfalls import PITFALLS
 
-from pqjax.engine.execute import infer, prepare
+from pqjax.engine.execute import infer, load, prepare
 from pqjax.errors import GraphError, PlanError
 from pqjax.graph import every_value, validate
+from pqjax.ot.stocked import Stocked
 from pqjax.planner import PRESETS, plan
 from pqjax.planner.plan import check_weights
 from pqjax.protocols.party import make_party, run_pair
 
-INLINE = [name for name, preset in PRESETS.items() if not preset.scheme.stocked]
-STOCKED = [name for name, preset in PRESETS.items() if preset.scheme.stocked]
+STOCKED = [name for name, preset in PRESETS.items() if isinstance(preset.source, Stocked)]
+INLINE = [name for name in PRESETS if name not in STOCKED]
 
 
 def equal(x, y):
@@ -70,18 +72,18 @@ def plans(graph, weights, inputs, twins, counts, protocols):
     return made
 
 
-def run_all(scheme, jobs, deadline_s=120.0):
+def run_all(source, jobs, deadline_s=120.0):
     """Runs (plan, weights, x) one after the other between two parties: answers, entries, clocks."""
 
     def side(rank):
         def run(wire):
-            party, found = make_party(wire, rank, scheme), []
+            party, found = make_party(wire, rank, source), []
             for made, weights, x in jobs:
                 at, clock = len(party.messenger.trace.entries), party.messenger.clock
-                mine = weights if rank == 0 else None
+                mine = {} if rank else load(made, weights)
                 ready = prepare(party, made, mine)
                 y = infer(party, made, mine, ready, x if rank else None)
-                left = party.sender.stock.left + party.receiver.stock.left
+                left = sum(stored(party))
                 found.append((y, party.messenger.trace.entries[at:], clock, left))
             return found
 
@@ -92,7 +94,7 @@ def run_all(scheme, jobs, deadline_s=120.0):
 
 def check_books(made, rank, entries, clocks):
     """Bits and flows of a run, layer by layer, against the plan's schedule."""
-    lines = [line for line in made.schedule[1:] if line.layer != "begin"]  # nobody names a phase
+    lines = [line for line in made.schedule(1) if line.layer != "begin"]  # nobody names a phase
     assert len(entries) == len(lines)
     for line, entry in zip(lines, entries, strict=True):
         clocks = line.cost.clocks(clocks)
@@ -115,7 +117,7 @@ def named(seed, graph, protocol=""):
 
 
 def differential(seeds, protocols, **of_graph):
-    """Checks all graphs of these seeds under presets of one scheme; counts of what became of them."""
+    """Checks all graphs of these seeds under presets of one source; counts of what became of them."""
     counts, jobs, meant = collections.Counter(), [], []
     for seed in seeds:
         graph, weights, x, corners = strange_graph(seed, **of_graph)
@@ -127,7 +129,7 @@ def differential(seeds, protocols, **of_graph):
         for protocol, made in found.items():
             jobs.append((made, weights, x))
             meant.append((seed, graph, protocol, twins[0][graph.output.name]))
-    theirs, mine = run_all(PRESETS[protocols[0]].scheme, jobs)
+    theirs, mine = run_all(PRESETS[protocols[0]].source, jobs)
     for job, what, server, client in zip(jobs, meant, theirs, mine, strict=True):
         seed, graph, protocol, wanted = what
         with named(seed, graph, protocol):
@@ -169,7 +171,7 @@ def test_pitfalls_run_as_the_reference_says(protocols):
             jobs.append((made, weights, x))
             wanted.append(twins[0][graph.output.name])
 
-    theirs, mine = run_all(PRESETS[protocols[0]].scheme, jobs)
+    theirs, mine = run_all(PRESETS[protocols[0]].source, jobs)
 
     assert set(counts) <= {"cryptflow2 refused"}, counts  # its ring would be another one
     for job, answer, server, client in zip(jobs, wanted, theirs, mine, strict=True):

@@ -17,8 +17,8 @@ from peers import accept_wire, ended, reset, silent, trickling
 from serving import GRAPH, PLAN, WEIGHTS, X, answers, serving
 
 import pqjax
-from pqjax import cli
-from pqjax.engine.session import PREPARE
+from pqjax.cli.console import Refusals
+from pqjax.engine.commands import PREPARE
 from pqjax.errors import (
     DeadlineExceeded,
     Drift,
@@ -27,7 +27,9 @@ from pqjax.errors import (
     PeerGone,
     WireError,
 )
-from pqjax.wire import Listener, dial, greet_client, greet_server
+from pqjax.wire.handshake import greet_client, greet_server
+from pqjax.wire.listener import Listener
+from pqjax.wire.tcp import dial
 
 ROOT = pathlib.Path(__file__).parents[2]
 HELLO = struct.pack("<IIQ8sHBx32s4x", 0, 0, 48, b"pqjax\r\n\0", 1, 1, bytes(32))
@@ -304,7 +306,7 @@ def test_options_out_of_range_are_input_errors(options):
 
 def test_a_flood_of_refused_connections_is_a_few_lines_of_log(capsys):
     moment = [0.0]
-    refused = cli._Refusals(now=lambda: moment[0])
+    refused = Refusals(now=lambda: moment[0])
 
     for _ in range(1000):
         refused(PeerGone("gone"))

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from networks import random_network, run_both
+from pairs import stored
 
 import pqjax
-from pqjax.engine.execute import Preparation, Ready
+from pqjax.engine.execute import Preparation
 from pqjax.errors import InputError, OutOfCorrelations
 from pqjax.planner import PRESETS, plan
 
@@ -21,7 +22,7 @@ def test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol):
     np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
     assert made.differences(trace0, 0) == [] and made.differences(trace1, 1) == []
     for party in (party0, party1):
-        assert party.sender.stock.left == party.receiver.stock.left == 0
+        assert stored(party) == (0, 0)
         sent, _ = party.messenger.trace.bytes()
         assert sent == party.messenger.wire.sent_bytes
 
@@ -57,7 +58,7 @@ def test_differences_are_found():
 
 def test_a_preparation_is_used_once():
     made = Preparation()
-    made.put("conv1", Ready(None, np.zeros(1)))
+    made.put("conv1", np.zeros(1))
 
     made.take("conv1")
 

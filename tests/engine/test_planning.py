@@ -8,7 +8,7 @@ from networks import random_network
 from peers import accept_wire
 
 import pqjax
-from pqjax.engine import session
+from pqjax.engine import client
 from pqjax.errors import PlanError
 from pqjax.planner import read_plan
 from pqjax.wire.handshake import greet_client
@@ -48,7 +48,7 @@ def test_a_client_plans_under_the_deadline_of_its_connection(monkeypatch):
         deadlines.append(deadline_s)
         return read_plan(document, deadline_s=0.0)
 
-    monkeypatch.setattr(session, "read_plan", impatient)
+    monkeypatch.setattr(client, "read_plan", impatient)
 
     with pytest.raises(PlanError, match="planning takes longer"):
         connected(PLAN.document, deadline_s=17.0)

@@ -7,7 +7,7 @@ import numpy as np
 from networks import random_network
 
 import pqjax
-from pqjax.engine.execute import prepare
+from pqjax.engine.execute import load, prepare
 from pqjax.protocols.party import make_party, run_pair
 
 PLAIN = (str, bytes, int, float, bool, type(None), np.ndarray, np.generic)
@@ -62,15 +62,16 @@ def test_no_repr_of_what_a_party_holds_shows_a_secret():
 
         def side(rank, plan=plan):
             def run(wire):
-                party = make_party(wire, rank, plan.preset.scheme)
-                return party, prepare(party, plan, weights if rank == 0 else None)
+                party = make_party(wire, rank, plan.preset.source, tuning=plan.preset.tuning)
+                return party, prepare(party, plan, load(plan, weights) if rank == 0 else {})
 
             return run
 
         for party, ready in run_pair(side(0), side(1)):
             shown, secrets = reprs_and_marks([party, ready])
+            ends = (type(party.sender).__name__, type(party.receiver).__name__)
 
-            assert {"Party", "OtSender", "OtReceiver", "Preparation", "Randomness"} <= set(shown)
+            assert {"Party", "Preparation", "Randomness", *ends} <= set(shown)
             assert len(secrets) > 1
             for kind, text in shown.items():
                 assert not [mark for mark in secrets if mark in text], kind

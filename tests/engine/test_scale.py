@@ -1,46 +1,42 @@
 """Large networks: steps run in tiles, and random OTs are made where they are used."""
 
-import sys
+import dataclasses
 
 import numpy as np
 import pytest
 from networks import random_network, resnet32, run_both
+from pairs import stored
 
 import pqjax
-from pqjax.planner import PRESETS, cost, plan
-from pqjax.planner import plan as planned
+from pqjax.ot.stocked import Stocked
+from pqjax.ot.tuning import Tuning
+from pqjax.planner import PRESETS, plan, read_plan
+
+STREAMED = Tuning(stream_above=0)
 
 
-@pytest.fixture
-def small_tiles(monkeypatch):
-    monkeypatch.setattr(cost, "TILE", 13)
-
-
-@pytest.fixture
-def streams(monkeypatch):
-    # `pqjax.planner.plan` is the function; the module of that name is meant.
-    monkeypatch.setattr(sys.modules["pqjax.planner.plan"], "STREAM_ABOVE", 0)
+def tuned(protocol, tuning):
+    return dataclasses.replace(PRESETS[protocol], tuning=tuning)
 
 
 @pytest.mark.parametrize("protocol", list(PRESETS))
 @pytest.mark.parametrize("seed", [1, 3])
-def test_tiles_and_streams_are_exact_and_cost_what_was_predicted(
-    seed, protocol, small_tiles, streams
-):
+def test_tiles_and_streams_are_exact_and_cost_what_was_predicted(seed, protocol):
     graph, weights, x = random_network(seed)
-    made = plan(graph, protocol)
+    made = plan(graph, tuned(protocol, dataclasses.replace(STREAMED, tile_elements=256)))
 
     (_, trace0, party0), (y, trace1, _) = run_both(made, weights, x)
 
-    assert made.streamed is PRESETS[protocol].scheme.stocked
+    assert made.streamed is isinstance(PRESETS[protocol].source, Stocked)
     np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
     assert made.differences(trace0, 0) == [] and made.differences(trace1, 1) == []
-    assert party0.sender.stock.left == party0.receiver.stock.left == 0
+    assert read_plan(made.document).schedule() == made.schedule()
+    assert stored(party0) == (0, 0)
 
 
-def test_streaming_sends_as_many_bits_and_stores_none_ahead(streams):
+def test_streaming_sends_as_many_bits_and_stores_none_ahead():
     graph, _, _ = resnet32(3, blocks=1)
-    streamed = planned(graph)
+    streamed = plan(graph, tuned("pqjax", STREAMED))
 
     assert streamed.rots == (0, 0)
     assert streamed.cost("offline", "random ots").bits == 0
@@ -48,6 +44,6 @@ def test_streaming_sends_as_many_bits_and_stores_none_ahead(streams):
 
 
 def test_small_networks_are_not_streamed():
-    made = planned(random_network(1)[0])
+    made = plan(random_network(1)[0])
 
     assert not made.streamed and sum(made.rots) > 0

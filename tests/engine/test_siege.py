@@ -13,7 +13,7 @@ import pytest
 from serving import PLAN, answers
 
 import pqjax
-from pqjax.wire import GREETING_S
+from pqjax.wire.lobby import GREETING_S
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]

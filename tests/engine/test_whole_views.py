@@ -9,7 +9,7 @@ import pytest
 from views import LIMIT, bias, distance, ideal_parties, observed, sequential_packing, statistics
 
 import pqjax
-from pqjax.engine.execute import infer, prepare
+from pqjax.engine.execute import infer, load, prepare
 from pqjax.graph import (
     Add,
     Conv,
@@ -67,12 +67,12 @@ def weights_of(weight, offset):
 def seen(made, weights, pixel, who, seed):
     """Rank `who`'s view of one inference in the OT-hybrid model, its preparation included."""
     image = np.full((SIDE, SIDE, 1), pixel)
-    make = ideal_parties(made.preset.scheme, who, seed)
+    make = ideal_parties(made.preset.source, who, seed)
 
     def side(rank):
         def run(wire):
             party = make(wire, rank)
-            mine = weights if rank == 0 else None
+            mine = load(made, weights) if rank == 0 else {}
             ready = prepare(party, made, mine)
             return infer(party, made, mine, ready, image if rank == 1 else None), party
 

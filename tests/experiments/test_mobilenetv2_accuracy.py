@@ -1,5 +1,6 @@
 """The accuracy table of MobileNetV2 survives interruption."""
 
+import argparse
 import types
 
 import numpy as np
@@ -27,7 +28,7 @@ def test_rows_of_an_earlier_run_are_kept_when_one_is_interrupted(monkeypatch):
     monkeypatch.setattr(accuracy, "read", lambda name: kept["tree"])
     monkeypatch.setattr(accuracy, "kept_mobilenet", interrupted)
     write("", {"images": 1}, [{"network": "W8A8", "top1": 0.1}])
-    args = types.SimpleNamespace(images=2, settings=[])
+    args = argparse.Namespace(images=2, settings=[])
     config = accuracy.compute(args)["config"]
     rows = [{"network": name, "top1": 0.5} for name in ("W8A8", "W4A6")]
     write("", config, rows)

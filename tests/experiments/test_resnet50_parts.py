@@ -1,17 +1,22 @@
 """The parts of exp-resnet50: blocks cut out of a network, time lines, checks before it starts."""
 
+import gzip
+import json
+
 import numpy as np
 import pytest
 from networks import resnet32
 
-from experiments import command, record, resnet50, timeline
+from experiments import record, resnet50, timeline
+from experiments.two_processes import Run
+from pqjax import plan
 from pqjax.errors import DataError
 from pqjax.graph import every_value, reference, validate
 
 ENTRY = {
     "phase": "online", "layer": "s1b2.conv1", "begin": 1.0, "seconds": 2.0, "wait_seconds": 0.5,
     "send_seconds": 0.25, "sent_bits": 8, "received_bits": 16, "sent_bytes": 17,
-    "received_bytes": 18, "messages": 1,
+    "received_bytes": 18, "messages": 1, "inference": 0,
 }  # fmt: skip
 
 
@@ -43,6 +48,30 @@ def test_a_chrome_trace_has_both_parties_side_by_side():
     parts = [e for e in tree["traceEvents"] if e.get("tid") == 1 and e["pid"] == 0]
     assert sum(e["dur"] for e in parts) == 2e6
     assert parts[0]["ts"] == 1e6 and parts[-1]["ts"] + parts[-1]["dur"] == 3e6
+
+
+def test_a_trace_is_kept_once_for_viewers_and_for_reports(monkeypatch, tmp_path):
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    made = plan(resnet32(3, blocks=1, stages=(4, 8, 16))[0], "pqjax")
+    layers = [{**ENTRY, "layer": line.layer, "seconds": 1 / 3} for line in made.schedule()]
+    client, server = [
+        {"trace": [*each, {**ENTRY, "inference": 1}]} for each in (layers, layers[::-1])
+    ]
+    run = Run(np.zeros(1), server, client, 0.0)
+
+    path = timeline.write_trace("net", made, run)
+    first, found = path.read_bytes(), timeline.read_trace("net")
+
+    events = json.loads(gzip.decompress(first))["traceEvents"]
+    assert sum(e["ph"] == "X" and e["tid"] == 0 for e in events) == 2 * len(layers)
+    kinds = {step.node.name: step.node.kind for step in made.steps}
+    assert found["client"] == [
+        {**entry, "seconds": 0.333333, "kind": kinds.get(entry["layer"], "")} for entry in layers
+    ]
+    assert found["server"] == found["client"][::-1]
+    assert timeline.write_trace("net", made, run).read_bytes() == first
+    with pytest.raises(DataError, match="make exp-other"):
+        timeline.read_trace("other_pqjax")
 
 
 def test_the_longest_layers_come_first():
@@ -79,7 +108,6 @@ def test_too_little_memory_or_disk_is_said_before_anything_starts(monkeypatch, t
 @pytest.mark.parametrize(("option", "wanted"), [([], "resnet50"), (["--quick"], "resnet50_quick")])
 def test_a_quick_answer_does_not_replace_a_full_one(monkeypatch, tmp_path, option, wanted):
     monkeypatch.setattr(record, "RESULTS", tmp_path)
-    monkeypatch.setattr(command, "RESULTS", tmp_path)
     monkeypatch.setattr(resnet50, "compute", lambda args: {"config": {}, "runs": [args.quick]})
     monkeypatch.setattr(resnet50, "report", str)
 

@@ -238,7 +238,8 @@ def test_plans_are_the_sum_of_their_lines_and_survive_the_wire():
     )
     assert plan(graph, "pqjax").digest != made.digest
     tree = json.loads(made.document)
-    tree["variants"] = {name: "1-extend-w-choose-x" for name in tree["variants"]}
+    for choice in tree["choices"].values():
+        choice["variant"] = "best"
     for document in (b"", b"{}", b"[1]", json.dumps(tree).encode()):
         with pytest.raises(PlanError):
             read_plan(document)

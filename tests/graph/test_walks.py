@@ -28,7 +28,6 @@ from pqjax.graph.passes import LOWER, own_input
 from pqjax.graph.rewrite import Pass
 from pqjax.graph.widths import widths_of, with_widths
 from pqjax.planner import PRESETS, plan, read_plan
-from pqjax.protocols.grouped_ot import Window
 
 PROTOCOLS = list(PRESETS)
 SITES = [p for p in vars(all_passes).values() if isinstance(p, Pass) and p.site]
@@ -253,18 +252,6 @@ def test_planning_ends_at_its_deadline():
     assert refused(document, deadline_s=None) is None
     with pytest.raises(PlanError, match="planning takes longer than the 0.01 s allowed"):
         read_plan(document, deadline_s=0.01)
-
-
-@pytest.mark.parametrize("kernel,stride,padding", [
-    ((3, 3), (1, 1), ((1, 1), (1, 1))), ((5, 2), (2, 3), ((0, 4), (7, 0))),
-    ((1, 1), (2, 2), ((0, 0), (0, 0))), ((9, 9), (1, 1), ((8, 8), (8, 8))),
-    ((2, 2), (5, 5), ((3, 3), (3, 3))),
-])  # fmt: skip
-def test_a_kernels_price_counts_the_taps_that_its_protocol_makes(kernel, stride, padding):
-    window = Window((6, 5), kernel, stride, padding)
-
-    assert window.reading == len(window.taps)
-    assert window.uses == sum(tap.area for tap in window.taps)
 
 
 def test_a_chain_of_a_thousand_flattens_is_the_clients_own_input():

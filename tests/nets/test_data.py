@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nets.data import integer_input, load_cifar
-from nets.train import main
+from nets.train import main, parser
 from pqjax.errors import DataError
 
 
@@ -53,6 +53,18 @@ def test_integer_input_is_pixel_minus_128():
 
     np.testing.assert_array_equal(integer_input(pixels), np.arange(-128, 128))
     assert integer_input(pixels).dtype == np.int8
+
+
+@pytest.mark.parametrize(("net", "known"), [("resnet18", True), ("resnet50", False)])
+def test_the_command_trains_what_has_a_data_set(net, known, capsys):
+    words = ["float", "--net", net, "--out", "run"]
+
+    if known:
+        assert parser().parse_args(words).net == net
+    else:
+        with pytest.raises(SystemExit):
+            parser().parse_args(words)
+        assert "resnet50" in capsys.readouterr().err
 
 
 def test_the_command_turns_errors_into_one_line(monkeypatch, capsys, tmp_path):

@@ -1,5 +1,6 @@
 """Residual architectures: quantized training arithmetic is the exported graph's, bit for bit."""
 
+import math
 import os
 import pathlib
 
@@ -9,9 +10,11 @@ import pytest
 from flax import nnx
 from slow_nets import logits as float_forward
 
+from nets import ops
 from nets.architecture import (
     ARCHITECTURES,
     MINIONN,
+    RESNET18,
     RESNET32,
     RESNET32_CIFAR10,
     RESNET50,
@@ -288,6 +291,34 @@ def test_resnet50_has_the_shape_the_papers_give():
     average = next(step for step in steps(RESNET50) if isinstance(step, Average))
     assert average.window == (7, 7)
     assert abs(average.multiplier / 2**average.shift * 49 - 1) < 0.01
+
+
+def test_resnet18_has_the_shape_the_papers_give():
+    *convs, _ = RESNET18.layers
+    added = [op.sources for op in RESNET18.ops if isinstance(op, ops.Add)]
+    kernels = {layer.name: math.prod(RESNET18.kernel(layer)) for layer in convs}
+
+    assert len(added) == 8 and len(convs) == 20
+    assert round((sum(kernels.values()) + 512 * 100) / 1e6, 1) == 11.2
+    products = sum(math.prod(RESNET18.shapes[name][:2]) * n for name, n in kernels.items())
+    assert round(products / 1e6) == 555 and RESNET18.shapes[RESNET18.ops[-1].sources[0]] == (512,)
+
+
+@pytest.mark.parametrize("text", ["W4A6", "W3A4R7"])
+def test_the_quantized_network_with_projections_trains_on_the_same_integers(text, images):
+    tiny = cifar_resnet("tiny18", "cifar100", 6, 1, (4, 8, 12, 16), projected=True)
+    floating = FloatNet(tiny, nnx.Rngs(0))
+    floating(integer_input(images))
+    floating.eval()
+    net = QuantNet(tiny, Widths.parse(text, tiny))
+    calibrate(net, equalize(fold_batch_norm(floating), tiny), integer_input(images))
+
+    graph, weights = export(net)
+    accumulator, scale = net.accumulate(integer_input(images))
+
+    np.testing.assert_array_equal(accumulator, reference(graph, weights, integer_input(images)))
+    assert float(scale) == graph.output.out.scale
+    assert len(np.unique(accumulator)) > 2
 
 
 @pytest.mark.parametrize("text", ["W4A6", "W6A6R10"])  # what is averaged keeps 8 bits in both

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pairs import INLINE, STOCKED, dealt_party, extension_pair, of_rank, run_protocol
 
-from pqjax.errors import InputError, OutOfCorrelations, WireError
+from pqjax.errors import InputError, OutOfCorrelations, PlanError, WireError
+from pqjax.ot import find_source
 from pqjax.ot.correlations import (
     chosen_cost,
     chosen_receive,
@@ -18,12 +19,12 @@ from pqjax.ot.correlations import (
     pick_receive,
     pick_send,
 )
-from pqjax.ot.endpoint import Scheme
+from pqjax.ot.stocked import SoftSpoken
 from pqjax.protocols.party import run_pair
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING
 
-BOTH = pytest.mark.parametrize("scheme", [INLINE, STOCKED], ids=["inline", "stocked"])
+BOTH = pytest.mark.parametrize("source", [INLINE, STOCKED], ids=["inline", "stocked"])
 
 
 @settings(max_examples=25, deadline=None)
@@ -48,12 +49,12 @@ def test_correlated_and_chosen_ot_at_every_width(bits, n, seed):
 
 
 @BOTH
-def test_picking_from_no_tables_sends_nothing(scheme):
+def test_picking_from_no_tables_sends_nothing(source):
     run = of_rank(lambda p, w: pick_send(p, w, 4, 2), lambda p, c: pick_receive(p, c, 4, 2))
 
-    _, got = run_protocol(run, (np.zeros(0, np.uint64),), (np.zeros(0, np.uint8),), scheme, NOTHING)
+    _, got = run_protocol(run, (np.zeros(0, np.uint64),), (np.zeros(0, np.uint8),), source, NOTHING)
 
-    assert got.size == 0 and pick_cost(scheme, 0, 0, 4, 2) == NOTHING
+    assert got.size == 0 and pick_cost(source, 0, 0, 4, 2) == NOTHING
 
 
 @pytest.mark.slow
@@ -95,13 +96,15 @@ def test_a_cut_message_is_a_wire_error():
 @pytest.mark.parametrize("k", [-1, 0, 3, 5, 16, 128])
 def test_only_four_parameters_are_allowed(k):
     with pytest.raises(InputError, match="k must be one of"):
-        Scheme(True, k)
+        SoftSpoken(k)
 
 
-@pytest.mark.parametrize("k", [2, 4, 8])
-def test_inline_extension_is_iknp_alone(k):
-    with pytest.raises(InputError, match="inline"):
-        Scheme(False, k)
+@pytest.mark.parametrize("name", ["iknp", "softspoken3", "softspoken16", "", "IKNP+KKOT"])
+def test_an_unknown_source_is_refused_and_the_known_ones_named(name):
+    with pytest.raises(
+        PlanError, match=r"known: iknp\+kkot, softspoken1, softspoken2, softspoken4"
+    ):
+        find_source(name)
 
 
 @pytest.mark.parametrize("bits", [-1, 0, 65])

@@ -23,17 +23,16 @@ from pqjax.ot.correlations import (
     pick_receive,
     pick_send,
 )
-from pqjax.ot.endpoint import Scheme, Stock
 from pqjax.ot.kkot import WideReceiver, WideSender, codewords
 from pqjax.ot.pprf import expand, puncture
-from pqjax.ot.setup import fill_stocks, fill_stocks_cost, set_up_cost
+from pqjax.ot.stocked import SoftSpoken, Stock, Stocked
 from pqjax.ot.triples import triples_cost
 from pqjax.protocols.compare import draw_triples
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.messenger import Messenger
 
-BOTH = pytest.mark.parametrize("scheme", [INLINE, STOCKED], ids=["inline", "stocked"])
+BOTH = pytest.mark.parametrize("source", [INLINE, STOCKED], ids=["inline", "stocked"])
 
 
 def test_base_ots_give_the_receiver_one_of_two_keys():
@@ -133,7 +132,7 @@ def test_wide_rows_differ_by_codewords(n, m):
 @BOTH
 @pytest.mark.parametrize("bits", [1, 7, 8, 13, 16, 31, 37, 64])
 @pytest.mark.parametrize("width", [1, 5])
-def test_correlated_ot_shares_the_product(scheme, bits, width):
+def test_correlated_ot_shares_the_product(source, bits, width):
     rng = np.random.default_rng(bits)
     ring, n = Ring(bits), 77
     x = ring.reduce(rng.integers(0, 2**64, (n, width), dtype=np.uint64))
@@ -141,7 +140,7 @@ def test_correlated_ot_shares_the_product(scheme, bits, width):
 
     y = run_protocol(
         of_rank(lambda p, x: cot_send(p, x, ring), lambda p, c: cot_receive(p, c, ring, width)),
-        (x,), (c,), scheme, cot_cost(scheme, 0, n, ring, width),
+        (x,), (c,), source, cot_cost(source, 0, n, ring, width),
     )  # fmt: skip
 
     np.testing.assert_array_equal(ring.add(*y), ring.mul(x, c[:, None].astype(ring.dtype)))
@@ -150,19 +149,19 @@ def test_correlated_ot_shares_the_product(scheme, bits, width):
 @BOTH
 @settings(max_examples=15, deadline=None)
 @given(bits=st.integers(1, 64), n=st.integers(0, 40), seed=st.integers(0, 99))
-def test_both_directions_at_once(scheme, bits, n, seed):
+def test_both_directions_at_once(source, bits, n, seed):
     rng = np.random.default_rng(seed)
     ring = Ring(bits)
     x = [ring.reduce(rng.integers(0, 2**64, n, dtype=np.uint64)) for _ in range(4)]
     c = [rng.integers(0, 2, n).astype(np.uint8) for _ in range(2)]
 
     y = run_protocol(
-        lambda p, x, c: cot_both(p, x, c, ring), (x[0], c[0]), (x[1], c[1]), scheme,
-        cot_both_cost(scheme, n, ring),
+        lambda p, x, c: cot_both(p, x, c, ring), (x[0], c[0]), (x[1], c[1]), source,
+        cot_both_cost(source, n, ring),
     )  # fmt: skip
     got = run_protocol(
         lambda p, a, b, c: chosen_both(p, a, b, c, ring), (x[0], x[1], c[0]), (x[2], x[3], c[1]),
-        scheme, chosen_both_cost(scheme, n, ring),
+        source, chosen_both_cost(source, n, ring),
     )  # fmt: skip
 
     wanted = ring.add(
@@ -174,7 +173,7 @@ def test_both_directions_at_once(scheme, bits, n, seed):
 
 
 @BOTH
-def test_chosen_ot_gives_the_chosen_message(scheme):
+def test_chosen_ot_gives_the_chosen_message(source):
     rng = np.random.default_rng(0)
     ring = Ring(11)
     a, b = (ring.reduce(rng.integers(0, 2**11, (600, 3))) for _ in range(2))
@@ -182,7 +181,7 @@ def test_chosen_ot_gives_the_chosen_message(scheme):
 
     _, got = run_protocol(
         of_rank(lambda p, a, b: chosen_send(p, a, b, ring), lambda p, c: chosen_receive(p, c, ring, 3)),
-        (a, b), (c,), scheme, chosen_cost(scheme, 0, 600, ring, 3),
+        (a, b), (c,), source, chosen_cost(source, 0, 600, ring, 3),
     )  # fmt: skip
 
     np.testing.assert_array_equal(got, np.where(c[:, None], b, a))
@@ -190,7 +189,7 @@ def test_chosen_ot_gives_the_chosen_message(scheme):
 
 @BOTH
 @pytest.mark.parametrize("m,t", [(1, 1), (1, 8), (2, 1), (2, 3), (3, 2), (4, 1), (4, 2), (4, 4)])
-def test_pick_gives_one_entry_of_every_table(scheme, m, t):
+def test_pick_gives_one_entry_of_every_table(source, m, t):
     rng = np.random.default_rng(m * 10 + t)
     top = np.uint64((1 << (t << m)) - 1)
     tables = rng.integers(0, 2**64, 500, dtype=np.uint64) & top
@@ -198,7 +197,7 @@ def test_pick_gives_one_entry_of_every_table(scheme, m, t):
 
     _, got = run_protocol(
         of_rank(lambda p, w: pick_send(p, w, m, t), lambda p, c: pick_receive(p, c, m, t)),
-        (tables,), (choices,), scheme, pick_cost(scheme, 0, 500, m, t),
+        (tables,), (choices,), source, pick_cost(source, 0, 500, m, t),
     )  # fmt: skip
 
     entry = tables >> (choices.astype(np.uint64) * np.uint64(t))
@@ -207,8 +206,8 @@ def test_pick_gives_one_entry_of_every_table(scheme, m, t):
 
 @BOTH
 @pytest.mark.parametrize("n", [1, 2, 501])
-def test_triples_multiply(scheme, n):
-    y0, y1 = run_protocol(lambda p: draw_triples(p, n), (), (), scheme, triples_cost(scheme, 0, n))
+def test_triples_multiply(source, n):
+    y0, y1 = run_protocol(lambda p: draw_triples(p, n), (), (), source, triples_cost(source, 0, n))
 
     a, b, c = y0 ^ y1
     np.testing.assert_array_equal(a & b, c)
@@ -216,29 +215,29 @@ def test_triples_multiply(scheme, n):
         assert 0.35 < a.mean() < 0.65 and 0.35 < b.mean() < 0.65
 
 
-@pytest.mark.parametrize("scheme", [INLINE, *(Scheme(True, k) for k in (1, 2, 4, 8))])
-def test_set_up_and_stocking_cost_what_they_say(scheme):
-    rots = (300, 70_000) if scheme.stocked else (0, 0)
+@pytest.mark.parametrize("source", [INLINE, *(SoftSpoken(k) for k in (1, 2, 4, 8))])
+def test_set_up_and_stocking_cost_what_they_say(source):
+    rots = (300, 70_000) if isinstance(source, Stocked) else (0, 0)
 
     def side(rank):
         def run(wire):
-            party = make_party(wire, rank, scheme)
+            party = make_party(wire, rank, source)
             setup = party.messenger.trace.entries[-1]
             with party.messenger.layer("offline", "x"):
-                if scheme.stocked:
-                    fill_stocks(party.messenger, party.sender, party.receiver, rots)
+                party.fill(rots)
             return setup, party.messenger.trace.entries[-1], party
 
         return run
 
     (setup0, stock0, party0), (_, _, party1) = run_pair(side(0), side(1))
 
-    assert (setup0.sent_bits, setup0.received_bits) == set_up_cost(scheme).sent
-    assert (party0.messenger.clock, party1.messenger.clock) == (
-        set_up_cost(scheme) + fill_stocks_cost(scheme, rots)
-    ).clocks()
-    assert (stock0.sent_bits, stock0.received_bits) == fill_stocks_cost(scheme, rots).sent
-    if scheme.stocked:
+    filled, left = source.fill((0, 0), rots)
+    assert (setup0.sent_bits, setup0.received_bits) == source.set_up_cost().sent
+    clocks = (party0.messenger.clock, party1.messenger.clock)
+    assert clocks == (source.set_up_cost() + filled).clocks()
+    assert (stock0.sent_bits, stock0.received_bits) == filled.sent
+    assert left == party0.pool == party1.pool == (0, 0)
+    if isinstance(source, Stocked):
         for n, sends, takes in ((300, party0, party1), (70_000, party1, party0)):
             zero, one = sends.sender.random_keys(n)
             bit, key = takes.receiver.random_keys(n)
@@ -261,19 +260,17 @@ def test_stock_hands_everything_out_once_and_then_says_so():
 
 def test_unusable_parameters_are_refused():
     with pytest.raises(InputError, match="k must be one of"):
-        Scheme(True, 3)
-    with pytest.raises(InputError, match="inline"):
-        Scheme(False, 4)
+        SoftSpoken(3)
     for m, t in ((0, 1), (5, 1), (4, 5)):
         with pytest.raises(InputError, match="1-of-2"):
             pick_send(None, np.zeros(1, np.uint64), m, t)
 
 
 @BOTH
-def test_every_direction_of_every_session_has_a_hash_of_its_own(scheme):
+def test_every_direction_of_every_session_has_a_hash_of_its_own(source):
     seen, domains = set(), set()
     for _ in range(2):
-        parties = run_pair(*(lambda wire, r=rank: make_party(wire, r, scheme) for rank in (0, 1)))
+        parties = run_pair(*(lambda wire, r=rank: make_party(wire, r, source) for rank in (0, 1)))
         for end, other in (parties, parties[::-1]):
             _, tweaks = next(end.sender._hash.take(1, 1))
             _, same = next(other.receiver._hash.take(1, 1))

@@ -11,26 +11,28 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pairs import INLINE, SCHEMES, STOCKED, dealt_party, extension_pair
+from pairs import INLINE, KINDS, STOCKED, dealt_party, extension_pair
 from views import LIMIT, neighbours, products, signed_mean
 
 from pqjax.crypto import prg
 from pqjax.crypto.prg import Randomness
-from pqjax.ot import base, endpoint, setup
+from pqjax.graph.ir import TensorType
+from pqjax.linear import ByOt, Job, LinearMap
+from pqjax.ot import base, setup
 from pqjax.ot.base import base_receive, base_send
 from pqjax.ot.correlations import rows_receive, rows_send
-from pqjax.ot.endpoint import Stock
-from pqjax.ot.setup import fill_stocks
+from pqjax.ot.inline import InlineReceiver, InlineSender
 from pqjax.ot.softspoken import unpack_columns
+from pqjax.ot.source import OtReceiver, OtSender
+from pqjax.ot.stocked import Stock, Stocked, StockedReceiver, StockedSender
 from pqjax.protocols.compare import draw_triples
-from pqjax.protocols.linear_ot import Product, product_bits
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.protocols.resize import Forms
 from pqjax.ring import Ring, bits_of
 from pqjax.wire.messenger import Messenger
 
-BOTH = pytest.mark.parametrize("scheme", SCHEMES)
+BOTH = pytest.mark.parametrize("source", KINDS)
 ROWS = 700
 
 
@@ -86,8 +88,12 @@ def _watch(patch, sessions):
     patch.setattr(prg.Stream, "__init__", noted_start)
     patch.setattr(prg.Stream, "encrypt", noted_encrypt)
     for end, names in (
-        (endpoint.OtSender, ("accept", "pads", "random_keys")),
-        (endpoint.OtReceiver, ("offer", "pads", "random_keys")),
+        (OtSender, ("pads",)),
+        (OtReceiver, ("pads",)),
+        (InlineSender, ("accept",)),
+        (InlineReceiver, ("offer",)),
+        (StockedSender, ("accept", "random_keys")),
+        (StockedReceiver, ("offer", "random_keys")),
     ):
         for name in names:
             patch.setattr(end, name, _noted(getattr(end, name), name, sessions))
@@ -110,32 +116,35 @@ def _noted(method, name, sessions):
 def _use(party):
     """A little of everything that draws OTs."""
     rots = tuple(n + 3000 for n in relu_cost(STOCKED, ROWS, 6, Forms()).rots)
-    if party.scheme.stocked:
+    if isinstance(party.source, Stocked):
         for _ in range(2):
-            fill_stocks(party.messenger, party.sender, party.receiver, rots)
+            party.fill(rots)
     x = np.arange(ROWS, dtype=np.uint8) % 64
     for _ in range(2):
         relu(party, x, 6, Forms())
     draw_triples(party, 31)
-    product = Product(3, 2, 4, 2, 3, True, False, 6, "full-choose-x")
-    own = np.ones((3, 2), int) if party.rank == 0 else np.full((2, 4), 5, np.uint8)
+    job = Job(LinearMap.pointwise((1, 4), 2, 3), 2, TensorType((1, 4, 2), 3, 0), 6)
+    method = ByOt("full-choose-x", "patches")
     for _ in range(2):
-        product_bits(party, product, *((own, None) if party.rank == 0 else (None, own)))
+        if party.rank == 0:
+            method.serve(party, job, method.encode(job, np.ones((2, 3), int)))
+        else:
+            method.ask(party, job, np.full((1, 4, 2), 5, np.uint8))
 
 
-def _session(scheme, patch):
+def _session(source, patch):
     sessions = (Session(), Session())
     _watch(patch, sessions)
 
     def side(rank):
         def run(wire):
-            party = make_party(wire, rank, scheme)
+            party = make_party(wire, rank, source)
             here = sessions[rank]
             here.secrets["delta"].append(party.sender._delta.tobytes())
-            if not scheme.stocked:
+            if not isinstance(source, Stocked):
                 here.secrets["kkot"].append(np.packbits(party.sender._wide._secret).tobytes())
             _use(party)
-            if scheme.stocked:
+            if isinstance(source, Stocked):
                 here.secrets["stock choices"].append(
                     np.packbits(party.receiver.stock.draw(2000)[1]).tobytes()
                 )
@@ -147,13 +156,13 @@ def _session(scheme, patch):
     return sessions
 
 
-@pytest.fixture(scope="module", params=SCHEMES)
+@pytest.fixture(scope="module", params=KINDS)
 def sessions(request):
     """Two sessions, both parties of each."""
     made = []
     for _ in range(2):
         with pytest.MonkeyPatch.context() as patch:
-            made.append(_session(SCHEMES[request.param], patch))
+            made.append(_session(KINDS[request.param], patch))
     return made
 
 
@@ -242,9 +251,9 @@ def bit_columns(raw, count, n):
     return np.unpackbits(packed, axis=1, count=n, bitorder="little")
 
 
-def dealt_pair(scheme, rots=(0, 0)):
+def dealt_pair(source, rots=(0, 0)):
     """Two parties over no wire: rank 0 sends, rank 1 receives."""
-    return (dealt_party(None, rank, rots, scheme=scheme) for rank in (0, 1))
+    return (dealt_party(None, rank, rots, source=source) for rank in (0, 1))
 
 
 M = 4096
@@ -316,8 +325,8 @@ def test_corrections_and_stored_choices_are_uniform(k):
 
 @BOTH
 @pytest.mark.parametrize("blocks", [1, 3])
-def test_pads_of_equal_rows_differ_in_every_row_block_and_call(scheme, blocks):
-    sends, receives = dealt_pair(SCHEMES[scheme])
+def test_pads_of_equal_rows_differ_in_every_row_block_and_call(source, blocks):
+    sends, receives = dealt_pair(KINDS[source])
     rows = np.zeros((50, 2), np.uint64)
 
     for end in (sends.sender, receives.receiver):
@@ -342,8 +351,8 @@ def test_pads_of_equal_wide_rows_differ_in_every_row_entry_and_call(monkeypatch)
 
 @BOTH
 @pytest.mark.parametrize("m,t", [(1, 4), (2, 4), (4, 2)])
-def test_pads_that_were_not_picked_are_uniform_beside_the_picked_one(scheme, m, t):
-    sends, receives = dealt_pair(SCHEMES[scheme], (m * M, 0))
+def test_pads_that_were_not_picked_are_uniform_beside_the_picked_one(source, m, t):
+    sends, receives = dealt_pair(KINDS[source], (m * M, 0))
     choices = np.full(M, 1, np.uint8)
 
     got, raw = receives.receiver.offer_pick(choices, m, t)
@@ -352,15 +361,15 @@ def test_pads_that_were_not_picked_are_uniform_beside_the_picked_one(scheme, m, 
     entry = Ring(t << m)
     columns = bits_of(words.astype(entry.dtype), entry.bits)
     np.testing.assert_array_equal((words >> np.uint64(t)) & np.uint64((1 << t) - 1), got)
-    if scheme == "inline" or m == 1:
+    if source == "inline" or m == 1:
         assert unevenness(columns) < LIMIT
     else:  # a stored pad is the XOR of one key a bit, the same four keys for all of its entries
         assert unevenness(columns[: 2 * t]) < LIMIT
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_both_messages_pads_are_unrelated(scheme):
-    sends, receives = dealt_pair(SCHEMES[scheme], (M, 0))
+@pytest.mark.parametrize("source", KINDS)
+def test_both_messages_pads_are_unrelated(source):
+    sends, receives = dealt_pair(KINDS[source], (M, 0))
     rows, raw = receives.receiver.offer(np.zeros(M, np.uint8))
 
     zero, one = sends.sender.pads(sends.sender.accept(raw, M), 1)
@@ -430,13 +439,13 @@ def test_a_stock_hands_out_every_row_once_however_it_is_filled_and_drawn(fills, 
 
 
 @BOTH
-def test_rows_that_serve_many_messages_give_each_its_own_pads(scheme):
-    chosen = SCHEMES[scheme]
+def test_rows_that_serve_many_messages_give_each_its_own_pads(source):
+    chosen = KINDS[source]
     choices = np.arange(40, dtype=np.uint8) % 2
 
     def side(rank):
         def run(wire):
-            party = dealt_party(wire, rank, (40, 0), scheme=chosen)
+            party = dealt_party(wire, rank, (40, 0), source=chosen)
             if rank == 0:
                 rows = rows_send(party, 40)
                 return [party.sender.pads(rows, 2) for _ in range(3)]

@@ -9,7 +9,9 @@ from networks import mini_onn, random_network
 
 from pqjax.errors import PlanError
 from pqjax.graph import Conv, Dense, Graph, reference
+from pqjax.ot.tuning import Tuning
 from pqjax.planner import PRESETS, plan, read_plan
+from pqjax.protocols.resize import Forms
 from pqjax.wire.cost import total
 from pqjax.wire.link import Link
 
@@ -22,9 +24,9 @@ WIDE = Link(mbps=200, rtt_ms=13)
 def test_a_plan_costs_the_sum_of_its_layers_and_phases(seed, protocol):
     made = plan(random_network(seed)[0], protocol)
 
-    layers = list(dict.fromkeys(line.layer for line in made.schedule))
+    layers = list(dict.fromkeys(line.layer for line in made.schedule()))
 
-    assert made.cost() == total([line.cost for line in made.schedule])
+    assert made.cost() == total([line.cost for line in made.schedule()])
     assert made.cost().bits == sum(made.cost(layer=layer).bits for layer in layers)
     assert made.cost().bits == sum(made.cost(p).bits for p in ("setup", "offline", "online"))
     assert made.cost().bits == sum(made.cost().sent)
@@ -60,22 +62,25 @@ def test_the_document_makes_the_same_plan_again(seed, link, protocol):
     again = read_plan(made.document)
 
     assert again.document == made.document and again.digest == made.digest
-    assert (again.source, again.graph, again.link) == (made.source, made.graph, made.link)
-    assert again.schedule == made.schedule
+    assert again == made and again.schedule() == made.schedule()
+    assert again.source == again.graph == made.graph
 
 
 def test_the_digest_changes_with_anything():
     graph, _, _ = random_network(4)
     linear = next(node for node in graph if isinstance(node, (Conv, Dense)))
     wider = dataclasses.replace(linear, weight_bits=linear.weight_bits + 1)
+    chosen = plan(graph).step(linear.name).variant
+    other = next(v for v in ("full-choose-x", "full-choose-w") if v != chosen)
     renamed = Graph.from_json(graph.to_json().replace('"image"', '"picture"'))
     plans = [
         plan(graph),
         plan(graph, "privquant"),
         plan(graph, link=WIDE),
         plan(graph, link=dataclasses.replace(WIDE, rtt_ms=14)),
-        plan(graph, variants={linear.name: "full-choose-x"}),
-        plan(graph, variants={linear.name: "full-choose-w"}),
+        plan(graph, variants={linear.name: other}),
+        plan(graph, dataclasses.replace(PRESETS["pqjax"], tuning=Tuning(tile_elements=1 << 16))),
+        plan(graph, dataclasses.replace(PRESETS["pqjax"], forms=Forms("choice"))),
         plan(Graph(tuple(wider if node is linear else node for node in graph))),
         plan(renamed),
         plan(graph, classes=list("abcde")),
@@ -92,13 +97,16 @@ def test_damaged_documents_are_no_plans(seed):
     altered = [
         {**tree, "format": 1},
         {**tree, "classes": [1]},
-        {**tree, "protocol": "unheard of"},
         {**tree, "protocol": []},
         {**tree, "link": {"mbps": 1}},
         {**tree, "graph": {}},
         {**tree, "graph": []},
-        {**tree, "variants": {}},
-        {**tree, "forced": {"no such layer": "full-choose-x"}},
+        {**tree, "choices": {}},
+        {
+            **tree,
+            "choices": {**tree["choices"], "no such layer": next(iter(tree["choices"].values()))},
+        },
+        {**tree, "version": "9.9.9", "cost": {"bits": [0, 0], "flows": 0}},
         {key: value for key, value in tree.items() if key != "graph"},
         {**tree, "extra": 1},
     ]

@@ -11,7 +11,7 @@ from pqjax.crypto.crhash import BOUND_BITS
 from pqjax.errors import GraphError, PlanError
 from pqjax.graph import Conv, Dense, Graph, TensorType, load_model
 from pqjax.planner import PRESETS
-from pqjax.planner.cost import linear_cost
+from pqjax.planner.price import fitting, priced, task_cost
 
 MODEL = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints" / "minionn_w2a4.npz"
 GRAPH = load_model(MODEL)[0]
@@ -25,7 +25,8 @@ def test_every_layer_is_explained(protocol):
         text = made.explain(node.name)
         assert text.startswith(f"{node.name}: {node.kind}")
         if isinstance(node, (Conv, Dense)):
-            assert all(variant in text for variant in made.preset.variants)
+            fits = fitting(made.preset, made.step(node.name).task)
+            assert fits and all(choice.variant in text for choice in fits)
             assert text.count("<- chosen") == 1
         else:
             assert "Runs as" in text or "no step of its own" in text
@@ -36,11 +37,13 @@ def test_the_variant_chosen_is_the_cheapest_of_those_listed(protocol):
     made = pqjax.plan(GRAPH, protocol)
     for step in made.steps:
         if isinstance(step.node, (Conv, Dense)):
+            source = made.preset.source
             costs = [
-                linear_cost(made.graph, step.node, made.preset, v) for v in made.preset.variants
+                task_cost(made.setting, dataclasses.replace(step.task, choice=choice))
+                for choice in fitting(made.preset, step.task)
             ]
-            if not made.preset.scheme.stocked:
-                assert step.cost.bits == min(cost.bits for cost in costs)
+            least = min(priced(cost, source, None) for cost in costs)
+            assert priced(step.cost, source, None) == least
 
 
 def test_a_forced_variant_says_so():
@@ -115,5 +118,5 @@ def test_a_preset_of_ones_own_is_planned_and_run():
     result = pqjax.run_local(pqjax.plan(graph, mine), weights, x)
 
     assert (result.output == pqjax.reference(graph, weights, x)).all()
-    with pytest.raises(PlanError, match="unknown protocol 'mine'"):
-        pqjax.planner.read_plan(pqjax.plan(graph, mine).document)
+    again = pqjax.planner.read_plan(pqjax.plan(graph, mine).document)
+    assert again.protocol == "mine" and again.schedule() == pqjax.plan(graph, mine).schedule()

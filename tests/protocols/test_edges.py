@@ -15,7 +15,7 @@ from pqjax.protocols.resize import Forms, bit_to_ring, bit_to_ring_cost, select,
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING
 
-BOTH = pytest.mark.parametrize("scheme", [INLINE, STOCKED], ids=["inline", "stocked"])
+BOTH = pytest.mark.parametrize("source", [INLINE, STOCKED], ids=["inline", "stocked"])
 
 
 @pytest.mark.parametrize(
@@ -34,21 +34,21 @@ def test_arg_max_gives_the_first_of_equals(x):
 
 @BOTH
 @pytest.mark.parametrize("bits", [1, 4, 5, 64])
-def test_comparing_nothing_costs_nothing(scheme, bits):
-    assert less_than_cost(scheme, 0, bits) == NOTHING
+def test_comparing_nothing_costs_nothing(source, bits):
+    assert less_than_cost(source, 0, bits) == NOTHING
 
 
 @BOTH
 @pytest.mark.parametrize("bits", [1, 4, 16, 64])
-def test_extremes_are_compared(scheme, bits):
+def test_extremes_are_compared(source, bits):
     ring = Ring(bits)
     top = int(ring.mask)
     ends = np.array([0, 1, top >> 1, (top >> 1) + 1 & top, top], np.uint64).astype(ring.dtype)
     a, b = (g.reshape(-1) for g in np.meshgrid(ends, ends))
 
     y0, y1 = run_protocol(
-        lambda p, x: less_than(p, x, bits), (a,), (b,), scheme,
-        less_than_cost(scheme, a.size, bits),
+        lambda p, x: less_than(p, x, bits), (a,), (b,), source,
+        less_than_cost(source, a.size, bits),
     )  # fmt: skip
 
     np.testing.assert_array_equal(y0 ^ y1, a < b)
@@ -56,14 +56,14 @@ def test_extremes_are_compared(scheme, bits):
 
 @BOTH
 @pytest.mark.parametrize("bits", [2, 4, 6])
-def test_known_wrap_as_an_element_on_every_sharing(scheme, bits):
+def test_known_wrap_as_an_element_on_every_sharing(source, bits):
     x, x0, x1 = every_pair(bits)
     keep = x >> (bits - 1) == 0
     x0, x1, ring = x0[keep], x1[keep], Ring(7)
 
     y = run_protocol(
-        lambda p, v: known_wrap_element(p, v, bits, ring), (x0,), (x1,), scheme,
-        known_wrap_element_cost(scheme, x0.size, ring),
+        lambda p, v: known_wrap_element(p, v, bits, ring), (x0,), (x1,), source,
+        known_wrap_element_cost(source, x0.size, ring),
     )  # fmt: skip
 
     np.testing.assert_array_equal(ring.add(*y), x0.astype(int) + x1 >= 1 << bits)
@@ -71,19 +71,19 @@ def test_known_wrap_as_an_element_on_every_sharing(scheme, bits):
 
 @BOTH
 @pytest.mark.parametrize("bits", [1, 5, 8, 13, 32, 37, 64])
-def test_b2a_and_mux_on_every_pair_of_bits(scheme, bits):
+def test_b2a_and_mux_on_every_pair_of_bits(source, bits):
     ring = Ring(bits)
     b0, b1 = np.array([[0, 0, 1, 1], [0, 1, 0, 1]], np.uint8)
     x = ring.reduce(np.array([0, 1, 2**63, 2**64 - 1], np.uint64))
     x0, x1 = shares(np.random.default_rng(bits), x, bits)
 
     y = run_protocol(
-        lambda p, b: bit_to_ring(p, b, ring), (b0,), (b1,), scheme,
-        bit_to_ring_cost(scheme, 4, ring),
+        lambda p, b: bit_to_ring(p, b, ring), (b0,), (b1,), source,
+        bit_to_ring_cost(source, 4, ring),
     )  # fmt: skip
     z = run_protocol(
-        lambda p, v, b: select(p, v, b, ring), (x0, b0), (x1, b1), scheme,
-        select_cost(scheme, 4, ring),
+        lambda p, v, b: select(p, v, b, ring), (x0, b0), (x1, b1), source,
+        select_cost(source, 4, ring),
     )  # fmt: skip
 
     np.testing.assert_array_equal(ring.add(*y), b0 ^ b1)

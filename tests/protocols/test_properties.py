@@ -7,13 +7,6 @@ from hypothesis import strategies as st
 from pairs import INLINE, STOCKED, run_protocol, shares
 
 from pqjax.protocols.compare import and_bits, and_cost, draw_triples, less_than, less_than_cost
-from pqjax.protocols.linear_ot import (
-    VARIANTS,
-    Product,
-    multiply,
-    multiply_cost,
-    patches,
-)
 from pqjax.protocols.nonlinear import (
     arg_max,
     arg_max_cost,
@@ -36,7 +29,7 @@ from pqjax.protocols.resize import (
 )
 from pqjax.ring import Ring
 
-SCHEMES = st.sampled_from([STOCKED, STOCKED, INLINE])
+KINDS = st.sampled_from([STOCKED, STOCKED, INLINE])
 FEW = settings(max_examples=25, deadline=None)
 
 
@@ -53,59 +46,59 @@ def values(draw, least_bits=1):
 
 
 @FEW
-@given(values(), SCHEMES)
-def test_less_than(case, scheme):
+@given(values(), KINDS)
+def test_less_than(case, source):
     bits, x, rng = case
     ring = Ring(bits)
     a, b = ring.reduce(x), ring.reduce(rng.permutation(x))
 
     y = run_protocol(
-        lambda p, s: less_than(p, s, bits), (a,), (b,), scheme, less_than_cost(scheme, x.size, bits)
+        lambda p, s: less_than(p, s, bits), (a,), (b,), source, less_than_cost(source, x.size, bits)
     )
 
     np.testing.assert_array_equal((y[0] ^ y[1]).astype(bool), a < b)
 
 
 @FEW
-@given(values(2), SCHEMES, st.booleans())
-def test_relu(case, scheme, chosen):
+@given(values(2), KINDS, st.booleans())
+def test_relu(case, source, chosen):
     bits, x, rng = case
     forms = Forms(relu_chosen=chosen)
     x0, x1 = shares(rng, x, bits)
 
     y = run_protocol(
-        lambda p, s: relu(p, s, bits, forms), (x0,), (x1,), scheme,
-        relu_cost(scheme, x.size, bits, forms),
+        lambda p, s: relu(p, s, bits, forms), (x0,), (x1,), source,
+        relu_cost(source, x.size, bits, forms),
     )  # fmt: skip
 
     np.testing.assert_array_equal(Ring(bits).signed(Ring(bits).add(*y)), np.maximum(x, 0))
 
 
 @FEW
-@given(values(), SCHEMES, st.integers(1, 63))
-def test_extension(case, scheme, more):
+@given(values(), KINDS, st.integers(1, 63))
+def test_extension(case, source, more):
     bits, x, rng = case
     to = min(64, bits + more)
     x0, x1 = shares(rng, x, bits)
 
     y = run_protocol(
-        lambda p, s: extend(p, s, bits, to), (x0,), (x1,), scheme,
-        extend_cost(scheme, x.size, bits, to),
+        lambda p, s: extend(p, s, bits, to), (x0,), (x1,), source,
+        extend_cost(source, x.size, bits, to),
     )  # fmt: skip
 
     np.testing.assert_array_equal(Ring(to).signed(Ring(to).add(*y)), x)
 
 
 @FEW
-@given(values(2), SCHEMES, st.data())
-def test_truncation(case, scheme, data):
+@given(values(2), KINDS, st.data())
+def test_truncation(case, source, data):
     bits, x, rng = case
     shift = data.draw(st.integers(1, bits - 1))
     x0, x1 = shares(rng, x, bits)
 
     y = run_protocol(
-        lambda p, s: truncate_reduce(p, s, bits, shift), (x0,), (x1,), scheme,
-        truncate_reduce_cost(scheme, x.size, bits, shift),
+        lambda p, s: truncate_reduce(p, s, bits, shift), (x0,), (x1,), source,
+        truncate_reduce_cost(source, x.size, bits, shift),
     )  # fmt: skip
 
     short = Ring(bits - shift)
@@ -113,35 +106,35 @@ def test_truncation(case, scheme, data):
 
 
 @FEW
-@given(values(), SCHEMES, st.booleans())
-def test_multiplexer_and_b2a(case, scheme, chosen):
+@given(values(), KINDS, st.booleans())
+def test_multiplexer_and_b2a(case, source, chosen):
     bits, x, rng = case
     ring = Ring(bits)
     x0, x1 = shares(rng, x, bits)
     b0, b1 = rng.integers(0, 2, (2, x.size)).astype(np.uint8)
 
     product = run_protocol(
-        lambda p, s, b: select(p, s, b, ring, chosen), (x0, b0), (x1, b1), scheme,
-        select_cost(scheme, x.size, ring, chosen),
+        lambda p, s, b: select(p, s, b, ring, chosen), (x0, b0), (x1, b1), source,
+        select_cost(source, x.size, ring, chosen),
     )  # fmt: skip
     bit = run_protocol(
-        lambda p, b: bit_to_ring(p, b, ring), (b0,), (b1,), scheme,
-        bit_to_ring_cost(scheme, x.size, ring),
+        lambda p, b: bit_to_ring(p, b, ring), (b0,), (b1,), source,
+        bit_to_ring_cost(source, x.size, ring),
     )  # fmt: skip
 
     np.testing.assert_array_equal(ring.add(*product), ring.reduce(x * (b0 ^ b1)))
     np.testing.assert_array_equal(ring.add(*bit), b0 ^ b1)
 
 
-@pytest.mark.parametrize("scheme", [INLINE, STOCKED])
+@pytest.mark.parametrize("source", [INLINE, STOCKED])
 @pytest.mark.parametrize("n", [2, 30, 1000])
-def test_and_of_shared_bits(scheme, n):
+def test_and_of_shared_bits(source, n):
     rng = np.random.default_rng(n)
     x, y = rng.integers(0, 2, (2, 2, n)).astype(np.uint8)
 
     z = run_protocol(
-        lambda p, a, b: and_bits(p, a, b, draw_triples(p, n)), (x[0], y[0]), (x[1], y[1]), scheme,
-        and_cost(scheme, n),
+        lambda p, a, b: and_bits(p, a, b, draw_triples(p, n)), (x[0], y[0]), (x[1], y[1]), source,
+        and_cost(source, n),
     )  # fmt: skip
 
     np.testing.assert_array_equal(z[0] ^ z[1], (x[0] ^ x[1]) & (y[0] ^ y[1]))
@@ -168,48 +161,6 @@ def test_max_and_arg_max(bits, k, n, positive, seed):
 
     np.testing.assert_array_equal(Ring(bits).signed(Ring(bits).add(*best)), x.max(0))
     assert Ring(4).add(*place)[0] == x[:, 0].argmax()
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("kind", ["signed", "unsigned", "nonnegative"])
-@pytest.mark.parametrize("w_bits,x_bits,bits", [(2, 4, 16), (4, 8, 19), (3, 5, 9), (8, 8, 37)])
-@pytest.mark.parametrize("scheme,forms", [(INLINE, Forms("choice", True)), (STOCKED, Forms())])
-def test_matrix_product(variant, kind, w_bits, x_bits, bits, scheme, forms):
-    rng = np.random.default_rng(bits)
-    d1, d2, d3 = 3, 7, 5
-    low, high = {
-        "signed": (-(2 ** (x_bits - 1)), 2 ** (x_bits - 1)),
-        "unsigned": (0, 2**x_bits),
-        "nonnegative": (0, 2 ** (x_bits - 1)),
-    }[kind]
-    w = rng.integers(-(2 ** (w_bits - 1)), 2 ** (w_bits - 1), (d1, d2))
-    x = rng.integers(low, high, (d2, d3))
-    w[0], x[:, 0] = -(2 ** (w_bits - 1)), high - 1
-    product = Product(
-        d1, d2, d3, w_bits, x_bits, kind != "unsigned", kind == "nonnegative", bits, variant
-    )
-    x0, x1 = shares(rng, x, bits if variant.startswith("full") else x_bits)
-
-    y = run_protocol(
-        lambda p, w, s: multiply(p, product, w, s, forms), (w, x0), (None, x1), scheme,
-        multiply_cost(scheme, product, forms),
-    )  # fmt: skip
-
-    np.testing.assert_array_equal(Ring(bits).add(*y), Ring(bits).reduce(w @ x))
-
-
-@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (2, 1)])
-@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((0, 1), (2, 0))])
-def test_patches_are_what_a_kernel_sees(stride, padding):
-    x = np.random.default_rng(0).integers(0, 99, (6, 7, 2)).astype(np.uint16)
-
-    columns = patches(x, (3, 2), stride, padding)
-
-    padded = np.pad(x, (*padding, (0, 0)))
-    rows = range(0, padded.shape[0] - 2, stride[0])
-    cols = range(0, padded.shape[1] - 1, stride[1])
-    slow = [padded[i : i + 3, j : j + 2].reshape(-1) for i in rows for j in cols]
-    np.testing.assert_array_equal(columns, np.array(slow).T)
 
 
 def test_average_pool_sums_windows_of_shares():

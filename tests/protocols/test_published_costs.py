@@ -3,9 +3,10 @@
 import pytest
 from pairs import INLINE
 
+from pqjax.graph.ir import TensorType
+from pqjax.linear import PRIVQUANT, ByOt, Job, LinearMap, on_shares_cost
 from pqjax.ot.correlations import chosen_cost, cot_cost, pick_cost
 from pqjax.protocols.compare import and_cost, known_wrap_cost, less_than_cost
-from pqjax.protocols.linear_ot import PRIVQUANT, Product, multiply_cost
 from pqjax.protocols.nonlinear import arg_max_cost, max_tree_cost, relu_cost
 from pqjax.protocols.resize import (
     Forms,
@@ -134,6 +135,6 @@ def test_the_four_choices_of_privquant(d1, d2, d3, l1, l2):
         + d1 * d2 * (l1 * 128 + d3 * s(l1))
         + d2 * d3 * (mill(l2 + e) + 128 + 2 * d1 * l1),
     }
+    job = Job(LinearMap.pointwise((1, d3), d2, d1), l1, TensorType((1, d3, d2), l2, 0), whole)
     for variant, bits in formulas.items():
-        product = Product(d1, d2, d3, l1, l2, True, False, whole, variant)
-        assert multiply_cost(INLINE, product, PAPER).bits == bits, variant
+        assert on_shares_cost(INLINE, ByOt(variant, "patches"), job, PAPER).bits == bits, variant

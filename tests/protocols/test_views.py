@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 from cases import CASES
-from pairs import SCHEMES
+from pairs import KINDS
 from views import (
     LIMIT,
     Coins,
@@ -22,33 +22,35 @@ from views import (
     statistics,
 )
 
-BOTH = pytest.mark.parametrize("scheme", SCHEMES)
+from pqjax.ot.stocked import Stocked
+
+BOTH = pytest.mark.parametrize("source", KINDS)
 ROUNDS = 96  # repetitions where one is a run of its own: enough to notice a secret in the clear
 
 
-def looked_at(case, scheme, who, mine, secret, seed):
+def looked_at(case, source, who, mine, secret, seed):
     """Rank `who`'s view of one secret, after the run was found right and as priced."""
     n = ROUNDS if case.rounds else N
     values = (mine, secret) if who == 0 else (secret, mine)
     inputs = tuple(case.constant(rank, values[rank], n) for rank in (0, 1))
     repeats = n if case.rounds else 1
-    outputs, view, drawn = look(case.run, inputs, scheme, who, n, seed, case.widths, repeats)
+    outputs, view, drawn = look(case.run, inputs, source, who, n, seed, case.widths, repeats)
     wanted = case.plain(*inputs, case.joined(*outputs))
     for got, right in zip(case.joined(*outputs), wanted, strict=True):
         np.testing.assert_array_equal(got, np.asarray(right).astype(got.dtype))
-    assert not scheme.stocked or drawn == case.cost(scheme, n).rots
+    assert not isinstance(source, Stocked) or drawn == case.cost(source, n).rots
     return view
 
 
 @BOTH
 @pytest.mark.parametrize("who", [0, 1])
 @pytest.mark.parametrize("name", CASES)
-def test_a_view_does_not_depend_on_the_others_secret(name, who, scheme):
-    case, seed = CASES[name], zlib.crc32(f"{name} {who} {scheme}".encode()) % 10**4
+def test_a_view_does_not_depend_on_the_others_secret(name, who, source):
+    case, seed = CASES[name], zlib.crc32(f"{name} {who} {source}".encode()) % 10**4
     mine, secrets = case.secrets(who, np.random.default_rng(seed))
 
     views = [
-        looked_at(case, SCHEMES[scheme], who, mine, secret, 7 * seed + i)
+        looked_at(case, KINDS[source], who, mine, secret, 7 * seed + i)
         for i, secret in enumerate(secrets)
     ]
 
@@ -63,9 +65,9 @@ def test_a_view_does_not_depend_on_the_others_secret(name, who, scheme):
 # The harness itself: it must notice what it is there for.
 
 
-def seen(name, who, scheme, mine, secrets):
+def seen(name, who, source, mine, secrets):
     """Views of several secrets."""
-    return [looked_at(CASES[name], SCHEMES[scheme], who, mine, s, i) for i, s in enumerate(secrets)]
+    return [looked_at(CASES[name], KINDS[source], who, mine, s, i) for i, s in enumerate(secrets)]
 
 
 def furthest(views):
@@ -74,26 +76,26 @@ def furthest(views):
 
 
 @BOTH
-def test_shares_that_are_no_secret_are_noticed(scheme, monkeypatch):
+def test_shares_that_are_no_secret_are_noticed(source, monkeypatch):
     monkeypatch.setattr(Coins, "bits", lambda self, n: np.zeros(n, np.uint8))
 
-    assert furthest(seen("less than, 4 bits", 1, scheme, [7], [[3], [12]])) > 3 * LIMIT
+    assert furthest(seen("less than, 4 bits", 1, source, [7], [[3], [12]])) > 3 * LIMIT
 
 
 @BOTH
 @pytest.mark.parametrize("who", [0, 1])
-def test_masks_that_are_no_secret_are_noticed(scheme, who, monkeypatch):
+def test_masks_that_are_no_secret_are_noticed(source, who, monkeypatch):
     monkeypatch.setattr(Coins, "elements", lambda self, n, ring: np.zeros(n, ring.dtype))
 
-    assert furthest(seen("mux, chosen", who, scheme, [5, 1], [[3, 0], [10, 0]])) > 3 * LIMIT
+    assert furthest(seen("mux, chosen", who, source, [5, 1], [[3, 0], [10, 0]])) > 3 * LIMIT
 
 
 @BOTH
-def test_a_mask_shared_by_all_rows_is_noticed(scheme, monkeypatch):
+def test_a_mask_shared_by_all_rows_is_noticed(source, monkeypatch):
     drawn = Coins.bits
     monkeypatch.setattr(Coins, "bits", lambda self, n: np.repeat(drawn(self, 1), n))
 
-    (view,) = seen("less than, 4 bits", 1, scheme, [7], [[3]])
+    (view,) = seen("less than, 4 bits", 1, source, [7], [[3]])
 
     assert bias(view) > 3 * LIMIT
 
@@ -126,7 +128,7 @@ def test_bits_that_belong_to_no_repetition_are_refused(n):
 
 
 @BOTH
-def test_a_reply_that_nobody_asked_for_is_refused(scheme):
+def test_a_reply_that_nobody_asked_for_is_refused(source):
     def chatty(party):
         if party.rank == 0:
             party.messenger.send(np.zeros(N // 8, np.uint8), N)
@@ -135,7 +137,7 @@ def test_a_reply_that_nobody_asked_for_is_refused(scheme):
         return ()
 
     with pytest.raises(Unaligned, match="answers no request"):
-        look(chatty, ((), ()), SCHEMES[scheme], 1, N, 0)
+        look(chatty, ((), ()), KINDS[source], 1, N, 0)
 
 
 def test_products_are_those_of_signs():

@@ -21,10 +21,11 @@ def slow_matmul(a, b, bits):
     return (a.astype(object) @ b.astype(object)) % 2**bits
 
 
-def slow_conv(x, w, bits, stride, padding, groups=1):
+def slow_conv(x, w, bits, stride, padding, groups=1, dilation=(1, 1)):
     """One output pixel and channel at a time."""
     x, w = np.pad(x, ((0, 0), *padding, (0, 0))).astype(object), w.astype(object)
-    (down, right), (h, wide, group_in, channels) = stride, w.shape
+    (down, right), (group_in, channels) = stride, w.shape[2:]
+    h, wide = ((n - 1) * d + 1 for n, d in zip(w.shape[:2], dilation, strict=True))
     y = np.zeros(
         (len(x), (x.shape[1] - h) // down + 1, (x.shape[2] - wide) // right + 1, channels), object
     )
@@ -32,7 +33,7 @@ def slow_conv(x, w, bits, stride, padding, groups=1):
         first = k // (channels // groups) * group_in
         for i, j in np.ndindex(y.shape[1:3]):
             window = x[:, i * down : i * down + h, j * right : j * right + wide]
-            window = window[..., first : first + group_in]
+            window = window[:, :: dilation[0], :: dilation[1], first : first + group_in]
             y[:, i, j, k] = (window * w[..., k]).sum((1, 2, 3)) % 2**bits
     return y
 
@@ -113,19 +114,20 @@ def test_conv(bits, stride, padding, groups):
 
 @given(
     st.integers(1, 64), st.tuples(*[st.integers(1, 3)] * 4), st.tuples(*[st.integers(0, 2)] * 4),
-    st.sampled_from([1, 3, 6]), st.integers(1, 3), st.integers(1, 2),
+    st.tuples(*[st.integers(1, 2)] * 2), st.sampled_from([1, 3, 6]), st.integers(1, 3),
+    st.integers(1, 2),
 )  # fmt: skip
-@settings(deadline=None, max_examples=8)
-def test_conv_shapes(bits, sizes, pads, groups, group_out, batch):
+@settings(deadline=None, max_examples=12)
+def test_conv_shapes(bits, sizes, pads, dilation, groups, group_out, batch):
     h, wide, *stride = sizes
     padding = (pads[:2], pads[2:])
-    x = elements((batch, 4, 5, 6), bits, 1)
+    x = elements((batch, 5, 6, 6), bits, 1)
     w = np.random.default_rng(2).integers(-8, 8, (h, wide, 6 // groups, groups * group_out))
-    got = conv(x, w, Ring(bits), tuple(stride), padding, groups)
-    assert same(got, slow_conv(x, w, bits, stride, padding, groups), bits)
+    got = conv(x, w, Ring(bits), tuple(stride), padding, groups, dilation)
+    assert same(got, slow_conv(x, w, bits, stride, padding, groups, dilation), bits)
     if bits >= 4:
         bounded = conv(
-            x, w, Ring(bits), tuple(stride), padding, groups,
+            x, w, Ring(bits), tuple(stride), padding, groups, dilation,
             x_bits=bits, x_signed=True, w_bits=4, w_signed=True,
         )  # fmt: skip
         assert np.array_equal(got, bounded)
@@ -187,6 +189,10 @@ def test_refusals():
         conv(x, w, ring, (1, 1), SAME, 2)
     with pytest.raises(InputError, match="does not fit"):
         conv(x[:, :2], w, ring, (1, 1), ((0, 0), (1, 1)))
+    with pytest.raises(InputError, match=r"dilated by \(2, 1\), does not fit"):
+        conv(x, w, ring, dilation=(2, 1))
+    with pytest.raises(InputError, match="dilation must be two positive ints"):
+        conv(x, w, ring, dilation=(0, 1))
     for stride, padding in (
         (1, SAME),
         ((1, 1), (1, 1)),

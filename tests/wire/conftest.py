@@ -5,15 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from peers import accept_wire
 
-from pqjax.wire import (
-    DEADLINE_S,
-    WINDOW_BYTES,
-    Listener,
-    Tls,
-    dial,
-    local_pair,
-    make_certificates,
-)
+from pqjax.wire.channel import DEADLINE_S, WINDOW_BYTES, local_pair
+from pqjax.wire.listener import Listener
+from pqjax.wire.tcp import dial
+from pqjax.wire.tls import Tls, make_certificates
 
 
 @pytest.fixture(scope="session")

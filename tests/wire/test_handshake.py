@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from peers import accept_wire
 
 from pqjax.errors import HandshakeError, InputError, PeerGone, WireError
-from pqjax.wire import (
+from pqjax.wire.address import parse_address
+from pqjax.wire.channel import local_pair
+from pqjax.wire.handshake import (
+    DOCUMENT_LIMIT_BYTES,
     PROTOCOL_VERSION,
-    Listener,
-    dial,
     greet_client,
     greet_server,
-    local_pair,
-    parse_address,
     plan_digest,
 )
-from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
+from pqjax.wire.listener import Listener
+from pqjax.wire.tcp import dial
 
 DOCUMENT = b'{"layers": ["conv1", "relu1"]}'
 SERVER, CLIENT = 0, 1

@@ -1,7 +1,7 @@
 import pytest
 
 from pqjax.errors import InputError
-from pqjax.wire import LAN, Link, parse_link
+from pqjax.wire.link import LAN, Link, parse_link
 
 
 @pytest.mark.parametrize(

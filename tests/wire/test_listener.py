@@ -6,7 +6,7 @@ import time
 import pytest
 from peers import silent
 
-from pqjax.wire import Listener
+from pqjax.wire.listener import Listener
 
 
 class Flaky:

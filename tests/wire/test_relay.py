@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from peers import accept_wire
 
 from pqjax.errors import AddressError, PeerGone
-from pqjax.wire import Link, Listener, dial, parse_address
+from pqjax.wire.address import parse_address
+from pqjax.wire.link import Link
+from pqjax.wire.listener import Listener
 from pqjax.wire.relay import Relay, _Lane, default_queue_bytes, main
+from pqjax.wire.tcp import dial
 
 
 class Bench:
@@ -210,7 +213,7 @@ def test_wires_work_through_a_relay():
 def test_the_relay_ends_with_its_parent():
     script = (
         "import time\n"
-        "from pqjax.wire import Link\n"
+        "from pqjax.wire.link import Link\n"
         "from pqjax.wire.relay import Relay\n"
         "relay = Relay('127.0.0.1:9', Link(1, 1))\n"
         "print(relay.address, flush=True)\n"

@@ -24,7 +24,9 @@ from pqjax.errors import (
     PeerGone,
     WireError,
 )
-from pqjax.wire import Listener, TcpWire, dial, parse_address
+from pqjax.wire.address import parse_address
+from pqjax.wire.listener import Listener
+from pqjax.wire.tcp import TcpWire, dial
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 

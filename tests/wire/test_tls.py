@@ -8,7 +8,10 @@ import pytest
 from peers import accept_wire, reset, silent, trickling
 
 from pqjax.errors import HandshakeError, InputError, WireError
-from pqjax.wire import Listener, Tls, dial, make_certificates, parse_address
+from pqjax.wire.address import parse_address
+from pqjax.wire.listener import Listener
+from pqjax.wire.tcp import dial
+from pqjax.wire.tls import Tls, make_certificates
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 

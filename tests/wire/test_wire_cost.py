@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pqjax.wire import NOTHING, Cost, crossing, draw, local_pair, message, total
+from pqjax.wire.channel import local_pair
+from pqjax.wire.cost import NOTHING, Cost, crossing, draw, message, total
 
 BITS = st.integers(0, 100)
 MOVES = st.one_of(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pqjax.errors import DeadlineExceeded, Drift, InputError, PeerGone, WireError
-from pqjax.wire import HEADER_BYTES, Ticket, Wire, local_pair
+from pqjax.wire.channel import HEADER_BYTES, local_pair
+from pqjax.wire.interface import Ticket, Wire
 
 MIB = 1 << 20
 SHORT_S = 0.4

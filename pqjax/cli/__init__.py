@@ -1,0 +1,32 @@
+"""The command line: `pqjax serve`, `infer`, `plan`, `explain`, `search`, `certs`, `relay`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from pqjax.cli import infer, network, plan, search, serve
+from pqjax.cli.console import say
+from pqjax.errors import PqjaxError
+
+_COMMANDS = (serve.add, infer.add, plan.add, search.add, network.add)
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; the exit code. Expected failures are one line, no traceback."""
+    parser = argparse.ArgumentParser(
+        prog="pqjax", description="Private inference of quantized networks between two parties."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for add in _COMMANDS:
+        add(commands)
+    args = parser.parse_args(arguments)
+    try:
+        return args.run(args)
+    except PqjaxError as error:
+        say(f"pqjax: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("pqjax: interrupted")
+        return _INTERRUPTED

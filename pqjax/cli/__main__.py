@@ -1,0 +1,7 @@
+"""`python -m pqjax.cli`."""
+
+import sys
+
+from pqjax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,50 @@
+"""Both parties in one process, over a local wire: the same code, bits and checks as over TCP."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Integer
+
+from pqjax.engine.client import Result, Session
+from pqjax.engine.model import ServedModel
+from pqjax.engine.worker import serve_session
+from pqjax.errors import GraphError, InputError
+from pqjax.graph.ir import Weights
+from pqjax.graph.reference import check_input
+from pqjax.planner.plan import Plan
+from pqjax.protocols.party import make_party, run_pair
+from pqjax.wire.channel import DEADLINE_S
+from pqjax.wire.handshake import greet_client, greet_server
+from pqjax.wire.interface import Wire
+
+
+def run_local(
+    plan: Plan, weights: Weights, x: Integer[np.ndarray, "*shape"], deadline_s: float = DEADLINE_S
+) -> Result:
+    """One inference between two threads.
+
+    Returns:
+      The client's result; `trace` is the client's.
+
+    Raises:
+      InputError: the weights do not fit the plan, or the input does not.
+    """
+    try:
+        model = ServedModel.of(plan, weights)
+    except GraphError as error:
+        raise InputError(f"the weights do not fit the plan: {error}") from error
+    check_input(plan.source, x)
+
+    def server(wire: Wire) -> None:
+        greet_client(wire, plan.document)
+        serve_session(wire, model)
+        wire.close()
+
+    def client(wire: Wire) -> Result:
+        greet_server(wire, plan.digest)
+        with Session(
+            make_party(wire, 1, plan.preset.source, tuning=plan.preset.tuning), plan
+        ) as session:
+            return session.infer(x)
+
+    return run_pair(server, client, deadline_s)[1]

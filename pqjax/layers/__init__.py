@@ -1,0 +1,6 @@
+"""What a node kind costs and how it runs, side by side: one rule a kind, in one table."""
+
+from pqjax.layers.rule import Pieces, Rule, Setting, Task
+from pqjax.layers.table import RULES, rule_of, task_of
+
+__all__ = ["RULES", "Pieces", "Rule", "Setting", "Task", "rule_of", "task_of"]

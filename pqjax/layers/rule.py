@@ -1,0 +1,156 @@
+"""The shape of a rule: what one kind of node costs, and how both parties run it.
+
+A rule sees a task (a node, the formats it reads, what was chosen for it) and a setting (what holds for
+the whole network), never a plan. What it costs is said in pieces, in the order in which it runs them:
+before each piece the random OTs that it draws are made, if the network is so large that they are made
+where they are used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import UInt
+
+from pqjax.graph.ir import Node, TensorType, Weights
+from pqjax.linear.choice import Choice
+from pqjax.ot.source import Source
+from pqjax.ot.tuning import Tuning
+from pqjax.protocols.party import Party
+from pqjax.protocols.resize import Forms
+from pqjax.wire.cost import Cost
+
+Share = UInt[np.ndarray, "..."]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How a network is run, whatever it computes.
+
+    Attributes:
+      source: how OTs are made.
+      forms: forms of the small protocols.
+      tuning: how much travels or is worked on at a time.
+      masked_input: whether the client's input is shared by a message, as published systems do; else
+        the client's share is the input itself and the server's is 0.
+      streamed: whether random OTs are made where they are used, and not all ahead.
+    """
+
+    source: Source
+    forms: Forms = Forms()
+    tuning: Tuning = Tuning()
+    masked_input: bool = True
+    streamed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One node as it is to be run.
+
+    Attributes:
+      node: the node.
+      sources: the formats that it reads.
+      choice: how it is multiplied, if it is a linear layer.
+      own: whether what it reads is the client's own input, in the clear at the client.
+    """
+
+    node: Node
+    sources: tuple[TensorType, ...]
+    choice: Choice | None = None
+    own: bool = False
+
+
+class Pieces(typing.NamedTuple):
+    """What a task costs, piece by piece: before the input is known, and after."""
+
+    offline: tuple[Cost, ...] = ()
+    online: tuple[Cost, ...] = ()
+
+
+class Rule:
+    """One kind of node. Rules without weights or an offline phase leave those parts as they are."""
+
+    def cost(self, at: Setting, task: Task) -> Pieces:
+        """What the task sends, exactly, and the random OTs that it draws."""
+        return Pieces()
+
+    def load(self, task: Task, weights: Weights) -> object:
+        """What the server keeps of a layer's weights for all sessions; None where there are none."""
+        return None
+
+    def prepare(self, party: Party, at: Setting, task: Task, own: object) -> object:
+        """The part that needs no input, at both parties at once; what `run` uses up.
+
+        Args:
+          party: this party.
+          at: the setting.
+          task: what is run.
+          own: what this party alone has: what `load` made, at the server.
+        """
+        return None
+
+    def run(
+        self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share
+    ) -> Share:
+        """Shares of the node's tensor, in its shape, from shares of what it reads."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Local(Rule):
+    """Nothing is sent: every party does the same to its share."""
+
+    step: Callable[..., Share]
+
+    def run(
+        self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share
+    ) -> Share:
+        """`step(task, *x)`."""
+        return self.step(task, *x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Elementwise(Rule):
+    """The same for every element: cut into tiles, so that memory does not grow with the image.
+
+    Attributes:
+      price: (setting, task, n) -> what n elements of the result cost.
+      step: (party, setting, task, x) -> shares of a tile's result; x is cut along its last axis.
+      spread: brings the share into the form that is cut: by default flat.
+    """
+
+    price: Callable[[Setting, Task, int], Cost]
+    step: Callable[[Party, Setting, Task, Share], Share]
+    spread: Callable[[Task, Share], Share] = lambda task, x: x.reshape(-1)
+
+    def cost(self, at: Setting, task: Task) -> Pieces:
+        """A piece per tile."""
+        parts = _tiles(at, task)
+        each = {n: self.price(at, task, n) for n in dict.fromkeys(parts)}
+        return Pieces(online=tuple(each[n] for n in parts))
+
+    def run(
+        self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share
+    ) -> Share:
+        """Tile by tile."""
+        whole, done, first = self.spread(task, x[0]), [], 0
+        for n in _tiles(at, task):
+            make_ots(party, at, lambda n=n: self.price(at, task, n))
+            done.append(self.step(party, at, task, whole[..., first : first + n]))
+            first += n
+        return (done[0] if len(done) == 1 else np.concatenate(done)).reshape(task.node.out.shape)
+
+
+def _tiles(at: Setting, task: Task) -> list[int]:
+    """How many elements of the result are worked on at a time."""
+    n, most = task.node.out.n, at.tuning.tile_elements
+    return [most] * (n // most) + [n % most] * (n % most > 0)
+
+
+def make_ots(party: Party, at: Setting, price: Callable[[], Cost]) -> None:
+    """Makes the random OTs that a piece of that price will draw, where that is done piece by piece."""
+    if at.streamed:
+        party.fill(price().rots)

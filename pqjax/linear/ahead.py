@@ -1,0 +1,78 @@
+"""A linear layer before its input is known, on a share that rank 1 draws for it.
+
+W x = W (x - r) + W r: rank 1 draws r, the method makes shares of W r ahead, and online rank 1 sends its
+share of x masked by r, all that one flow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import UInt
+
+from pqjax.linear.job import Encoded, Job, multiply_plain
+from pqjax.linear.method import Method
+from pqjax.ot.source import Source
+from pqjax.protocols.party import Party
+from pqjax.ring import Ring
+from pqjax.wire.cost import Cost, message
+
+
+@dataclasses.dataclass(frozen=True, repr=False)  # shares
+class Ready:
+    """A layer done ahead, to be used once: r at rank 1, and own share of W r."""
+
+    drawn: UInt[np.ndarray, "H W C"] | None
+    share: UInt[np.ndarray, "H2 W2 K"]
+
+
+def prepare_serve(party: Party, method: Method, job: Job, encoded: Encoded) -> Ready:
+    """Rank 0's half of what is done ahead: as the method. Cost: `ahead_cost`'s first."""
+    return Ready(None, method.serve(party, job, encoded))
+
+
+def prepare_ask(party: Party, method: Method, job: Job) -> Ready:
+    """Rank 1's half: draws r in Ring(L), then as the method."""
+    shape, ring = job.map.in_shape, Ring(job.bits)
+    drawn = party.randomness.elements(job.map.pixels, ring).reshape(shape)
+    return Ready(drawn, method.ask(party, job, drawn))
+
+
+def serve(
+    party: Party, job: Job, encoded: Encoded, x: UInt[np.ndarray, "H W C"], ready: Ready
+) -> UInt[np.ndarray, "H2 W2 K"]:
+    """Rank 0's half online: [W x]^L of a shared x.
+
+      1. rank 1 -> rank 0   its share of x, minus r.   L bits an element
+
+    Args:
+      party: this party.
+      job: the layer.
+      encoded: the weights.
+      x: own share, in Ring(L).
+      ready: what was done ahead.
+
+    Returns:
+      Own share in Ring(L). Cost: `ahead_cost`'s second.
+    """
+    ring = Ring(job.bits)
+    with party.messenger.step("masked input"):
+        masked = party.messenger.receive_elements(x.size, ring).reshape(x.shape)
+    return ring.add(ready.share, multiply_plain(job, encoded, ring.add(x, masked)))
+
+
+def ask(
+    party: Party, job: Job, x: UInt[np.ndarray, "H W C"], ready: Ready
+) -> UInt[np.ndarray, "H2 W2 K"]:
+    """Rank 1's half, see `serve`."""
+    assert ready.drawn is not None
+    ring = Ring(job.bits)
+    with party.messenger.step("masked input"):
+        party.messenger.send_elements(ring.sub(x, ready.drawn), ring)
+    return ready.share
+
+
+def ahead_cost(source: Source, method: Method, job: Job) -> tuple[Cost, Cost]:
+    """Offline and online: the method, then one masked operand."""
+    return method.cost(source, job), message(1, job.map.pixels * job.bits)

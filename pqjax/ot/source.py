@@ -1,0 +1,181 @@
+"""Where OTs come from: what every source says of itself, and the two ends of a direction.
+
+A `Source` is data: what its OTs cost, and how to set them up. That makes this party's two ends, one
+for each direction. Whatever the source, one message goes from receiver to sender, the sender ends
+up with q = t xor c * delta, and the protocols above cannot tell which it is. `pqjax.ot.SOURCES`
+names them all.
+"""
+
+from __future__ import annotations
+
+import abc
+import typing
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import UInt8, UInt64
+
+from pqjax.crypto.crhash import Hash
+from pqjax.crypto.prg import Randomness
+from pqjax.errors import InputError
+from pqjax.ot.tuning import Tuning
+from pqjax.wire.cost import NOTHING, Cost
+from pqjax.wire.messenger import Messenger
+
+MOST_PICK_BITS = 4
+Pool = tuple[int, int]  # stored OTs by the rank that is their sender
+Choices = UInt8[np.ndarray, " n"]
+Raw = UInt8[np.ndarray, " bytes"]
+Rows = UInt64[np.ndarray, "n 2"]
+Pads = UInt64[np.ndarray, "n blocks 2"]
+Words = UInt64[np.ndarray, " n"]
+Triples = UInt8[np.ndarray, "3 n"]  # XOR shares of a, b and a AND b
+Offered = tuple[Words, Callable[[], Triples]]  # tables to offer, and what makes shares after them
+Chosen = tuple[Choices, Callable[[Choices], Triples]]  # choices, and what makes shares of entries
+
+
+class Source(abc.ABC):
+    """How OTs are made, and exactly what they cost. Frozen, hashable, with a name for documents.
+
+    Costs are of the direction in which rank `sender` sends. Each request is one message.
+    """
+
+    name: str
+
+    @abc.abstractmethod
+    def set_up(self, messenger: Messenger, randomness: Randomness) -> tuple[OtSender, OtReceiver]:
+        """Makes this party's ends of both directions; both parties at once. Cost: `set_up_cost`."""
+
+    @abc.abstractmethod
+    def set_up_cost(self) -> Cost:
+        """What `set_up` sends."""
+
+    def request(self, sender: int, n: int) -> Cost:
+        """`pick` for n 1-of-2 OTs."""
+        return self.pick(sender, n, 1)
+
+    @abc.abstractmethod
+    def pick(self, sender: int, n: int, m: int) -> Cost:
+        """The receiver's message for n 1-of-2^m OTs, and the stored OTs that it uses up."""
+
+    @abc.abstractmethod
+    def triple_picks(self, n: int) -> int:
+        """1-of-16 OTs of two bits an entry that n bit triples are made of; others may go with them."""
+
+    @abc.abstractmethod
+    def triples(self, sender: int, n: int) -> Cost:
+        """What n bit triples take beside their `triple_picks`."""
+
+    @abc.abstractmethod
+    def digits(self, bits: int) -> tuple[int, int]:
+        """How to compare numbers of `bits` bits: how many digits of how many bits, 1..4.
+
+        Where triples are picks they go with those of several digits, which have 4 bits as they do.
+        """
+
+    def fill(self, pool: Pool, wanted: Pool) -> tuple[Cost, Pool]:
+        """What it takes to have `wanted` OTs in store for whoever is about to draw them.
+
+        Args:
+          pool: OTs in store that nobody waits for; none after the set-up.
+          wanted: OTs that will be drawn.
+
+        Returns:
+          The cost, and the pool once they are drawn: left + wanted - pool OTs are made.
+        """
+        return NOTHING, pool
+
+
+class OtSender(abc.ABC):
+    """The end that knows delta: it offers messages and never learns which was taken."""
+
+    def __init__(self, delta: Words, hash: Hash):
+        """Args: delta, two words; this direction's hash."""
+        self._delta, self._hash = delta, hash
+
+    @abc.abstractmethod
+    def accept(self, raw: Raw, n: int) -> Rows:
+        """Rows q from the receiver's message. Cost: `Source.request`."""
+
+    def pads(self, rows: Rows, blocks: int) -> tuple[Pads, Pads]:
+        """The keys of messages 0 and 1, `blocks` blocks each."""
+        return self._hash.pairs(rows, self._delta, blocks)
+
+    def pick_pads(self, raw: Raw, n: int, m: int, t: int) -> Words:
+        """Pads of all 2^m messages of t bits, message v in bits v*t.. of a word.
+
+        Of an OT for every bit of the choice: a message's pad is the XOR of its bits' keys.
+
+        Cost: `Source.pick`. Reference: Naor and Pinkas, STOC 1999.
+        """
+        zero, one = (p[:, 0, 0].reshape(m, n) for p in self.pads(self.accept(raw, n * m), 1))
+        words = np.zeros(n, np.uint64)
+        for i, (mask0, mask1) in enumerate(_pick_masks(m, t)):
+            words ^= (zero[i] & mask0) ^ (one[i] & mask1)
+        return words
+
+    @abc.abstractmethod
+    def triples(self, randomness: Randomness, n: int) -> Offered:
+        """Begins n bit triples. Cost: `Source.triples` and its `triple_picks`."""
+
+    def fill(self, party: HasOt, n: int) -> None:
+        """Puts n random OTs in store, where there is one. Cost: `Source.fill`."""
+        assert n == 0
+
+
+class OtReceiver(abc.ABC):
+    """The end that chooses: it learns the message of its choice and nothing of the others."""
+
+    def __init__(self, hash: Hash):
+        """Args: this direction's hash."""
+        self._hash = hash
+
+    @abc.abstractmethod
+    def offer(self, choices: Choices) -> tuple[Rows, Raw]:
+        """Rows t for choices 0 or 1, and the message to the sender. Cost: `Source.request`."""
+
+    def pads(self, rows: Rows, blocks: int) -> Pads:
+        """The key of the chosen message, `blocks` blocks."""
+        return self._hash.blocks(rows, blocks)
+
+    def offer_pick(self, choices: Choices, m: int, t: int) -> tuple[Words, Raw]:
+        """Pads of the chosen t-bit messages, and the message to the sender; see `pick_pads`."""
+        rows, raw = self.offer(np.concatenate([(choices >> i) & 1 for i in range(m)]))
+        keys = self.pads(rows, 1)[:, 0, 0].reshape(m, -1)
+        both = np.bitwise_xor.reduce(keys, axis=0)
+        return (both >> (choices.astype(np.uint64) * np.uint64(t))) & np.uint64((1 << t) - 1), raw
+
+    @abc.abstractmethod
+    def triples(self, randomness: Randomness, n: int) -> Chosen:
+        """Begins n bit triples. Cost: `Source.triples` and its `triple_picks`."""
+
+    def fill(self, party: HasOt, n: int) -> None:
+        """Puts n random OTs in store, where there is one. Cost: `Source.fill`."""
+        assert n == 0
+
+
+class HasOt(typing.Protocol):
+    """What functions on OT need of a party."""
+
+    messenger: Messenger
+    randomness: Randomness
+    source: Source
+    sender: OtSender
+    receiver: OtReceiver
+    tuning: Tuning
+
+
+def check_pick(m: int, t: int) -> None:
+    """Refuses tables that do not fit a 64-bit word."""
+    if not 1 <= m <= MOST_PICK_BITS or t < 1 or t << m > 64:
+        raise InputError(f"1-of-2^m OT takes m in 1..4 and t * 2^m <= 64 bits, got m={m}, t={t}")
+
+
+def _pick_masks(m: int, t: int) -> np.ndarray:
+    """For bit i and value b: ones in the t-bit slots of all v whose bit i is b, (m, 2) uint64."""
+    masks = np.zeros((m, 2), np.uint64)
+    for v in range(1 << m):
+        slot = np.uint64(((1 << t) - 1) << (v * t))
+        for i in range(m):
+            masks[i, (v >> i) & 1] |= slot
+    return masks

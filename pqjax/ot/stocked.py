@@ -1,0 +1,212 @@
+"""OTs drawn from a store that was filled before the input was known, here by SoftSpoken.
+
+What the receiver sends is the difference between its bits and the stored ones: a bit an OT. A 1-of-2^m
+OT takes m of them, and a bit triple two and no message. `Stocked` and its ends are any such source but
+for how it fills the store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+
+import numpy as np
+
+from pqjax.crypto.crhash import Hash, offset_rows
+from pqjax.crypto.prg import Randomness
+from pqjax.errors import OutOfCorrelations
+from pqjax.ot.setup import extend_both, extend_both_cost
+from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender, check_parameter
+from pqjax.ot.source import (
+    Choices,
+    Chosen,
+    HasOt,
+    Offered,
+    OtReceiver,
+    OtSender,
+    Pool,
+    Raw,
+    Rows,
+    Source,
+    Words,
+)
+from pqjax.ot.triples import triples_of_choices, triples_of_keys
+from pqjax.ot.tuning import Tuning
+from pqjax.wire.cost import Cost, draw, message, total
+from pqjax.wire.messenger import Messenger
+
+
+class Stock:
+    """Rows that are used once, in order.
+
+    Sender and receiver of a direction fill and draw in step; nothing is ever put back.
+    """
+
+    def __init__(self) -> None:
+        self._parts: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        self.left = 0
+
+    def fill(self, rows: Rows, bits: Choices | None = None) -> None:
+        """Adds rows and, at the receiver, their choice bits."""
+        self._parts.append((rows, np.zeros(len(rows), np.uint8) if bits is None else bits))
+        self.left += len(rows)
+
+    def draw(self, n: int) -> tuple[Rows, Choices]:
+        """Takes the next n rows and bits out of the store, for good; not to be written to."""
+        if n > self.left:
+            raise OutOfCorrelations(
+                f"{n} random OTs are needed and {self.left} are left: the plan prepared too few"
+            )
+        self.left -= n
+        taken = [(np.zeros((0, 2), np.uint64), np.zeros(0, np.uint8))]
+        while n:
+            rows, bits = self._parts.popleft()
+            if n < len(rows):
+                self._parts.appendleft((rows[n:], bits[n:]))
+            taken.append((rows[:n], bits[:n]))
+            n -= len(taken[-1][0])
+        if len(taken) == 2:
+            return taken[1]
+        every, all_bits = zip(*taken, strict=True)
+        return np.concatenate(every), np.concatenate(all_bits)
+
+
+class Stocked(Source):
+    """Any source whose OTs come from a store."""
+
+    def pick(self, sender: int, n: int, m: int) -> Cost:
+        """The differences of all choices' bits from the stored ones."""
+        return message(1 - sender, n * m) + draw(sender, n * m)
+
+    def triple_picks(self, n: int) -> int:
+        """None: triples are made without a message."""
+        return 0
+
+    def triples(self, sender: int, n: int) -> Cost:
+        """Two stored OTs each."""
+        return draw(sender, 2 * n)
+
+    def digits(self, bits: int) -> tuple[int, int]:
+        """As few as 4 bits each allow, as even as possible: every bit is an OT."""
+        q = -(-bits // 4)
+        return q, -(-bits // q)
+
+
+class StockedSender(OtSender):
+    """Draws rows q from its store."""
+
+    def __init__(self, delta: Words, hash: Hash):
+        super().__init__(delta, hash)
+        self.stock = Stock()
+
+    def accept(self, raw: Raw, n: int) -> Rows:
+        """Of stored OTs. Cost: `Stocked.pick`. Reference: Beaver, CRYPTO 1995."""
+        rows, _ = self.stock.draw(n)
+        return offset_rows(rows, self._delta, np.unpackbits(raw, count=n, bitorder="little"))
+
+    def triples(self, randomness: Randomness, n: int) -> Offered:
+        """Of stored OTs, drawn after other picks. Cost: `Stocked.triples`."""
+        return np.zeros(0, np.uint64), lambda: triples_of_keys(*self.random_keys(2 * n))
+
+    def random_keys(self, n: int) -> tuple[Words, Words]:
+        """N stored random OTs as they are: the two 64-bit keys."""
+        zero, one = self.pads(self.stock.draw(n)[0], 1)
+        return zero[:, 0, 0], one[:, 0, 0]
+
+
+class StockedReceiver(OtReceiver):
+    """Draws rows t and their choices from its store."""
+
+    def __init__(self, hash: Hash):
+        super().__init__(hash)
+        self.stock = Stock()
+
+    def offer(self, choices: Choices) -> tuple[Rows, Raw]:
+        """Of stored OTs. Cost: `Stocked.pick`."""
+        rows, bits = self.stock.draw(choices.size)
+        return rows, np.packbits(choices ^ bits, bitorder="little")
+
+    def triples(self, randomness: Randomness, n: int) -> Chosen:
+        """Of stored OTs, drawn after other picks. Cost: `Stocked.triples`."""
+        return np.zeros(0, np.uint8), lambda _: triples_of_choices(*self.random_keys(2 * n))
+
+    def random_keys(self, n: int) -> tuple[Choices, Words]:
+        """N stored random OTs as they are: the choice bits and their 64-bit keys."""
+        rows, bits = self.stock.draw(n)
+        return bits, self.pads(rows, 1)[:, 0, 0]
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftSpoken(Stocked):
+    """A store filled by SoftSpoken with parameter k: 128/k - 1 bits an OT, and 2^k / k AES blocks.
+
+    Reference: SoftSpokenOT, eprint 2022/192.
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        check_parameter(self.k)
+
+    @property
+    def name(self) -> str:
+        """Such as softspoken4."""
+        return f"softspoken{self.k}"
+
+    def set_up(self, messenger: Messenger, randomness: Randomness) -> tuple[OtSender, OtReceiver]:
+        """Base OTs and trees. Cost: `set_up_cost`."""
+        sends, receives = extend_both(messenger, randomness, self.k)
+        return SoftSpokenSender(*sends), SoftSpokenReceiver(*receives)
+
+    def set_up_cost(self) -> Cost:
+        """Base OTs and, for k > 1, tree corrections."""
+        return extend_both_cost(self.k)
+
+    def fill(self, pool: Pool, wanted: Pool) -> tuple[Cost, Pool]:
+        """Corrections from each direction's receiver for what the pool lacks, and no more."""
+        left = (max(0, pool[0] - wanted[0]), max(0, pool[1] - wanted[1]))
+        made = [more + n - spare for more, n, spare in zip(left, wanted, pool, strict=True)]
+        return total([message(1 - s, _columns(self.k) * n) for s, n in enumerate(made) if n]), left
+
+
+def _columns(k: int) -> int:
+    """Bits of correction for an OT of a random choice."""
+    return WIDTH // k - 1
+
+
+def _batches(tuning: Tuning, k: int, n: int) -> list[int]:
+    """Random OTs of every message: long columns spare AES calls, 2^k of them stay in the cache."""
+    most = tuning.chunk_ots * (4 if k <= 4 else 1)
+    return [min(most, n - at) for at in range(0, n, most)]
+
+
+class SoftSpokenSender(StockedSender):
+    """Fills its store from the receiver's corrections."""
+
+    def __init__(self, delta: Words, hash: Hash, extension: ExtensionSender):
+        super().__init__(delta, hash)
+        self._extension = extension
+
+    def fill(self, party: HasOt, n: int) -> None:
+        """One message a batch from receiver to sender. Cost: `SoftSpoken.fill`."""
+        k = self._extension.k
+        sizes = _batches(party.tuning, k, n)
+        raws = party.messenger.receive_each([_columns(k) * size for size in sizes])
+        for size, raw in zip(sizes, raws, strict=True):
+            self.stock.fill(self._extension.extend_random(raw, size))
+
+
+class SoftSpokenReceiver(StockedReceiver):
+    """Fills its store and sends corrections."""
+
+    def __init__(self, hash: Hash, extension: ExtensionReceiver):
+        super().__init__(hash)
+        self._extension = extension
+
+    def fill(self, party: HasOt, n: int) -> None:
+        """One message a batch from receiver to sender. Cost: `SoftSpoken.fill`."""
+        k = self._extension.k
+        for size in _batches(party.tuning, k, n):
+            rows, bits, raw = self._extension.extend_random(size)
+            self.stock.fill(rows, bits)
+            party.messenger.send(raw, _columns(k) * size)

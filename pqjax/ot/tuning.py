@@ -1,0 +1,42 @@
+"""Sizes that shape frames and bound memory: part of a plan, because both sides need the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+from pqjax.schema import Between, check
+
+_LEAST = 1 << 8  # of what is counted in elements: a stranger's plan has a bearable number of pieces
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """How much goes into one message or one step. No result and no cost in bits depends on it.
+
+    The bounds keep a message and what is worked out for it within a few hundred mebibytes.
+
+    Attributes:
+      chunk_ots: OTs of a message, each of them a row of 16 bytes; fewer where vectors are long. So
+        many that hashing one message overlaps sending another.
+      product_elements: elements of a message of a matrix product.
+      tile_elements: elements of a tensor that take an element-wise step together.
+      stream_above: stored OTs of an inference from which on they are made layer by layer and not
+        all ahead; each takes 16 bytes until it is used.
+
+    Raises:
+      InputError: a size out of its bounds.
+    """
+
+    chunk_ots: typing.Annotated[int, Between(_LEAST, 1 << 20)] = 1 << 16
+    product_elements: typing.Annotated[int, Between(_LEAST, 1 << 24)] = 1 << 20
+    tile_elements: typing.Annotated[int, Between(_LEAST, 1 << 22)] = 1 << 17
+    stream_above: typing.Annotated[int, Between(0, 1 << 27)] = 1 << 25
+
+    def __post_init__(self) -> None:
+        check(Tuning, self)
+
+    def chunks(self, n: int, width: int = 1) -> list[slice]:
+        """Cuts n OTs, of vectors of `width` elements each, into messages."""
+        step = self.chunk_ots // min(_LEAST, max(1, width // 16))
+        return [slice(at, min(at + step, n)) for at in range(0, n, step)]

@@ -1,0 +1,23 @@
+"""The benches' meter: AES bytes, by thread."""
+
+import threading
+
+import numpy as np
+from Crypto.Cipher import AES
+
+from experiments.bench import AesCounter
+from pqjax.crypto.crhash import Tweaks, hash_blocks
+from pqjax.crypto.prg import Stream
+
+
+def test_the_aes_bytes_of_a_hash_and_a_stream_are_counted():
+    tweaks = Tweaks(AES.new(bytes(16), AES.MODE_ECB), 0, 0)
+    x, out = np.ones((100, 2), np.uint64), np.empty((100, 1, 2), np.uint64)
+    before = Tweaks.permute, Stream.encrypt
+
+    with AesCounter() as counter:
+        hash_blocks(x, tweaks, out)
+        Stream(bytes(16)).take(4096)
+
+    assert counter.bytes == {threading.get_ident(): 2 * x.nbytes + 4096}  # a hash is two passes
+    assert (Tweaks.permute, Stream.encrypt) == before

@@ -51,12 +51,12 @@ def observed(net: FoldedNet, values: dict[str, jax.Array]) -> dict[str, Channels
     """Channels of all tensors of some pictures, see `FoldedNet.values`."""
     felt: dict[str, np.ndarray] = {}
     architecture = net.architecture
-    weights = {n.name: k for n, (k, _) in zip(architecture.layers, net.weights, strict=True)}
+    weights = net.by_name
     order, shape = steps(architecture), shapes(architecture)
     for step in reversed(order):
         mine = felt.setdefault(step.name, np.ones(architecture.classes))  # the logits
         if isinstance(step, Linear):
-            kernel = np.asarray(weights[step.name], np.float64) ** 2
+            kernel = np.asarray(weights[step.name][0], np.float64) ** 2
             inputs, outputs = kernel.shape[-2:]
             kernel = kernel.reshape(-1, inputs, step.groups, outputs // step.groups)
             mine = kernel.sum(0).sum(2).T.reshape(-1)
@@ -89,7 +89,7 @@ def channel_factors(
     architecture = net.architecture
     found = streams(architecture)
     place = {name: i for i, stream in enumerate(found) for name in stream.tensors}
-    kernels = {n.name: k for n, (k, _) in zip(architecture.layers, net.weights, strict=True)}
+    weights = net.by_name
     layers = [(block, block.layer) for block in blocks(architecture) if block.layer]
     rooms, start = [], []
     for stream in found:
@@ -109,7 +109,7 @@ def channel_factors(
         for block, layer in layers:
             read, made = channels[block.sources[0]], channels[block.name]
             at, to = place.get(block.sources[0]), place.get(block.name)
-            kernel = jnp.asarray(kernels[layer.name])
+            kernel = jnp.asarray(weights[layer.name][0])
             into = jnp.ones(1) if at is None else scaled[at]
             out = jnp.ones(layer.channels) if to is None else scaled[to]
             kernel = kernel * out / spread(layer, into, kernel.shape)

@@ -87,24 +87,31 @@ class FoldedNet:
         return FoldedNet(architecture, weights, stated_caps(architecture))
 
     @property
+    def by_name(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Kernel and bias of every layer."""
+        names = (layer.name for layer in self.architecture.layers)
+        return dict(zip(names, self.weights, strict=True))
+
+    @property
     def rules(self) -> Rules[jax.Array]:
         """What every kind of step does."""
-        return folded_rules(_by_name(self.architecture, self.weights), self.caps)
+        return folded_rules(self.by_name, self.caps)
 
     def scaled(self, stream: Stream, factors: np.ndarray | np.floating) -> FoldedNet:
         """The same function, the stream's channels times positive factors (one, or one each)."""
-        weights, caps = list(self.weights), dict(self.caps)
-        for i, layer in enumerate(_layers(self.architecture)):
-            kernel, bias = weights[i]
-            if layer.name in stream.writers:
-                kernel, bias = kernel * factors, bias * factors
-            if layer.sources[0] in stream.tensors:
-                inverse = np.broadcast_to(1 / factors, np.size(factors))
-                kernel = kernel * np.asarray(spread(layer, inverse, kernel.shape))
-            weights[i] = kernel.astype(np.float32), bias.astype(np.float32)
+        weights, caps = self.by_name, dict(self.caps)
+        for step in steps(self.architecture):
+            if isinstance(step, Linear):
+                kernel, bias = weights[step.name]
+                if step.name in stream.writers:
+                    kernel, bias = kernel * factors, bias * factors
+                if step.sources[0] in stream.tensors:
+                    inverse = np.broadcast_to(1 / factors, np.size(factors))
+                    kernel = kernel * np.asarray(spread(step, inverse, kernel.shape))
+                weights[step.name] = kernel.astype(np.float32), bias.astype(np.float32)
         for name in stream.tensors & caps.keys():
             caps[name] = (caps[name] * factors).astype(np.float32)
-        return dataclasses.replace(self, weights=weights, caps=caps)
+        return dataclasses.replace(self, weights=list(weights.values()), caps=caps)
 
     def values(self, x: np.ndarray | jax.Array) -> dict[str, jax.Array]:
         """Every block's tensor by name for integer inputs (b, H, W, C); the last one is the logits."""
@@ -176,9 +183,8 @@ def streams(architecture: Architecture) -> list[Stream]:
     joined: dict[str, set[str]] = {INPUT: {INPUT}}
     for step in steps(architecture):
         mine = {step.name}
-        if isinstance(step, ops.Concat) or (
-            isinstance(step, ops.Pad) and step.margins[2] != (0, 0)
-        ):
+        padded = isinstance(step, ops.Pad) and step.margins[2] != (0, 0)
+        if padded or isinstance(step, ops.Concat):
             raise step.fault("a shortcut's channels have no factors of their own")
         if not isinstance(step, Linear):
             mine = mine.union(*(joined[source] for source in step.sources))
@@ -190,19 +196,9 @@ def streams(architecture: Architecture) -> list[Stream]:
     return [Stream(frozenset(s), frozenset(s & names)) for s in unique if not s & fixed]
 
 
-def _layers(architecture: Architecture) -> list[ops.Linear]:
-    """Layers as steps, which name what they read here, in the architecture's order."""
-    found = {step.name: step for step in steps(architecture) if isinstance(step, Linear)}
-    return [found[layer.name] for layer in architecture.layers]
-
-
-def _by_name(architecture: Architecture, weights: Folded) -> dict:
-    return {x.name: pair for x, pair in zip(architecture.layers, weights, strict=True)}
-
-
 def _run(architecture, weights, caps, x) -> dict[str, jax.Array]:
     values = {INPUT: x.astype(jnp.float32) * 2.0**-INPUT_SCALE_BITS}
-    walk(steps(architecture), folded_rules(_by_name(architecture, weights), caps), values)
+    walk(steps(architecture), FoldedNet(architecture, weights, caps).rules, values)
     kept = {block.name for block in blocks(architecture) if not isinstance(block.steps[0], Cut)}
     return {name: value for name, value in values.items() if name in kept | {INPUT}}
 

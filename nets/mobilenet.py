@@ -12,13 +12,10 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from nets.architecture import MOBILENETV2
 from nets.data import INPUT_SCALE_BITS, PIXEL_ZERO, data_folder
-from nets.floating import FloatNet
 from nets.fold import Folded
 from nets.ops import INPUT, Architecture, Conv, Dense, Flatten, Linear
 from nets.steps import Block, Cut, blocks
@@ -131,22 +128,3 @@ def _layer(
             f"{layer.name}: kernel {shape} expected, got {kernel.shape} and bias {bias.shape}"
         )
     return kernel.astype(np.float32), bias.astype(np.float32)
-
-
-def float_net(architecture: Architecture, folded: Folded) -> FloatNet:
-    """The flax network with these kernels: norms that only add the bias."""
-    net = FloatNet(architecture, nnx.Rngs(0))
-    for held, (kernel, bias) in zip(net.weighted, folded, strict=True):
-        held.kernel[...] = jnp.asarray(kernel)
-        norm = held.norm
-        if norm is None:
-            assert held.bias is not None  # a layer has the one or the other
-            held.bias[...] = jnp.asarray(bias)
-            continue
-        assert norm.scale is not None and norm.bias is not None
-        norm.scale[...] = jnp.ones_like(norm.scale[...])
-        norm.bias[...] = jnp.asarray(bias)
-        norm.mean[...] = jnp.zeros_like(norm.mean[...])
-        norm.var[...] = jnp.full_like(norm.var[...], 1 - norm.epsilon)
-    net.eval()
-    return net

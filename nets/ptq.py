@@ -158,7 +158,7 @@ def _fit_weights(
     """Weights that are integers, and biases, for the least squared error of the layer's sums."""
     assert block.layer is not None
     op, layer = block.layer, student.layer(block.layer.name)
-    kernel = net.weights[net.architecture.layers.index(layer.op)][0]
+    kernel, _ = net.by_name[op.name]
     read, plus = ours[op.sources[0]], ours[block.plus] if block.plus else None
 
     @jax.jit

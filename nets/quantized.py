@@ -91,7 +91,7 @@ class Widths:
         bits = [int(b) for b in found[1].split(",") if b]
         if len(bits) == 1:
             ends = max(bits[0], 4)
-            bits = [ends] + bits * (layers - 2) + [ends]
+            bits = ([ends] + bits * (layers - 2) + [ends])[:layers]
         if len(bits) != layers:
             raise ValueError(
                 f"{architecture.name} has {layers} weight layers, got {len(bits)} widths in {text!r}"
@@ -173,11 +173,9 @@ class QuantNet(nnx.Module):
                 "would lose it; use the rule saturate"
             )
         fits = {step.layer: step for step in steps(architecture) if isinstance(step, Fit)}
+        layers = zip(architecture.layers, widths.weights, strict=True)
         self.layers = nnx.List(
-            [
-                QuantLayer(architecture, op, bits, fits.get(op.name))
-                for op, bits in zip(architecture.layers, widths.weights, strict=True)
-            ]
+            [QuantLayer(architecture, op, bits, fits.get(op.name)) for op, bits in layers]
         )
         self.architecture, self.widths = architecture, widths
         for step in self.steps:

@@ -92,8 +92,8 @@ def logits(architecture: Architecture, biases: list, point: Point, x: jax.Array)
         layers read of a tensor, and to a tensor itself.
       x: real inputs, f32 (b, H, W, C).
     """
-    names = [layer.name for layer in architecture.layers]
-    weights = {n: (point["weights"][n], bias) for n, bias in zip(names, biases, strict=True)}
+    layers = zip(architecture.layers, biases, strict=True)
+    weights = {layer.name: (point["weights"][layer.name], bias) for layer, bias in layers}
     rules = folded_rules(weights, stated_caps(architecture))
     shifts = point["operands"] | point["residuals"]
 

@@ -5,15 +5,17 @@ import os
 
 import numpy as np
 import pytest
+from flax import nnx
 from slow_nets import logits as slow_forward
 
 from nets import mobilenet, mobilenet_quantized, photographs
 from nets.architecture import MOBILENETV2, mobilenet_v2
 from nets.data import integer_input
 from nets.export import export
+from nets.floating import FloatNet
 from nets.fold import fold_batch_norm
 from nets.folded import FoldedNet, streams
-from nets.mobilenet import float_net, read_mobilenet
+from nets.mobilenet import read_mobilenet
 from nets.mobilenet_quantized import SETTINGS
 from nets.ops import INPUT, Add, Conv, Dense, GlobalAverage, Relu
 from nets.pretrain import FloatRecipe, float_task
@@ -69,6 +71,20 @@ def test_the_folded_network_is_what_was_written_apart(architecture, pixels):
     got = FoldedNet.of(architecture, folded).logits(x, batch=4)
 
     np.testing.assert_allclose(got, slow_forward(architecture, folded, x), rtol=1e-4, atol=1e-4)
+
+
+def float_net(architecture, folded):
+    """The flax network with these kernels: norms that only add the bias."""
+    net = FloatNet(architecture, nnx.Rngs(0))
+    for held, (kernel, bias) in zip(net.weighted, folded, strict=True):
+        held.kernel[...] = kernel
+        if held.norm is None:
+            held.bias[...] = bias
+        else:
+            held.norm.bias[...] = bias
+            held.norm.var[...] = np.full_like(bias, 1 - held.norm.epsilon)
+    net.eval()
+    return net
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@ import os
 import pathlib
 import sys
 
+import hypothesis
 import jax
 import pytest
 
@@ -27,3 +28,8 @@ def strict_promotion(request):
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")

@@ -32,6 +32,7 @@ class InTheClear:
     variant: str
     form: str = "pixels"
     name = "in-the-clear"
+    variants = ("full",)
 
     def extended(self, job):
         return job.bits

@@ -37,6 +37,7 @@ class ByOt:
     variant: str
     form: Form
     name = "ot"
+    variants = tuple(VARIANTS)
 
     @property
     def _variant(self) -> Variant:

@@ -24,18 +24,46 @@ Laid = Shaped[np.ndarray, " *laid"]
 Sizes = tuple[int, ...]
 
 
+class View(NamedTuple):
+    """Which words of a tile's OTs belong to a piece; a constant of the kernels that use it.
+
+    Attributes:
+      words: that each OT has.
+      shape, axes: of the words of all of them, the last two of an OT's own, and how they are turned.
+      at: slot, rows and columns (start, stop, step) of the piece in that; None for all.
+    """
+
+    words: int
+    shape: Sizes
+    axes: Sizes
+    at: tuple[int, Sizes, Sizes] | None = None
+
+    def __call__(self, words):
+        """The piece's words of (OTs, at least as many words as each needs)."""
+        found = words[:, : self.words].reshape(self.shape).transpose(self.axes)
+        if self.at is None:
+            return found
+        slot, rows, columns = self.at
+        return found[slot, ..., slice(*rows), slice(*columns)]
+
+    def of_bits(self, bits, dtype):
+        """A bit (OTs, 1) of every OT, to be broadcast to the piece's words."""
+        at = self.at and (0, *self.at[1:])
+        return View(1, (*self.shape[:-2], 1, 1), self.axes, at)(bits.astype(dtype))
+
+
 class Piece(NamedTuple):
     """Products of a message that belong together.
 
     Attributes:
       shape: of the products.
-      words: which of the tile's words are theirs, as an index into `Tile.arranged`.
+      view: which of the tile's words are theirs.
       carried: what their OTs carry, as an index into the offering side's numbers, broadcast to `shape`.
       sums: what they add to, as an index into the result.
     """
 
     shape: Sizes
-    words: Index
+    view: View
     carried: Index
     sums: Index
 
@@ -46,24 +74,17 @@ class Tile(NamedTuple):
     Attributes:
       ots: which OTs of a bit position it belongs to, as an index.
       words: of each of them.
-      shape, axes: of the words of all of them, and the order in which pieces take them.
       pieces: what it consists of.
     """
 
     ots: Index
     words: int
-    shape: Sizes
-    axes: Sizes
     pieces: tuple[Piece, ...]
 
     @property
     def elements(self) -> int:
         """How many products it has."""
         return sum(math.prod(piece.shape) for piece in self.pieces)
-
-    def arranged(self, words: Laid) -> Laid:
-        """What its OTs have, (OTs, at least as many words as each needs), for pieces to take."""
-        return words[:, : self.words].reshape(self.shape).transpose(self.axes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,20 +153,21 @@ def _by_weights(m: LinearMap, elements: int) -> Iterator[Tile]:
         area = math.prod(tap.sides)
         for (g, k, c), n in _cuts(m, area, elements):
             shape, carried = (*n, *tap.sides), (g, None, c, *tap.pixels)
-            piece = Piece(shape, (), carried, (g, k, *tap.outputs))
-            yield Tile((t, g, k, c), area, shape, (0, 1, 2, 3, 4), (piece,))
+            view = View(area, shape, (0, 1, 2, 3, 4))
+            yield Tile((t, g, k, c), area, (Piece(shape, view, carried, (g, k, *tap.outputs)),))
 
 
 def _by_pixels(m: LinearMap, elements: int) -> Iterator[Tile]:
     """A pixel's OT carries its weights in all uses."""
-    every = slice(None)
     for (g, k, c), n in _cuts(m, math.prod(m.image) * m.slots, elements):
+        words, shape = m.slots * n[1], (n[0], n[2], *m.image, m.slots, n[1])
         pieces = []
         for t, tap in enumerate(m.taps):
-            words, carried = (tap.slot, every, every, every, *tap.pixels), (t, g, k, c, None, None)
-            pieces.append(Piece((*n, *tap.sides), words, carried, (g, k, *tap.outputs)))
-        shape = n[0], n[2], *m.image, m.slots, n[1]
-        yield Tile((g, c), m.slots * n[1], shape, (4, 0, 5, 1, 2, 3), tuple(pieces))
+            rows, columns = ((s.start, s.stop, s.step) for s in tap.pixels)
+            view = View(words, shape, (4, 0, 5, 1, 2, 3), (tap.slot, rows, columns))
+            carried = (t, g, k, c, None, None)
+            pieces.append(Piece((*n, *tap.sides), view, carried, (g, k, *tap.outputs)))
+        yield Tile((g, c), words, tuple(pieces))
 
 
 def _cuts(m: LinearMap, area: int, elements: int) -> Iterator[tuple[tuple[slice, ...], Sizes]]:

@@ -9,15 +9,46 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
 from pqjax.linear.by_ot_layout import Laid, Layout, Piece, Tile
 from pqjax.ot.correlations import pad_blocks, pad_words, rows_receive, rows_send
 from pqjax.protocols.party import Party
-from pqjax.ring import Ring, pack, unpack
+from pqjax.ring import Ring, kernel, pack, unpack
 
 Bits = UInt8[np.ndarray, " *ots"]
+
+
+def _offer(zero, x, one, mask, view):
+    """Offerer: k0 + x - k1 in the ring that `mask` keeps, and minus the sum of k0."""
+    key = view(zero)
+    return (key + x - view(one)) & mask, -key.sum(2, dtype=key.dtype)
+
+
+def _gather(choice, key, offered, view):
+    """Chooser: the sum of k + c t."""
+    return (view(key) + view.of_bits(choice, key.dtype) * offered).sum(2, dtype=key.dtype)
+
+
+def _offer_if(zero, x, one, flag, blind, mask, view):
+    """Offerer: (f ^ c) x - m for c = 0 and 1, each under its key, and the sum of m."""
+    taken = view.of_bits(flag, zero.dtype) * x
+    both = (taken - blind) ^ view(zero), (x - taken - blind) ^ view(one)
+    return jnp.stack(both) & mask, blind.sum(2, dtype=blind.dtype)
+
+
+def _gather_if(choice, key, both, view):
+    """Chooser: the sum of what it opens."""
+    taken = jnp.where(view.of_bits(choice, bool), both[1], both[0])
+    return (taken ^ view(key)).sum(2, dtype=key.dtype)
+
+
+# Compiled for every shape and dtype, not for every width: rings differ by their mask alone.
+_offered, _gathered, _offered_if, _gathered_if = (
+    kernel(each, static=("view",)) for each in (_offer, _gather, _offer_if, _gather_if)
+)
 
 
 def offer(
@@ -40,14 +71,14 @@ def offer(
       Own share of the sums of 2^i b_i x, of shape layout.sums.
     """
     share = np.zeros(layout.sums, ring.dtype)
+    negative = ring.neg(x) if top_negative else x
     for i, part, tile, zero, one in _offers(party, layout, ring, bits):
-        combine = np.subtract if top_negative and i == bits - 1 else np.add
-        sent = np.empty(tile.elements, part.dtype)
-        for piece, (offered,) in _split(tile, sent):
-            key = zero[piece.words]
-            combine(key, _carried(x, piece, part), out=offered)
-            np.subtract(offered, one[piece.words], out=offered)
-            _accumulate(share, piece, -key.sum(2, dtype=part.dtype), i)
+        numbers, mask, sent = negative if i == bits - 1 else x, part.dtype.type(part.mask), []
+        for piece in tile.pieces:
+            carried = _carried(numbers, piece, part)
+            offered, own = _offered(zero, carried, one, mask, view=piece.view)
+            sent.append(np.asarray(offered).reshape(-1))
+            _accumulate(share, piece, np.asarray(own), i)
         _send(party, sent, part)
     return ring.reduce(share)
 
@@ -57,8 +88,8 @@ def choose(party: Party, layout: Layout, choices: Bits, ring: Ring) -> Laid:
     share = np.zeros(layout.sums, ring.dtype)
     for i, tile, keys, chosen, sent in _answers(party, layout, choices, ring):
         for piece, (offered,) in _split(tile, sent):
-            got = np.einsum("gkcrs,gkcrs->gkrs", chosen[piece.words], offered)
-            _accumulate(share, piece, got + keys[piece.words].sum(2, dtype=got.dtype), i)
+            got = _gathered(chosen, keys, offered, view=piece.view)
+            _accumulate(share, piece, np.asarray(got), i)
     return ring.reduce(share)
 
 
@@ -71,15 +102,15 @@ def offer_if(party: Party, layout: Layout, x: Laid, flags: Bits, ring: Ring) -> 
     The flags are of shape layout.ots; else as for `offer`. Returns a share of the sums of (f ^ c) x.
     """
     share = np.zeros(layout.sums, ring.dtype)
+    mask = ring.dtype.type(ring.mask)
     for _, _, tile, zero, one in _offers(party, layout, ring, 1):
-        flag, sent = _spread(flags, tile, ring), np.empty(2 * tile.elements, ring.dtype)
-        for piece, both in _split(tile, sent):
-            mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)
-            number = _carried(x, piece, ring)
-            taken = flag[piece.words] * number
-            both[0] = (taken - mask) ^ zero[piece.words]
-            both[1] = (number - taken - mask) ^ one[piece.words]
-            _accumulate(share, piece, mask.sum(2, dtype=ring.dtype), 0)
+        flag, sent = flags[tile.ots].reshape(-1, 1), []
+        for piece in tile.pieces:
+            blind = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)
+            carried = _carried(x, piece, ring)
+            both, own = _offered_if(zero, carried, one, flag, blind, mask, view=piece.view)
+            sent.append(np.asarray(both).reshape(-1))
+            _accumulate(share, piece, np.asarray(own), 0)
         _send(party, sent, ring)
     return ring.reduce(share)
 
@@ -89,8 +120,8 @@ def choose_if(party: Party, layout: Layout, flags: Bits, ring: Ring) -> Laid:
     share = np.zeros(layout.sums, ring.dtype)
     for _, tile, keys, chosen, sent in _answers(party, layout, flags[None], ring, 2):
         for piece, both in _split(tile, sent):
-            got = np.where(chosen[piece.words], both[1], both[0]) ^ keys[piece.words]
-            _accumulate(share, piece, got.sum(2, dtype=ring.dtype), 0)
+            got = _gathered_if(chosen, keys, both, view=piece.view)
+            _accumulate(share, piece, np.asarray(got), 0)
     return ring.reduce(share)
 
 
@@ -104,7 +135,7 @@ def _offers(
         for tile in layout.tiles:
             own = rows[i][tile.ots].reshape(-1, 2)
             pads = party.sender.pads(own, pad_blocks(tile.words, part))
-            zero, one = (tile.arranged(pad_words(p, part)) for p in pads)
+            zero, one = (pad_words(p, part) for p in pads)
             yield i, part, tile, zero, one
 
 
@@ -121,15 +152,8 @@ def _answers(
         for tile, n in zip(layout.tiles, counts, strict=True):
             own = rows[i][tile.ots].reshape(-1, 2)
             pads = party.receiver.pads(own, pad_blocks(tile.words, part))
-            keys = tile.arranged(pad_words(pads, part))
             sent = unpack(next(messages), n, part.bits)
-            yield i, tile, keys, _spread(choices[i], tile, part), sent
-
-
-def _spread(bits: Bits, tile: Tile, ring: Ring) -> Laid:
-    """A bit for each of a tile's OTs, as for all of its words."""
-    own = bits[tile.ots].reshape(-1, 1).astype(ring.dtype)
-    return tile.arranged(np.broadcast_to(own, (len(own), tile.words)))
+            yield i, tile, pad_words(pads, part), choices[i][tile.ots].reshape(-1, 1), sent
 
 
 def _carried(x: Laid, piece: Piece, ring: Ring) -> Laid:
@@ -145,8 +169,8 @@ def _split(tile: Tile, sent: Laid) -> Iterator[tuple[Piece, Laid]]:
         at += n
 
 
-def _send(party: Party, sent: Laid, ring: Ring) -> None:
-    np.bitwise_and(sent, ring.mask, out=sent)
+def _send(party: Party, parts: list[Laid], ring: Ring) -> None:
+    sent = parts[0] if len(parts) == 1 else np.concatenate(parts)
     party.messenger.send(pack(sent, ring.bits), sent.size * ring.bits)
 
 

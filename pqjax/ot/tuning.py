@@ -12,7 +12,8 @@ _LEAST = 1 << 8  # of what is counted in elements: a stranger's plan has a beara
 class Tuning:
     """How much goes into one message or one step. No result and no cost in bits depends on it.
 
-    The bounds keep a message and what is worked out for it within a few hundred mebibytes.
+    The bounds keep what a stranger's plan makes this side hold at a time within four times that of ours,
+    and its stored OTs within half a gibibyte.
 
     Attributes:
       chunk_ots: OTs of a message, each of them a row of 16 bytes; fewer where vectors are long. So
@@ -26,10 +27,10 @@ class Tuning:
       InputError: a size out of its bounds.
     """
 
-    chunk_ots: typing.Annotated[int, Between(_LEAST, 1 << 20)] = 1 << 16
-    product_elements: typing.Annotated[int, Between(_LEAST, 1 << 24)] = 1 << 20
-    tile_elements: typing.Annotated[int, Between(_LEAST, 1 << 22)] = 1 << 17
-    stream_above: typing.Annotated[int, Between(0, 1 << 27)] = 1 << 25
+    chunk_ots: typing.Annotated[int, Between(_LEAST, 1 << 18)] = 1 << 16
+    product_elements: typing.Annotated[int, Between(_LEAST, 1 << 22)] = 1 << 20
+    tile_elements: typing.Annotated[int, Between(_LEAST, 1 << 18)] = 1 << 17
+    stream_above: typing.Annotated[int, Between(0, 1 << 25)] = 1 << 25
 
     def __post_init__(self) -> None:
         check(Tuning, self)

@@ -17,7 +17,7 @@ from pqjax.graph.bounds import MOST_MADE_NODES, Name, Word
 from pqjax.graph.ir import Graph, Linear
 from pqjax.graph.strict_json import parse
 from pqjax.linear.choice import Choice
-from pqjax.linear.method import METHODS
+from pqjax.linear.method import unknown
 from pqjax.ot import SOURCES
 from pqjax.ot.tuning import Tuning
 from pqjax.planner.clock import Clock
@@ -30,6 +30,7 @@ from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
 from pqjax.wire.link import Link
 
 FORMAT = 3
+_FIELDS = {field.name for field in dataclasses.fields(Choice)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,13 +139,12 @@ def _check_known(tree: typing.Any) -> None:
     if type(tree) is not dict or type(tree.get("choices")) is not dict:
         return
     for name, choice in tree["choices"].items():
-        method = choice.get("method") if type(choice) is dict else None
-        if type(method) is str and method not in METHODS:
-            what = _unknown("method", method, METHODS, tree.get("version"))
-            raise PlanError(f"{shown(name)}: {what}")
+        found = unknown(choice) if type(choice) is dict and choice.keys() == _FIELDS else None
+        if found is not None:
+            raise PlanError(f"{shown(name)}: {_unknown(*found, tree.get('version'))}")
 
 
-def _unknown(what: str, name: str, known: Iterable[str], version: object) -> str:
+def _unknown(what: str, name: object, known: Iterable[str], version: object) -> str:
     """Says which version knows what this one does not."""
     return (
         f"unknown {what} {shown(name)}; this is pqjax {VERSION}, which knows {', '.join(known)}, and "

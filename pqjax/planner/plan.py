@@ -17,7 +17,8 @@ from pqjax.graph.rewrite import Pass, price_of
 from pqjax.graph.validate import Interval, validate
 from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
 from pqjax.layers.linear import LINEAR
-from pqjax.linear.choice import VARIANTS, Choice
+from pqjax.linear.choice import Choice
+from pqjax.linear.method import unknown
 from pqjax.ot.source import Pool
 from pqjax.planner.clock import Clock
 from pqjax.planner.presets import Preset, find_preset
@@ -308,7 +309,7 @@ def assembled(
                 raise PlanError(f"{node.name}: variant {task.choice.variant!r} {why}")
         tasks.append(task)
         pieces.append(rule_of(node).cost(at, task))
-    drawn = total([piece for each in pieces for phase in each for piece in phase]).rots
+    drawn = total(cost.both for cost in step_costs(at, pieces, EMPTY)[0]).rots
     at = dataclasses.replace(at, streamed=sum(drawn) > at.tuning.stream_above)
     costs, _ = step_costs(at, pieces, EMPTY)
     steps = [Step(*each) for each in zip(tasks, pieces, costs, strict=True)]
@@ -324,19 +325,25 @@ def _forced(
     for name, wish in variants.items():
         if name not in linear:
             raise PlanError(f"no linear layer named {shown(name)}; there are {listed(linear)}")
-        if isinstance(wish, str) and wish not in VARIANTS:
-            raise PlanError(f"{name}: unknown variant {shown(wish)}; known: {', '.join(VARIANTS)}")
-        task = task_of(graph, graph[name], preset.setting(), preset.choices[0])
-        for like in (*preset.choices, *preset.otherwise):
-            choice = dataclasses.replace(like, variant=wish) if isinstance(wish, str) else wish
-            why = LINEAR.unfit(dataclasses.replace(task, choice=choice))
-            if why is None:
-                break
-        else:
+        like = (*preset.choices, *preset.otherwise)
+        meant = (
+            [wish] if isinstance(wish, Choice)
+            else [dataclasses.replace(choice, variant=wish) for choice in like]
+        )  # fmt: skip
+        for choice in meant:
+            strange = unknown(dataclasses.asdict(choice))
+            if strange is not None:
+                what, value, known = strange
+                raise PlanError(f"{name}: unknown {what} {shown(value)}; known: {', '.join(known)}")
+        task = task_of(graph, graph[name], preset.setting())
+        whys = {choice: LINEAR.unfit(dataclasses.replace(task, choice=choice)) for choice in meant}
+        fits = [choice for choice, why in whys.items() if why is None]
+        if not fits:
             raise PlanError(
-                f"{name}: variant {str(wish)!r} does not go with protocol {preset.name!r}: it {why}"
+                f"{name}: variant {str(wish)!r} does not go with protocol {preset.name!r}: it "
+                f"{whys[meant[-1]]}"
             )
-        found[name] = choice
+        found[name] = fits[0]
     return found
 
 

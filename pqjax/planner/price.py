@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 
 from pqjax.errors import PlanError
@@ -44,11 +45,17 @@ def spent(at: Setting, pieces: Iterable[Cost], pool: Pool) -> tuple[Cost, Pool]:
     Where OTs are made as they are used, every piece has those made that it draws.
     """
     costs = []
-    for piece in pieces:
-        if at.streamed:
-            made, pool = at.source.fill(pool, piece.rots)
-            piece = dataclasses.replace(made + piece, rots=(0, 0))
-        costs.append(piece)
+    for _, run in itertools.groupby(pieces, id):  # tiles of a tensor are all alike but the last
+        piece, *more = run
+        times = 1 + len(more)
+        while times:
+            cost, left = piece, pool
+            if at.streamed:
+                made, left = at.source.fill(pool, piece.rots)
+                cost = dataclasses.replace(made + piece, rots=(0, 0))
+            alike = times if left == pool else 1
+            costs.append(cost.repeated(alike))
+            times, pool = times - alike, left
     return total(costs), pool
 
 

@@ -85,6 +85,13 @@ class Cost:
 
     __rmul__ = __mul__
 
+    def repeated(self, times: int) -> "Cost":
+        """So many of it, one after the other."""
+        found, power = NOTHING, self
+        while times:
+            found, power, times = (found + power if times & 1 else found), power + power, times >> 1
+        return found
+
 
 NOTHING = Cost()
 

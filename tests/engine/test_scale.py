@@ -22,9 +22,10 @@ def tuned(protocol, tuning):
 @pytest.mark.parametrize("protocol", list(PRESETS))
 @pytest.mark.parametrize("seed", [1, 3])
 def test_tiles_and_streams_are_exact_and_cost_what_was_predicted(seed, protocol):
-    graph, weights, x = random_network(seed)
-    made = plan(graph, tuned(protocol, dataclasses.replace(STREAMED, tile_elements=256)))
+    graph, weights, x = resnet32(3, seed=seed, blocks=1, stages=(4, 4, 8))
+    made = plan(graph, tuned(protocol, dataclasses.replace(STREAMED, tile_elements=1 << 10)))
 
+    assert max(len(step.pieces.online) for step in made.steps) >= 4
     (_, trace0, party0), (y, trace1, _) = run_both(made, weights, x)
 
     assert made.streamed is isinstance(PRESETS[protocol].source, Stocked)

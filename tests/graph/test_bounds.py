@@ -192,9 +192,21 @@ def test_a_network_is_bounded_as_a_whole_wherever_it_comes_from(message, tmp_pat
         ({"choices": {"q" * 200: CHOICE}}, "a choice for every linear layer"),
         (
             {"choices": {"x": {**CHOICE, "when": "later"}}},
-            "when ahead or shared expected, got 'later'",
+            "unknown when 'later'; this is pqjax .*, which knows ahead, shared",
         ),
-        ({"choices": {"x": {**CHOICE, "form": "cubes"}}}, "form patches or pixels expected"),
+        (
+            {"choices": {"x": {**CHOICE, "form": "cubes"}}},
+            "unknown form 'cubes'.* plan is of pqjax",
+        ),
+        (
+            {"choices": {"x": {**CHOICE, "variant": "best"}}},
+            "unknown variant 'best'.*full-choose-w",
+        ),
+        (
+            {"choices": {"x": {**CHOICE, "method": "luck"}}, "version": "9.1"},
+            "'luck'.*of pqjax '9.1'",
+        ),
+        ({"choices": {"x": {**CHOICE, "variant": ["best"]}}}, "unknown variant"),
         ({"ranges": {"x": [0]}}, r"ranges\['x'\] 2 entries"),
         ({"ranges": {"x": [0, 1]}}, "no other ranges"),
         ({"masked_input": 1}, "masked_input true or false"),
@@ -204,6 +216,7 @@ def test_a_network_is_bounded_as_a_whole_wherever_it_comes_from(message, tmp_pat
         ),
         ({"tuning": {**TREE["tuning"], "tile_elements": 0}}, "tuning.tile_elements"),
         ({"tuning": {**TREE["tuning"], "chunk_ots": 1 << 40}}, "tuning.chunk_ots"),
+        ({"tuning": {**TREE["tuning"], "stream_above": (1 << 25) + 1}}, "tuning.stream_above"),
         ({"forms": {"known_wrap": "hope", "relu_chosen": False}}, "forms.known_wrap"),
         ({"source": "prayer"}, "source"),
         ({"classes": "abcde"}, "classes a list"),

@@ -29,6 +29,7 @@ from pqjax.graph import (
     width_for,
     wrap_rates,
 )
+from pqjax.linear.choice import Choice
 from pqjax.planner import plan, read_plan
 from pqjax.wire.link import Link
 
@@ -254,6 +255,12 @@ def test_unknown_names_in_plans_are_refused():
         plan(graph, variants={"zz": "full-choose-w"})
     with pytest.raises(PlanError, match="unknown variant"):
         plan(graph, variants={linear: "best"})
+    for field, value in (("method", "luck"), ("variant", 3), ("form", "cubes"), ("when", "later")):
+        odd = dataclasses.replace(
+            Choice("ot", "full-choose-w", "patches", "ahead"), **{field: value}
+        )
+        with pytest.raises(PlanError, match=f"{linear}: unknown {field} .*; known: "):
+            plan(graph, variants={linear: odd})
     with pytest.raises(PlanError, match="does not go with"):
         plan(graph, variants={linear: "4-extend-x-choose-w"})
     forced = plan(graph, variants={linear: "full-choose-x"})

@@ -1,5 +1,6 @@
 """Mutated plan documents and model files: read or refused, soon, in one kind of error."""
 
+import dataclasses
 import json
 import pathlib
 import resource
@@ -10,7 +11,8 @@ import pytest
 from hostile import NASTY, canonical, members, mutate_file, mutated_document, refused, refused_file
 from networks import random_network
 
-from pqjax.graph import load_model, save_model
+from pqjax.graph import Graph, Input, Relu, TensorType, load_model, save_model
+from pqjax.ot.tuning import Tuning
 from pqjax.planner import PRESETS, plan
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
 from pqjax.wire.link import Link
@@ -104,3 +106,17 @@ def test_documents_as_large_as_they_may_be_take_seconds_and_little_memory():
     longest, grown = slowest((lambda text=text: refused(text)) for text in texts)
 
     assert longest < 5 and grown < 256
+
+
+def test_large_tensors_in_the_smallest_tiles_are_priced_at_once():
+    """Once 900,000 costs were added one by one, whatever the deadline."""
+    image = TensorType((2048, 2048, 8), 8, 0)
+    flat = dataclasses.replace(image, nonnegative=True)
+    relus = [Relu(f"r{i}", (f"r{i - 1}" if i else "x",), flat) for i in range(7)]
+    graph = Graph((Input("x", (), image), *relus))
+    tuning = Tuning(tile_elements=256, stream_above=0)
+    made = plan(graph, dataclasses.replace(PRESETS["pqjax"], passes=(), tuning=tuning))
+
+    longest, grown = slowest([lambda: refused(made.document)])
+
+    assert refused(made.document) is None and longest < 2 and grown < 256

@@ -96,6 +96,13 @@ def test_clocks_run_through_one_schedule_after_the_other(a, b, start):
     assert (x + y).clocks(start) == y.clocks(x.clocks(start))
 
 
+@given(SCHEDULES, st.integers(0, 40))
+def test_repeating_is_adding_again_and_again(schedule, times):
+    x = cost_of(schedule)
+
+    assert x.repeated(times) == total([x] * times)
+
+
 @given(SCHEDULES, st.integers(0, 9))
 def test_scaling_scales_bits_and_keeps_flows(schedule, n):
     x = cost_of(schedule)

@@ -46,8 +46,10 @@ def _gather_if(choice, key, both, view):
 
 
 # Compiled for every shape and dtype, not for every width: rings differ by their mask alone.
-_offered, _gathered, _offered_if, _gathered_if = (
-    kernel(each, static=("view",)) for each in (_offer, _gather, _offer_if, _gather_if)
+_offered, _gathered = kernel(_offer, static=("view",)), kernel(_gather, static=("view",))
+_offered_if, _gathered_if = (
+    kernel(_offer_if, static=("view",)),
+    kernel(_gather_if, static=("view",)),
 )
 
 

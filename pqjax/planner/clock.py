@@ -6,8 +6,6 @@ import dataclasses
 import time
 
 from pqjax.errors import PlanError
-from pqjax.graph.ir import Graph, Node
-from pqjax.graph.rewrite import Price
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +27,3 @@ class Clock:
                 f"planning takes longer than the {self.deadline_s:g} s allowed: allow more, or mistrust "
                 "who sent the plan"
             )
-
-    def watch(self, price: Price) -> Price:
-        """The price, checked against the clock every time it is asked."""
-
-        def watched(graph: Graph, node: Node) -> float:
-            self.check()
-            return price(graph, node)
-
-        return price if self.deadline_s is None else watched

@@ -322,34 +322,34 @@ MUTANTS = (
     ),
     _one(
         "the product's mask is zero", _views("product or grouped"), _TRANSFER,
-        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
-        "mask = np.zeros(piece.shape, ring.dtype)",
+        "blind = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "blind = np.zeros(piece.shape, ring.dtype)",
     ),
     _one(
         "outputs of a product share a mask", _views("product"), _TRANSFER,
-        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
-        "mask = np.repeat(party.randomness.elements(math.prod(piece.shape[:-1]), ring),"
+        "blind = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "blind = np.repeat(party.randomness.elements(math.prod(piece.shape[:-1]), ring),"
         " piece.shape[-1]).reshape(piece.shape)",
     ),
     _one(
         "all products share a mask", _views("grouped"), _TRANSFER,
-        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
-        "mask = np.full(piece.shape, party.randomness.elements(1, ring)[0])",
+        "blind = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "blind = np.full(piece.shape, party.randomness.elements(1, ring)[0])",
     ),
     _one(
         "pixels of a product share a mask", _views("product"), _TRANSFER,
-        "mask = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
-        "mask = np.broadcast_to(party.randomness.elements(math.prod(piece.shape[2:]), ring)"
+        "blind = party.randomness.elements(math.prod(piece.shape), ring).reshape(piece.shape)",
+        "blind = np.broadcast_to(party.randomness.elements(math.prod(piece.shape[2:]), ring)"
         ".reshape(piece.shape[2:]), piece.shape)",
     ),
     _one(
         "outputs of a product share a pad", _views("product and choose-x"), _LAYOUT,
-        "return words[:, : self.words].reshape",
-        "return words[:, :1].repeat(self.words, 1).reshape",
+        "found = words[:, : self.words].reshape",
+        "found = words[:, :1].repeat(self.words, 1).reshape",
     ),
     _one(
         "taps share a pad", _views("grouped"), _LAYOUT,
-        "words, carried = (tap.slot, every", "words, carried = (0, every",
+        "(tap.slot, rows, columns))", "(0, rows, columns))",
     ),
     # Whole runs.
     _one(

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from nets.data import INPUT_SCALE_BITS
 from nets.equalization import channel_factors, observed
@@ -79,7 +80,7 @@ def ranged(net: FoldedNet, student: QuantNet, x: np.ndarray) -> FoldedNet:
         bits = min(student.magnitude(fit) for fit in made)
         if any(fit.role == "residual" for fit in made):
             bits = max(bits - student.widths.cut, 2)
-        sample = [np.ravel(np.asarray(values[fit.name]) * factors)[::_STEP] for fit in made]
+        sample = [sampled(np.asarray(values[fit.name]) * factors) for fit in made]
         signed = any(fit.negative for fit in made)
         best = _best_range(np.concatenate(sample), bits, signed)
         net = net.scaled(stream, factors * np.float32(2.0 ** np.round(np.log2(best)) / best))
@@ -87,6 +88,13 @@ def ranged(net: FoldedNet, student: QuantNet, x: np.ndarray) -> FoldedNet:
 
 
 _STEP = 7  # of the values that ranges are searched on; divides no side or channel count
+_FEW = 1 << 13  # so many values are all looked at: of a narrow layer's, some would miss the largest
+
+
+def sampled(values: Float[np.ndarray, "*s"]) -> Float[np.ndarray, " n"]:
+    """The values that a range is searched on."""
+    flat = np.ravel(values)
+    return flat if flat.size <= _FEW else flat[::_STEP]
 
 
 def _best_range(real: np.ndarray, bits: int, negative: bool) -> float:
@@ -195,8 +203,8 @@ def _choose_format(
             check_alignment(step, scale, ours[step.sources[1]].scale)
         elif isinstance(step, AvgPool):
             scale += int(math.log2(step.area))
-    bits, sample = student.magnitude(fit), np.ravel(wanted)[::_STEP]
-    best = best_activation_scale(sample, bits, "saturate", negative=fit.negative)
+    bits = student.magnitude(fit)
+    best = best_activation_scale(sampled(wanted), bits, "saturate", negative=fit.negative)
     layer.out_scale[...] = jnp.float32(min(best, scale))
     layer.cap = None if fit.capped is None else float(net.caps[fit.capped.name].min())
 

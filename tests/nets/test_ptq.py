@@ -11,7 +11,7 @@ from nets.architecture import mobilenet_v2
 from nets.data import integer_input
 from nets.equalization import channel_factors, observed
 from nets.folded import FoldedNet, streams
-from nets.ops import INPUT, Conv, Dense
+from nets.ops import INPUT, Architecture, Conv, Dense, Flatten, GlobalAverage, Relu
 from nets.ptq import Recipe, quantized
 from nets.quantized import QuantNet, Widths
 from nets.quantizer import best_weight_scale
@@ -201,6 +201,35 @@ def test_fitting_brings_the_network_nearer_than_the_nearest_integers_would(x):
     held = quantized(net, widths, x, dataclasses.replace(Recipe(images=16, pool=16), damp=1e6))
 
     assert error(student) < 0.8 * error(held)
+
+
+NARROW = Architecture(
+    "narrow", "cifar10", (32, 32, 3), 4,
+    (
+        Conv("conv", (INPUT,), 6, (3, 3), (4, 4)), Relu("relu", ("conv",)),
+        GlobalAverage("mean", ("relu",)), Flatten("flat", ("mean",)), Dense("hidden", ("flat",), 12),
+        Relu("act", ("hidden",)), Dense("fc", ("act",), 4),
+    ),
+    signed=False,
+)  # fmt: skip
+
+
+def test_the_range_of_a_narrow_layer_is_chosen_on_all_its_values():
+    """Every seventh of 48 values is none of channel 5's, which has the largest."""
+    rng = np.random.default_rng(RNG_SEED)
+    few = integer_input(rng.integers(0, 256, (4, 32, 32, 3)).astype(np.uint8))
+    net = net_of(NARROW, 0)
+    kernel, bias = net.by_name["hidden"]
+    bias[5] = 8.0
+    net = FoldedNet.of(NARROW, [net.by_name["conv"], (kernel, bias), net.by_name["fc"]])
+    student = QuantNet(NARROW, Widths.parse("W8A8", NARROW))
+
+    ptq.fit(student, net, few, Recipe(images=4, pool=4))
+
+    (fit,) = (b.fit for b in blocks(NARROW) if b.fit is not None and b.fit.layer == "hidden")
+    top = np.asarray(net.values(few)[fit.name]).max()
+    unit = 2.0 ** -float(student.layer("hidden").out_scale[...])
+    assert 8 < top + unit <= unit * 2 ** student.magnitude(fit)
 
 
 def test_channels_that_lie_apart_are_brought_together(x, monkeypatch):

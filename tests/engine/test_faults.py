@@ -304,7 +304,7 @@ def test_bad_files_at_the_command_line_leave_the_server_serving(tmp_path):
         used = command("serve", tmp_path / "net.npz", "--listen", address)
         good = command("infer", address, tmp_path / "x.npy")
 
-    assert lost.returncode == 1 and "cannot write the trace" in lost.stderr
+    assert lost.returncode == 2 and "there is no folder" in lost.stderr
     assert used.returncode == 1 and "in use" in used.stderr
     assert "Traceback" not in lost.stderr + used.stderr
     assert good.returncode == 0

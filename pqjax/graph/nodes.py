@@ -105,7 +105,19 @@ class Conv(Linear):
             + 1
             for i, side in enumerate((height, width))
         )
+        if not (self._meets(0, height, down) and self._meets(1, width, right)):
+            raise self.error("reads nothing but padding: no window meets its source; pad it less")
         return (down, right, k)
+
+    def _meets(self, axis: int, side: int, outputs: int) -> bool:
+        """Whether any tap reads a row (column) of the source for one of so many outputs, if any."""
+        step, before = self.stride[axis], self.padding[axis][0]
+        for tap in range(self.kernel[axis]):
+            first = before - tap * self.dilation[axis]  # of the padded source, from this tap's view
+            output = max(0, -(-first // step))
+            if output < outputs and output * step < first + side:
+                return True
+        return outputs < 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,7 +75,9 @@ def plans(graph, weights, inputs, twins, counts, protocols):
 
 def test_what_validate_accepts_every_preset_plans_or_names_a_limit_of_its_own():
     """A refusal names a node that the user wrote and a limit of the protocol, and `pqjax` has none."""
-    limits = r"(more than the uniform ring's 37|may overflow its .* uniform ring|worst-case width is)"
+    limits = (
+        r"(more than the uniform ring's 37|may overflow its .* uniform ring|worst-case width is)"
+    )
     counts = collections.Counter()
     for seed in range(300):
         graph, weights, *_ = strange_graph(seed)

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import zipfile
@@ -266,3 +267,23 @@ def test_unknown_names_in_plans_are_refused():
     forced = plan(graph, variants={linear: "full-choose-x"})
     assert next(s for s in forced.steps if s.node.name == linear).variant == "full-choose-x"
     assert read_plan(forced.document).digest == forced.digest
+
+
+def test_a_convolution_has_to_meet_its_source_and_says_so_exactly_when_it_does_not():
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(400):
+        kernel, stride, apart, side = (int(n) for n in rng.integers(1, 5, 4))
+        before, after = (int(n) for n in rng.integers(0, 7, 2))
+        outputs = (side + before + after - 1 - (kernel - 1) * apart) // stride + 1
+        if outputs < 1:
+            continue
+        out = TensorType((outputs, 1, 1), 16, 0)
+        margins = ((before, after), (0, 0))
+        node = Conv("c", ("x",), out, (kernel, 1), (stride, 1), margins, 3, 0, dilation=(apart, 1))
+        read = [o * stride + t * apart - before for o in range(outputs) for t in range(kernel)]
+        meets = any(0 <= row < side for row in read)
+        with contextlib.nullcontext() if meets else pytest.raises(GraphError, match="but padding"):
+            validate(Graph((Input("x", (), TensorType((side, 1, 1), 4, 0)), node)))
+        refused += not meets
+
+    assert refused > 20

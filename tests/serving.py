@@ -33,8 +33,8 @@ def serving(deadline_s=30.0, plan=PLAN, most_sessions=None, weights=WEIGHTS, **o
         assert [t.name for t in threading.enumerate() if t.name == "pqjax-client"] == []
 
 
-def answers(address, **options):
+def answers(address, deadline_s=60.0, **options):
     """Whether the server still serves."""
-    with pqjax.connect(address, **{"deadline_s": 60.0} | options) as session:
+    with pqjax.connect(address, deadline_s=deadline_s, **options) as session:
         y = session.infer(X).output
     np.testing.assert_array_equal(y, pqjax.reference(GRAPH, WEIGHTS, X))

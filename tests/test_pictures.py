@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,6 +170,7 @@ def test_a_class_list_of_the_wrong_length_is_refused(arg_max):
         names_of(["cat", "cup"], "names.json", plan(graph))
     with pytest.raises(PlanError, match="the network tells 3 classes.*2 are named"):
         plan(graph, classes=["cat", "cup"])
+    wrong: Any
     for wrong in ("cat", 3, ["cat", "cup", 3], {"cat": 0, "cup": 1, "pot": 2}):
         with pytest.raises(PlanError, match="class names are a list of strings"):
             plan(graph, classes=wrong)

@@ -247,6 +247,7 @@ def served_process(tmp_path, *words):
          *map(str, words)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    assert server.stdout is not None
     try:
         yield server.stdout.readline().split()[-1], server
     finally:
@@ -367,6 +368,7 @@ def test_command_line_runs_two_processes(tmp_path):
          "--sessions", "1", "--trace", str(tmp_path / "served.json")],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    assert server.stdout is not None
     try:
         address = server.stdout.readline().split()[-1]
         done = command("infer", address, inputs, "--verbose", "--link", "lan", "--trace", asked)

@@ -3,8 +3,6 @@
 A message names what was expected, what came, where, and what to do. No message carries a secret.
 """
 
-from __future__ import annotations
-
 import collections.abc
 import itertools
 

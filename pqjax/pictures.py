@@ -1,7 +1,5 @@
 """Pictures as network inputs: any readable file, resized and centred to the graph's input format."""
 
-from __future__ import annotations
-
 import pathlib
 
 import numpy as np

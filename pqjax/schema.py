@@ -8,8 +8,6 @@ written); a list is a tuple; an integer is no bool, no float and no text. Both s
 lies. A new field needs no second table.
 """
 
-from __future__ import annotations
-
 import collections.abc
 import dataclasses
 import functools

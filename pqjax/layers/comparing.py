@@ -1,7 +1,5 @@
 """Largest values of windows and vectors, on values whose differences fit."""
 
-from __future__ import annotations
-
 import math
 
 from pqjax.graph.ir import MaxPool

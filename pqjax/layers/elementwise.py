@@ -1,7 +1,5 @@
 """Steps of requantizations and ReLU: what n elements cost, and the protocol, of each kind."""
 
-from __future__ import annotations
-
 from pqjax.graph.ir import Clamp, Truncate, TruncateReduce
 from pqjax.graph.tensor import rounding_half
 from pqjax.layers.rule import Elementwise, Setting, Share, Task

@@ -1,7 +1,5 @@
 """How the client's input becomes shared."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from pqjax.layers.rule import Pieces, Rule, Setting, Share, Task

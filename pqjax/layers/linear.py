@@ -1,7 +1,5 @@
 """Convolutions and dense layers: a product by the method that was chosen, then the server's bias."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import typing

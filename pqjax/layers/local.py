@@ -1,7 +1,5 @@
 """Nodes that every party computes on its own share."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from pqjax.graph.ir import AvgPool, Pad, ScaleUp, Subsample

@@ -6,8 +6,6 @@ before each piece the random OTs that it draws are made, if the network is so la
 where they are used.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import typing
 from collections.abc import Callable

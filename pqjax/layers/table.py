@@ -1,7 +1,5 @@
 """The table of rules: every node kind has one. A new kind is a line here."""
 
-from __future__ import annotations
-
 import dataclasses
 import typing
 from collections.abc import Callable, Iterator

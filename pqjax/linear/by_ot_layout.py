@@ -4,8 +4,6 @@ A message has an element for every product of its pixels and weights, in the ord
 inputs, a tap's rows and columns), tap by tap. The third axis is summed.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

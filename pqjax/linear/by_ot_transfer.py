@@ -4,8 +4,6 @@ Both halves walk bit positions, and in each the messages of a layout. For bit i 
 message's elements have L - i bits.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

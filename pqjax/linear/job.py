@@ -1,7 +1,5 @@
 """A linear layer to be computed: its geometry and the formats of what it multiplies and sums."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -29,7 +27,7 @@ class Job:
     x: TensorType
     bits: int
 
-    def in_form(self, form: Form) -> Job:
+    def in_form(self, form: Form) -> "Job":
         """What is multiplied: by patches, the columns of `LinearMap.im2col`."""
         if form == "pixels":
             return self

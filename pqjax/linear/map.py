@@ -4,8 +4,6 @@ Kernel position (i, j), a *tap*, reads a rectangle of the image for a rectangle 
 the padding is no use of anything: taps leave it out.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math
@@ -69,12 +67,12 @@ class LinearMap:
             )
 
     @classmethod
-    def pointwise(cls, image: Pair, inputs: int, outputs: int) -> LinearMap:
+    def pointwise(cls, image: Pair, inputs: int, outputs: int) -> "LinearMap":
         """A matrix product in every pixel; a dense layer is one of a single pixel."""
         return cls(image, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1, inputs, outputs)
 
     @property
-    def columns(self) -> LinearMap:
+    def columns(self) -> "LinearMap":
         """The product with `im2col`'s patches that comes to the same."""
         return LinearMap.pointwise(self.out_image, self.terms, self.outputs)
 

@@ -9,8 +9,6 @@ element of the operand, which does not exist where X fills the ring. Elements ar
 im2col's patches, as the method's form says.
 """
 
-from __future__ import annotations
-
 from pqjax.linear.by_ot_layout import Laid, Layout, layout_of
 from pqjax.linear.by_ot_transfer import Bits, choose_if, offer_if
 from pqjax.linear.job import Encoded, Job, multiply_plain

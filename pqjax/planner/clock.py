@@ -1,7 +1,5 @@
 """How long planning may take: a stranger's plan is made again under the deadline of its connection."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 

@@ -1,7 +1,5 @@
 """What a party's trace shows, held against what its plan predicts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pqjax.planner.plan import BEGIN_LAYER, Line, Plan

@@ -5,8 +5,6 @@ The client plans nothing anew: it runs what is chosen, by its own rules, so the 
 different versions as long as both know every choice and agree on what it costs.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import typing

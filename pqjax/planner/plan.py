@@ -4,8 +4,6 @@ A plan is public. Its document is all that the client needs; its digest is compa
 else is said.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import typing

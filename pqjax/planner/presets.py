@@ -1,7 +1,5 @@
 """Named ways of running a network, as data: each field is one published or own choice."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from pqjax.errors import PlanError, shown

@@ -1,7 +1,5 @@
 """What one node costs by itself, as passes and the choice of methods compare it."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

@@ -1,7 +1,5 @@
 """A plan in words and columns: all layers at a glance, or one of them in full."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 from collections.abc import Iterable

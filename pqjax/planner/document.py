@@ -114,12 +114,10 @@ def _checked(document: bytes, clock: Clock) -> Plan:
     linear = {node.name for node in graph if isinstance(node, Linear)}
     if set(tree.choices) != linear or not set(tree.ranges) <= linear | {graph.input.name}:
         raise PlanError("not a plan: a choice for every linear layer expected, and no other ranges")
-    made = assembled(
-        graph, _preset(tree), tree.choices, tree.ranges, tree.link, tree.classes, clock
-    )
+    made = assembled(graph, _preset(tree), tree.choices, tree.ranges, clock)
     if tree.classes:
         check_class_names(graph, tree.classes)
-    made = dataclasses.replace(made, version=tree.version)
+    made = dataclasses.replace(made, link=tree.link, classes=tree.classes, version=tree.version)
     cost = made.cost()
     if (cost.sent, cost.flows) != (tree.cost.bits, tree.cost.flows):
         raise PlanError(
@@ -154,14 +152,8 @@ def _preset(tree: _Document) -> Preset:
     """The preset of that name if it is what the document says, else one of these facts."""
     if tree.source not in SOURCES:
         raise PlanError(_unknown("source of OTs", tree.source, SOURCES, tree.version))
-    facts = {
-        "source": SOURCES[tree.source], "forms": tree.forms, "tuning": tree.tuning,
-        "masked_input": tree.masked_input,
-    }  # fmt: skip
+    about, choices = "as a plan describes it", tuple(dict.fromkeys(tree.choices.values()))
+    source, masked = SOURCES[tree.source], tree.masked_input
+    told = Preset(tree.protocol, about, source, tree.forms, choices, (), (), masked, tree.tuning)
     known = PRESETS.get(tree.protocol)
-    if known is not None and all(getattr(known, name) == fact for name, fact in facts.items()):
-        return known
-    choices = tuple(dict.fromkeys(tree.choices.values()))
-    return Preset(
-        tree.protocol, "as a plan describes it", choices=choices, otherwise=(), passes=(), **facts
-    )
+    return known if known is not None and known.setting() == told.setting() else told

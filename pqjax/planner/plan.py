@@ -188,10 +188,8 @@ class Plan:
 
     def cost(self, phase: str | None = None, layer: str | None = None) -> Cost:
         """Bits and flows of a phase, a layer, or a whole first inference."""
-        lines = self.schedule()
-        return total(
-            [s.cost for s in lines if phase in (None, s.phase) and layer in (None, s.layer)]
-        )
+        lines = [x for x in self.schedule() if phase in (None, x.phase)]
+        return total(x.cost for x in lines if layer in (None, x.layer))
 
     def seconds(self, link: Link | None = None) -> float:
         """What the network alone takes of offline and online phase: bits / rate + flows * rtt / 2."""
@@ -271,8 +269,10 @@ def plan(
         if name in graph and graph[name].out != lowered[name].out and name in known
     }
     names = check_class_names(graph, classes) if classes else ()
-    made = assembled(lowered, preset, choices, ranges, link, names, Clock(None))
-    made = dataclasses.replace(made, source=graph, forced=frozenset(forced), applied=applied)
+    made = assembled(lowered, preset, choices, ranges, Clock(None))
+    made = dataclasses.replace(
+        made, source=graph, link=link, classes=names, forced=frozenset(forced), applied=applied
+    )
     if len(made.document) > DOCUMENT_LIMIT_BYTES:
         raise PlanError(
             f"a plan's document has at most {DOCUMENT_LIMIT_BYTES} bytes, this one "
@@ -286,8 +286,6 @@ def assembled(
     preset: Preset,
     choices: Mapping[str, Choice],
     ranges: Mapping[str, Interval],
-    link: Link | None,
-    classes: tuple[str, ...],
     clock: Clock,
 ) -> Plan:
     """The plan that runs a graph, which passes have made, by these choices: one a linear layer.
@@ -311,7 +309,7 @@ def assembled(
     at = dataclasses.replace(at, streamed=sum(drawn) > at.tuning.stream_above)
     costs, _ = step_costs(at, pieces, EMPTY)
     steps = [Step(*each) for each in zip(tasks, pieces, costs, strict=True)]
-    return Plan(graph, graph, preset, tuple(steps), ranges, link, classes, streamed=at.streamed)
+    return Plan(graph, graph, preset, tuple(steps), ranges, streamed=at.streamed)
 
 
 def _forced(

@@ -62,8 +62,8 @@ def _worst_case_widths(graph: Graph) -> Graph:
             fixed.add(ring)  # its width is part of what it computes
     nodes = []
     for node in graph:
-        ring = rings[node.name]
-        bits = wide.get(ring, node.out.bits) if ring not in fixed else node.out.bits
+        ring, bits = rings[node.name], node.out.bits
+        bits = bits if ring in fixed else wide.get(ring, bits)
         nodes.append(replace(node, out=replace(node.out, bits=bits)))
     return Graph(tuple(nodes))
 
@@ -79,8 +79,7 @@ def _extended_residuals(graph: Graph) -> Graph:
         names, added = [], ir.fresh(f"{node.name}.wide", graph)
         for i, source in enumerate(node.sources):
             names.append(ir.fresh(f"{node.name}.operand{i}", graph))
-            known = graph[source].out.nonnegative
-            out = replace(wide, nonnegative=known)
+            out = replace(wide, nonnegative=graph[source].out.nonnegative)
             nodes.append(ir.Extend(names[-1], (source,), out))
         nodes.append(ir.Add(added, tuple(names), wide))
         nodes.append(ir.Narrow(node.name, (added,), node.out))
@@ -131,9 +130,8 @@ def _check_fits(node: Node, interval: Interval, bits: int, loose: bool) -> None:
 
 def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval]) -> list[Node]:
     """One node as it runs in the uniform ring."""
-    out = replace(
-        node.out, bits=bits, signed=True, nonnegative=node.out.low == 0 and node.out.bits < bits
-    )
+    positive = node.out.low == 0 and node.out.bits < bits
+    out = replace(node.out, bits=bits, signed=True, nonnegative=positive)
     if isinstance(node, ir.Linear):
         open_sign = replace(out, nonnegative=False)
         # Weights of `bits` bits could reach beyond any width; those there are do not.
@@ -146,15 +144,13 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
         return [index, ir.Extend(node.name, (index.name,), out)]
     if isinstance(node, ir.Extend):
         return [ir.Extend(node.name, node.sources, out)]
-    if isinstance(node, (ir.Truncate, ir.TruncateReduce)) and not _drops(
-        node, known[node.sources[0]]
-    ):
+    if isinstance(node, (ir.Truncate, ir.TruncateReduce)) and not _drops(node, known):
         return [ir.Truncate(node.name, node.sources, out, node.shift, node.rounding)]
     if isinstance(node, (ir.Narrow, ir.TruncateReduce)):
         low, high = known[node.sources[0]]
         if isinstance(node, ir.Narrow) and node.out.low <= low and high <= node.out.high:
             return [ir.Extend(node.name, node.sources, out)]
-        return _reduced(graph, node, out, bits)
+        return _reduced(graph, node, out)
     if isinstance(node, ir.ScaleUp):
         name = ir.fresh(f"{node.name}.wide", graph)
         wide = TensorType(out.shape, bits + node.shift, out.scale)
@@ -162,25 +158,23 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
     return [replace(node, out=out)]
 
 
-def _drops(node: ir.Truncate | ir.TruncateReduce, source: Interval) -> bool:
-    """Whether a truncation may lose bits, or a sign, of values in this interval."""
+def _drops(node: ir.Truncate | ir.TruncateReduce, known: Mapping[str, Interval]) -> bool:
+    """Whether a truncation may lose bits, or a sign, of values in its source's interval."""
     if isinstance(node, ir.Truncate):
         return False
     half = rounding_half(node.shift, node.rounding)
-    low, high = ((end + half) >> node.shift for end in source)
+    low, high = ((end + half) >> node.shift for end in known[node.sources[0]])
     return low < node.out.low or high > node.out.high
 
 
-def _reduced(
-    graph: Graph, node: ir.Narrow | ir.TruncateReduce, out: TensorType, bits: int
-) -> list[Node]:
+def _reduced(graph: Graph, node: ir.Narrow | ir.TruncateReduce, out: TensorType) -> list[Node]:
     """Low bits only: dropped and extended again, because the uniform ring would keep the others."""
     source, made = node.sources[0], []
     if isinstance(node, ir.TruncateReduce):
         source = ir.fresh(f"{node.name}.shifted", graph)
         whole = replace(out, nonnegative=False)
         made.append(ir.Truncate(source, node.sources, whole, node.shift, node.rounding))
-    if node.out.bits + (not node.out.signed) >= bits:
+    if node.out.bits + (not node.out.signed) >= out.bits:
         return [*made, ir.Narrow(node.name, (source,), out)]
     low = ir.fresh(f"{node.name}.low", graph)
     return [*made, ir.Narrow(low, (source,), node.out), ir.Extend(node.name, (low,), out)]

@@ -61,9 +61,7 @@ class LinearRule(Rule):
         if not _ahead(task):
             return method.fits(job, plain=False)
         if method.extended(job) < job.bits:
-            return (
-                "extends its operand, which nobody has ahead of time: only `full` variants do not"
-            )
+            return "extends its operand, which nobody has ahead: only `full` variants do not"
         if job.x.bits < job.bits and not task.own:
             return (
                 f"needs an operand of {job.bits} bits, got {job.x.bits}: its preset lacks a pass that "

@@ -51,9 +51,7 @@ _offered_if, _gathered_if = (
 )
 
 
-def offer(
-    party: Party, layout: Layout, x: Laid, ring: Ring, bits: int, top_negative: bool = False
-) -> Laid:
+def offer(party: Party, layout: Layout, x: Laid, ring: Ring, bits: int, top_negative: bool) -> Laid:
     """Offers numbers to the other side's choices, by correlated OT.
 
       1. chooser -> offerer   its bits, as choices of `bits` times layout.ots OTs.

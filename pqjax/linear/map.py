@@ -62,9 +62,7 @@ class LinearMap:
 
     def __post_init__(self) -> None:
         if self.inputs % self.groups or self.outputs % self.groups or min(self.out_image) < 1:
-            raise InputError(
-                f"groups must divide channels and kernels fit padded images, got {self}"
-            )
+            raise InputError(f"groups divide channels and kernels fit padded images, got {self}")
 
     @classmethod
     def pointwise(cls, image: Pair, inputs: int, outputs: int) -> "LinearMap":

@@ -61,10 +61,9 @@ class _Document:
 def write(made: Plan) -> bytes:
     """Canonical JSON: equal plans give equal bytes."""
     cost, preset = made.cost(), made.preset
+    choices = {s.node.name: s.task.choice for s in made.steps if s.task.choice}
     tree = {
-        "choices": {
-            s.node.name: dataclasses.asdict(s.task.choice) for s in made.steps if s.task.choice
-        },
+        "choices": {name: dataclasses.asdict(choice) for name, choice in choices.items()},
         "classes": made.classes,
         "cost": {"bits": cost.sent, "flows": cost.flows},
         "format": FORMAT,

@@ -312,13 +312,11 @@ def assembled(
     return Plan(graph, graph, preset, tuple(steps), ranges, streamed=at.streamed)
 
 
-def _forced(
-    graph: Graph, preset: Preset, variants: Mapping[str, str | Choice]
-) -> dict[str, Choice]:
+def _forced(graph: Graph, preset: Preset, wishes: Mapping[str, str | Choice]) -> dict[str, Choice]:
     """What the caller insists on, as choices."""
     linear = {node.name: None for node in graph if isinstance(node, Linear)}
     found = {}
-    for name, wish in variants.items():
+    for name, wish in wishes.items():
         if name not in linear:
             raise PlanError(f"no linear layer named {shown(name)}; there are {listed(linear)}")
         like = (*preset.choices, *preset.otherwise)

@@ -77,10 +77,9 @@ def unpack(buffer: bytes | memoryview | np.ndarray, n: int, bits: int) -> np.nda
     """
     dtype = Ring(bits).dtype
     raw = np.frombuffer(buffer, np.uint8)
-    if n < 0 or len(raw) != packed_bytes(n, bits):
-        raise InputError(
-            f"{n} elements of {bits} bits take {packed_bytes(n, bits)} bytes, got {len(raw)}"
-        )
+    nbytes = packed_bytes(n, bits)
+    if n < 0 or len(raw) != nbytes:
+        raise InputError(f"{n} elements of {bits} bits take {nbytes} bytes, got {len(raw)}")
     if bits == 1:
         return np.unpackbits(raw, count=n, bitorder="little")
     if raw.ctypes.data % 8:

@@ -42,6 +42,7 @@ def pool_room(graph: Graph) -> dict[str, int]:
 
 
 def _worst_case_widths(graph: Graph) -> Graph:
+    """Of accumulators that cannot overflow and whose readers take any width. PrivQuant, 4.1.1."""
     rings, rooms, known = _rings(graph), pool_room(graph), validate(graph)
     loose = overflowing(graph)
     wide: dict[str, int] = {}
@@ -69,7 +70,10 @@ def _worst_case_widths(graph: Graph) -> Graph:
 
 
 def _extended_residuals(graph: Graph) -> Graph:
-    """Every addition one bit wider than its operands, both extended to it; then narrowed again."""
+    """Every addition one bit wider than its operands, both extended to it; then narrowed again.
+
+    What an addition loses in its own ring is cut off again. SiRNN, as PrivQuant's figure 5a draws it.
+    """
     nodes: list[Node] = []
     for node in graph:
         if not isinstance(node, ir.Add) or node.out.bits + (not node.out.signed) >= 64:
@@ -87,7 +91,9 @@ def _extended_residuals(graph: Graph) -> Graph:
 
 
 def uniform_ring(bits: int) -> Pass:
-    """Everything in one ring of `bits` bits, weights included, as CrypTFlow2 does.
+    """Everything in one ring of `bits` bits, weights included, as CrypTFlow2 does (eprint 2020/1002).
+
+    Accumulators cannot overflow, or have as many bits already.
 
     Raises (when applied):
       GraphError: names a node whose values need more bits than the ring has.
@@ -101,13 +107,7 @@ def uniform_ring(bits: int) -> Pass:
             nodes += _in_ring(graph, node, bits, known)
         return Graph(tuple(nodes))
 
-    return Pass(
-        f"uniform-{bits}-bit-ring",
-        f"every tensor in {bits} bits",
-        f"values that fit {bits} bits; accumulators that cannot overflow, or have {bits} bits already",
-        "CrypTFlow2, eprint 2020/1002",
-        whole=whole,
-    )
+    return Pass(f"uniform-{bits}-bit-ring", f"every tensor in {bits} bits", whole=whole)
 
 
 def _check_fits(node: Node, interval: Interval, bits: int, loose: bool) -> None:
@@ -180,17 +180,6 @@ def _reduced(graph: Graph, node: ir.Narrow | ir.TruncateReduce, out: TensorType)
     return [*made, ir.Narrow(low, (source,), node.out), ir.Extend(node.name, (low,), out)]
 
 
-WORST_CASE_WIDTHS = Pass(
-    "worst-case-widths",
-    "l_acc = l_w + l_x + ceil(log2 K)",
-    "accumulators that cannot overflow and whose readers take any width",
-    "PrivQuant, section 4.1.1",
-    whole=_worst_case_widths,
-)
-EXTENDED_RESIDUALS = Pass(
-    "extend-residuals",
-    "a + b = Ext(a) + Ext(b) in one bit more",
-    "nothing: what an addition loses in its own ring is cut off again",
-    "SiRNN, as PrivQuant figure 5a draws it",
-    whole=_extended_residuals,
-)
+_ACCUMULATORS, _SUMS = "l_acc = l_w + l_x + ceil(log2 K)", "a + b = Ext(a) + Ext(b) in one bit more"
+WORST_CASE_WIDTHS = Pass("worst-case-widths", _ACCUMULATORS, whole=_worst_case_widths)
+EXTENDED_RESIDUALS = Pass("extend-residuals", _SUMS, whole=_extended_residuals)

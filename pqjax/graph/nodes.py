@@ -95,17 +95,12 @@ class Conv(Linear):
         return (*self.kernel, source.shape[-1] // self.groups, self.out.shape[-1])
 
     def shape(self, x: TensorType) -> bounds.Shape:
-        height, width, c = x.shape
+        *image, c = x.shape
         k = self.out.shape[-1]
         if c % self.groups or k % self.groups:
             raise self.error(f"{self.groups} groups do not divide {c} and {k} channels")
-        down, right = (
-            (side + sum(self.padding[i]) - 1 - (self.kernel[i] - 1) * self.dilation[i])
-            // self.stride[i]
-            + 1
-            for i, side in enumerate((height, width))
-        )
-        return (down, right, k)
+        axes = zip(image, self.padding, self.kernel, self.dilation, self.stride, strict=True)
+        return (*((n + sum(p) - 1 - (t - 1) * d) // s + 1 for n, p, t, d, s in axes), k)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,10 +45,8 @@ def _gather_if(choice, key, both, view):
 
 # Compiled for every shape and dtype, not for every width: rings differ by their mask alone.
 _offered, _gathered = kernel(_offer, static=("view",)), kernel(_gather, static=("view",))
-_offered_if, _gathered_if = (
-    kernel(_offer_if, static=("view",)),
-    kernel(_gather_if, static=("view",)),
-)
+_offered_if = kernel(_offer_if, static=("view",))
+_gathered_if = kernel(_gather_if, static=("view",))
 
 
 def offer(party: Party, layout: Layout, x: Laid, ring: Ring, bits: int, top_negative: bool) -> Laid:

@@ -77,11 +77,9 @@ class LinearMap:
     @functools.cached_property
     def out_image(self) -> Pair:
         """Height and width of the result."""
-        spare = [
-            self.image[i] + sum(self.padding[i]) - 1 - (self.kernel[i] - 1) * self.dilation[i]
-            for i in (0, 1)
-        ]
-        return spare[0] // self.stride[0] + 1, spare[1] // self.stride[1] + 1
+        axes = zip(self.image, self.padding, self.kernel, self.dilation, self.stride, strict=True)
+        down, right = ((n + sum(p) - 1 - (t - 1) * d) // s + 1 for n, p, t, d, s in axes)
+        return down, right
 
     @property
     def in_shape(self) -> tuple[int, int, int]:

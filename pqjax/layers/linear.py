@@ -45,13 +45,14 @@ def job_of(task: Task) -> Job:
 
 
 class LinearRule(Rule):
-    """A linear layer: its choice says by which method, and whether ahead or on the shared operand.
+    """A linear layer: its choice says by which method, and whether ahead or on the shared operand."""
 
-    Attributes:
-      parts: what its cost is made of, as reports call it.
-    """
-
-    parts = ("extension", "product", "wrap & mux", "masked input")
+    parts = (
+        "extension",
+        "product",
+        "wrap & mux",
+        "masked input",
+    )  # of a cost, as reports call them
 
     def unfit(self, task: Task) -> str | None:
         """Why a layer cannot be computed as its choice says; None where it can."""

@@ -46,13 +46,9 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One node as it is to be run.
+    """One node as it is to be run: the formats that it reads and, of a linear layer, its choice.
 
-    Attributes:
-      node: the node.
-      sources: the formats that it reads.
-      choice: how it is multiplied, if it is a linear layer.
-      own: whether what it reads is the client's own input, in the clear at the client.
+    `own` is whether what it reads is the client's own input, in the clear at the client.
     """
 
     node: Node
@@ -82,11 +78,7 @@ class Rule:
     def prepare(self, party: Party, at: Setting, task: Task, own: Any) -> object:
         """The part that needs no input, at both parties at once; what `run` uses up.
 
-        Args:
-          party: this party.
-          at: the setting.
-          task: what is run.
-          own: what this party alone has: what `load` made, at the server.
+        `own` is what this party alone has: what `load` made, at the server.
         """
         return None
 

@@ -13,14 +13,7 @@ from pqjax.ring import Ring, conv
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One linear layer without its bias.
-
-    Attributes:
-      map: the geometry.
-      w_bits: width of the signed weights.
-      x: format of the operand.
-      bits: width L of the accumulator.
-    """
+    """One linear layer without its bias: signed weights of `w_bits`, an accumulator of L = `bits`."""
 
     map: LinearMap
     w_bits: int

@@ -83,9 +83,7 @@ def write(made: Plan) -> bytes:
 def read_plan(document: bytes, deadline_s: float | None = None) -> Plan:
     """The plan that a document describes, checked. The document may be anything, from anyone.
 
-    Args:
-      document: what `Plan.document` wrote.
-      deadline_s: how long checking may take; None for as long as it likes.
+    Checking may take `deadline_s`, or as long as it likes.
 
     Raises:
       PlanError: it is no plan, takes too long, holds a choice that this version does not know, or

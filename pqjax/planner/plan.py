@@ -149,9 +149,8 @@ class Plan:
     def schedule(self, inference: int = 0) -> tuple[Line, ...]:
         """Every layer of one inference of a session, with its cost.
 
-        Args:
-          inference: which one, from 0. The first has the setup; what one leaves in store of random OTs
-            is there for the next.
+        Inferences count from 0. The first has the setup; what one leaves in store of random OTs is there
+        for the next.
         """
         (lines, pool), before = self._lines(EMPTY), EMPTY
         for _ in range(inference):
@@ -202,10 +201,8 @@ class Plan:
     def differences(self, trace: Trace, rank: int) -> list[str]:
         """Where a party's trace departs from the prediction; empty if nowhere.
 
-        Args:
-          trace: of an inference (`Result.trace`) or of a session. Of a session that has said goodbye,
-            phases that were never asked for are not missed.
-          rank: whose trace it is.
+        The trace is of an inference (`Result.trace`) or of a session, at that rank. Of a session that
+        has said goodbye, phases that were never asked for are not missed.
         """
         from pqjax.planner.comparison import differences
 
@@ -214,8 +211,7 @@ class Plan:
     def table(self, variants: bool = False) -> str:
         """Per layer: formats, variant, bits, flows and, for a link, its seconds.
 
-        Args:
-          variants: a line for every variant of a linear layer, too.
+        With `variants`, a line for every variant of a linear layer, too.
         """
         from pqjax.planner.report import table
 

@@ -21,13 +21,10 @@ class Preset:
     Attributes:
       name: as users write it.
       about: what it stands for, in a line.
-      source: how OTs are made.
-      forms: forms of the small protocols.
+      source, forms, masked_input, tuning: see `Setting`.
       choices: ways of multiplying to choose the cheapest from, for every linear layer.
       otherwise: those for layers that none of `choices` fits (convolutions in groups).
       passes: graph rewrites, in order.
-      masked_input: whether the client's input is shared by a message.
-      tuning: how much travels or is worked on at a time.
     """
 
     name: str

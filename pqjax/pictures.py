@@ -1,7 +1,5 @@
 """Pictures as network inputs: any readable file, resized and centred to the graph's input format."""
 
-from __future__ import annotations
-
 import pathlib
 
 import numpy as np
@@ -41,9 +39,7 @@ def fit_picture(picture: np.ndarray, side: tuple[int, int]) -> np.ndarray:
     from PIL import Image, ImageOps
 
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-        raise InputError(
-            f"a picture is uint8 (H, W, 3), got {picture.dtype} of shape {picture.shape}"
-        )
+        raise InputError(f"a picture is uint8 (H, W, 3), got {picture.dtype} {picture.shape}")
     height, width = side
     if picture.shape[:2] == (height, width):
         return picture

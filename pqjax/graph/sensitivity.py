@@ -104,6 +104,5 @@ def read_sensitivities(path: pathlib.Path | str) -> Sensitivities:
 
 def _entry(found: dict) -> Sensitivity:
     omega = {int(bits): float(value) for bits, value in found["omega"].items()}
-    return Sensitivity(
-        float(found["trace"]), float(found["standard_error"]), int(found["elements"]), omega
-    )
+    measured = float(found["trace"]), float(found["standard_error"]), int(found["elements"])
+    return Sensitivity(*measured, omega)

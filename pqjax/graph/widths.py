@@ -156,9 +156,7 @@ class _Rewriting:
             each = ahead[-1]
             first = [need for need in self._needs(each) if need not in self.made]
             if first and each in begun:
-                raise GraphError(
-                    f"{each}: it is aligned to what is made of it, so no width fits both"
-                )
+                raise GraphError(f"{each} is aligned to what is made of it: no width fits both")
             begun.add(each)
             ahead += first
             if not first:

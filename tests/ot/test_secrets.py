@@ -29,7 +29,7 @@ from pqjax.protocols.compare import draw_triples
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.protocols.resize import Forms
-from pqjax.ring import Ring, bits_of
+from pqjax.ring import Ring, digits
 from pqjax.wire.messenger import Messenger
 
 BOTH = pytest.mark.parametrize("source", KINDS)
@@ -365,7 +365,7 @@ def test_pads_that_were_not_picked_are_uniform_beside_the_picked_one(source, m, 
     words = sends.sender.pick_pads(raw, M, m, t)
 
     entry = Ring(t << m)
-    columns = bits_of(words.astype(entry.dtype), entry.bits)
+    columns = digits(words.astype(entry.dtype), entry.bits, 1)
     np.testing.assert_array_equal((words >> np.uint64(t)) & np.uint64((1 << t) - 1), got)
     if source == "inline" or m == 1:
         assert unevenness(columns) < LIMIT

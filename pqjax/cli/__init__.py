@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from pqjax.cli import infer, network, plan, search, serve
 from pqjax.cli.console import say
+from pqjax.cli.serve import INTERRUPTED
 from pqjax.errors import PqjaxError
 
 _COMMANDS = (serve.add, infer.add, plan.add, search.add, network.add)
-_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,4 +27,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         say("pqjax: interrupted")
-        return _INTERRUPTED
+        return INTERRUPTED

@@ -13,7 +13,7 @@ from pqjax.cli.options import Commands, command, connection, link_option, networ
 from pqjax.cli.report import report, write_report
 from pqjax.engine import connect
 from pqjax.engine.process import settle
-from pqjax.errors import DataError, InputError, PlanError
+from pqjax.errors import DataError, InputError, PlanError, shown
 from pqjax.graph import load_model
 from pqjax.graph.strict_json import parse
 from pqjax.pictures import picture_input, read_picture
@@ -43,6 +43,12 @@ def add(commands: Commands) -> None:
 
 def _inputs(path: str) -> np.ndarray | None:
     """Integers from an .npy file; None for anything that may be a picture."""
+    scheme, url, rest = path.partition("://")
+    if url:
+        hint = rest if scheme == "file" else f"fetch it first (curl -O {shown(path)})"
+        raise DataError(
+            f"{shown(path)} is a URL, pqjax reads files only: {hint}, and give the file"
+        )
     if not path.endswith(".npy"):
         return None
     try:

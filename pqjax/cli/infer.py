@@ -13,7 +13,7 @@ from pqjax.cli.options import Commands, command, connection, link_option, networ
 from pqjax.cli.report import report, write_report
 from pqjax.engine import connect
 from pqjax.engine.process import settle
-from pqjax.errors import DataError, InputError, PlanError, shown
+from pqjax.errors import DataError, InputError, PlanError, WireError, shown
 from pqjax.graph import load_model
 from pqjax.graph.strict_json import parse
 from pqjax.pictures import picture_input, read_picture
@@ -73,7 +73,14 @@ def _infer(args: argparse.Namespace) -> int:
             address = stack.enter_context(Relay(address, args.link)).address
         begin = time.perf_counter()
         options = connection(args, "client") | {"patience_s": args.patience, "progress": Bar()}
-        session = stack.enter_context(connect(address, **options))
+        try:
+            session = stack.enter_context(connect(address, **options))
+        except WireError as error:
+            if args.link is None:
+                raise
+            raise WireError(
+                f"{error} [{address} is the relay of --link to {args.address}]"
+            ) from error
         graph = session.plan.source
         labels = _names(names, args.labels, session.plan)
         if picture is not None:

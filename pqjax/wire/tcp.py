@@ -114,7 +114,10 @@ class TcpWire(Endpoint):
                 if self._write_broken is not None and not read:
                     # What the other party sent before it left is still worth reading, if awaited.
                     with self._changed:
-                        if not self._slots:
+                        awaited = bool(self._slots)
+                    if not awaited:
+                        self._seek_last_word()
+                        with self._changed:
                             self._fail(self._write_broken)
                 if not read and not wrote:
                     self._sleep()
@@ -195,7 +198,7 @@ class TcpWire(Endpoint):
         """Reads while frames arrive and tickets for them are posted; True if any byte moved."""
         self._read_wants = 0
         moved = 0
-        while moved < _TURN_BYTES and not self._peer_closed:
+        while moved < _TURN_BYTES and not self._peer_closed and self._failure is None:
             if self._body is None and self._header_got == HEADER_BYTES:
                 if self._take_word():
                     continue
@@ -254,11 +257,31 @@ class TcpWire(Endpoint):
         self._header_got = 0
         with self._changed:
             self._moved_in, self._frame_began = self._moved_before, None
-            if code != Word.ALIVE:
+            if code == Word.ALIVE:
+                self.alive_bytes = (self.alive_bytes[0], self.alive_bytes[1] + WORD_BYTES)
+            else:
                 self._told_why(code, number)
-                return False
-            self.alive_bytes = (self.alive_bytes[0], self.alive_bytes[1] + WORD_BYTES)
         return True
+
+    def _seek_last_word(self) -> None:
+        """Passes over frames that nobody asked for: why the other party left may stand behind them."""
+        until = time.monotonic() + PARTING_S
+        dropped = memoryview(bytearray(_JOIN_BYTES))
+        with contextlib.suppress(OSError):
+            while self._failure is None:
+                while self._header_got < HEADER_BYTES:
+                    rest = memoryview(self._header)[self._header_got :]
+                    self._header_got += self._take_until(rest, until)
+                if not self._take_word():
+                    self._header_got, left = 0, _HEADER.unpack(self._header)[2]
+                    while left:
+                        left -= self._take_until(dropped[:left], until)
+
+    def _take_until(self, target: memoryview, until: float) -> int:
+        n = retry(lambda: self._take(target), self._sock, until)
+        if n == 0 or time.monotonic() >= until:
+            raise TimeoutError("nothing more comes, or too slowly")
+        return n
 
     def _open_body(self) -> bool:
         """Checks the header against the head ticket and allocates; False without a ticket."""

@@ -58,10 +58,12 @@ def test_a_client_that_is_killed_in_a_layer_ends_its_session_only():
         answers(address)
 
 
-def test_an_idle_client_is_given_up_after_the_idle_limit_and_told_why():
+def test_an_idle_client_is_given_up_after_the_idle_limit_and_told_why(monkeypatch):
+    monkeypatch.setattr("pqjax.wire.tcp.ALIVE_S", 0.05)  # that it lives makes no difference
     with serving(idle_s=0.3) as (address, ends):
         session = pqjax.connect(address, deadline_s=60.0)
         error = ends.get(timeout=30)
+        assert session.trace.alive_bytes[0] > 0
 
         assert isinstance(error, DeadlineExceeded) and "begin: idle for 0.3 s" in str(error)
         with pytest.raises(SessionEnded, match="idle for 0.3 s") as caught:

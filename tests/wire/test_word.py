@@ -12,7 +12,7 @@ from peers import accept_wire, silent
 
 from pqjax.errors import DeadlineExceeded, Drift, PeerGone, SessionEnded, WireError
 from pqjax.wire.listener import Listener
-from pqjax.wire.word import LAST_STEP, WORD_BYTES, Word
+from pqjax.wire.word import LAST_STEP, WORD_BYTES, Word, heard_reason
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 ALIVE = struct.pack("<IIQ", LAST_STEP, Word.ALIVE, 0)
@@ -184,6 +184,31 @@ def test_a_last_word_is_heard_by_one_who_only_sends(join):
     assert caught.value.reason == "closing"
 
 
+def test_a_last_word_behind_frames_that_nobody_asked_for_is_heard(join):
+    a, b = greeted(join(window_bytes=1 << 20))
+    for n in (0, 70_000, 5):
+        a.send(bytes(n), 0, "conv6")
+    big = np.zeros(1 << 20, np.uint8)
+
+    a.leave(Word.CLOSING)
+    with pytest.raises(SessionEnded if join.kind != "local" else PeerGone) as caught:
+        while True:  # it is let go of after a moment
+            b.send(big, 0, "conv7")
+
+    assert str(caught.value).startswith("conv7: the other party")
+
+
+def test_a_last_word_is_followed_by_an_end_and_not_a_reset():
+    with wire_and_raw() as (wire, raw):
+        raw.sendall(struct.pack("<IIQ", 0, 0, 0) + bytes(50_000))
+        wire.send(b"", 0, "hello")
+        wire.recv(0, "hello")
+        wire.leave(Word.CLOSING)
+        stream = b"".join(iter(lambda: raw.recv(1000), b""))
+
+    assert stream[16:] == struct.pack("<IIQ", LAST_STEP, Word.CLOSING, 0)
+
+
 def test_a_failure_says_its_own_word(join):
     a, b = greeted(join())
     waiting = a.expect(1, "relu1")
@@ -220,8 +245,6 @@ def test_a_word_of_the_future_ends_the_session_with_its_number():
 
 
 def test_every_word_has_its_reason():
-    from pqjax.wire.word import heard_reason
-
     texts = {heard_reason(word, 60_000) for word in Word if word is not Word.ALIVE}
 
     assert len(texts) == len(Word) - 1 and ("unknown" not in {name for name, _ in texts})

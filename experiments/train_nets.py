@@ -16,8 +16,8 @@ import pathlib
 import shutil
 import sys
 
-from experiments.command import parser
 from experiments import record
+from experiments.command import parser
 from experiments.record import table
 from nets import train
 from nets.architecture import ARCHITECTURES

@@ -36,10 +36,8 @@ STOCK_LAYER = "random ots"
 BEGIN_LAYER = "begin"
 REVEAL_LAYER = "reveal"
 
-
-ClassNames = typing.Annotated[
-    tuple[typing.Annotated[str, Length(1, 256), Printable()], ...], Length(0, MOST_CLASSES)
-]
+_ClassName = typing.Annotated[str, Length(1, 256), Printable()]
+ClassNames = typing.Annotated[tuple[_ClassName, ...], Length(0, MOST_CLASSES)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,11 @@ PLAN = pqjax.plan(GRAPH)
 
 
 @contextlib.contextmanager
-def serving(deadline_s=30.0, plan=PLAN, most_sessions=None, **options):
+def serving(deadline_s=30.0, plan=PLAN, most_sessions=None, weights=WEIGHTS, **options):
     """A server in a thread; yields its address and the queue of how its connections ended."""
     ends = queue.Queue()
     server = pqjax.Server(
-        plan, WEIGHTS, "127.0.0.1:0", deadline_s=deadline_s,
+        plan, weights, "127.0.0.1:0", deadline_s=deadline_s,
         **{"on_end": lambda trace, error: ends.put(error or trace), "on_refused": ends.put}
         | options,
     )  # fmt: skip
@@ -33,8 +33,8 @@ def serving(deadline_s=30.0, plan=PLAN, most_sessions=None, **options):
         assert [t.name for t in threading.enumerate() if t.name == "pqjax-client"] == []
 
 
-def answers(address, **options):
+def answers(address, deadline_s=60.0, **options):
     """Whether the server still serves."""
-    with pqjax.connect(address, **{"deadline_s": 60.0} | options) as session:
+    with pqjax.connect(address, deadline_s=deadline_s, **options) as session:
         y = session.infer(X).output
     np.testing.assert_array_equal(y, pqjax.reference(GRAPH, WEIGHTS, X))

@@ -11,6 +11,7 @@ from jaxtyping import Int, Integer
 
 from pqjax.engine.commands import GOODBYE, INFER, MOST_PREPARED, PREPARE, ask
 from pqjax.engine.execute import Preparation, Progress, infer, prepare
+from pqjax.engine.memory import check_memory
 from pqjax.errors import HandshakeError, InputError, WireError
 from pqjax.graph.reference import check_input
 from pqjax.planner.document import read_plan
@@ -153,6 +154,7 @@ def connect(
         if plan is None:
             assert document is not None
             plan = read_plan(document, deadline_s)
+        check_memory(plan)
         return Session(
             make_party(wire, 1, plan.preset.source, tuning=plan.preset.tuning), plan, progress
         )

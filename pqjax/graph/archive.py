@@ -47,6 +47,9 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
     def check_names(self, wanted: set[str]) -> None:
         """Checks that there are exactly these arrays."""
         if wanted != self._members.keys():

@@ -155,6 +155,9 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
         name = ir.fresh(f"{node.name}.wide", graph)
         wide = TensorType(out.shape, bits + node.shift, out.scale)
         return [replace(node, name=name, out=wide), ir.Narrow(node.name, (name,), out)]
+    if isinstance(node, ir.Clamp):  # limits that no value of the ring reaches are not limits
+        low, high = replace(out, nonnegative=False).ends
+        return [replace(node, out=out, low=max(node.low, low), high=min(node.high, high))]
     return [replace(node, out=out)]
 
 

@@ -100,7 +100,20 @@ class Conv(Linear):
         if c % self.groups or k % self.groups:
             raise self.error(f"{self.groups} groups do not divide {c} and {k} channels")
         axes = zip(image, self.padding, self.kernel, self.dilation, self.stride, strict=True)
-        return (*((n + sum(p) - 1 - (t - 1) * d) // s + 1 for n, p, t, d, s in axes), k)
+        down, right = ((n + sum(p) - 1 - (t - 1) * d) // s + 1 for n, p, t, d, s in axes)
+        if not (self._meets(0, image[0], down) and self._meets(1, image[1], right)):
+            raise self.error("reads nothing but padding: no window meets its source; pad it less")
+        return (down, right, k)
+
+    def _meets(self, axis: int, side: int, outputs: int) -> bool:
+        """Whether any tap reads a row (column) of the source for one of so many outputs, if any."""
+        step, before = self.stride[axis], self.padding[axis][0]
+        for tap in range(self.kernel[axis]):
+            first = before - tap * self.dilation[axis]  # of the padded source, from this tap's view
+            output = max(0, -(-first // step))
+            if output < outputs and output * step < first + side:
+                return True
+        return outputs < 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,8 +57,6 @@ class LinearRule(Rule):
     def unfit(self, task: Task) -> str | None:
         """Why a layer cannot be computed as its choice says; None where it can."""
         method, job = _method(task), job_of(task)
-        if not job.map.reading:
-            return "has outputs that read nothing but padding"
         if not _ahead(task):
             return method.fits(job, plain=False)
         if method.extended(job) < job.bits:

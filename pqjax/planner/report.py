@@ -59,7 +59,7 @@ def _rows(plan: Plan, first: str, steps: Iterable[Step], variants: bool = False)
 def explain(plan: Plan, layer: str) -> str:
     """One layer in full; see `Plan.explain`."""
     names = [node.name for node in plan.source]
-    steps = [s for s in plan.steps if _belongs(s.node.name, layer)]
+    steps = [s for s in plan.steps if belongs(s.node.name, layer)]
     if layer not in names and not steps:
         near = difflib.get_close_matches(layer, names, 3, 0.4) or names
         raise PlanError(f"no layer named {shown(layer)}; did you mean {listed(near)}?")
@@ -138,10 +138,11 @@ def _changes(plan: Plan, layer: str) -> str:
 
 
 def _of_layer(graph: Graph, layer: str) -> list[Node]:
-    return [node for node in graph if _belongs(node.name, layer)]
+    return [node for node in graph if belongs(node.name, layer)]
 
 
-def _belongs(name: str, layer: str) -> bool:
+def belongs(name: str, layer: str) -> bool:
+    """Whether a step was made of a layer of the graph as given."""
     return name == layer or name.startswith(f"{layer}.")
 
 

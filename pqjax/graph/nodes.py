@@ -100,10 +100,10 @@ class Conv(Linear):
         if c % self.groups or k % self.groups:
             raise self.error(f"{self.groups} groups do not divide {c} and {k} channels")
         axes = zip(image, self.padding, self.kernel, self.dilation, self.stride, strict=True)
-        down, right = ((n + sum(p) - 1 - (t - 1) * d) // s + 1 for n, p, t, d, s in axes)
-        if not (self._meets(0, image[0], down) and self._meets(1, image[1], right)):
+        out = [(n + sum(p) - 1 - (t - 1) * d) // s + 1 for n, p, t, d, s in axes]
+        if not all(self._meets(i, image[i], out[i]) for i in range(2)):
             raise self.error("reads nothing but padding: no window meets its source; pad it less")
-        return (down, right, k)
+        return (*out, k)
 
     def _meets(self, axis: int, side: int, outputs: int) -> bool:
         """Whether any tap reads a row (column) of the source for one of so many outputs, if any."""

@@ -100,9 +100,7 @@ def _other(path: pathlib.Path) -> str | None:
 
 def _loaded(archive: Archive) -> Loaded:
     if "format" not in archive:
-        raise CheckpointError(
-            f"it holds arrays, but no graph, like a training checkpoint; {_EXPORT}"
-        )
+        raise CheckpointError(f"it holds arrays, no graph, like a training checkpoint; {_EXPORT}")
     (format,) = struct.unpack("<q", archive.read("format", 8, exactly=True))
     if format != _FORMAT:
         raise CheckpointError(f"format {_FORMAT} expected, got {format}")

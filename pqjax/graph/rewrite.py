@@ -65,10 +65,13 @@ class Pass:
           GraphError: there is no such node, or what the pass assumes does not hold there.
         """
         node = graph[name]
-        edit = "it works on whole graphs" if self.site is None else self.site(graph, node)
+        if self.site is None:
+            raise node.error(f"{self.name} does not apply: it works on whole graphs")
+        edit = self.site(graph, node)
         if isinstance(edit, str):
-            need = (inspect.getdoc(self.site) or "").partition("\n")[0]
-            raise node.error(f"{self.name} does not apply: {edit}. It needs: {need}")
+            need = (inspect.getdoc(self.site) or " ").partition("\n")[0]
+            need = need[0].lower() + need[1:]  # a sentence
+            raise node.error(f"{self.name} does not apply: {edit}; it needs {need}")
         draft = Draft(graph)
         draft.make(edit)
         return draft.graph()

@@ -37,10 +37,8 @@ def job_of(task: Task) -> Job:
         geometry = LinearMap.pointwise((1, 1), x.n, node.out.n)
     else:
         high, wide, channels = x.shape
-        geometry = _mapped(
-            (high, wide), node.kernel, node.stride, node.padding, node.dilation, node.groups,
-            channels, node.out.shape[2],
-        )  # fmt: skip
+        windows = node.kernel, node.stride, node.padding, node.dilation
+        geometry = _mapped((high, wide), *windows, node.groups, channels, node.out.shape[2])
     return Job(geometry, node.weight_bits, x, node.out.bits)
 
 

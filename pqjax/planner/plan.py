@@ -36,10 +36,8 @@ STOCK_LAYER = "random ots"
 BEGIN_LAYER = "begin"
 REVEAL_LAYER = "reveal"
 
-
-ClassNames = typing.Annotated[
-    tuple[typing.Annotated[str, Length(1, 256), Printable()], ...], Length(0, MOST_CLASSES)
-]
+_ClassName = typing.Annotated[str, Length(1, 256), Printable()]
+ClassNames = typing.Annotated[tuple[_ClassName, ...], Length(0, MOST_CLASSES)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,17 +166,15 @@ class Plan:
             stock, left = self.preset.source.fill(pool, self.rots)
             costs, left = step_costs(self.setting, [s.pieces for s in self.steps], left)
             named = [(s.node.name, cost) for s, cost in zip(self.steps, costs, strict=True)]
-            self._lines_made[pool] = (
-                (
-                    Line("offline", BEGIN_LAYER, begin),
-                    Line("offline", STOCK_LAYER, stock),
-                    *(Line("offline", name, cost.offline) for name, cost in named),
-                    Line("online", BEGIN_LAYER, begin),
-                    *(Line("online", name, cost.online) for name, cost in named),
-                    Line("online", REVEAL_LAYER, message(0, out.n * out.bits)),
-                ),
-                left,
+            lines = (
+                Line("offline", BEGIN_LAYER, begin),
+                Line("offline", STOCK_LAYER, stock),
+                *(Line("offline", name, cost.offline) for name, cost in named),
+                Line("online", BEGIN_LAYER, begin),
+                *(Line("online", name, cost.online) for name, cost in named),
+                Line("online", REVEAL_LAYER, message(0, out.n * out.bits)),
             )
+            self._lines_made[pool] = lines, left
         return self._lines_made[pool]
 
     @functools.cached_property
@@ -377,8 +373,7 @@ def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
 
 def rewrite(graph: Graph, preset: Preset, link: Link | None) -> tuple[Graph, tuple[Applied, ...]]:
     """Runs a preset's passes; what each did to the price."""
-    price = pricing(preset, link)
-    applied = []
+    price, applied = pricing(preset, link), []
     before = price_of(graph, [node.name for node in graph], price)
     for each in preset.passes:
         graph = each(graph, price)

@@ -3,7 +3,8 @@
 import dataclasses
 
 from pqjax.errors import PlanError, shown
-from pqjax.graph import baselines, passes
+from pqjax.graph import passes
+from pqjax.graph.baselines import EXTENDED_RESIDUALS, WORST_CASE_WIDTHS, uniform_ring
 from pqjax.graph.rewrite import Pass
 from pqjax.layers import Setting
 from pqjax.linear.choice import FULL, PRIVQUANT, Choice, Form, When
@@ -51,15 +52,10 @@ def _by_ot(*variants: str, when: When = "shared") -> tuple[tuple[Choice, ...], t
 
 _INLINE = Inline()  # IKNP and KKOT where they are needed, as the papers' code does
 _SIRNN_FORMS = Forms(known_wrap="table", relu_chosen=True)
-_SIRNN_PASSES = (
-    baselines.WORST_CASE_WIDTHS,
-    baselines.EXTENDED_RESIDUALS,
-    passes.LOWER,
-    passes.SIGNS,
-)
+_SIRNN_PASSES = (WORST_CASE_WIDTHS, EXTENDED_RESIDUALS, passes.LOWER, passes.SIGNS)
 _PRIVQUANT_PASSES = (
-    baselines.WORST_CASE_WIDTHS, passes.LOWER, passes.SIGNS, passes.TRUNC, passes.MERGE,
-    passes.ALIGN, passes.RELU_AFTER_SHIFT, passes.POOL_BEFORE_RELU, passes.KNOWN_SIGN,
+    WORST_CASE_WIDTHS, passes.LOWER, passes.SIGNS, passes.TRUNC, passes.MERGE, passes.ALIGN,
+    passes.RELU_AFTER_SHIFT, passes.POOL_BEFORE_RELU, passes.KNOWN_SIGN,
 )  # fmt: skip
 _PQJAX_PASSES = (
     passes.LOWER, passes.SIGNS, passes.TRUNC, passes.OPERANDS, passes.MERGE, passes.ALIGN,
@@ -76,7 +72,7 @@ PRESETS = {
             _INLINE,
             Forms(known_wrap="table", relu_chosen=True),
             *_by_ot(*FULL),
-            (passes.LOWER, baselines.uniform_ring(37)),
+            (passes.LOWER, uniform_ring(37)),
         ),
         Preset(
             "sirnn",

@@ -96,9 +96,8 @@ def _choice(plan: Plan, step: Step) -> str:
     assert chosen is not None
     source = plan.preset.source
     prices = {c: priced(_cost_of(plan, step, c), source, plan.link) for c in fits}
-    rows: list[Row] = [
-        ("variant", *(f"{part} MiB" for part in LINEAR.parts), "OTs MiB", "flows", "seconds", "")
-    ]
+    heads = [f"{part} MiB" for part in (*LINEAR.parts, "OTs")]
+    rows: list[Row] = [("variant", *heads, "flows", "seconds", "")]
     for choice in dict.fromkeys((*fits, chosen)):
         cost = _cost_of(plan, step, choice)
         parts = LINEAR.by_part(plan.setting, dataclasses.replace(step.task, choice=choice))

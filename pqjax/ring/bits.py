@@ -62,9 +62,8 @@ def pack(x: np.ndarray | jax.Array, bits: int) -> np.ndarray:
         _pack_planes(rows, planes, bits)
         done, at = done + count, at + size
     if done < len(x):
-        string = np.unpackbits(
-            x[done:].view(np.uint8).reshape(-1, dtype.itemsize), axis=1, bitorder="little"
-        )
+        octets = x[done:].view(np.uint8).reshape(-1, dtype.itemsize)
+        string = np.unpackbits(octets, axis=1, bitorder="little")
         out[at:] = np.packbits(string[:, :bits], bitorder="little")
     return out
 

@@ -54,7 +54,7 @@ STUMBLES = {
     "no limit": ("search net.npz --sensitivity other.json", "one limit expected: --limit 0.5GB, or"),
     "floats": (f"infer {NOBODY} floats.npy", "holds float64, and the network takes integers"),
     "no such input": (f"infer {NOBODY} nothing.npy", "no input at nothing.npy"),
-    "a picture's URL": (f"infer {NOBODY} https://x.org/a.png", "is a URL, and pqjax reads files only: download"),
+    "a picture's URL": (f"infer {NOBODY} https://x.org/a.png", "is a URL, and .* files only: download"),
     "nobody there": (f"infer {NOBODY} cat.png", "nobody listens on 127.0.0.1:1"),
     "a URL for a folder": ("certs https://x.org", "is a URL: a folder expected"),
     "a port in a certificate": ("certs pki --name x.org:7700", "without scheme, port or path"),

@@ -22,7 +22,7 @@ def describe(made: Plan, model: str) -> list[str]:
     there, back = (_mb(bits) for bits in sent.sent)
     return [
         f"serving {model}: {len(linear)} linear layers, protocol {made.protocol}",
-        f"input {_shape(given.shape)} {format_of(given)}, answer {_shape(out.shape)}: "
+        f"input {_shape(given.shape)} {format_of(given)}, answer {_shape(out.shape)} {format_of(out)}: "
         + _classes(made.classes),
         f"widths: weights of {weights} bits, layers that read {read} bits",
         f"an inference: {phases} ({there} from the server, {back} from the client); "

@@ -198,13 +198,16 @@ def test_a_last_word_behind_frames_that_nobody_asked_for_is_heard(join):
     assert str(caught.value).startswith("conv7: the other party")
 
 
-def test_a_last_word_is_followed_by_an_end_and_not_a_reset():
+def test_a_last_word_is_followed_by_an_end_and_not_a_reset(monkeypatch):
+    monkeypatch.setattr("pqjax.wire.tcp.PARTING_S", 30.0)
     with wire_and_raw() as (wire, raw):
         raw.sendall(struct.pack("<IIQ", 0, 0, 0) + bytes(50_000))
         wire.send(b"", 0, "hello")
         wire.recv(0, "hello")
         wire.leave(Word.CLOSING)
         stream = b"".join(iter(lambda: raw.recv(1000), b""))
+        raw.sendall(bytes(4 << 20))  # what was on its way is still taken
+        raw.close()
 
     assert stream[16:] == struct.pack("<IIQ", LAST_STEP, Word.CLOSING, 0)
 

@@ -18,11 +18,18 @@ PLAN = pqjax.plan(GRAPH)
 
 
 @contextlib.contextmanager
-def serving(deadline_s=30.0, plan=PLAN, most_sessions=None, weights=WEIGHTS, **options):
+def serving(
+    deadline_s=30.0,
+    plan=PLAN,
+    most_sessions=None,
+    weights=WEIGHTS,
+    address="127.0.0.1:0",
+    **options,
+):
     """A server in a thread; yields its address and the queue of how its connections ended."""
     ends = queue.Queue()
     server = pqjax.Server(
-        plan, weights, "127.0.0.1:0", deadline_s=deadline_s,
+        plan, weights, address, deadline_s=deadline_s,
         **{
             "on_end": lambda client, trace, error: ends.put(error or trace),
             "on_refused": lambda client, error: ends.put(error),

@@ -114,8 +114,10 @@ def test_two_machines(folder, capsys):
         port = address.rpartition(":")[2]
         words = [word.replace(":7700", f":{port}") for word in named(infer)]
         assert main(words) == 0
+        assert main([*words, "--link", "lan"]) == 0  # through a relay: the name is the server's
 
-    assert re.match(r"\d+ [a-z]+", capsys.readouterr().out.splitlines()[-1])
+    wrote, *_, one, two = capsys.readouterr().out.splitlines()
+    assert "server.key" in wrote and one == two and re.match(r"\d+ [a-z]+", one)
 
 
 @pytest.mark.slow

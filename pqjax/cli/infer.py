@@ -21,6 +21,7 @@ from pqjax.cli.report import report, write_report
 from pqjax.engine import connect
 from pqjax.engine.process import settle
 from pqjax.errors import WireError
+from pqjax.wire.address import parse_address
 from pqjax.wire.relay import Relay
 
 
@@ -53,13 +54,13 @@ def _infer(args: argparse.Namespace) -> int:
     say(BANNER)
     question, names = read_question(args.input), read_names(args.labels)
     with contextlib.ExitStack() as stack:
-        address = args.address
+        address, name = args.address, parse_address(args.address)[0]
+        options = connection(args, "client", address) | {"patience_s": args.patience, "name": name}
         if args.link is not None:
             address = stack.enter_context(Relay(address, args.link)).address
         begin = time.perf_counter()
-        options = connection(args, "client") | {"patience_s": args.patience, "progress": Bar()}
         try:
-            session = stack.enter_context(connect(address, **options))
+            session = stack.enter_context(connect(address, progress=Bar(), **options))
         except WireError as error:
             if args.link is None:
                 raise

@@ -7,8 +7,10 @@ import shutil
 import typing
 from collections.abc import Callable
 
+from pqjax.cli.console import say
 from pqjax.errors import InputError
 from pqjax.planner import PRESETS
+from pqjax.wire.address import is_loopback, resolve
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.link import Link, parse_link
 from pqjax.wire.tls import Tls
@@ -117,9 +119,14 @@ def seconds_option(made: argparse.ArgumentParser, name: str, usual: float, text:
     made.add_argument(name, type=positive(float), default=usual, metavar="SECONDS", help=text)
 
 
-def connection(args: argparse.Namespace, side: str) -> dict[str, typing.Any]:
-    """What `network_options` were given, as `Server` and `connect` take it."""
+def connection(args: argparse.Namespace, side: str, address: str) -> dict[str, typing.Any]:
+    """What `network_options` were given, as `Server` and `connect` take it; warns of plaintext."""
     tls = None
+    if args.insecure_plaintext and args.tls is None and not is_loopback(resolve(address)):
+        say(
+            f"pqjax: WARNING: {address} without TLS: who listens on the way sees the shares of both "
+            "parties, and so the input and the weights"
+        )
     if args.tls is not None:
         folder = pathlib.Path(args.tls)
         tls = Tls(folder / f"{side}.pem", folder / f"{side}.key", folder / "ca.pem")

@@ -78,7 +78,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     told = {"on_begin": began, "on_end": ended, "on_refused": Refusals(), "on_stop": _stopping}
     limits = {"most_clients": args.clients, "idle_s": args.idle, "drain_s": args.drain}
-    options = connection(args, "server") | told | limits
+    options = connection(args, "server", args.listen) | told | limits
     server = Server(made, weights, args.listen, progress=Bar(), **options)
     say(BANNER)
     for line in describe(made, args.model):

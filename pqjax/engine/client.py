@@ -152,6 +152,7 @@ def connect(
     insecure_plaintext: bool = False,
     deadline_s: float = DEADLINE_S,
     patience_s: float = 0.0,
+    name: str | None = None,
     progress: Progress | None = None,
 ) -> "Session":
     """Connects to a server and sets up oblivious transfer.
@@ -172,6 +173,7 @@ def connect(
         connecting and checking the plan. Between two calls nobody waits; how long that may be is
         the server's to say (`Server`, idle_s).
       patience_s: keep dialling for so long while nobody listens.
+      name: whom the server's certificate has to name, where that is not the host dialled (a relay).
       progress: told of every layer.
     """
     wire = dial(
@@ -180,6 +182,7 @@ def connect(
         insecure_plaintext=insecure_plaintext,
         deadline_s=deadline_s,
         patience_s=patience_s,
+        name=name,
     )
     try:
         document = _greet(wire, address, plan.digest if plan else None)

@@ -392,6 +392,7 @@ def dial(
     deadline_s: float | int = DEADLINE_S,
     window_bytes: int = WINDOW_BYTES,
     patience_s: float | int = 0.0,
+    name: str | None = None,
 ) -> TcpWire:
     """Connects to a listening party.
 
@@ -402,6 +403,7 @@ def dial(
       deadline_s: see `Wire.deadline_s`; also bounds connecting and the TLS handshake.
       window_bytes: see `Wire.send`.
       patience_s: keep trying for this long while nobody listens yet.
+      name: whom the other side's certificate has to name; the host of the address if not given.
     """
     places = resolve_guarded(address, guarded=tls is not None or insecure_plaintext)
     context = None if tls is None else tls.context(server=False)
@@ -417,7 +419,7 @@ def dial(
     try:
         if context is not None:
             where = f"TLS with {address}"
-            sock = begin_tls(sock, context, where, parse_address(address)[0])
+            sock = begin_tls(sock, context, where, name or parse_address(address)[0])
             shake_hands(sock, where, until)
         return TcpWire(sock, deadline_s, window_bytes)
     except BaseException:

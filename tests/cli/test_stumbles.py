@@ -250,3 +250,15 @@ def test_search_speaks_json_and_nothing_else(capfd, tmp_path):
     assert told["cost"] <= told["limit"] == 0.6 * 8e9 and told["proven"]
     assert main(["plan", graph, "--protocol", "privquant", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["digest"] == told["plan"]["digest"]
+
+
+def test_plaintext_off_loopback_is_warned_of_at_every_start(files, capsys):
+    with serving(address="0.0.0.0:0", insecure_plaintext=True) as (address, _):
+        port = address.rpartition(":")[2]
+        for _ in range(2):
+            words = [files / "x.npy", "--insecure-plaintext", "--deadline", "20"]
+            assert asked(f"0.0.0.0:{port}", *words) == 0
+            assert "WARNING" in (said := capsys.readouterr().err) and "without TLS" in said
+        assert asked(f"127.0.0.1:{port}", *words) == 0
+
+    assert "WARNING" not in capsys.readouterr().err

@@ -190,7 +190,7 @@ def test_a_preparation_in_store_is_half_an_inference():
         session.prepare()
         server.stop()
         (visit,), _ = stops.get(timeout=30)
-        assert visit.doing.startswith("idle, 1 preparations in store, for")
+        assert visit.doing.startswith("idle, preparations in store: 1, for")
 
         np.testing.assert_array_equal(session.infer(X).output, TRUE)
         thread.join(30)
@@ -267,9 +267,9 @@ def test_a_signal_stops_a_server_and_a_second_one_ends_it(tmp_path, kind):
         _, client = when_and_who(said[-1])
 
         server.send_signal(kind)
-        stopping, at_work = until(server, "at work: ")[-2:]
-        assert "waiting for 1 sessions at work, 77 s at most; Ctrl-C again" in stopping
-        assert when_and_who(at_work)[1] == client and "1 preparations in store" in at_work
+        stopping, at_work = until(server, "at work: idle")[-2:]
+        assert "waiting for sessions at work: 1, for 77 s at most; Ctrl-C again" in stopping
+        assert when_and_who(at_work)[1] == client and "preparations in store: 1" in at_work
         server.send_signal(kind)
         left = server.stderr.read()
 
@@ -284,7 +284,7 @@ def test_a_server_that_is_interrupted_once_finishes_and_ends(tmp_path):
         session.prepare()
         idle = silent(address)
         server.send_signal(signal.SIGINT)
-        until(server, "at work: ")
+        until(server, "at work: idle")
         np.testing.assert_array_equal(session.infer(X).output, TRUE)
         left = server.stderr.read()
 

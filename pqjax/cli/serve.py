@@ -96,7 +96,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 def _stopping(visits: Sequence[Visit], drain_s: float) -> None:
     log(
-        f"stopping: nobody is let in any more; waiting for {len(visits)} sessions at work, "
+        f"stopping: nobody is let in any more; waiting for sessions at work: {len(visits)}, for "
         f"{drain_s:g} s at most; Ctrl-C again ends them at once"
     )
     for visit in visits:

@@ -124,7 +124,8 @@ class Server:
         limits = {"deadline_s": deadline_s, "greeting_s": greeting_s, "idle_s": idle_s}
         for name, seconds in (limits | {"drain_s": drain_s}).items():
             if not 0 < seconds < threading.TIMEOUT_MAX:
-                raise InputError(f"{name} must be above 0 seconds, got {seconds}")
+                most = threading.TIMEOUT_MAX
+                raise InputError(f"{name} must be above 0 and below {most:g} s, got {seconds}")
         self._model = ServedModel.of(plan, weights or {}) if isinstance(plan, Plan) else plan
         self._deadline_s, self._greeting_s = deadline_s, greeting_s
         self._idle_s, self._drain_s = idle_s, drain_s

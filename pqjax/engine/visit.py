@@ -43,7 +43,7 @@ class Visit:
         """The client may ask for something or not; so many preparations are in store for it."""
         with self._lock:
             self._resting, self._prepared, self._since = True, prepared, time.monotonic()
-            self._does = f"idle, {prepared} preparations in store"
+            self._does = f"idle, preparations in store: {prepared}"
             self._part_if_done()
 
     def work(self) -> None:

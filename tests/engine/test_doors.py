@@ -290,7 +290,8 @@ def test_a_clock_that_nothing_explains_is_drift_and_not_an_error_of_a_later_send
 
 @pytest.mark.parametrize(
     "options",
-    [{"most_clients": 0}, {"most_waiting": 0}, {"greeting_s": 0}, {"deadline_s": -1.0}],
+    [{"most_clients": 0}, {"most_waiting": 0}, {"greeting_s": 0}, {"deadline_s": -1.0}]
+    + [{"idle_s": 0}, {"drain_s": float("inf")}, {"idle_s": float("nan")}],
     ids=str,
 )
 def test_options_out_of_range_are_input_errors(options):

@@ -46,6 +46,19 @@ class PeerGone(WireError):
     """The other party closed the connection, was killed, or could not be reached."""
 
 
+class SessionEnded(PeerGone):
+    """The other party ended the session and said why.
+
+    Attributes:
+      reason: in one word: "idle", "closing", "slow", "drift", "fault", "refused", "interrupted",
+        "left", or "unknown" for one that only another version knows.
+    """
+
+    def __init__(self, text: str, reason: str = "unknown"):
+        super().__init__(text)
+        self.reason = reason
+
+
 class DeadlineExceeded(WireError):
     """The other party did not send or accept bytes within the deadline."""
 

@@ -264,8 +264,8 @@ class Watching(Messenger):
         super().__init__(wire, rank)
         self.frames, self.opened = [], []
 
-    def expect(self, bits):
-        pending = super().expect(bits)
+    def expect(self, bits, idle_s=None):
+        pending = super().expect(bits, idle_s)
         self.frames.append(Frame(bits))
         return _Noted(self, pending._ticket, bits).note(self.frames[-1])
 

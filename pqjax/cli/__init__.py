@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from pqjax.cli import infer, network, plan, search, serve
 from pqjax.cli.console import say
+from pqjax.cli.serve import INTERRUPTED
 from pqjax.errors import PqjaxError
 from pqjax.version import VERSION
 
 _COMMANDS = (serve.add, infer.add, plan.add, search.add, network.add)
-_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,4 +30,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         say("pqjax: interrupted")
-        return _INTERRUPTED
+        return INTERRUPTED

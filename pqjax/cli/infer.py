@@ -20,6 +20,7 @@ from pqjax.cli.options import (
 from pqjax.cli.report import report, write_report
 from pqjax.engine import connect
 from pqjax.engine.process import settle
+from pqjax.errors import WireError
 from pqjax.wire.relay import Relay
 
 
@@ -57,7 +58,14 @@ def _infer(args: argparse.Namespace) -> int:
             address = stack.enter_context(Relay(address, args.link)).address
         begin = time.perf_counter()
         options = connection(args, "client") | {"patience_s": args.patience, "progress": Bar()}
-        session = stack.enter_context(connect(address, **options))
+        try:
+            session = stack.enter_context(connect(address, **options))
+        except WireError as error:
+            if args.link is None:
+                raise
+            raise WireError(
+                f"{error} [{address} is the relay of --link to {args.address}]"
+            ) from error
         graph = session.plan.source
         labels = names_of(names, args.labels, session.plan)
         batch, done = fitted(graph, question)

@@ -5,7 +5,7 @@ import typing
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from pqjax.errors import DataError, InputError
+from pqjax.errors import DataError, InputError, shown
 from pqjax.graph import Graph
 from pqjax.graph.reference import check_input
 from pqjax.pictures import picture_input, read_picture
@@ -31,8 +31,10 @@ def read_question(path: str) -> Picture | Integers:
     Raises:
       DataError: it is neither, or an array of something else.
     """
-    if "://" in path:
-        raise DataError(f"{path} is a URL: download the picture, and give the file")
+    scheme, url, rest = path.partition("://")
+    if url:
+        what = f"give {shown(rest)}" if scheme == "file" else "download it first, and give the file"
+        raise DataError(f"{shown(path)} is a URL, and pqjax reads files only: {what}")
     if not path.endswith(".npy"):
         return Picture(path, read_picture(path))
     try:

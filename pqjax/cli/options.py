@@ -103,13 +103,18 @@ def network_options(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--insecure-plaintext", action="store_true", help="no TLS off loopback, on purpose"
     )
-    idle = "give up when nothing moves for so long"
-    made.add_argument(
-        "--deadline", type=positive(float), default=DEADLINE_S, metavar="SECONDS", help=idle
+    seconds_option(
+        made, "--deadline", DEADLINE_S, "give up a wait in which nothing moves for so long"
     )
     made.add_argument(
         "--trace", type=output_file, metavar="FILE", help="write the session's trace as JSON"
     )
+
+
+def seconds_option(made: argparse.ArgumentParser, name: str, usual: float, text: str) -> None:
+    """Adds a limit in seconds."""
+    text = f"{text} (default: %(default)g)"
+    made.add_argument(name, type=positive(float), default=usual, metavar="SECONDS", help=text)
 
 
 def connection(args: argparse.Namespace, side: str) -> dict[str, typing.Any]:

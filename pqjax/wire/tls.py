@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 
 from pqjax.errors import HandshakeError, InputError, shown
-from pqjax.wire.readiness import retry
+from pqjax.wire.readiness import drain, retry
 
 _VALID_DAYS = 825
 _HOST = re.compile(r"(?=.{1,253}$)(?!-)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\.?")
@@ -115,17 +115,12 @@ def _reason(error: Exception) -> str:
 
 
 def _part(sock: ssl.SSLSocket, last: bytes) -> None:
-    """Says `last` below TLS, where OpenSSL says nothing: our own plaintext client understands it.
-
-    Then reads for a moment: unread input makes a close a reset, and words are lost.
-    """
+    """Says `last` below TLS, where OpenSSL says nothing: our own plaintext client understands it."""
     until = time.monotonic() + _LINGER_S
     with contextlib.suppress(OSError):
         socket.socket.send(sock, last)
         socket.socket.shutdown(sock, socket.SHUT_WR)
-        while retry(lambda: socket.socket.recv(sock, 1 << 16), sock, until):
-            if time.monotonic() >= until:
-                break
+    drain(sock, until)
 
 
 def make_certificates(

@@ -1,6 +1,7 @@
 """What new users stumble over at the command line: what was expected, what came, what to do."""
 
 import json
+import pathlib
 import re
 
 import numpy as np
@@ -53,7 +54,7 @@ STUMBLES = {
     "no limit": ("search net.npz --sensitivity other.json", "one limit expected: --limit 0.5GB, or"),
     "floats": (f"infer {NOBODY} floats.npy", "holds float64, and the network takes integers"),
     "no such input": (f"infer {NOBODY} nothing.npy", "no input at nothing.npy"),
-    "a picture's URL": (f"infer {NOBODY} https://x.org/a.png", "is a URL: download the picture"),
+    "a picture's URL": (f"infer {NOBODY} https://x.org/a.png", "is a URL, and .* files only: download"),
     "nobody there": (f"infer {NOBODY} cat.png", "nobody listens on 127.0.0.1:1"),
     "a URL for a folder": ("certs https://x.org", "is a URL: a folder expected"),
     "a port in a certificate": ("certs pki --name x.org:7700", "without scheme, port or path"),
@@ -230,3 +231,22 @@ def test_a_network_too_large_for_the_memory_is_refused_before_anything_is_sent(m
             pqjax.Server(made, WEIGHTS, "127.0.0.1:0")
         monkeypatch.setattr(memory, "available_bytes", lambda: least)
         pqjax.connect(address).close()
+
+
+def test_search_speaks_json_and_nothing_else(capfd, tmp_path):
+    checkpoints = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints"
+    words = [
+        "--sensitivity",
+        str(checkpoints / "minionn_sensitivity.json"),
+        "--protocol",
+        "privquant",
+    ]
+    graph = str(tmp_path / "found.json")
+
+    assert main(["search", str(checkpoints / "minionn_w4a4.npz"), "--limit", "0.6GB", *words,
+                 "--bits", "3,4", "--json", "--out", graph]) == 0  # fmt: skip
+
+    told = json.loads(capfd.readouterr().out)
+    assert told["cost"] <= told["limit"] == 0.6 * 8e9 and told["proven"]
+    assert main(["plan", graph, "--protocol", "privquant", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["digest"] == told["plan"]["digest"]

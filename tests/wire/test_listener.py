@@ -6,6 +6,7 @@ import time
 import pytest
 from peers import silent
 
+from pqjax.wire.address import format_address
 from pqjax.wire.listener import Listener
 
 
@@ -32,10 +33,12 @@ class Flaky:
 )  # fmt: skip
 def test_accepting_goes_on_whatever_it_meets(code, sheds, monkeypatch):
     asked = []
-    with Listener("127.0.0.1:0") as listener, silent(listener.address):
+    with Listener("127.0.0.1:0") as listener, silent(listener.address) as dialled:
         monkeypatch.setattr(listener, "_sock", Flaky(listener._sock, [code] * 3))
 
-        listener.accept(30.0, shed=lambda: asked.append(1)).close()
+        sock, client = listener.accept(30.0, shed=lambda: asked.append(1))
+        assert client == format_address(*dialled.getsockname())
+        sock.close()
 
     assert len(asked) == sheds
 

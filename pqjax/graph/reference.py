@@ -191,16 +191,15 @@ def check_input(graph: Graph, x: Int[Array, "..."]) -> Int[np.ndarray, "..."]:
     Raises:
       InputError: wrong shape, not integers, or a value the input's format does not hold.
     """
-    x, out = np.asarray(x), graph.input.out
+    x, name, out = np.asarray(x), graph.input.name, graph.input.out
     if x.dtype.kind not in "iu":
-        raise InputError(f"{graph.input.name}: integers expected, got {x.dtype}; quantize first")
+        raise InputError(f"{name}: integers expected, got dtype {x.dtype}; quantize first")
     batch = x[None] if x.shape == out.shape else x
     if batch.ndim != len(out.shape) + 1 or batch.shape[1:] != out.shape:
-        raise InputError(f"{graph.input.name}: shape {out.shape} expected, got {x.shape}")
+        raise InputError(f"{name}: shape {out.shape} expected, got {x.shape}")
     if batch.size and (int(batch.min()) < out.low or int(batch.max()) > out.high):
         raise InputError(
-            f"{graph.input.name}: values must lie in [{out.low}, {out.high}] ({out.bits} bits), "
-            "and some do not"
+            f"{name}: values must lie in [{out.low}, {out.high}] ({out.bits} bits), and some do not"
         )
     return batch
 

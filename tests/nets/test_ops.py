@@ -16,7 +16,7 @@ from nets.floating import CARRIERS, FloatNet
 from nets.folded import FoldedNet
 from nets.ops import INPUT, KINDS, Architecture, rule_of, walk
 from nets.quantized import QuantNet, Widths
-from nets.steps import Average, Cut, Fit, blocks, steps
+from nets.steps import Average, Capped, Cut, Fit, Joined, blocks, steps
 from pqjax.errors import GraphError
 from pqjax.graph.ir import KINDS as GRAPH_KINDS
 
@@ -90,7 +90,7 @@ def tables():
     widths = Widths.parse("W4A6", TINY)
     student = QuantNet(TINY, widths)
     folded = FoldedNet.of(TINY, [(np.zeros(1), np.zeros(1))] * len(TINY.layers))
-    lowered = {Average, Cut, Fit}
+    lowered = {Average, Capped, Cut, Fit, Joined}
     unlowered = {ops.Norm, ops.GlobalAverage}  # folded, or an `Average`
     whole = set(KINDS)
     return {

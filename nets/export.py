@@ -259,9 +259,12 @@ class _Export:
                 return self.clamped(op, acc, out, shift, cap)
             acc = self.relu(dataclasses.replace(op.capped, cap=None), acc)
         self.nodes.append(Requantize(op.name, (acc.node,), out, rule=self.widths.rule))
-        top = max(acc.high, 0)
-        top = (top + half) >> shift if shift >= 0 else top << -shift
-        return _Tensor(op.name, out, out.low, min(top, out.high))
+        low, top = (
+            (each + half) >> shift if shift >= 0 else each << -shift
+            for each in (acc.low, max(acc.high, 0))
+        )
+        wrapped = self.widths.rule == "wrap" and low < out.low  # to anything
+        return _Tensor(op.name, out, out.low, out.high if wrapped else min(top, out.high))
 
     def clamped(self, op: Fit, acc: _Tensor, out: TensorType, shift: int, cap: int) -> _Tensor:
         """Shift and clamp to [0, cap]: a requantization would saturate at the top of its format."""

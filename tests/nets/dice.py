@@ -166,9 +166,7 @@ def random_architecture(seed):
     dice.grown(dice.pick(2, 4, 6))
     dice.closed()
     signed = dice.chance(0.5)
-    return Architecture(
-        f"dice{seed}", "none", dice.image, CLASSES, tuple(dice.draft.ops), signed
-    )
+    return Architecture(f"dice{seed}", "none", dice.image, CLASSES, tuple(dice.draft.ops), signed)
 
 
 def pictures(seed, shape):

@@ -204,7 +204,9 @@ def _choose_format(
         elif isinstance(step, AvgPool):
             scale += int(math.log2(step.area))
     bits = student.magnitude(fit)
-    best = best_activation_scale(sampled(wanted), bits, "saturate", negative=fit.negative)
+    best = best_activation_scale(
+        sampled(np.asarray(wanted)), bits, "saturate", negative=fit.negative
+    )
     layer.out_scale[...] = jnp.float32(min(best, scale))
     layer.cap = None if fit.capped is None else float(net.caps[fit.capped.name].min())
 

@@ -259,7 +259,7 @@ class QuantNet(nnx.Module):
         scale = room - functools.reduce(jnp.maximum, tops)
         fits = functools.partial(requantize, bits=room, negative=op.fit.negative)
         parts = [fits(each.integers.astype(jnp.float32), each.scale - scale) for each in x]
-        made = sum(parts) if op.spare else jnp.concatenate(parts, -1)
+        made = functools.reduce(jnp.add, parts) if op.spare else jnp.concatenate(parts, -1)
         return Scaled(_narrow(made, bits), scale)
 
     def fitted(self, fit: Fit, acc: Scaled) -> Scaled:

@@ -275,10 +275,10 @@ def measure(
     signed = architecture.signed
     activations, residuals = {}, {}
     for name, found in traces.by_name("operands").items():
-        step, fit = operands[name], operands[name]
-        errors, read = activation_errors, name
+        step, errors, read = operands[name], activation_errors, name
         if isinstance(step, Cut):
-            errors, read, fit = cut_errors, step.sources[0], step.fit
+            errors, read = cut_errors, step.sources[0]
+        fit = step.fit if isinstance(step, Cut) else step
         table = errors(np.asarray(real[read]), ACTIVATION_BITS, signed, fit.negative)
         activations[name] = _entry(*found, table)
     for name, found in traces.by_name("residuals").items():

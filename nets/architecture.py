@@ -33,7 +33,8 @@ class Draft:
           channels: that it makes.
           window: side of the kernel.
           stride: of rows and columns.
-          padding: zeros before and after rows and columns; None for half a window.
+          padding: zeros before and after rows and columns; None for one less than a window is wide,
+            which keeps the sides where steps are 1 (of an odd number the larger half behind).
           groups: of channels.
           norm: whether there is a batch norm, else a bias.
           plus: the tensor that is added.
@@ -41,7 +42,7 @@ class Draft:
           cap: the largest value that it lets through (6.0 for ReLU6), None for any.
           pool: side of the windows that are averaged in the end.
         """
-        margins = padding or (window // 2, window // 2)
+        margins = padding or ((window - 1) // 2, window // 2)
         square = (window, window), (stride, stride), (margins, margins)
         at = self.add(ops.Conv(name, (source,), channels, *square, groups))
         if norm:
@@ -59,11 +60,14 @@ class Draft:
         half = self.add(ops.Subsample(f"{name}.half", (source,), (stride, stride)))
         return self.add(ops.Pad(name, (half,), ((0, 0), (0, 0), (margin, margin))))
 
-    def largest(self, name: str, source: str, window: int, stride: int) -> str:
-        """Largest of every window, padded by half of it with zeros: for what is not negative."""
-        margin = (window // 2, window // 2)
-        padded = self.add(ops.Pad(f"{name}.pad", (source,), (margin, margin, (0, 0))))
-        return self.add(ops.MaxPool(name, (padded,), (window, window), (stride, stride)))
+    def largest(
+        self, name: str, source: str, window: int, stride: int, padding: tuple[int, int] = (0, 0)
+    ) -> str:
+        """Largest of every window; `padding` zeros around, as is right for what is not negative."""
+        if padding != (0, 0):
+            margins = (padding, padding, (0, 0))
+            source = self.add(ops.Pad(f"{name}.pad", (source,), margins))
+        return self.add(ops.MaxPool(name, (source,), (window, window), (stride, stride)))
 
     def head(self, source: str, classes: int) -> tuple[ops.Op, ...]:
         """The whole list, closed by a dense layer."""
@@ -113,7 +117,7 @@ def bottleneck_resnet(
     """ResNet50 and its kin: He et al., table 1, with the stride in the 3x3 convolution (torchvision)."""
     draft = Draft()
     at = draft.block("conv1", INPUT, width, 7, 2)
-    at = draft.largest("pool1", at, 3, 2)
+    at = draft.largest("pool1", at, 3, 2, padding=(1, 1))
     for stage, count in enumerate(blocks, 1):
         middle = width << (stage - 1)
         for block in range(1, count + 1):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,10 @@ import numpy as np
 import optax
 
 from nets.folded import FoldedNet, spread, streams, tiled
-from nets.ops import Linear
+from nets.ops import Concat, Linear, Op, Pad
 from nets.quantized import QuantNet
-from nets.steps import Block, Cut, blocks, shapes, steps
+from nets.steps import Block, Cut, Joined, blocks, shapes, steps
+from pqjax.graph.bounds import Shape
 
 _STEPS, _RATE = 600, 0.05
 _WEIGHT_NORM = 4  # mean fourth powers: between the mean square and the largest weight
@@ -60,8 +62,9 @@ def observed(net: FoldedNet, values: dict[str, jax.Array]) -> dict[str, Channels
             inputs, outputs = kernel.shape[-2:]
             kernel = kernel.reshape(-1, inputs, step.groups, outputs // step.groups)
             mine = kernel.sum(0).sum(2).T.reshape(-1)
-        for source in step.sources:  # a channel of an image is felt in all pixels of a flat one
-            each = mine.reshape(-1, shape[source][-1]).sum(0)
+        for source, part in zip(step.sources, _parts(step, mine, shape), strict=True):
+            # A channel of an image is felt in all pixels of a flat one.
+            each = part.reshape(-1, shape[source][-1]).sum(0)
             felt[source] = felt.get(source, 0.0) + each
     found = {}
     for name, value in values.items():
@@ -69,6 +72,17 @@ def observed(net: FoldedNet, values: dict[str, jax.Array]) -> dict[str, Channels
         square = np.square(flat).mean(0, dtype=np.float64)
         found[name] = Channels(square, flat.var(0), np.abs(flat).max(0), felt[name])
     return found | {step.name: found[step.sources[0]] for step in order if isinstance(step, Cut)}
+
+
+def _parts(step: Op, made: np.ndarray, shape: Mapping[str, Shape]) -> list[np.ndarray]:
+    """Of numbers of the channels that a step makes those of each source's."""
+    if isinstance(step, Joined) and isinstance(step.op, Concat):
+        ends = np.cumsum([shape[source][-1] for source in step.sources])
+        return np.split(made, ends[:-1])
+    if isinstance(step, Pad):
+        before, after = step.margins[2]
+        return [made[before : made.size - after]]
+    return [made] * len(step.sources)
 
 
 def channel_factors(

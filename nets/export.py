@@ -15,14 +15,15 @@ import numpy as np
 from nets import ops
 from nets.data import INPUT_SCALE_BITS, integer_input
 from nets.ops import INPUT, Op, part_name, walk
-from nets.quantized import QuantNet, check_alignment
-from nets.quantizer import exact_scale
-from nets.steps import Average, Cut, Fit
+from nets.quantized import EXACT, QuantNet
+from nets.quantizer import Rule, exact_scale
+from nets.steps import Average, Capped, Cut, Fit, Joined
 from pqjax.errors import GraphError
 from pqjax.graph import (
     Add,
     AvgPool,
     Clamp,
+    Concat,
     Conv,
     Dense,
     Graph,
@@ -39,9 +40,10 @@ from pqjax.graph import (
     width_for,
     wrap_rates,
 )
-from pqjax.graph.ir import KINDS
+from pqjax.graph.bounds import Shape
+from pqjax.graph.ir import KINDS, fresh
 
-_EXACT_BITS = 25  # signed width up to which f32 training arithmetic is exact: 24 and a sign
+_EXACT_BITS = EXACT.bit_length()  # signed width up to which training arithmetic is exact
 _OPEN = 64  # bits of a sum until its block ends and they are known
 
 
@@ -64,6 +66,7 @@ class _Export:
         self.nodes: list[Node] = [Input(INPUT, (), source)]
         self.weights: dict[str, np.ndarray] = {}
         self.input = _Tensor(INPUT, source, source.low, source.high)
+        self.taken = {INPUT, *(step.name for step in net.steps)}
         self.first = 0  # node of the accumulator's block
         self.reached: list[tuple[int, int]] = []  # intervals that the accumulator must hold
 
@@ -77,6 +80,8 @@ class _Export:
             ops.Relu: self.relu,
             ops.AvgPool: self.total,
             Average: self.average,
+            Capped: self.capped,
+            Joined: self.joined,
             Cut: self.cut,
             Fit: self.fit,
         }
@@ -86,6 +91,12 @@ class _Export:
         if node.out.bits == _OPEN:
             self.reached.append((low, high))
         return _Tensor(node.name, node.out, low, high)
+
+    def named(self, name: str) -> str:
+        """A name that no step or other node has."""
+        found = fresh(name, self.taken)
+        self.taken.add(found)
+        return found
 
     def carried(self, op: Op, x: _Tensor) -> _Tensor:
         """Kinds that the graph has, too: their fields are the same."""
@@ -105,21 +116,27 @@ class _Export:
         place = op.name, (x.node,), wide
         if isinstance(op, ops.Dense):
             node = Dense(*place, layer.bits, weight_scale)
-        elif op.dilation != (1, 1):
-            raise op.fault("graphs have no dilation: spread the kernel with zeros instead")
         else:
             shape = op.window, op.stride, op.padding
-            node = Conv(*place, *shape, layer.bits, weight_scale, op.groups)
+            bits = layer.bits, weight_scale
+            node = Conv(*place, *shape, *bits, op.groups, dilation=op.dilation)
         return self.add(node, *reach(node, (x.low, x.high), self.weights))
 
     def sum(self, op: ops.Add, acc: _Tensor, plus: _Tensor) -> _Tensor:
-        """The summand, shifted left to the accumulator's scale, and the sum."""
-        check_alignment(op, acc.out.scale, plus.out.scale)
-        up, out = acc.out.scale - plus.out.scale, dataclasses.replace(acc.out, nonnegative=False)
-        aligned = Requantize(part_name(op.name, "align", "add"), (plus.node,), out, rule="wrap")
-        self.nodes.append(aligned)
-        node = Add(op.name, (acc.node, aligned.name), out)
-        return self.add(node, acc.low + (plus.low << up), acc.high + (plus.high << up))
+        """The summand, shifted left to the accumulator's scale (or it to the summand's), and the sum."""
+        scale = max(acc.out.scale, plus.out.scale)
+        out = dataclasses.replace(acc.out, scale=scale, nonnegative=False)
+        names = self.named(part_name(op.name, "align", "add")), f"{op.name}.finer"
+        aligned = self.raised(plus, out, names[0])
+        if acc.out.scale < scale:
+            acc = self.raised(acc, out, self.named(names[1]))
+        node = Add(op.name, (acc.node, aligned.node), out)
+        return self.add(node, acc.low + aligned.low, acc.high + aligned.high)
+
+    def raised(self, x: _Tensor, out: TensorType, name: str) -> _Tensor:
+        """A tensor in an accumulator's format, shifted left to its scale."""
+        up, node = out.scale - x.out.scale, Requantize(name, (x.node,), out, rule="wrap")
+        return self.add(node, x.low << up, x.high << up)
 
     def relu(self, op: ops.Relu, x: _Tensor) -> _Tensor:
         if op.cap is not None or not x.out.signed:
@@ -139,15 +156,77 @@ class _Export:
         half = (1 << op.shift) >> 1
         wide = dataclasses.replace(x.out, bits=width_for(low, high + half, x.out.signed))
         _check_exact(op.name, wide.bits)
-        at = self.add(Requantize(f"{op.name}.wide", (x.node,), wide, rule="wrap"), x.low, x.high)
+        name = self.named(f"{op.name}.wide")
+        at = self.add(Requantize(name, (x.node,), wide, rule="wrap"), x.low, x.high)
         shape = op.shape(x.out.shape)
         total = dataclasses.replace(wide, shape=shape, scale=wide.scale + op.shift)
-        node = AvgPool(f"{op.name}.sum", (at.node,), total, op.window, op.stride, op.multiplier)
+        name = self.named(f"{op.name}.sum")
+        node = AvgPool(name, (at.node,), total, op.window, op.stride, op.multiplier)
         at = self.add(node, low, high)
         out = dataclasses.replace(x.out, shape=shape)
         low, high = ((each + half) >> op.shift for each in (low, high))
         node = Requantize(op.name, (at.node,), out)
         return self.add(node, max(low, out.low), min(high, out.high))
+
+    def capped(self, op: Capped, x: _Tensor) -> _Tensor:
+        """A clamp to [0, cap] at the tensor's own scale; unsigned ones get a sign bit for it."""
+        cap = int(np.floor(np.float32(op.cap) * np.float32(2.0**x.out.scale) + np.float32(0.5)))
+        if cap >= x.high:
+            return self.relu(ops.Relu(op.name, op.sources), x)
+        at, out = x.node, x.out
+        if not out.signed:
+            at = self.named(f"{op.name}.signed")
+            wide = dataclasses.replace(out, bits=out.bits + 1, signed=True, nonnegative=True)
+            self.nodes.append(Requantize(at, (x.node,), wide, rule="wrap"))
+        else:
+            out = dataclasses.replace(out, nonnegative=True)
+        return self.add(Clamp(op.name, (at,), out, low=0, high=cap), 0, max(cap, 0))
+
+    def joined(self, op: Joined, *x: _Tensor) -> _Tensor:
+        """All in one format, of which a sum leaves a bit free; then one node."""
+        bits = self.net.magnitude(op.fit)
+        tops = (self.net.magnitude(fit) - y.out.scale for fit, y in zip(op.fits, x, strict=True))
+        scale = bits - op.spare - max(tops)
+        out = self.format(op.fit, op.shape(*(each.out.shape for each in x)), scale)
+        parts = [self.part(op, each, out) for each in x]
+        sources = tuple(part.node for part in parts)
+        if op.spare:
+            out = dataclasses.replace(out, nonnegative=False)
+            low, high = sum(part.low for part in parts), sum(part.high for part in parts)
+            return self.add(Add(op.name, sources, out), low, high)
+        low, high = min(part.low for part in parts), max(part.high for part in parts)
+        return self.add(Concat(op.name, sources, out), low, high)
+
+    def part(self, op: Joined, x: _Tensor, out: TensorType) -> _Tensor:
+        """One source in the format of all: widened, rounded, and widened again for a sum."""
+        shift, low, high = x.out.scale - out.scale, x.low, x.high
+        out = dataclasses.replace(out, shape=x.out.shape)
+        fitted = dataclasses.replace(out, bits=out.bits - op.spare)
+        if shift > 0:
+            half = 1 << (shift - 1)
+            bits = width_for(low, max(high + half, 2 * half), x.out.signed)
+            x = self.recast(op, x, dataclasses.replace(x.out, bits=bits), low, high)
+            low, high = (low + half) >> shift, (high + half) >> shift
+        else:
+            low, high = low << -shift, high << -shift
+        low, high = max(low, fitted.low), min(high, fitted.high)
+        x = self.recast(op, x, fitted, low, high, "saturate")
+        return self.recast(op, x, out, x.low, x.high)
+
+    def recast(
+        self, op: Op, x: _Tensor, out: TensorType, low: int, high: int, rule: Rule = "wrap"
+    ) -> _Tensor:
+        """The tensor in another format, if it is another."""
+        if out == x.out:
+            return x
+        return self.add(Requantize(self.named(f"{op.name}.fit"), (x.node,), out, rule), low, high)
+
+    def format(self, fit: Fit, shape: Shape, scale: int) -> TensorType:
+        """Of a tensor, as it is for what reads it."""
+        signed = self.net.architecture.signed or fit.negative
+        return TensorType(
+            shape, self.widths.bits(fit.role), scale, signed, signed and not fit.negative
+        )
 
     def cut(self, op: Cut, x: _Tensor) -> _Tensor:
         drop = self.widths.cut
@@ -158,10 +237,13 @@ class _Export:
         node = Requantize(op.name, (x.node,), out, rounding="floor")
         return self.add(node, x.low >> drop, x.high >> drop)
 
-    def closed(self, layer: str, x: _Tensor, half: int = 0) -> _Tensor:
-        """Gives all nodes of a layer's block the width that its sums and a rounding addition need."""
+    def closed(self, layer: str, x: _Tensor, half: int = 0, least: int = 1) -> _Tensor:
+        """Gives all nodes of a layer's block the width that its sums and a rounding addition need.
+
+        And what follows: a clamp makes at most as many bits as it reads.
+        """
         intervals = [*self.reached, (x.low, x.high + half)]
-        bits = max(width_for(low, high) for low, high in intervals)
+        bits = max(least, *(width_for(low, high) for low, high in intervals))
         _check_exact(layer, bits)
         self.nodes[self.first :] = [
             dataclasses.replace(node, out=dataclasses.replace(node.out, bits=bits))
@@ -175,20 +257,20 @@ class _Export:
         out_scale = exact_scale(layer.out_scale[...])
         shift = x.out.scale - out_scale
         half = (1 << shift) >> 1 if shift > 0 else 0
-        acc = self.closed(op.layer, x, half)
-        signed = self.net.architecture.signed or op.negative
-        out = TensorType(
-            acc.out.shape, self.widths.bits(op.role), out_scale, signed, signed and not op.negative
-        )
+        out = self.format(op, x.out.shape, out_scale)
+        acc = self.closed(op.layer, x, half, out.bits if op.capped else 1)
         if op.capped is not None:
             cap = int(layer.high(jnp.float32(out_scale), magnitude))
             if cap < 2**magnitude - 1 or self.widths.rule == "wrap":
                 return self.clamped(op, acc, out, shift, cap)
             acc = self.relu(dataclasses.replace(op.capped, cap=None), acc)
         self.nodes.append(Requantize(op.name, (acc.node,), out, rule=self.widths.rule))
-        top = max(acc.high, 0)
-        top = (top + half) >> shift if shift >= 0 else top << -shift
-        return _Tensor(op.name, out, out.low, min(top, out.high))
+        low, top = (
+            (each + half) >> shift if shift >= 0 else each << -shift
+            for each in (acc.low, max(acc.high, 0))
+        )
+        wrapped = self.widths.rule == "wrap" and low < out.low  # to anything
+        return _Tensor(op.name, out, out.low, out.high if wrapped else min(top, out.high))
 
     def clamped(self, op: Fit, acc: _Tensor, out: TensorType, shift: int, cap: int) -> _Tensor:
         """Shift and clamp to [0, cap]: a requantization would saturate at the top of its format."""
@@ -197,7 +279,7 @@ class _Export:
         at = acc.node
         if shift:
             shifted = dataclasses.replace(acc.out, scale=out.scale)
-            name = part_name(op.layer, "shift")
+            name = self.named(part_name(op.layer, "shift"))
             at = Truncate(name, (at,), shifted, shift=shift, rounding="nearest")
             at = self.add(at, acc.low, acc.high).node
         cap = min(
@@ -210,8 +292,7 @@ def export(net: QuantNet) -> tuple[Graph, dict[str, np.ndarray]]:
     """Writes the network as a validated graph and int64 weights by parameter name.
 
     Raises:
-      GraphError: an accumulator is too wide for training arithmetic to have been exact, or a residual
-        cannot be aligned to one.
+      GraphError: an accumulator is too wide for training arithmetic to have been exact.
     """
     made = _Export(net)
     last = walk(net.steps, made.rules(), {INPUT: made.input})

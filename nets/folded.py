@@ -23,7 +23,7 @@ from nets.data import INPUT_SCALE_BITS
 from nets.floating import CARRIERS, window_sum
 from nets.fold import Folded
 from nets.ops import INPUT, Architecture, Linear, Rules, walk
-from nets.steps import Average, Cut, Fit, blocks, steps
+from nets.steps import Average, Capped, Cut, Fit, Joined, blocks, steps
 
 Value = jax.Array | np.ndarray
 
@@ -54,12 +54,14 @@ def folded_rules(
             return x.mean((1, 2), keepdims=True)
         return window_sum(x, op.window, op.stride) / op.area
 
+    plain: Rules[jax.Array] = {**CARRIERS, ops.Add: lambda op, x, plus: x + plus}
     return {
-        **CARRIERS,
+        **plain,
+        Joined: lambda op, *x: plain[type(op.op)](op.op, *x),
         ops.Conv: product,
         ops.Dense: matrix_product,
-        ops.Add: lambda op, x, plus: x + plus,
         ops.Relu: relu,
+        Capped: relu,
         ops.AvgPool: average,
         Average: average,
         Fit: lambda op, x: x,
@@ -175,24 +177,24 @@ class Stream:
 def streams(architecture: Architecture) -> list[Stream]:
     """All streams of an architecture, in the order of their first tensors.
 
-    Not those of the input and of the logits, whose scales are given.
-
-    Raises:
-      GraphError: channels are padded or concatenated within one.
+    Not those of the input and of the logits, whose scales are given, nor those in which channels are
+    padded or concatenated, or capped in a format that is not the cap's own.
     """
     joined: dict[str, set[str]] = {INPUT: {INPUT}}
-    for step in steps(architecture):
+    order = steps(architecture)
+    fixed = {INPUT, order[-1].name}
+    for step in order:
         mine = {step.name}
         padded = isinstance(step, ops.Pad) and step.margins[2] != (0, 0)
-        if padded or isinstance(step, ops.Concat):
-            raise step.fault("a shortcut's channels have no factors of their own")
+        concatenated = isinstance(step, Joined) and isinstance(step.op, ops.Concat)
+        if padded or concatenated or isinstance(step, Capped):
+            fixed.add(step.name)
         if not isinstance(step, Linear):
             mine = mine.union(*(joined[source] for source in step.sources))
         for name in mine:
             joined[name] = mine
     unique = {id(each): each for each in joined.values()}.values()
     names = {layer.name for layer in architecture.layers}
-    fixed = {INPUT, architecture.ops[-1].name}
     return [Stream(frozenset(s), frozenset(s & names)) for s in unique if not s & fixed]
 
 
@@ -208,4 +210,4 @@ _values = functools.partial(jax.jit, static_argnums=0)(_run)
 
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(architecture, weights, caps, x):
-    return _run(architecture, weights, caps, x)[architecture.ops[-1].name]
+    return _run(architecture, weights, caps, x)[steps(architecture)[-1].name]

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 
 from pqjax.errors import GraphError, InputError, listed, shown
-from pqjax.graph.bounds import Groups, Kernel, Margins, Name, Shape, Stride, Window
+from pqjax.graph.bounds import MOST_SOURCES, Groups, Kernel, Margins, Name, Shape, Stride, Window
 from pqjax.schema import Between, Length, check
 
 INPUT = "input"
@@ -234,6 +234,10 @@ class Concat(Op):
     arity: typing.ClassVar[int] = 0
 
     def shape(self, *sources: Shape) -> Shape:  # noqa: D102
+        if len(sources) > MOST_SOURCES:
+            raise self.fault(
+                f"at most {MOST_SOURCES} sources expected, got {len(sources)}: join some"
+            )
         if len({shape[:-1] for shape in sources}) > 1:
             raise self.fault(f"tensors of one height and width expected, got {list(sources)}")
         return (*sources[0][:-1], sum(shape[-1] for shape in sources))
@@ -320,6 +324,11 @@ class Architecture:
         for op in self.ops:
             self._check(op, made)
             made.append(op.name)
+        for op in self.ops:
+            try:
+                check(Shape, self.shapes[op.name])
+            except InputError as error:
+                raise op.fault(f"its result is too large: {error}") from error
         *rest, last = self.ops
         for op in self.ops:
             readers = self.readers[op.name]

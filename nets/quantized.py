@@ -12,7 +12,6 @@ import functools
 import math
 import re
 from collections.abc import Callable
-from typing import SupportsInt
 
 import jax
 import jax.numpy as jnp
@@ -37,10 +36,10 @@ from nets.quantizer import (
     requantize,
     round_half_up,
 )
-from nets.steps import Average, Cut, Fit, Role, steps
-from pqjax.errors import GraphError
+from nets.steps import Average, Capped, Cut, Fit, Joined, Role, steps
 
 RESIDUAL_BITS = 8
+EXACT = 1 << 24  # integers up to here are exact in f32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +157,8 @@ class QuantNet(nnx.Module):
     """The integer network; trainable because its quantizers pass gradients straight through.
 
     Raises:
-      GraphError: the architecture has operations that cannot be quantized here.
+      GraphError: an average is of so many values, or a sum of so few bits, that these widths do not
+        serve.
     """
 
     def __init__(self, architecture: Architecture, widths: Widths):
@@ -179,7 +179,23 @@ class QuantNet(nnx.Module):
         )
         self.architecture, self.widths = architecture, widths
         for step in self.steps:
-            rule_of(step, self.rules())
+            self._check(step)
+
+    def _check(self, step: Op) -> None:
+        rule_of(step, self.rules())
+        if isinstance(step, Average):
+            bits = self.magnitude(step.fit)
+            if (step.area * step.multiplier << bits) + (1 << step.shift >> 1) > EXACT:
+                raise step.fault(
+                    f"it averages {step.area} values of {bits} bits: their sum does not fit the "
+                    f"{EXACT.bit_length() - 1} bits in which training is exact; average smaller windows "
+                    "(of 2^k values if possible) before"
+                )
+        if isinstance(step, Joined) and self.magnitude(step.fit) <= step.spare:
+            raise step.fault(
+                f"a sum of {self.magnitude(step.fit)} bits without its sign leaves its summands none: "
+                "give residuals more bits"
+            )
 
     @property
     def steps(self) -> tuple[Op, ...]:
@@ -202,17 +218,16 @@ class QuantNet(nnx.Module):
 
     def rules(self) -> Rules[Scaled]:
         """What every kind of step does."""
-        carried = {
-            kind: _carried(rule) for kind, rule in CARRIERS.items() if kind is not ops.Concat
-        }
         return {
-            **carried,
+            **{kind: _carried(rule) for kind, rule in CARRIERS.items() if kind is not ops.Concat},
             ops.Conv: self.product,
             ops.Dense: self.product,
             ops.Add: aligned_sum,
             ops.Relu: lambda op, x: Scaled(nnx.relu(x.integers), x.scale),
             ops.AvgPool: self.total,
             Average: self.average,
+            Capped: capped,
+            Joined: self.joined,
             Fit: self.fitted,
             Cut: self.top_bits,
         }
@@ -233,6 +248,17 @@ class QuantNet(nnx.Module):
         bits, shift = self.magnitude(op.fit), jnp.float32(op.shift)
         y = requantize(total * op.multiplier, shift, bits, negative=op.fit.negative)
         return Scaled(_narrow(y, bits), x.scale)
+
+    def joined(self, op: Joined, *x: Scaled) -> Scaled:
+        """The tensors in one format, of which a sum leaves a bit free, then the sum or all of them."""
+        bits = self.magnitude(op.fit)
+        room = bits - op.spare
+        tops = [self.magnitude(fit) - each.scale for fit, each in zip(op.fits, x, strict=True)]
+        scale = room - functools.reduce(jnp.maximum, tops)
+        fits = functools.partial(requantize, bits=room, negative=op.fit.negative)
+        parts = [fits(each.integers.astype(jnp.float32), each.scale - scale) for each in x]
+        made = functools.reduce(jnp.add, parts) if op.spare else jnp.concatenate(parts, -1)
+        return Scaled(_narrow(made, bits), scale)
 
     def fitted(self, fit: Fit, acc: Scaled) -> Scaled:
         """A layer's accumulator in the format of its output."""
@@ -263,10 +289,17 @@ def _narrow(y: jax.Array, bits: int) -> jax.Array:
     return y.astype(jnp.bfloat16) if bits <= 8 else y
 
 
+def capped(op: Capped, x: Scaled) -> Scaled:
+    """A ReLU whose cap is rounded to the tensor's scale."""
+    top = round_half_up(jnp.asarray(op.cap) * power_of_two(x.scale))
+    return Scaled(jnp.minimum(nnx.relu(x.integers), top.astype(x.integers.dtype)), x.scale)
+
+
 def aligned_sum(op: ops.Add, acc: Scaled, plus: Scaled) -> Scaled:
-    """A tensor that is added at the accumulator's scale."""
-    up = power_of_two(acc.scale - plus.scale)
-    return Scaled(acc.integers + plus.integers.astype(jnp.float32) * up, acc.scale)
+    """An accumulator and a tensor at the finer of their scales: nothing is lost."""
+    scale = jnp.maximum(acc.scale, plus.scale)
+    parts = [x.integers.astype(jnp.float32) * power_of_two(scale - x.scale) for x in (acc, plus)]
+    return Scaled(parts[0] + parts[1], scale)
 
 
 def input_values(x: Int[Array, "b h w c"]) -> dict[str, Scaled]:
@@ -287,9 +320,6 @@ def calibrate(net: QuantNet, folded: Folded, x: Int[Array, "b h w c"]) -> None:
       net: changed in place.
       folded: (kernel, bias) of every layer, see `fold.fold_batch_norm`.
       x: integer calibration images; every layer sees its already quantized predecessors.
-
-    Raises:
-      GraphError: a residual has a finer scale than the accumulator it is added to.
     """
     of = dict(zip((layer.op.name for layer in net.layers), folded, strict=True))
 
@@ -299,29 +329,13 @@ def calibrate(net: QuantNet, folded: Folded, x: Int[Array, "b h w c"]) -> None:
         layer.weight_scale[...] = jnp.float32(best_weight_scale(kernel, layer.bits))
         return net.product(op, x)
 
-    def aligned(op: ops.Add, acc: Scaled, plus: Scaled) -> Scaled:
-        check_alignment(op, acc.scale, plus.scale)
-        return aligned_sum(op, acc, plus)
-
     def fitted(fit: Fit, acc: Scaled) -> Scaled:
+        layer = net.layer(fit.layer)
         real = np.asarray(acc.integers * power_of_two(-acc.scale))
+        real = real if layer.cap is None else np.minimum(real, layer.cap)
         best = best_activation_scale(real, net.magnitude(fit), net.widths.rule, fit.negative)
-        net.layer(fit.layer).out_scale[...] = jnp.float32(min(best, int(acc.scale)))
+        layer.out_scale[...] = jnp.float32(min(best, int(acc.scale)))
         return net.fitted(fit, acc)
 
-    chosen = {ops.Conv: product, ops.Dense: product, ops.Add: aligned, Fit: fitted}
+    chosen = {ops.Conv: product, ops.Dense: product, Fit: fitted}
     walk(net.steps, {**net.rules(), **chosen}, input_values(x))
-
-
-def check_alignment(op: Op, accumulator: SupportsInt, residual: SupportsInt) -> None:
-    """A residual is shifted left to the accumulator's scale: its own must not be finer.
-
-    Raises:
-      GraphError: it is.
-    """
-    if int(accumulator) < int(residual):
-        raise GraphError(
-            f"{op.name}: the residual {op.sources[1]} has scale {int(residual)}, finer than the "
-            f"accumulator's {int(accumulator)}, and cannot be aligned: use more weight bits or fewer "
-            "residual bits"
-        )

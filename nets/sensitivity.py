@@ -215,26 +215,34 @@ def weight_errors(kernel: np.ndarray) -> dict[int, float]:
     return found
 
 
-def activation_errors(real: np.ndarray, widths: range, signed: bool) -> dict[int, float]:
-    """||Q_b(x) - x||^2 per image for every width (of which a known sign takes a bit)."""
+def activation_errors(
+    real: np.ndarray, widths: range, signed: bool, negative: bool = False
+) -> dict[int, float]:
+    """||Q_b(x) - x||^2 per image for every width (of which a sign, known or not, takes a bit)."""
     found = {}
     for bits in widths:
-        top = 2 ** (bits - signed) - 1
-        unit = 2.0 ** best_activation_scale(real, bits - signed)
-        found[bits] = _squared(np.clip(np.floor(real * unit + 0.5), 0, top) / unit, real)
+        whole, scale = _fitted(real, bits - (signed or negative), negative)
+        found[bits] = _squared(whole / 2.0**scale, real)
     return found
 
 
-def cut_errors(real: np.ndarray, widths: range, signed: bool) -> dict[int, float]:
+def cut_errors(
+    real: np.ndarray, widths: range, signed: bool, negative: bool = False
+) -> dict[int, float]:
     """The same where linear layers read the top bits of a residual of `RESIDUAL_BITS`."""
-    top = 2 ** (RESIDUAL_BITS - signed) - 1
-    scale = best_activation_scale(real, RESIDUAL_BITS - signed)
-    whole = np.clip(np.floor(real * 2.0**scale + 0.5), 0, top)
+    whole, scale = _fitted(real, RESIDUAL_BITS - (signed or negative), negative)
     found = {}
     for bits in widths:
         drop = RESIDUAL_BITS - bits
         found[bits] = _squared(np.floor(whole / 2.0**drop) * 2.0 ** (drop - scale), real)
     return found
+
+
+def _fitted(real: np.ndarray, bits: int, negative: bool) -> tuple[np.ndarray, int]:
+    """Integers of so many bits and a sign, and the scale of least squared error."""
+    scale, high = best_activation_scale(real, bits, negative=negative), 2**bits - 1
+    low = -high - 1 if negative else 0
+    return np.clip(np.floor(real * 2.0**scale + 0.5), low, high), scale
 
 
 def _squared(quantized: np.ndarray, real: np.ndarray) -> float:
@@ -263,18 +271,20 @@ def measure(
         for name, found in traces.by_name("weights").items()
     }
     real = FoldedNet.of(architecture, folded).values(integer_input(data.images[:calibration]))
-    operands, _ = shifted(architecture)
+    operands, added = shifted(architecture)
     signed = architecture.signed
     activations, residuals = {}, {}
     for name, found in traces.by_name("operands").items():
-        step = operands[name]
-        errors, read = activation_errors, name
+        step, errors, read = operands[name], activation_errors, name
         if isinstance(step, Cut):
             errors, read = cut_errors, step.sources[0]
-        table = errors(np.asarray(real[read]), ACTIVATION_BITS, signed)
+        fit = step.fit if isinstance(step, Cut) else step
+        table = errors(np.asarray(real[read]), ACTIVATION_BITS, signed, fit.negative)
         activations[name] = _entry(*found, table)
     for name, found in traces.by_name("residuals").items():
-        table = activation_errors(np.asarray(real[name]), RESIDUAL_WIDTHS, signed)
+        table = activation_errors(
+            np.asarray(real[name]), RESIDUAL_WIDTHS, signed, added[name].negative
+        )
         residuals[name] = _entry(*found, table)
     settings = {
         **dataclasses.asdict(sampling), "samples": sum(traces.samples), "calibration": calibration,

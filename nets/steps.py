@@ -2,8 +2,9 @@
 
 A convolution or dense layer and what works on its sum form a block: additions, ReLUs and averages of
 2^k values run on the wide integer, then one `Fit` makes a tensor of few bits of it. All else (pools,
-padding, other averages) works on such tensors. A tensor that is added later keeps more bits, and layers
-read a `Cut` of it. Float networks take a `Fit` and a `Cut` for what they are there: nothing.
+padding, other averages, sums and concatenations of such tensors) works on tensors of few bits. A tensor
+that is added later keeps more bits, and layers read a `Cut` of it. Float networks take a `Fit` and a
+`Cut` for what they are there: nothing.
 
     conv2 -> norm2 -> add2 -> relu2   =>   conv2 -> add2 -> relu2 -> res2 (Fit), act2 (Cut)
 """
@@ -16,8 +17,8 @@ import typing
 
 from nets import ops
 from nets.ops import INPUT, Architecture, Linear, Op, part_name
-from pqjax.errors import GraphError
 from pqjax.graph.bounds import Shape
+from pqjax.graph.ir import fresh
 
 Role = typing.Literal["input", "activations", "residual", "averaged", "head"]
 
@@ -62,6 +63,36 @@ class Average(ops.AvgPool):
     def multiplier(self) -> int:
         """round(2^t / area)."""
         return round((1 << self.shift) / self.area)
+
+
+@dataclasses.dataclass(frozen=True)
+class Capped(ops.Relu):
+    """A ReLU whose cap no `Fit` sees to: its values keep the format that they have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined(Op):
+    """A sum or concatenation of tensors of few bits, which are fitted into one format first.
+
+    Attributes:
+      op: what it is.
+      fits: the formats of its sources, but for their scales.
+      fit: its own, whose scale is the largest one that holds all that those can.
+    """
+
+    arity: typing.ClassVar[int] = 0
+
+    op: ops.Add | ops.Concat
+    fits: tuple[Fit, ...]
+    fit: Fit
+
+    @property
+    def spare(self) -> int:
+        """Bits that the sources leave free, for their sum."""
+        return int(isinstance(self.op, ops.Add))
+
+    def shape(self, *sources: Shape) -> Shape:  # noqa: D102
+        return self.op.shape(*sources)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,19 +155,10 @@ def shapes(architecture: Architecture) -> dict[str, Shape]:
 
 @functools.cache
 def blocks(architecture: Architecture) -> tuple[Block, ...]:
-    """The network's blocks, in order: each reads earlier ones or the input.
-
-    Raises:
-      GraphError: of a sum both summands are read elsewhere too; a capped ReLU stands behind a pool; or
-        an operation has the name of a step that is added here.
-    """
+    """The network's blocks, in order: each reads earlier ones or the input."""
     lowered = _Lowering(architecture)
     for op in architecture.ops:
         lowered.add(op)
-    names = [step.name for block in lowered.done for step in block.steps]
-    for name in names:
-        if names.count(name) > 1:
-            raise GraphError(f"{name}: quantization adds a step of this name; rename the operation")
     return tuple(lowered.done)
 
 
@@ -154,9 +176,25 @@ def _sums(architecture: Architecture) -> dict[str, str]:
         alone = len(architecture.readers[op.name]) == 1
         if alone and isinstance(op, Linear):
             place[op.name] = i
-        elif alone and op.name in found and not (isinstance(op, ops.Relu) and op.cap is not None):
+        elif alone and op.name in found and not _has_cap(op):
             place[op.name] = place[found[op.name]]
     return found
+
+
+def _has_cap(op: Op) -> bool:
+    return isinstance(op, ops.Relu) and op.cap is not None
+
+
+def _moved(op: Op, sources: tuple[str, ...]) -> Op:
+    """The same on other tensors."""
+    return dataclasses.replace(op, sources=sources)
+
+
+def _capped(op: Op, sources: tuple[str, ...]) -> Op:
+    """The same on other tensors, where no `Fit` sees to its cap if it has one."""
+    if isinstance(op, ops.Relu) and op.cap is not None:
+        return Capped(op.name, sources, op.cap)
+    return _moved(op, sources)
 
 
 def _on_sums(architecture: Architecture, op: Op) -> bool:
@@ -178,19 +216,28 @@ class _Lowering:
         self.fits = {INPUT: Fit(INPUT, (), INPUT, "input", True)}
         self.negative = {INPUT: True}
         self.cuts: dict[str, str] = {}
+        self.taken = set(architecture.shapes)
+
+    def named(self, name: str) -> str:
+        """A name that no operation or other step has."""
+        found = fresh(name, self.taken)
+        self.taken.add(found)
+        return found
 
     def add(self, op: Op) -> None:
         self.negative[op.name] = not isinstance(op, ops.Relu) and (
             isinstance(op, Linear) or any(self.negative[source] for source in op.sources)
         )
         if isinstance(op, Linear):
-            self.grow(op, [dataclasses.replace(op, sources=(self.operand(op.sources[0]),))])
+            self.grow(op, [_moved(op, (self.operand(op.sources[0]),))])
         elif op.name in self.sums:
             own = self.sums[op.name]
             block = self.growing.pop(own)
             others = [self.step[source] for source in op.sources if source != own]
             if not isinstance(op, ops.Norm):
-                block.append(dataclasses.replace(op, sources=(block[-1].name, *others)))
+                sources = (block[-1].name, *others)
+                last = not self.architecture.readers[op.name]  # no `Fit` follows
+                block.append(_capped(op, sources) if last else _moved(op, sources))
             self.grow(op, block)
         else:
             self.between(op)
@@ -204,7 +251,8 @@ class _Lowering:
         if readers:
             layer, role = block[0].name, self.role(op)
             name = part_name(layer, "res" if role in ("residual", "averaged") else "act")
-            capped = op if isinstance(op, ops.Relu) and op.cap is not None else None
+            name = self.named(name)
+            capped = op if isinstance(op, ops.Relu) and _has_cap(op) else None
             fit = Fit(name, (block[-1].name,), layer, role, self.negative[op.name], capped)
             block.append(fit)
             self.fits[op.name] = fit
@@ -215,19 +263,17 @@ class _Lowering:
         """An operation on tensors of few bits, which keep their format."""
         fit = self.fits[op.sources[0]]
         sources = tuple(self.step[source] for source in op.sources)
-        made = dataclasses.replace(op, sources=sources)
+        made = _capped(op, sources)
         if isinstance(op, ops.GlobalAverage):
             high, wide, _ = op.image(self.architecture.shapes[op.sources[0]])
             made = Average(op.name, sources, (high, wide), (high, wide), fit)
         elif isinstance(op, ops.AvgPool):
             made = Average(op.name, sources, op.window, op.stride, fit)
-        elif isinstance(op, ops.Add):
-            raise op.fault(
-                "one summand must be what a layer makes and nothing else reads; here both are read "
-                "elsewhere too, or made by pools"
-            )
-        elif isinstance(op, ops.Relu) and op.cap is not None:
-            raise op.fault("a cap stands directly behind a layer or a sum: move it before the pool")
+        elif isinstance(op, (ops.Add, ops.Concat)):
+            fits = tuple(self.fits[source] for source in op.sources)
+            role = "residual" if isinstance(op, ops.Add) else self.role(op)
+            fit = Fit(op.name, sources, op.name, role, self.negative[op.name])
+            made = Joined(op.name, sources, op, fits, fit)
         self.fits[op.name], self.step[op.name] = fit, op.name
         self.done.append(Block((made,)))
 
@@ -237,7 +283,8 @@ class _Lowering:
         if fit.role != "residual":
             return read
         if read not in self.cuts:
-            self.cuts[read] = part_name(fit.layer, "act") if read == fit.name else f"{read}.act"
+            name = part_name(fit.layer, "act") if read == fit.name else f"{read}.act"
+            self.cuts[read] = self.named(name)
             self.done.append(Block((Cut(self.cuts[read], (read,), fit),)))
         return self.cuts[read]
 
@@ -257,4 +304,4 @@ class _Lowering:
         for role in ("averaged", "residual", "activations"):
             if role in uses:
                 return role
-        return "head" if uses else "activations"
+        return "head" if uses else "residual"

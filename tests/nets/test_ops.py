@@ -5,19 +5,23 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import slow_nets
 from flax import nnx
 from slow_nets import convolution
 
 from nets import ops
 from nets.architecture import ARCHITECTURES, RESNET32, Draft, cifar_resnet
 from nets.conv import layer_conv, plain_conv
-from nets.export import _Export
+from nets.export import _Export, export
 from nets.floating import CARRIERS, FloatNet
+from nets.fold import equalize
 from nets.folded import FoldedNet
 from nets.ops import INPUT, KINDS, Architecture, rule_of, walk
-from nets.quantized import QuantNet, Widths
-from nets.steps import Average, Cut, Fit, blocks, steps
+from nets.ptq import Recipe, quantized
+from nets.quantized import QuantNet, Widths, calibrate
+from nets.steps import Average, Capped, Cut, Fit, Joined, blocks, steps
 from pqjax.errors import GraphError
+from pqjax.graph import reference
 from pqjax.graph.ir import KINDS as GRAPH_KINDS
 
 CONV = ops.Conv("conv1", (INPUT,), 4, (3, 3), (1, 1), ((1, 1), (1, 1)))
@@ -90,7 +94,7 @@ def tables():
     widths = Widths.parse("W4A6", TINY)
     student = QuantNet(TINY, widths)
     folded = FoldedNet.of(TINY, [(np.zeros(1), np.zeros(1))] * len(TINY.layers))
-    lowered = {Average, Cut, Fit}
+    lowered = {Average, Capped, Cut, Fit, Joined}
     unlowered = {ops.Norm, ops.GlobalAverage}  # folded, or an `Average`
     whole = set(KINDS)
     return {
@@ -124,29 +128,98 @@ def test_an_unknown_kind_is_refused_by_name():
         built(CONV, Swish("swish1", ("conv1",)))
 
 
-def test_what_cannot_be_quantized_is_named():
-    two = ops.Conv("conv2", (INPUT,), 4, (1, 1))
-    cat = built(CONV, two, ops.Concat("cat", ("conv1", "conv2")), *changed(2, sources=("cat",))[2:])
-    both = [ops.MaxPool(f"pool{i}", ("relu1",), (i, i), (6, 6)) for i in (1, 2)]
-    pools = built(
-        CONV, RELU, *both, ops.Add("add", ("pool1", "pool2")), *changed(2, sources=("add",))[2:]
-    )
-    taken = built(CONV, dataclasses.replace(RELU, name="act1"), *changed(2, sources=("act1",))[2:])
-    pool = ops.MaxPool("pool", ("conv1",), (2, 2), (2, 2))
-    late = built(CONV, pool, ops.Relu("relu1", ("pool",), 6.0), FLAT, FC)
+PAD = ops.Pad("pad", ("relu1",), ((0, 0), (0, 0), (1, 2)))
+POOLS = [ops.MaxPool(f"pool{i}", ("relu1",), (i, i), (6, 6)) for i in (1, 2)]
+TWO = dataclasses.replace(CONV, name="conv2")
+FLAT_END = ops.Flatten("flatten", ("last",))
+# What was refused once, or made another network.
+STUMBLES = {
+    "concat": [CONV, TWO, ops.Concat("last", ("conv1", "conv2"))],
+    "sum of pools": [CONV, RELU, *POOLS, ops.Add("last", ("pool1", "pool2"))],
+    "sum of what is read elsewhere": [
+        CONV, RELU, TWO, ops.Relu("relu2", ("conv2",)), *POOLS, ops.Add("add", ("relu1", "relu2")),
+        ops.MaxPool("pool3", ("add",), (1, 1), (6, 6)), ops.Concat("cat", ("pool1", "pool2", "pool3")),
+        ops.MaxPool("pool4", ("relu2",), (1, 1), (6, 6)), ops.Concat("last", ("pool4", "cat")),
+    ],
+    "names of steps": [
+        dataclasses.replace(CONV, name="act1"), ops.Conv("conv1", ("act1",), 4, (1, 1)),
+        ops.AvgPool("last.sum", ("conv1",), (1, 3), (1, 1)),
+        ops.AvgPool("last", ("last.sum",), (3, 1), (1, 1)),
+    ],
+    "cap behind a pool": [
+        CONV, ops.MaxPool("pool", ("conv1",), (2, 2), (2, 2)), ops.Relu("last", ("pool",), 0.3),
+    ],
+    "cap of what is read elsewhere": [
+        CONV, ops.Relu("relu1", ("conv1",), 0.3), ops.Add("last", ("relu1", "conv1")),
+    ],
+    "small cap": [CONV, ops.Relu("last", ("conv1",), 0.05)],
+    "dilated": [dataclasses.replace(CONV, dilation=(2, 1), window=(2, 3)), RELU, PAD,
+                ops.AvgPool("last", ("pad",), (3, 3), (3, 3))],
+    "even kernel without margins": [
+        ops.Conv("conv1", (INPUT,), 4, (4, 4), (2, 2)), ops.Relu("last", ("conv1",)),
+    ],
+    "unpadded pool": [CONV, RELU, ops.MaxPool("last", ("relu1",), (2, 2), (2, 2))],
+    "average of nine": [CONV, RELU, ops.AvgPool("last", ("relu1",), (3, 3), (3, 3))],
+}  # fmt: skip
 
-    with pytest.raises(GraphError, match=r"cat \(Concat\): no rule for this kind"):
-        QuantNet(cat, Widths((4,) * 3))
-    assert FoldedNet.of(cat, [(np.ones(cat.kernel(x)), np.ones(x.channels)) for x in cat.layers]).logits(
-        np.zeros((1, *cat.image), np.int8)
-    ).shape == (1, 3)  # fmt: skip
-    for network, said in (
-        (pools, "add .*one summand"),
-        (taken, "act1: .*rename"),
-        (late, "relu1 .*cap"),
-    ):
-        with pytest.raises(GraphError, match=said):
-            blocks(network)
+
+def stumble(name):
+    """The network, with a norm and a cap behind its last layer; its weights, pictures and answers."""
+    ends = [FLAT_END, FC, ops.Norm("norm", ("fc",)), ops.Relu("end", ("norm",), 0.5)]
+    signed = bool(list(STUMBLES).index(name) % 2)
+    found = Architecture("net", "none", (6, 5, 2), 3, (*STUMBLES[name], *ends), signed)
+    rng = np.random.default_rng(0)
+    x = rng.integers(-128, 128, (8, *found.image)).astype(np.int8)
+    folded = []
+    for layer in found.layers:
+        kernel, bias = rng.normal(size=found.kernel(layer)), rng.normal(size=layer.channels) / 8
+        kernel *= 2 / np.sqrt(np.prod(kernel.shape[:-1]))
+        folded.append((kernel.astype(np.float32), bias.astype(np.float32)))
+    return found, folded, x, slow_nets.logits(found, folded, x)
+
+
+def check_same(net, x, wanted):
+    graph, values = export(net)
+    np.testing.assert_array_equal(net.accumulate(x)[0], reference(graph, values, x))
+    error = np.square(np.asarray(net(x)) - wanted).mean()
+    assert error <= 0.1**2 * np.square(wanted).mean()
+
+
+@pytest.mark.parametrize("name", STUMBLES)
+def test_what_was_refused_or_changed_is_the_same_network_now(name):
+    found, folded, x, wanted = stumble(name)
+    student = QuantNet(found, Widths.parse("W8A8R8", found))
+
+    equal = equalize(folded, found)
+    calibrate(student, equal, jnp.asarray(x))
+
+    np.testing.assert_allclose(FoldedNet.of(found, equal).logits(x), wanted, rtol=1e-3, atol=1e-4)
+    check_same(student, x, wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUMBLES)
+def test_so_it_is_quantized_after_training(name):
+    found, folded, x, wanted = stumble(name)
+    widths = Widths.parse("W8A8R8", found)
+
+    check_same(
+        quantized(FoldedNet.of(found, folded), widths, x, Recipe(images=8, pool=8)), x, wanted
+    )
+
+
+def test_averages_and_sums_that_widths_do_not_serve_are_named():
+    mean = ops.AvgPool("mean", (INPUT,), (60, 50), (60, 50))
+    flat = dataclasses.replace(FLAT, sources=("mean",))
+    large = built(mean, flat, FC, image=(60, 50, 2))
+    pools = built(
+        CONV, RELU, *POOLS, ops.Add("last", ("pool1", "pool2")), *changed(2, sources=("last",))[2:]
+    )
+
+    with pytest.raises(GraphError, match=r"mean \(Average\): it averages 3000 values of 7 bits"):
+        QuantNet(large, Widths((4,)))
+    with pytest.raises(GraphError, match=r"last \(Joined\): a sum of 1 bits"):
+        QuantNet(pools, Widths((4, 4), activations=2, residual=2))
 
 
 def test_kinds_that_graphs_have_too_are_spelt_alike():
@@ -179,6 +252,20 @@ def test_residuals_are_cut_and_sums_belong_to_the_later_layer():
     assert {fit.role for fit in map(lambda b: b.fit, blocks(RESNET32)) if fit} == {
         "residual", "activations", "head",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 4, 7])
+def test_a_drafts_windows_keep_sides_and_its_pools_pad_nothing_unless_told(window):
+    draft = Draft()
+    at = draft.block("conv1", INPUT, 4, window)
+    half = draft.largest("half", at, 2, 2)
+    padded = draft.largest("padded", at, 3, 2, padding=(1, 1))
+    ends = [ops.Concat("last", (half, padded)), FLAT_END, dataclasses.replace(FC, channels=3)]
+
+    found = built(*draft.ops, *ends, image=(16, 16, 2))
+
+    assert found.shapes[at] == (16, 16, 4)
+    assert found.shapes[half] == found.shapes[padded] == (8, 8, 4)
 
 
 def test_a_draft_names_what_exports_name():

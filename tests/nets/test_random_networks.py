@@ -1,143 +1,81 @@
 """Random small networks of every kind that can be trained: all forms compute one function.
 
-Float networks against a plain twin; quantized networks against their exported graphs, bit for bit.
+Float networks against a plain twin; quantized networks against their exported graphs, bit for bit, and
+against the twin as near as eight bits can be.
 """
 
-import dataclasses
-
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import slow_nets
+from dice import float_network, random_architecture
 from flax import nnx
 from students import exported
 
 from nets import ops
-from nets.architecture import Draft
-from nets.data import integer_input
 from nets.export import export
-from nets.floating import FloatNet
 from nets.fold import equalize, fold_batch_norm
 from nets.folded import FoldedNet
-from nets.ops import INPUT, Architecture
+from nets.ops import INPUT
 from nets.ptq import Recipe, quantized
 from nets.qat import student_of
 from nets.quantized import QuantNet, Widths, calibrate
-from nets.steps import Average
-from pqjax.errors import GraphError
+from nets.steps import Average, Fit, Joined, steps
 
-SEEDS = [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 24))]
-
-
-class Dice:
-    """A network that grows by chance; keeps the shape of what was made last."""
-
-    def __init__(self, seed):
-        self.rng = np.random.default_rng(seed)
-        self.draft, self.count = Draft(), 0
-        self.image = (
-            *(int(n) for n in self.rng.integers(7, 12, 2)),
-            int(self.rng.choice([1, 3, 4])),
-        )
-        self.shapes = {INPUT: self.image}
-
-    def pick(self, *choices):
-        return choices[self.rng.integers(len(choices))]
-
-    def put(self, kind, sources, *fields, **named):
-        name = f"{kind.__name__.lower()}{len(self.draft.ops)}"
-        op = kind(name, tuple(sources), *fields, **named)
-        self.shapes[name] = op.shape(*(self.shapes[source] for source in sources))
-        return self.draft.add(op)
-
-    def conv(self, at, channels=None, same=False, stride=(1, 1), groups=None):
-        """A convolution of any window and margins, with a norm or a bias; or one that keeps sides."""
-        high, wide, c = self.shapes[at]
-        groups = groups or self.pick(1, 1, c)
-        channels = channels or groups * self.pick(1, 2)
-        window = (
-            self.pick((1, 1), (3, 3), (1, 3), (5, 3)) if same else self.pick((2, 2), (3, 4), (4, 2))
-        )
-        padding = tuple(
-            (n // 2, n // 2) if same else (int(a), int(n - 1 - a))
-            for n, a in zip(window, (self.pick(0, 1), 1), strict=True)
-        )
-        at = self.put(ops.Conv, [at], channels, window, stride, padding, groups)
-        return self.put(ops.Norm, [at]) if self.pick(True, True, False) else at
-
-    def relu(self, at):
-        kind = self.pick("relu", "relu", "cap", "linear")
-        return at if kind == "linear" else self.put(ops.Relu, [at], 0.75 if kind == "cap" else None)
-
-    def pool(self, at):
-        """Averages of 2^k values and others, the largest with and without zeros around; rectangles."""
-        kind = self.pick("even", "odd", "largest", "padded")
-        if kind == "even":
-            return self.put(ops.AvgPool, [at], *[self.pick((2, 2), (1, 2), (2, 1))] * 2)
-        if kind == "odd":
-            return self.put(ops.AvgPool, [at], self.pick((3, 3), (2, 3)), (1, 2))
-        if kind == "padded":
-            at = self.put(ops.Pad, [at], ((1, 1), (0, 1), (0, 0)))
-        return self.put(ops.MaxPool, [at], self.pick((2, 2), (3, 2)), self.pick((1, 1), (2, 1)))
-
-    def sum(self, at):
-        """A residual block: identity, projection or option A; added before the ReLU or behind it."""
-        c, kind = self.shapes[at][2], self.pick("identity", "projection", "padding", "behind")
-        if kind in ("identity", "behind"):
-            y = self.conv(self.relu(self.conv(at, same=True)), c, same=True, groups=1)
-            y = self.put(ops.Relu, [y]) if kind == "behind" else y
-            return self.relu(self.put(ops.Add, self.pick([y, at], [at, y])))
-        if kind == "projection":
-            short = self.conv(at, 2 * c, same=True, stride=(2, 2), groups=1)
-        else:
-            short = self.put(ops.Subsample, [at], (2, 2))
-            short = self.put(ops.Pad, [short], ((0, 0), (0, 0), (c // 2, c - c // 2)))
-        y = self.conv(at, 2 * c, same=True, stride=(2, 2), groups=1)
-        return self.relu(self.put(ops.Add, [short, y]))
+QUICK = (139, 168, 193, 327, 354)
+SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(100, 140))]
+AFTER_TRAINING = [*QUICK[1:2], *SEEDS[len(QUICK) :]]
 
 
-def random_architecture(seed):
-    dice = Dice(seed)
-    at = dice.relu(dice.conv(INPUT, channels=4, groups=1))
-    for _ in range(dice.pick(1, 2, 3)):
-        step = dice.pick(dice.sum, dice.sum, dice.pool, lambda at: dice.relu(dice.conv(at)))
-        if min(dice.shapes[at][:2]) < 3:
-            break
-        at = step(at)
-        if step == dice.pool and dice.pick(True, False):
-            at = dice.relu(dice.conv(at, 4, groups=1))
-    if dice.pick(True, False):
-        at = dice.put(ops.GlobalAverage, [at])
-    at = dice.put(ops.Flatten, [at])
-    if dice.pick(True, False):
-        at = dice.put(ops.Relu, [dice.put(ops.Dense, [at], 12)])
-    dice.put(ops.Dense, [at], 5)
-    signed = bool(dice.pick(True, False))
-    return Architecture(f"dice{seed}", "none", dice.image, 5, tuple(dice.draft.ops), signed)
+def said(architecture):
+    """Every kind of operation and step of an architecture, and every way it is used."""
+    last, shapes = architecture.ops[-1], architecture.shapes
+    yield from (
+        f"{shapes[INPUT][2]} channels",
+        f"signed {architecture.signed}",
+        ("last", last.kind),
+    )
+    yield "several FCs" if sum(isinstance(op, ops.Dense) for op in architecture.ops) > 1 else "one"
+    for step in steps(architecture):
+        yield type(step)
+        if isinstance(step, Joined):
+            yield "joined", step.op.kind
+        if isinstance(step, Average):
+            yield "average of 2^k", not step.area & (step.area - 1)
+        if isinstance(step, Fit):
+            yield from (step.role, ("negative", step.negative), ("capped", step.capped is None))
+    for op in architecture.ops:
+        yield type(op)
+        if isinstance(op, ops.Conv):
+            yield from (("square", len({*op.window})), ("wide", max(op.window) > 6))
+            yield "even", op.window[0] % 2
+            yield "grouped", op.groups > 1, op.groups == op.channels
+            yield from (
+                ("dilated", op.dilation != (1, 1)),
+                ("padded", op.padding != ops.NO_MARGINS),
+            )
+        if isinstance(op, ops.Pad):
+            yield "channels padded", op.margins[2] != (0, 0)
+        if isinstance(op, ops.Relu) and op is last:
+            yield "last cap", op.cap is not None
 
 
-def float_network(seed, pictures=4):
-    """A random one with norms fitted to random pictures, and these as its inputs."""
-    architecture = random_architecture(seed)
-    pixels = np.random.default_rng(seed).integers(0, 256, (pictures, *architecture.image))
-    x = integer_input(pixels.astype(np.uint8))
-    net = FloatNet(architecture, nnx.Rngs(seed))
-    for held in net.weighted:
-        if held.norm is not None:
-            held.norm.momentum = 0.0
-        else:
-            assert held.bias is not None
-            held.bias[...] = 0.1 * np.random.default_rng(1).normal(size=held.bias.shape)
-    nnx.jit(lambda net, x: net(x))(net, x)
-    net.eval()
-    return net, x
+def test_the_quick_networks_say_all_that_architectures_can():
+    everything = {what for seed in range(400) for what in said(random_architecture(seed))}
+
+    assert everything <= {what for seed in QUICK for what in said(random_architecture(seed))}
 
 
-def check_near(student, x, wanted):
-    """Eight bits answer what floats do, but where values that cancel are averaged to nearly nothing."""
-    if not any(isinstance(step, Average) and step.fit.negative for step in student.steps):
-        error = np.square(np.asarray(student(x)) - wanted).mean()
-        assert error <= 0.1**2 * np.square(wanted).mean()
+def off(found, wanted):
+    """Root mean square of the difference, relative to the wanted."""
+    wanted = np.asarray(wanted, np.float64)
+    return float(np.sqrt(np.square(np.asarray(found) - wanted).mean() / np.square(wanted).mean()))
+
+
+def check_near(student, seed):
+    """Eight bits answer what floats do: how far bfloat16 is off tells what roundings do to a network."""
+    net, x = float_network(seed)
+    wanted = slow_nets.logits(net.architecture, fold_batch_norm(net), x)
+    assert off(student(x), wanted) <= 0.03 + 8 * off(net(x), wanted)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -148,46 +86,40 @@ def test_float_networks_are_their_plain_twin(seed):
     wanted = slow_nets.logits(net.architecture, folded, x)
 
     scale = np.abs(wanted).max()
-    found = FoldedNet.of(net.architecture, folded).logits(x)
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * scale)
-    equalized = FoldedNet.of(net.architecture, equalize(folded, net.architecture)).logits(x)
+    found = FoldedNet.of(net.architecture, folded).logits(np.asarray(x))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * scale)
+    equalized = FoldedNet.of(net.architecture, equalize(folded, net.architecture)).logits(
+        np.asarray(x)
+    )
     np.testing.assert_allclose(equalized, wanted, rtol=1e-3, atol=1e-4 * scale)
-    np.testing.assert_allclose(nnx.jit(lambda net, x: net(x))(net, x), wanted, atol=0.1 * scale)
+    assert off(net(x), wanted) < 0.2
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("text", ["W8A8", "W4A4R5"])
+@pytest.mark.parametrize("text", ["W8A8R10", "W4A4R5"])
 def test_quantized_networks_are_their_graphs(seed, text):
     net, x = float_network(seed)
     architecture, folded = net.architecture, fold_batch_norm(net)
     rule = "wrap" if not architecture.signed and seed % 2 else "saturate"
     student = QuantNet(architecture, Widths.parse(text, architecture, rule))
 
-    try:
-        calibrate(student, equalize(folded, architecture), jnp.asarray(x))
-    except GraphError as error:
-        assert "cannot be aligned" in str(error) and text != "W8A8"
-        return
+    calibrate(student, equalize(folded, architecture), x)
 
     graph, weights, _ = exported(student, x)
-    if text == "W8A8":
-        check_near(student, x, FoldedNet.of(architecture, folded).logits(x))
+    if text != "W4A4R5":
+        check_near(student, seed)
     again = student_of(architecture, student.widths, nnx.to_pure_dict(nnx.state(student)))
     same, values = export(again)
     assert same == graph and all(np.array_equal(values[name], weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize("seed", SEEDS[:2] + SEEDS[6:])
+@pytest.mark.parametrize("seed", AFTER_TRAINING)
 def test_networks_quantized_after_training_are_their_graphs(seed):
-    net, x = float_network(seed, pictures=16)
-    architecture = net.architecture
-    ops_ = [op for op in architecture.ops if not isinstance(op, ops.Pad) or op.margins[2] == (0, 0)]
-    if len(ops_) < len(architecture.ops):
-        pytest.skip("option A has no channel factors")
-    folded = FoldedNet.of(architecture, fold_batch_norm(net))
-    widths = dataclasses.replace(Widths.parse("W8A8", architecture), residual=8)
+    net, x = float_network(seed)
+    folded = FoldedNet.of(net.architecture, fold_batch_norm(net))
+    widths = Widths.parse("W8A8R8", net.architecture)
 
-    student = quantized(folded, widths, x, Recipe(images=8, pool=16))
+    student = quantized(folded, widths, np.asarray(x), Recipe(images=8, pool=8))
 
     exported(student, x)
-    check_near(student, x, folded.logits(x))
+    check_near(student, seed)

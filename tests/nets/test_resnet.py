@@ -30,7 +30,7 @@ from nets.public import import_public, read_state_dict
 from nets.quantized import Widths
 from nets.steps import Average, Fit, steps
 from nets.untrained import UNTRAINED, kept_untrained
-from pqjax.errors import CheckpointError, GraphError
+from pqjax.errors import CheckpointError
 from pqjax.graph import Requantize, load_model, reference
 
 TINY = cifar_resnet("tiny", "cifar100", 7, blocks=1, stages=(8, 16, 24))
@@ -85,9 +85,14 @@ def residuals(architecture):
     return [fit.layer for fit in fits if fit.role == "residual"]
 
 
-def test_a_residual_finer_than_the_accumulator_is_refused(floating, images):
-    with pytest.raises(GraphError, match="add2: the residual .* cannot be aligned"):
-        quantized(floating, images, "W2A2R16")
+def test_an_accumulator_coarser_than_the_residual_is_raised_to_its_scale(floating, images):
+    student = quantized(floating, images, "W2A2R16")
+
+    graph, _, _ = exported(student, integer_input(images))
+
+    raised = [node for node in graph if node.name.endswith(".finer")]
+    assert raised and all(graph.source(node).scale < node.out.scale for node in raised)
+    assert all(graph[node.sources[0]].kind == "Conv" for node in raised)
 
 
 def test_wrapping_would_lose_the_sign_that_formats_promise(floating, images):

@@ -17,7 +17,9 @@ from nets.ops import INPUT, Architecture, GlobalAverage
 from nets.quantizer import best_weight_scale
 from nets.sensitivity import (
     Sampling,
+    activation_errors,
     curvature,
+    cut_errors,
     estimate_traces,
     logits,
     loss,
@@ -145,6 +147,17 @@ def test_what_is_shifted_is_what_layers_read_and_what_is_added():
         for name in point[kind]:
             moved = {**point, kind: {**point[kind], name: point[kind][name] + 0.5}}
             assert np.abs(logits(TINY, biases, moved, x) - plain).max() > 1e-4, (kind, name)
+
+
+@pytest.mark.parametrize("errors", [activation_errors, cut_errors])
+@pytest.mark.parametrize("signed", [True, False])
+def test_errors_of_tensors_with_negative_values_are_roundings(errors, signed):
+    real = np.random.default_rng(0).normal(size=(4, 100)).astype(np.float32)
+
+    found = errors(real, range(4, 9), signed, True)
+
+    assert all(found[b + 1] < 0.5 * found[b] for b in range(4, 8))
+    assert found[8] < 1e-3 * np.square(real).sum() / len(real)
 
 
 def test_weight_errors_are_those_of_the_quantizer_and_fall():

@@ -31,6 +31,7 @@ from pqjax.graph import (
     Node,
     Relu,
     Requantize,
+    ScaleUp,
     TensorType,
     Truncate,
     every_value,
@@ -124,19 +125,17 @@ class _Export:
 
     def sum(self, op: ops.Add, acc: _Tensor, plus: _Tensor) -> _Tensor:
         """The summand, shifted left to the accumulator's scale (or it to the summand's), and the sum."""
-        scale = max(acc.out.scale, plus.out.scale)
-        out = dataclasses.replace(acc.out, scale=scale, nonnegative=False)
-        names = self.named(part_name(op.name, "align", "add")), f"{op.name}.finer"
-        aligned = self.raised(plus, out, names[0])
-        if acc.out.scale < scale:
-            acc = self.raised(acc, out, self.named(names[1]))
-        node = Add(op.name, (acc.node, aligned.node), out)
-        return self.add(node, acc.low + aligned.low, acc.high + aligned.high)
-
-    def raised(self, x: _Tensor, out: TensorType, name: str) -> _Tensor:
-        """A tensor in an accumulator's format, shifted left to its scale."""
-        up, node = out.scale - x.out.scale, Requantize(name, (x.node,), out, rule="wrap")
-        return self.add(node, x.low << up, x.high << up)
+        up = plus.out.scale - acc.out.scale
+        if up > 0:
+            out = dataclasses.replace(acc.out, scale=plus.out.scale)
+            node = ScaleUp(self.named(f"{op.name}.finer"), (acc.node,), out, up)
+            acc, up = self.add(node, acc.low << up, acc.high << up), 0
+        out = dataclasses.replace(acc.out, nonnegative=False)
+        name = self.named(part_name(op.name, "align", "add"))
+        aligned = Requantize(name, (plus.node,), out, rule="wrap")
+        self.nodes.append(aligned)
+        node = Add(op.name, (acc.node, aligned.name), out)
+        return self.add(node, acc.low + (plus.low << -up), acc.high + (plus.high << -up))
 
     def relu(self, op: ops.Relu, x: _Tensor) -> _Tensor:
         if op.cap is not None or not x.out.signed:
@@ -152,9 +151,10 @@ class _Export:
 
     def average(self, op: Average, x: _Tensor) -> _Tensor:
         """Widen, sum times multiplier, shift back: exact, and the source's format again."""
-        low, high = (each * op.area * op.multiplier for each in (x.low, x.high))
-        half = (1 << op.shift) >> 1
-        wide = dataclasses.replace(x.out, bits=width_for(low, high + half, x.out.signed))
+        factor, half = op.area * op.multiplier, (1 << op.shift) >> 1
+        low, high = x.low * factor, x.high * factor
+        ends = x.out.low * factor, x.out.high * factor + half  # clients know the format only
+        wide = dataclasses.replace(x.out, bits=width_for(*ends, x.out.signed))
         _check_exact(op.name, wide.bits)
         name = self.named(f"{op.name}.wide")
         at = self.add(Requantize(name, (x.node,), wide, rule="wrap"), x.low, x.high)
@@ -204,7 +204,8 @@ class _Export:
         fitted = dataclasses.replace(out, bits=out.bits - op.spare)
         if shift > 0:
             half = 1 << (shift - 1)
-            bits = width_for(low, max(high + half, 2 * half), x.out.signed)
+            # Of its format, not of its values: clients, who plan the same, know no more.
+            bits = width_for(x.out.low, max(x.out.high + half, 2 * half), x.out.signed)
             x = self.recast(op, x, dataclasses.replace(x.out, bits=bits), low, high)
             low, high = (low + half) >> shift, (high + half) >> shift
         else:
@@ -245,10 +246,12 @@ class _Export:
         intervals = [*self.reached, (x.low, x.high + half)]
         bits = max(least, *(width_for(low, high) for low, high in intervals))
         _check_exact(layer, bits)
-        self.nodes[self.first :] = [
-            dataclasses.replace(node, out=dataclasses.replace(node.out, bits=bits))
-            for node in self.nodes[self.first :]
-        ]
+        width = bits
+        for at in reversed(range(self.first, len(self.nodes))):
+            node = self.nodes[at]
+            out = dataclasses.replace(node.out, bits=width)
+            self.nodes[at] = dataclasses.replace(node, out=out)
+            width -= node.shift if isinstance(node, ScaleUp) else 0  # as many bits less before it
         return dataclasses.replace(x, out=dataclasses.replace(x.out, bits=bits))
 
     def fit(self, op: Fit, x: _Tensor) -> _Tensor:

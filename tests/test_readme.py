@@ -71,14 +71,19 @@ def folder(tmp_path, monkeypatch):
 def test_every_command_of_a_block_is_one_that_a_test_knows():
     known = {"make", "pqjax", "pip", "python"}
     assert {command[0] for block in BLOCKS for command in block} == known
-    assert len(BLOCKS) == 5 and len(python_blocks()) == 1
+    assert len(BLOCKS) == 5 and len(python_blocks()) == 2
 
 
-def test_the_python_block_runs(monkeypatch):
+def test_the_python_blocks_run(monkeypatch):
     monkeypatch.chdir(ROOT)
-    (block,) = python_blocks()
+    alone, asking = python_blocks()
+    names: dict = {}
 
-    exec(compile(block, "README.md", "exec"), {})
+    exec(compile(alone, "README.md", "exec"), names)
+    with served(["pqjax", "serve", "nets/checkpoints/minionn_w2a4.npz"], ROOT) as address:
+        exec(compile(asking.replace("127.0.0.1:7700", address), "README.md", "exec"), names)
+
+    assert (names["y"] == names["result"].output).all()
 
 
 def test_every_make_target_exists():

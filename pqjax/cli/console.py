@@ -13,7 +13,8 @@ BANNER = "pqjax: two parties, semi-honest security, unaudited; see SECURITY.md f
 
 def say(text: str) -> None:
     """A line."""
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")  # in one piece: sessions' threads speak, too
+    sys.stderr.flush()
 
 
 def log(text: str, client: str = "") -> None:

@@ -21,7 +21,7 @@ from nets.qat import student_of
 from nets.quantized import QuantNet, Widths, calibrate
 from nets.steps import Average, Fit, Joined, steps
 
-QUICK = (139, 168, 193, 327, 354)
+QUICK = (51, 123, 126, 178, 218)
 SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(100, 140))]
 AFTER_TRAINING = [*QUICK[1:2], *SEEDS[len(QUICK) :]]
 
@@ -46,8 +46,10 @@ def said(architecture):
     for op in architecture.ops:
         yield type(op)
         if isinstance(op, ops.Conv):
-            yield from (("square", len({*op.window})), ("wide", max(op.window) > 6))
-            yield "even", op.window[0] % 2
+            square, half = len({*op.window}) == len({*op.stride}) == 1, op.window[0] // 2
+            if max(op.window) > 1:
+                yield "square", square, op.padding == ((half, half),) * 2
+            yield from (("even", op.window[0] % 2), ("wide", max(op.window) > 6))
             yield "grouped", op.groups > 1, op.groups == op.channels
             yield from (
                 ("dilated", op.dilation != (1, 1)),
@@ -75,7 +77,7 @@ def check_near(student, seed):
     """Eight bits answer what floats do: how far bfloat16 is off tells what roundings do to a network."""
     net, x = float_network(seed)
     wanted = slow_nets.logits(net.architecture, fold_batch_norm(net), x)
-    assert off(student(x), wanted) <= 0.03 + 8 * off(net(x), wanted)
+    assert off(student(x), wanted) <= 0.05 + 6 * off(net(x), wanted)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -71,6 +72,8 @@ def served_process(tmp_path, *words):
         [sys.executable, "-m", "pqjax.cli", "serve", str(model), "--listen", "127.0.0.1:0",
          *map(str, words)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Children of a shell's background job ignore Ctrl-C, and theirs do.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert server.stdout is not None
     try:

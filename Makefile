@@ -63,7 +63,7 @@ types: $(READY)
 
 # Trains all committed networks; resumes where it was interrupted. Needs CIFAR in PQJAX_DATA.
 train: $(READY)
-	$(BIN)/python -m experiments.train_nets --train runs
+	$(BIN)/python -m experiments.train_nets --record --train runs
 
 clean:
 	rm -rf $(VENV) build *.egg-info

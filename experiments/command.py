@@ -31,7 +31,9 @@ def run(
     arguments: list[str] | None,
     name_of: Callable[[argparse.Namespace], str] | None = None,
 ) -> int:
-    """Computes, writes `results/<name>.json`, and from that file alone `results/<name>.md`.
+    """Computes, writes `latest/<name>.json`, and from that file alone `latest/<name>.md`.
+
+    With --record both go to `results/`, which is committed.
 
     Args:
       options: made by `parser`, named exp-<name>.
@@ -46,7 +48,11 @@ def run(
     options.add_argument(
         "--report", action="store_true", help="only make table and pictures from the result file"
     )
+    options.add_argument(
+        "--record", action="store_true", help="write to results/, whose files are committed"
+    )
     args = options.parse_args(arguments)
+    record.into = record.RESULTS if args.record else record.LATEST
     name = name_of(args) if name_of else options.prog.removeprefix("exp-")
     try:
         if not args.report:
@@ -58,6 +64,8 @@ def run(
     except KeyboardInterrupt:
         print(f"{options.prog}: interrupted", file=sys.stderr)
         return 130
-    (record.RESULTS / f"{name}.md").write_text(text)
+    path = record.written(f"{name}.md")
+    path.write_text(text)
     print(text)
+    print(f"{options.prog}: written to {path.parent}", file=sys.stderr)
     return 0

@@ -192,7 +192,7 @@ def heatmaps(
 
 
 def save(figure: Figure, name: str, caption: str) -> str:
-    """Writes `results/<name>.svg`; returns Markdown that shows the picture with its caption.
+    """Writes `<name>.svg` beside the report; returns Markdown that shows the picture with its caption.
 
     Args:
       figure: to be saved.
@@ -202,7 +202,7 @@ def save(figure: Figure, name: str, caption: str) -> str:
     with rc_context(_STYLE):
         figure.draw_without_rendering()  # the layout settles on its second pass
         # A fresh canvas: the SVG's identifiers count from its own start.
-        path = record.RESULTS / f"{name}.svg"
+        path = record.written(f"{name}.svg")
         FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
     return f"![{name}]({name}.svg)\n\n*{caption}*\n"
 

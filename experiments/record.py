@@ -14,7 +14,9 @@ import jax
 import pqjax
 from pqjax.errors import DataError
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+RESULTS = pathlib.Path(__file__).parent / "results"  # committed
+LATEST = pathlib.Path(__file__).parent / "latest"  # of this checkout, in no commit
+into = LATEST  # where results are written; `--record` makes it RESULTS
 PUBLISHED = pathlib.Path(__file__).parent / "published.json"
 
 
@@ -57,21 +59,31 @@ def machine() -> dict:
 
 
 def write(name: str, config: dict, runs: list[dict], **more) -> pathlib.Path:
-    """Writes `results/<name>.json`; returns its path."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    """Writes `<name>.json`; returns its path."""
+    path = written(f"{name}.json")
     tree = {"config": config, "commit": commit(), "machine": machine(), "runs": runs, **more}
     path.write_text(json.dumps(tree, indent=1) + "\n")
     return path
 
 
+def written(file: str) -> pathlib.Path:
+    """Where a file of that name is written to; its folder is there."""
+    into.mkdir(exist_ok=True)
+    return into / file
+
+
+def found(file: str) -> pathlib.Path:
+    """Where a file of that name is read from: what was written last, else what is committed."""
+    return into / file if (into / file).exists() else RESULTS / file
+
+
 def read(name: str) -> dict:
-    """What `write` wrote last.
+    """What `write` wrote last, else the committed result.
 
     Raises:
       DataError: there is no such result.
     """
-    path = RESULTS / f"{name}.json"
+    path = found(f"{name}.json")
     if not path.exists():
         raise DataError(f"{path.name} is not there: run make exp-{name} first")
     return json.loads(path.read_text())

@@ -78,7 +78,7 @@ def write_trace(name: str, made: Plan, run: Run) -> pathlib.Path:
         for party, report in zip(PARTIES, (run.server, run.client), strict=True)
     }
     text = json.dumps(chrome_trace(traces), separators=(",", ":"))
-    path = record.RESULTS / f"{name}{SUFFIX}"
+    path = record.written(f"{name}{SUFFIX}")
     path.write_bytes(gzip.compress(text.encode(), mtime=0))  # no date: the same bytes every time
     return path
 
@@ -89,7 +89,7 @@ def read_trace(name: str) -> dict[str, list[dict]]:
     Raises:
       DataError: there is no such trace.
     """
-    path = record.RESULTS / f"{name}{SUFFIX}"
+    path = record.found(f"{name}{SUFFIX}")
     if not path.exists():
         raise DataError(f"{path.name} is not there: run make exp-{name.split('_')[0]} first")
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]

@@ -16,8 +16,9 @@ import pathlib
 import shutil
 import sys
 
+from experiments import record
 from experiments.command import parser
-from experiments.record import table, write
+from experiments.record import table
 from nets import train
 from nets.architecture import ARCHITECTURES
 from nets.data import load_cifar
@@ -178,10 +179,14 @@ def report(rows: list[dict]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Evaluates, after training if asked, and writes the result file and the README's table."""
+    """Evaluates, after training if asked; with --record writes what is committed, README's table too."""
     options = parser("train_nets", __doc__)
     options.add_argument("--train", type=pathlib.Path, metavar="RUNS", help="train in this folder")
+    options.add_argument(
+        "--record", action="store_true", help="write to results/ and nets/README.md, as committed"
+    )
     args = options.parse_args(arguments)
+    record.into = record.RESULTS if args.record else record.LATEST
     try:
         if args.train is not None:
             train_all(args.train)
@@ -192,7 +197,10 @@ def main(arguments: list[str] | None = None) -> int:
     except PqjaxError as error:
         print(f"train_nets: {error}", file=sys.stderr)
         return 1
-    print(write("accuracy", {"data": "all test images"}, rows))
+    print(record.write("accuracy", {"data": "all test images"}, rows))
+    print(report(rows))
+    if not args.record:
+        return 0
     readme = NETS / "README.md"
     before, rest = readme.read_text().split(_MARKS[0])
     after = rest.split(_MARKS[1])[1]

@@ -18,9 +18,8 @@ from pqjax.search.costs import Limit, Pricer, Tables, domains
 from pqjax.search.optimum import WEIGHT_BITS, Found, loss_of, weight_losses
 from pqjax.search.program import WidthProgram
 
-ENDS = (
-    4  # bits that the first layer and the classifier keep at least, as trained uniform networks do
-)
+# Bits that the first layer and the classifier keep at least, as trained uniform networks do.
+ENDS = 4
 _HALVINGS = 14
 
 
@@ -42,31 +41,7 @@ def uniform_widths(like: Widths, bits: int) -> Widths:
     return dataclasses.replace(like, weights=weights)
 
 
-def uniform_search(
-    graph: Graph,
-    sensitivities: Sensitivities,
-    limit: Limit,
-    protocol: str | Preset = "pqjax",
-    like: Widths | None = None,
-) -> Found:
-    """The widest uniform weights that keep to the limit.
-
-    Raises:
-      PlanError: none do.
-    """
-    like, least = like or widths_of(graph), float("inf")
-    for bits in reversed(WEIGHT_BITS):
-        found = at(graph, sensitivities, limit, protocol, uniform_widths(like, bits))
-        if found.cost <= limit.value:
-            return found
-        least = min(least, found.cost)
-    raise PlanError(
-        f"no uniform widths keep to {limit.text(limit.value)}: the smallest feasible limit is "
-        f"{limit.text(least)}"
-    )
-
-
-def proxy(graph: Graph, like: Widths, layer: str) -> float:
+def proxy(graph: Graph, layer: str) -> float:
     """l_x * MACs of a layer, to be multiplied by its weights' width."""
     node = graph[layer]
     assert isinstance(node, (Conv, Dense))
@@ -74,28 +49,22 @@ def proxy(graph: Graph, like: Widths, layer: str) -> float:
     macs = source.n * node.out.n
     if isinstance(node, Conv):
         macs = node.out.n * node.kernel[0] * node.kernel[1] * source.shape[2] // node.groups
-    here = widths_of(graph).activations
-    bits = like.activations if source.bits == here and like.activations else source.bits
-    return float(bits * macs)
+    return float(source.bits * macs)
 
 
 def proxy_search(
-    graph: Graph,
-    sensitivities: Sensitivities,
-    limit: Limit,
-    protocol: str | Preset = "pqjax",
-    like: Widths | None = None,
+    graph: Graph, sensitivities: Sensitivities, limit: Limit, protocol: str | Preset
 ) -> Found:
     """Least loss under a limit on the proxy: the largest such limit whose exact cost keeps to `limit`.
 
     Raises:
       PlanError: none does.
     """
-    like = like or widths_of(graph)
+    like = widths_of(graph)
     fits = domains(graph, like, WEIGHT_BITS)
     losses = weight_losses(graph, sensitivities, fits)
     pricer = Pricer(graph, like, protocol, limit)
-    guess = {x: {b: b * proxy(graph, like, x) for b in of} for x, of in fits.items()}
+    guess = {x: {b: b * proxy(graph, x) for b in of} for x, of in fits.items()}
     low, high = (sum(pick(of.values()) for of in guess.values()) for pick in (min, max))
     cheapest = {x: min(of) for x, of in fits.items()}
     if pricer.exact(cheapest) > limit.value:

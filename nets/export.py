@@ -15,7 +15,7 @@ import numpy as np
 from nets import ops
 from nets.data import INPUT_SCALE_BITS, integer_input
 from nets.ops import INPUT, Op, part_name, walk
-from nets.quantized import EXACT, QuantNet, check_alignment
+from nets.quantized import EXACT, QuantNet
 from nets.quantizer import Rule, exact_scale
 from nets.steps import Average, Capped, Cut, Fit, Joined
 from pqjax.errors import GraphError
@@ -31,6 +31,7 @@ from pqjax.graph import (
     Node,
     Relu,
     Requantize,
+    ScaleUp,
     TensorType,
     Truncate,
     every_value,
@@ -123,14 +124,18 @@ class _Export:
         return self.add(node, *reach(node, (x.low, x.high), self.weights))
 
     def sum(self, op: ops.Add, acc: _Tensor, plus: _Tensor) -> _Tensor:
-        """The summand, shifted left to the accumulator's scale, and the sum."""
-        check_alignment(op, acc.out.scale, plus.out.scale)
-        up, out = acc.out.scale - plus.out.scale, dataclasses.replace(acc.out, nonnegative=False)
+        """The summand, shifted left to the accumulator's scale (or it to the summand's), and the sum."""
+        up = plus.out.scale - acc.out.scale
+        if up > 0:
+            out = dataclasses.replace(acc.out, scale=plus.out.scale)
+            node = ScaleUp(self.named(f"{op.name}.finer"), (acc.node,), out, up)
+            acc, up = self.add(node, acc.low << up, acc.high << up), 0
+        out = dataclasses.replace(acc.out, nonnegative=False)
         name = self.named(part_name(op.name, "align", "add"))
         aligned = Requantize(name, (plus.node,), out, rule="wrap")
         self.nodes.append(aligned)
         node = Add(op.name, (acc.node, aligned.name), out)
-        return self.add(node, acc.low + (plus.low << up), acc.high + (plus.high << up))
+        return self.add(node, acc.low + (plus.low << -up), acc.high + (plus.high << -up))
 
     def relu(self, op: ops.Relu, x: _Tensor) -> _Tensor:
         if op.cap is not None or not x.out.signed:
@@ -146,9 +151,10 @@ class _Export:
 
     def average(self, op: Average, x: _Tensor) -> _Tensor:
         """Widen, sum times multiplier, shift back: exact, and the source's format again."""
-        low, high = (each * op.area * op.multiplier for each in (x.low, x.high))
-        half = (1 << op.shift) >> 1
-        wide = dataclasses.replace(x.out, bits=width_for(low, high + half, x.out.signed))
+        factor, half = op.area * op.multiplier, (1 << op.shift) >> 1
+        low, high = x.low * factor, x.high * factor
+        ends = x.out.low * factor, x.out.high * factor + half  # clients know the format only
+        wide = dataclasses.replace(x.out, bits=width_for(*ends, x.out.signed))
         _check_exact(op.name, wide.bits)
         name = self.named(f"{op.name}.wide")
         at = self.add(Requantize(name, (x.node,), wide, rule="wrap"), x.low, x.high)
@@ -196,7 +202,8 @@ class _Export:
         fitted = dataclasses.replace(out, bits=out.bits - op.spare)
         if shift > 0:
             half = 1 << (shift - 1)
-            bits = width_for(low, max(high + half, 2 * half), x.out.signed)
+            # Of its format, not of its values: clients, who plan the same, know no more.
+            bits = width_for(x.out.low, max(x.out.high + half, 2 * half), x.out.signed)
             x = self.recast(op, x, dataclasses.replace(x.out, bits=bits), low, high)
             low, high = (low + half) >> shift, (high + half) >> shift
         else:
@@ -237,10 +244,12 @@ class _Export:
         intervals = [*self.reached, (x.low, x.high + half)]
         bits = max(least, *(width_for(low, high) for low, high in intervals))
         _check_exact(layer, bits)
-        self.nodes[self.first :] = [
-            dataclasses.replace(node, out=dataclasses.replace(node.out, bits=bits))
-            for node in self.nodes[self.first :]
-        ]
+        width = bits
+        for at in reversed(range(self.first, len(self.nodes))):
+            node = self.nodes[at]
+            out = dataclasses.replace(node.out, bits=width)
+            self.nodes[at] = dataclasses.replace(node, out=out)
+            width -= node.shift if isinstance(node, ScaleUp) else 0  # as many bits less before it
         return dataclasses.replace(x, out=dataclasses.replace(x.out, bits=bits))
 
     def fit(self, op: Fit, x: _Tensor) -> _Tensor:
@@ -284,8 +293,7 @@ def export(net: QuantNet) -> tuple[Graph, dict[str, np.ndarray]]:
     """Writes the network as a validated graph and int64 weights by parameter name.
 
     Raises:
-      GraphError: an accumulator is too wide for training arithmetic to have been exact, or a residual
-        cannot be aligned to one.
+      GraphError: an accumulator is too wide for training arithmetic to have been exact.
     """
     made = _Export(net)
     last = walk(net.steps, made.rules(), {INPUT: made.input})

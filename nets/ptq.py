@@ -23,7 +23,7 @@ from nets.data import INPUT_SCALE_BITS
 from nets.equalization import channel_factors, observed
 from nets.folded import FoldedNet, streams
 from nets.ops import INPUT, Add, AvgPool, walk
-from nets.quantized import QuantNet, Scaled, Widths, check_alignment, input_values
+from nets.quantized import QuantNet, Scaled, Widths, input_values
 from nets.quantizer import best_activation_scale, best_weight_scale, power_of_two
 from nets.rounding import fitted, moments
 from nets.steps import Block, Fit, Joined, blocks
@@ -118,9 +118,6 @@ def fit(
 
     Each layer sees its already quantized predecessors and aims at what it adds to in the float network:
     for a sum that includes what the other summand is off by.
-
-    Raises:
-      GraphError: a residual has a finer scale than the accumulator it is added to.
     """
     ours: dict[str, Scaled] = input_values(jnp.asarray(x))
     theirs = {INPUT: jnp.asarray(x).astype(jnp.float32) * 2.0**-INPUT_SCALE_BITS}
@@ -200,7 +197,7 @@ def _choose_format(
     scale = int(ours[block.sources[0]].scale + layer.weight_scale[...])
     for step in block.steps:
         if isinstance(step, Add):
-            check_alignment(step, scale, ours[step.sources[1]].scale)
+            scale = max(scale, int(ours[step.sources[1]].scale))
         elif isinstance(step, AvgPool):
             scale += int(math.log2(step.area))
     bits = student.magnitude(fit)

@@ -12,7 +12,6 @@ import functools
 import math
 import re
 from collections.abc import Callable
-from typing import SupportsInt
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +37,6 @@ from nets.quantizer import (
     round_half_up,
 )
 from nets.steps import Average, Capped, Cut, Fit, Joined, Role, steps
-from pqjax.errors import GraphError
 
 RESIDUAL_BITS = 8
 EXACT = 1 << 24  # integers up to here are exact in f32
@@ -315,9 +313,10 @@ def capped(op: Capped, x: Scaled) -> Scaled:
 
 
 def aligned_sum(op: ops.Add, acc: Scaled, plus: Scaled) -> Scaled:
-    """A tensor that is added at the accumulator's scale."""
-    up = power_of_two(acc.scale - plus.scale)
-    return Scaled(acc.integers + plus.integers.astype(jnp.float32) * up, acc.scale)
+    """An accumulator and a tensor at the finer of their scales: nothing is lost."""
+    scale = jnp.maximum(acc.scale, plus.scale)
+    parts = [x.integers.astype(jnp.float32) * power_of_two(scale - x.scale) for x in (acc, plus)]
+    return Scaled(parts[0] + parts[1], scale)
 
 
 def input_values(x: Int[Array, "b h w c"]) -> dict[str, Scaled]:
@@ -338,9 +337,6 @@ def calibrate(net: QuantNet, folded: Folded, x: Int[Array, "b h w c"]) -> None:
       net: changed in place.
       folded: (kernel, bias) of every layer, see `fold.fold_batch_norm`.
       x: integer calibration images; every layer sees its already quantized predecessors.
-
-    Raises:
-      GraphError: a residual has a finer scale than the accumulator it is added to.
     """
     of = dict(zip((layer.op.name for layer in net.layers), folded, strict=True))
 
@@ -350,10 +346,6 @@ def calibrate(net: QuantNet, folded: Folded, x: Int[Array, "b h w c"]) -> None:
         layer.weight_scale[...] = jnp.float32(best_weight_scale(kernel, layer.bits))
         return net.product(op, x)
 
-    def aligned(op: ops.Add, acc: Scaled, plus: Scaled) -> Scaled:
-        check_alignment(op, acc.scale, plus.scale)
-        return aligned_sum(op, acc, plus)
-
     def fitted(fit: Fit, acc: Scaled) -> Scaled:
         layer = net.layer(fit.layer)
         real = np.asarray(acc.integers * power_of_two(-acc.scale))
@@ -362,21 +354,5 @@ def calibrate(net: QuantNet, folded: Folded, x: Int[Array, "b h w c"]) -> None:
         layer.out_scale[...] = jnp.float32(min(best, int(acc.scale)))
         return net.fitted(fit, acc)
 
-    chosen = {
-        ops.Conv: product, ops.Dense: product, ops.Add: aligned, Fit: fitted, Joined: net.choosing,
-    }  # fmt: skip
+    chosen = {ops.Conv: product, ops.Dense: product, Fit: fitted, Joined: net.choosing}
     walk(net.steps, {**net.rules(), **chosen}, input_values(x))
-
-
-def check_alignment(op: Op, accumulator: SupportsInt, residual: SupportsInt) -> None:
-    """A residual is shifted left to the accumulator's scale: its own must not be finer.
-
-    Raises:
-      GraphError: it is.
-    """
-    if int(accumulator) < int(residual):
-        raise GraphError(
-            f"{op.name}: the residual {op.sources[1]} has scale {int(residual)}, finer than the "
-            f"accumulator's {int(accumulator)}, and cannot be aligned: use more weight bits or fewer "
-            "residual bits"
-        )

@@ -13,6 +13,7 @@ import sys
 
 from nets.architecture import ARCHITECTURES
 from nets.data import DATA_SETS, load_cifar
+from nets.labels import CLASSES
 from nets.malloc import keep_freed_memory
 from pqjax.errors import DataError, PqjaxError
 
@@ -189,7 +190,8 @@ def train_qat(args: argparse.Namespace) -> dict:
         result["top1_float"] = accuracy(None, jitted(teacher), test)
     suffix = "" if args.rule == "saturate" else f"_{args.rule}"
     file = args.out / f"{args.net}_{file_part(bits)}{suffix}.npz"
-    save_model(file, graph, weights, {"config": curve["config"], **result})
+    meta = {"config": curve["config"], "classes": CLASSES[architecture.data], **result}
+    save_model(file, graph, weights, meta)
     return {"network": str(file), **result}
 
 

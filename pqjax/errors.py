@@ -3,8 +3,6 @@
 A message names what was expected, what came, where, and what to do. No message carries a secret.
 """
 
-from __future__ import annotations
-
 import collections.abc
 import itertools
 
@@ -48,6 +46,19 @@ class PeerGone(WireError):
     """The other party closed the connection, was killed, or could not be reached."""
 
 
+class SessionEnded(PeerGone):
+    """The other party ended the session and said why.
+
+    Attributes:
+      reason: in one word: "idle", "closing", "slow", "drift", "fault", "refused", "interrupted",
+        "left", or "unknown" for one that only another version knows.
+    """
+
+    def __init__(self, text: str, reason: str = "unknown"):
+        super().__init__(text)
+        self.reason = reason
+
+
 class DeadlineExceeded(WireError):
     """The other party did not send or accept bytes within the deadline."""
 
@@ -78,7 +89,6 @@ def shown(value: object) -> str:
 def listed(names: collections.abc.Iterable[str]) -> str:
     """Some names with commas, the first few if there are many."""
     some = list(itertools.islice(names, _MOST_LISTED + 1))
-    text = ", ".join(
-        shown(name)[1:-1] if len(name) > _MOST_SHOWN else name for name in some[:_MOST_LISTED]
-    )
+    short = (shown(x)[1:-1] if len(x) > _MOST_SHOWN else x for x in some[:_MOST_LISTED])
+    text = ", ".join(short)
     return f"{text}, ..." if len(some) > _MOST_LISTED else text

@@ -1,7 +1,5 @@
 """Pictures as network inputs: any readable file, resized and centred to the graph's input format."""
 
-from __future__ import annotations
-
 import pathlib
 
 import numpy as np
@@ -41,9 +39,7 @@ def fit_picture(picture: np.ndarray, side: tuple[int, int]) -> np.ndarray:
     from PIL import Image, ImageOps
 
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-        raise InputError(
-            f"a picture is uint8 (H, W, 3), got {picture.dtype} of shape {picture.shape}"
-        )
+        raise InputError(f"a picture is uint8 (H, W, 3), got {picture.dtype} {picture.shape}")
     height, width = side
     if picture.shape[:2] == (height, width):
         return picture
@@ -52,15 +48,21 @@ def fit_picture(picture: np.ndarray, side: tuple[int, int]) -> np.ndarray:
 
 
 def picture_input(graph: Graph, picture: np.ndarray) -> np.ndarray:
-    """A picture as the integers that a graph with 8-bit pixels expects.
+    """A picture as the integers that a graph with 8-bit pixels expects, of three channels or one (grey).
 
-    Signed inputs are pixel - 128 (zero padding is then mid-grey), unsigned ones the pixel itself.
+    Signed inputs are pixel - 128 (zero padding is then mid-grey), unsigned ones the pixel itself. Grey
+    is the luminance of ITU-R BT.601.
     """
     out = graph.input.out
-    if out.bits != 8 or len(out.shape) != 3 or out.shape[2] != 3:
+    if out.bits != 8 or len(out.shape) != 3 or out.shape[2] not in (1, 3):
         raise InputError(
-            f"the network takes {out.shape} of {out.bits} bits, which is no 8-bit RGB picture: pass "
-            "integers in an .npy file instead"
+            f"the network takes {out.shape} of {out.bits} bits, which is no 8-bit picture, RGB or grey: "
+            "pass integers in an .npy file instead"
         )
-    pixels = fit_picture(picture, out.shape[:2]).astype(np.int64)
+    fitted = fit_picture(picture, out.shape[:2])
+    if out.shape[2] == 1:
+        from PIL import Image
+
+        fitted = np.asarray(Image.fromarray(fitted).convert("L"))[..., None]
+    pixels = fitted.astype(np.int64)
     return pixels - 128 if out.signed else pixels

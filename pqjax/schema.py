@@ -8,15 +8,14 @@ written); a list is a tuple; an integer is no bool, no float and no text. Both s
 lies. A new field needs no second table.
 """
 
-from __future__ import annotations
-
 import collections.abc
 import dataclasses
 import functools
+import itertools
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pqjax.errors import InputError, shown
 
@@ -44,11 +43,8 @@ class Length:
 
     def wanted(self, value: typing.Sized) -> str | None:
         """What was expected, if the value is something else."""
-        return (
-            None
-            if self.least <= len(value) <= self.most
-            else f"of length {self.least}..{self.most}"
-        )
+        fits = self.least <= len(value) <= self.most
+        return None if fits else f"of length {self.least}..{self.most}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +83,7 @@ def check(hint: typing.Any, value: object) -> None:
     Raises:
       InputError: says where, what was expected and what came.
     """
-    try:
-        _reader(hint, False)(value)
-    except _Misfit as misfit:
-        raise InputError(str(misfit)) from None
+    _checked(hint, value, json=False)
 
 
 def read(hint: typing.Any, tree: object) -> typing.Any:
@@ -99,10 +92,23 @@ def read(hint: typing.Any, tree: object) -> typing.Any:
     Raises:
       InputError: says where, what was expected and what came.
     """
+    return _checked(hint, tree, json=True)
+
+
+def _checked(hint: typing.Any, value: object, json: bool) -> typing.Any:
     try:
-        return _reader(hint, True)(tree)
+        return _reader(hint, json)(value)
     except _Misfit as misfit:
         raise InputError(str(misfit)) from None
+
+
+def _inside(read: _Read, value: object, step: str) -> typing.Any:
+    """Reads a part of a value; a misfit in it lies a step further away."""
+    try:
+        return read(value)
+    except _Misfit as misfit:
+        misfit.path = f"{step}{misfit.path}"
+        raise
 
 
 @functools.cache
@@ -116,10 +122,10 @@ def _reader(hint: typing.Any, json: bool) -> _Read:
     if origin in (typing.Union, types.UnionType):
         return _either(tuple(_reader(arg, json) for arg in args))
     if origin is tuple:
-        item = functools.partial(_reader, json=json)
+        kind = list if json else tuple
         if args[1:] == (...,):
-            return _tuple(item(args[0]), None, list if json else tuple)
-        return _tuple(None, [item(arg) for arg in args], list if json else tuple)
+            return _tuple(itertools.repeat(_reader(args[0], json)), None, kind)
+        return _tuple([_reader(arg, json) for arg in args], len(args), kind)
     if origin is collections.abc.Mapping:
         return _mapping(_reader(args[0], json), _reader(args[1], json))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
@@ -134,18 +140,15 @@ def _reader(hint: typing.Any, json: bool) -> _Read:
     return _exact(type(None) if hint is None else hint)
 
 
+_KINDS = {int: "an integer", str: "a text", bool: "true or false", float: "a number"}
+
+
 def _exact(kind: typing.Any) -> _Read:
-    wanted = {
-        int: "an integer",
-        str: "a text",
-        bool: "true or false",
-        float: "a number",
-        type(None): "null",
-    }
+    wanted = "null" if kind is type(None) else _KINDS.get(kind, str(kind))
 
     def read(value):
         if type(value) is not kind:
-            raise _Misfit(wanted.get(kind, str(kind)), value)
+            raise _Misfit(wanted, value)
         return value
 
     return read
@@ -188,22 +191,16 @@ def _either(readers: tuple[_Read, ...]) -> _Read:
     return read
 
 
-def _tuple(item: _Read | None, items: list[_Read] | None, kind: type) -> _Read:
-    """Of one kind of items, however many, or of some in their order."""
+def _tuple(items: Iterable[_Read], count: int | None, kind: type) -> _Read:
+    """Of such items in their order, as many as there are or exactly `count`."""
 
     def read(value):
         if type(value) is not kind:
             raise _Misfit(f"a {kind.__name__}", value)
-        if items is not None and len(items) != len(value):
-            raise _Misfit(f"{len(items)} entries", value)
-        found = []
-        for index, entry in enumerate(value):
-            try:
-                found.append((item or items[index])(entry))  # type: ignore[index]
-            except _Misfit as misfit:
-                misfit.path = f"[{index}]{misfit.path}"
-                raise
-        return tuple(found)
+        if count is not None and count != len(value):
+            raise _Misfit(f"{count} entries", value)
+        parts = enumerate(zip(items, value))  # noqa: B905 (readers of the same may be endless)
+        return tuple(_inside(each, entry, f"[{index}]") for index, (each, entry) in parts)
 
     return read
 
@@ -214,11 +211,8 @@ def _mapping(key: _Read, item: _Read) -> _Read:
             raise _Misfit("an object", value)
         found = {}
         for name, entry in value.items():
-            try:
-                found[key(name)] = item(entry)
-            except _Misfit as misfit:
-                misfit.path = f"[{shown(name)}]{misfit.path}"
-                raise
+            step = f"[{shown(name)}]"
+            found[_inside(key, name, step)] = _inside(item, entry, step)
         return found
 
     return read
@@ -236,13 +230,7 @@ def _object(kind: type, fields: dict[str, _Read], needed: set[str]) -> _Read:
         if not value.keys() <= fields.keys():
             extra = next(name for name in value if name not in fields)
             raise _Misfit(f"no field but {', '.join(fields)}", extra, inside=True)
-        found = {}
-        for name, entry in value.items():
-            try:
-                found[name] = fields[name](entry)
-            except _Misfit as misfit:
-                misfit.path = f".{name}{misfit.path}"
-                raise
+        found = {name: _inside(fields[name], entry, f".{name}") for name, entry in value.items()}
         return kind(**found)
 
     return read
@@ -255,11 +243,7 @@ def _instance(kind: type, fields: dict[str, _Read]) -> _Read:
         if type(value) is not kind:
             raise _Misfit(f"a {kind.__name__}", value)
         for name, each in fields.items():
-            try:
-                each(getattr(value, name))
-            except _Misfit as misfit:
-                misfit.path = f".{name}{misfit.path}"
-                raise
+            _inside(each, getattr(value, name), f".{name}")
         return value
 
     return read

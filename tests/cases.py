@@ -14,6 +14,7 @@ import numpy as np
 from pqjax.graph.ir import TensorType
 from pqjax.linear import FULL, VARIANTS, ByOt, Job, LinearMap, on_shares_cost
 from pqjax.linear import on_shares as shared
+from pqjax.linear.choice import Form
 from pqjax.ot.source import Source
 from pqjax.ot.triples import triples_cost
 from pqjax.protocols.clamp import clamp, clamp_cost
@@ -55,7 +56,7 @@ from pqjax.protocols.resize import (
     truncate_reduce_cost,
 )
 from pqjax.ring import Ring
-from pqjax.wire.cost import Cost
+from pqjax.wire.cost import Cost, total
 
 
 class Arg(typing.NamedTuple):
@@ -104,7 +105,7 @@ class Case:
                     allowed &= values[:, j] == values[picked, j]
         choice = np.flatnonzero(allowed)
         rows = choice[draws[1:] % len(choice)]
-        return tuple(self._filled(rank, self.domain[rank][rows]) for rank in (0, 1))
+        return self._filled(0, self.domain[0][rows]), self._filled(1, self.domain[1][rows])
 
     def constant(self, rank, values, n):
         """One rank's arguments, `values` in all n repetitions."""
@@ -174,15 +175,12 @@ def sharings(bits, low=None, high=None):
 def beside(*domains):
     """Every row of each domain with every row of the others."""
     rows = list(itertools.product(*(range(len(d[0])) for d in domains)))
-    return tuple(
-        np.array(
-            [
-                np.concatenate([d[rank][i] for d, i in zip(domains, row, strict=True)])
-                for row in rows
-            ]
-        )  # fmt: skip
-        for rank in (0, 1)
-    )
+
+    def of_rank(rank):
+        parts = [[d[rank][i] for d, i in zip(domains, row, strict=True)] for row in rows]
+        return np.array([np.concatenate(part) for part in parts])
+
+    return of_rank(0), of_rank(1)
 
 
 def of_rank0(values):
@@ -208,9 +206,14 @@ def on_shares(name, bits, run, out, cost, plain, kind="signed", low=None, high=N
     ring = Ring(bits)
     low = LEAST[kind] if low is None else low
     return Case(
-        name, run, ((Arg(bits),), (Arg(bits),)), sharings(bits, low, high), out, cost,
+        name, run, alike(Arg(bits)), sharings(bits, low, high), out, cost,
         lambda a, b, _: plain(PLAIN[kind](ring.add(a[0], b[0]), bits)),
     )  # fmt: skip
+
+
+def alike(*args):
+    """The same arguments at both ranks."""
+    return args, args
 
 
 def one(function):
@@ -223,18 +226,18 @@ def comparisons():
     for bits in (1, 4, 6, 9):
         yield Case(
             f"less than, {bits} bits", one(lambda p, x, b=bits: less_than(p, x, b)),
-            ((Arg(bits),), (Arg(bits),)), all_pairs(bits), BIT,
+            alike(Arg(bits)), all_pairs(bits), BIT,
             lambda s, n, b=bits: less_than_cost(s, n, b), lambda a, b, _: (a[0] < b[0],),
         )  # fmt: skip
     for bits in (3, 6):
         yield Case(
             f"less and equal, {bits} bits", lambda p, x, b=bits: less_and_equal(p, x, b),
-            ((Arg(bits),), (Arg(bits),)), all_pairs(bits), (None, None),
+            alike(Arg(bits)), all_pairs(bits), (None, None),
             lambda s, n, b=bits: less_and_equal_cost(s, n, b),
             lambda a, b, _: (a[0] < b[0], a[0] == b[0]),
         )  # fmt: skip
     yield Case(
-        "wrap, 4 bits", one(lambda p, x: wrap_bit(p, x, 4)), ((Arg(4),), (Arg(4),)), all_pairs(4),
+        "wrap, 4 bits", one(lambda p, x: wrap_bit(p, x, 4)), alike(Arg(4)), all_pairs(4),
         BIT, lambda s, n: less_than_cost(s, n, 4),
         lambda a, b, _: (a[0].astype(int) + b[0] >= 16,),
     )  # fmt: skip
@@ -247,24 +250,24 @@ def comparisons():
         table = form == "table"
         yield Case(
             f"known wrap, {form}", one(lambda p, x, t=table: known_wrap_bit(p, x, 4, t)),
-            ((Arg(4),), (Arg(4),)), known, BIT,
+            alike(Arg(4)), known, BIT,
             lambda s, n, t=table: known_wrap_cost(s, n, t),
             lambda a, b, _: (a[0].astype(int) + b[0] >= 16,),
         )  # fmt: skip
     yield Case(
         "known wrap, element", one(lambda p, x: known_wrap_element(p, x, 4, Ring(5))),
-        ((Arg(4),), (Arg(4),)), known, (Ring(5),),
+        alike(Arg(4)), known, (Ring(5),),
         lambda s, n: known_wrap_element_cost(s, n, Ring(5)),
         lambda a, b, _: (a[0].astype(int) + b[0] >= 16,),
     )  # fmt: skip
     bits = beside(all_pairs(1), all_pairs(1))
     yield Case(
         "and", one(lambda p, x, y: and_bits(p, x, y, draw_triples(p, x.size))),
-        ((Arg(1),) * 2,) * 2, bits, BIT, and_cost,
+        alike(Arg(1), Arg(1)), bits, BIT, and_cost,
         lambda a, b, _: ((a[0] ^ b[0]) & (a[1] ^ b[1]),),
     )  # fmt: skip
     yield Case(
-        "triples", lambda p, x: tuple(draw_triples(p, x.size)), ((Arg(1),), (Arg(1),)),
+        "triples", lambda p, x: tuple(draw_triples(p, x.size)), alike(Arg(1)),
         all_pairs(1), (None,) * 3, lambda s, n: triples_cost(s, 0, n),
         lambda a, b, y: (y[0], y[1], y[0] & y[1]),
     )  # fmt: skip
@@ -273,7 +276,7 @@ def comparisons():
 def resizings():
     """What `pqjax.protocols.resize` offers."""
     yield Case(
-        "b2a, 5 bits", one(lambda p, b: bit_to_ring(p, b, Ring(5))), ((Arg(1),), (Arg(1),)),
+        "b2a, 5 bits", one(lambda p, b: bit_to_ring(p, b, Ring(5))), alike(Arg(1)),
         all_pairs(1), (Ring(5),), lambda s, n: bit_to_ring_cost(s, n, Ring(5)),
         lambda a, b, _: (a[0] ^ b[0],),
     )  # fmt: skip
@@ -281,15 +284,16 @@ def resizings():
         yield Case(
             f"mux, {'chosen' if chosen else 'correlated'}",
             one(lambda p, x, b, c=chosen: select(p, x, b, Ring(4), c)),
-            ((Arg(4), Arg(1)),) * 2, beside(all_pairs(4), all_pairs(1)), (Ring(4),),
+            alike(Arg(4), Arg(1)), beside(all_pairs(4), all_pairs(1)), (Ring(4),),
             lambda s, n, c=chosen: select_cost(s, n, Ring(4), c),
             lambda a, b, _: (Ring(4).add(a[0], b[0]) * (a[1] ^ b[1]),),
         )  # fmt: skip
-    for kind, form in [("signed", "element"), ("unsigned", "element"),
-                       *(("nonnegative", f) for f in ("element", "choice", "table"))]:  # fmt: skip
-        how = (kind != "unsigned", kind == "nonnegative", Forms(form))
+    known = [("nonnegative", Forms("choice")), ("nonnegative", Forms("table"))]
+    unknown = [("signed", Forms()), ("unsigned", Forms())]
+    for kind, form in [*unknown, ("nonnegative", Forms()), *known]:
+        how = (kind != "unsigned", kind == "nonnegative", form)
         yield on_shares(
-            f"extend, {kind}, {form}", 4, one(lambda p, x, h=how: extend(p, x, 4, 7, *h)),
+            f"extend, {kind}, {form.known_wrap}", 4, one(lambda p, x, h=how: extend(p, x, 4, 7, *h)),
             (Ring(7),), lambda s, n, h=how: extend_cost(s, n, 4, 7, *h),
             lambda x: (Ring(7).reduce(x),), kind,
         )  # fmt: skip
@@ -301,11 +305,10 @@ def resizings():
             lambda s, n, b=bits, h=shift, k=keep: truncate_reduce_cost(s, n, b, h, k),
             lambda x, r=left, s=shift: (r.reduce(x >> s),),
         )  # fmt: skip
-    for kind, form in [("signed", "element"), ("unsigned", "element"),
-                       ("nonnegative", "choice"), ("nonnegative", "table")]:  # fmt: skip
-        how = (kind != "unsigned", kind == "nonnegative", Forms(form))
+    for kind, form in [*unknown, *known]:
+        how = (kind != "unsigned", kind == "nonnegative", form)
         yield on_shares(
-            f"truncate, {kind}, {form}", 6, one(lambda p, x, h=how: truncate(p, x, 6, 2, *h)),
+            f"truncate, {kind}, {form.known_wrap}", 6, one(lambda p, x, h=how: truncate(p, x, 6, 2, *h)),
             (Ring(6),), lambda s, n, h=how: truncate_cost(s, n, 6, 2, *h),
             lambda x: (Ring(6).reduce(x >> 2),), kind,
         )  # fmt: skip
@@ -336,7 +339,7 @@ def activations():
         three = beside(*(tuple(d[::5] for d in half),) * 3)
         yield Case(
             f"max of 3, {form}",
-            one(lambda p, *x, f=forms: max_tree(p, np.stack(x), 4, f)), ((Arg(4),) * 3,) * 2, three,
+            one(lambda p, *x, f=forms: max_tree(p, np.stack(x), 4, f)), alike(*[Arg(4)] * 3), three,
             (Ring(4),), lambda s, n, f=forms: max_tree_cost(s, 3, n, 4, f),
             lambda a, b, _: (Ring(4).reduce(
                 np.max([Ring(4).signed(Ring(4).add(x, y)) for x, y in zip(a, b, strict=True)], 0)),),
@@ -346,8 +349,8 @@ def activations():
             f"arg max of 2, {form}",
             lambda p, x, y, f=forms: (np.concatenate(
                 [arg_max(p, np.stack(pair), 4, 1, f) for pair in zip(x, y, strict=True)]),),
-            ((Arg(4),) * 2,) * 2, two, (Ring(1),),
-            lambda s, n, f=forms: sum([arg_max_cost(s, 2, 4, 1, f)] * n),
+            alike(Arg(4), Arg(4)), two, (Ring(1),),
+            lambda s, n, f=forms: total([arg_max_cost(s, 2, 4, 1, f)] * n),
             lambda a, b, _: (Ring(4).signed(Ring(4).add(a[1], b[1]))
                              > Ring(4).signed(Ring(4).add(a[0], b[0])),),
             rounds=True,
@@ -395,7 +398,9 @@ def products():
              "unsigned": Forms()}  # fmt: skip
     kinds = [(v, k) for v in VARIANTS for k in ("signed", "nonnegative", "unsigned")
              if k == "signed" or v not in FULL]  # fmt: skip
-    shapes = (("product", dense, "patches"), ("grouped", grouped, "pixels"))
+    shapes: tuple[tuple[str, Callable[[int], LinearMap], Form], ...] = (
+        ("product", dense, "patches"), ("grouped", grouped, "pixels"),
+    )  # fmt: skip
 
     def of_rank(party, map_of, own):
         """The map, the weights at rank 0 and own share as an image."""

@@ -8,6 +8,7 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -25,7 +26,7 @@ NASTY = [
 ]  # fmt: skip
 
 
-def refused(document, deadline_s=20.0):
+def refused(document, deadline_s: float | None = 20.0):
     """The error of a document that is no plan, foreseen and fit for a terminal; None if it is one."""
     try:
         read_plan(document, deadline_s)
@@ -52,7 +53,7 @@ def canonical(tree):
     return json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()
 
 
-def places(tree, path=()):
+def places(tree, path=()) -> Iterator[tuple]:
     """The path of every value in a tree, its own included."""
     yield path
     if isinstance(tree, (dict, list)):

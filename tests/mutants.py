@@ -452,7 +452,7 @@ def try_mutant(mutant: Mutant, every: bool = False, most: int = 3) -> tuple[str,
 
 def main(arguments: list[str] | None = None) -> int:
     """Tries mutants and prints who noticed; 1 if any was not noticed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help="mutants; all by default")
     parser.add_argument("--list", action="store_true", help="only name them")
     parser.add_argument("--all", action="store_true", help="ask all fast tests")

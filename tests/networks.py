@@ -17,6 +17,7 @@ from pqjax.graph import (
     Graph,
     Input,
     MaxPool,
+    Node,
     Pad,
     Relu,
     Requantize,
@@ -91,6 +92,15 @@ class Builder:
             Conv, (h, w, c), (1, 1, c, c), kernel=(1, 1), stride=(1, 1), padding=((0, 0), (0, 0))
         )
 
+    def plus(self, skip, bits):
+        """The sum with an earlier node; both are cut to so many bits, and it has one more."""
+        narrow = TensorType(skip.out.shape, bits, skip.out.scale + 1)
+        wide, up = dataclasses.replace(narrow, bits=bits + 1), []
+        for name in (skip.name, self.last.name):
+            clamped = self.add(Requantize, narrow, name, rule="saturate")
+            up.append(self.add(Requantize, wide, clamped, rule="wrap"))
+        self.add(Add, wide, *up)
+
     def relu(self):
         self.add(Relu, dataclasses.replace(self.last.out, nonnegative=True))
 
@@ -134,14 +144,7 @@ def random_network(seed):
     if rng.random() < 0.6:  # a residual block of wider format
         skip = made.last
         made.conv_like(skip)
-        right = made.last.name
-        narrow = TensorType(skip.out.shape, 11, skip.out.scale + 1)
-        wide = dataclasses.replace(narrow, bits=12)
-        up = []
-        for name in (skip.name, right):
-            clamped = made.add(Requantize, narrow, name, rule="saturate")
-            up.append(made.add(Requantize, wide, clamped, rule="wrap"))
-        made.add(Add, wide, *up)
+        made.plus(skip, 11)
         made.relu()
         made.requantize(some_format(rng, made.last.out.scale - 2))
     if rng.random() < 0.4:  # two branches side by side
@@ -233,7 +236,7 @@ def resnet32(weight_bits=3, bits=6, residual_bits=8, seed=0, blocks=5, stages=(1
     """ResNet32's shape for CIFAR-100 (31 convolutions, one dense layer) with random weights."""
     rng = np.random.default_rng(seed)
     side = 32
-    nodes = [Input("image", (), TensorType((side, side, 3), 8, 8))]
+    nodes: list[Node] = [Input("image", (), TensorType((side, side, 3), 8, 8))]
     weights = {}
 
     def add(kind, name, sources, out, **fields):

@@ -13,7 +13,7 @@ from pqjax.wire.tls import begin_tls, shake_hands
 
 def accept_wire(listener, timeout=30.0, **options):
     """The next party that dials, as a wire; TLS, if the listener has any, within the timeout."""
-    sock = listener.accept(timeout)
+    sock, _ = listener.accept(timeout)
     try:
         if listener.context is not None:
             sock = begin_tls(sock, listener.context, "TLS")

@@ -1,6 +1,7 @@
 """Small graphs that protocols, passes or the reference once got wrong, with weights and an input."""
 
 import dataclasses
+import typing
 
 import numpy as np
 
@@ -25,9 +26,17 @@ from pqjax.graph import (
     Truncate,
     TruncateReduce,
 )
+from pqjax.graph.nodes import Widths
 
 IMAGE = (2, 3, 2)
 ONE = {"kernel": (1, 1), "stride": (1, 1), "padding": ((0, 0), (0, 0))}
+
+
+class Window(typing.TypedDict):
+    """What a pool reads at a time."""
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
 
 
 def fmt(bits, scale=0, kind="s", shape=IMAGE):
@@ -35,7 +44,7 @@ def fmt(bits, scale=0, kind="s", shape=IMAGE):
     return TensorType(shape, bits, scale, kind != "u", kind == "n")
 
 
-def twice(bits, widths="empirical", source="x", weight=2, **fields):
+def twice(bits, widths: Widths = "empirical", source="x", weight=2, **fields):
     """A 1x1 convolution that multiplies by `weight`, and its weights."""
     name = fields.pop("name", "conv")
     kernel = np.zeros((1, 1, 2, 2), int)
@@ -63,7 +72,7 @@ def relu(bits, source="conv", name="relu"):
     return Relu(name, (source,), fmt(bits, kind="n"))
 
 
-def dense(source, n, bits, widths="weights"):
+def dense(source, n, bits, widths: Widths = "weights"):
     """A dense layer of n inputs with small weights of either sign, and its weights."""
     weights = {"fc/weight": np.arange(8 * n).reshape(n, 8) % 8 - 4, "fc/bias": np.arange(8)}
     return Dense("fc", (source,), fmt(bits, shape=(8,)), 3, 0, widths), weights
@@ -78,7 +87,7 @@ def apart(source, groups, out, **fields):
 
 
 BOTH = (2, 3, 4)
-POOL = {"window": (2, 2), "stride": (1, 1)}
+POOL: Window = {"window": (2, 2), "stride": (1, 1)}
 SMALL = (1, 2, 2)
 PITFALLS = {
     "a rounding loses its carry": graph(

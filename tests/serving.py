@@ -1,7 +1,10 @@
 """A small network served in a thread, for tests of what can happen to a server."""
 
 import contextlib
+import pathlib
 import queue
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -9,18 +12,28 @@ from networks import random_network
 
 import pqjax
 
+ROOT = pathlib.Path(__file__).parents[1]
 GRAPH, WEIGHTS, X = random_network(3)
 PLAN = pqjax.plan(GRAPH)
 
 
 @contextlib.contextmanager
-def serving(deadline_s=30.0, plan=PLAN, most_sessions=None, **options):
+def serving(
+    deadline_s=30.0,
+    plan=PLAN,
+    most_sessions=None,
+    weights=WEIGHTS,
+    address="127.0.0.1:0",
+    **options,
+):
     """A server in a thread; yields its address and the queue of how its connections ended."""
     ends = queue.Queue()
     server = pqjax.Server(
-        plan, WEIGHTS, "127.0.0.1:0", deadline_s=deadline_s,
-        **{"on_end": lambda trace, error: ends.put(error or trace), "on_refused": ends.put}
-        | options,
+        plan, weights, address, deadline_s=deadline_s,
+        **{
+            "on_end": lambda client, trace, error: ends.put(error or trace),
+            "on_refused": lambda client, error: ends.put(error),
+        } | options,
     )  # fmt: skip
     thread = threading.Thread(target=server.run, args=(most_sessions,), daemon=True)
     thread.start()
@@ -33,8 +46,35 @@ def serving(deadline_s=30.0, plan=PLAN, most_sessions=None, **options):
         assert [t.name for t in threading.enumerate() if t.name == "pqjax-client"] == []
 
 
-def answers(address, **options):
+def answers(address, deadline_s=60.0, **options):
     """Whether the server still serves."""
-    with pqjax.connect(address, **{"deadline_s": 60.0} | options) as session:
+    with pqjax.connect(address, deadline_s=deadline_s, **options) as session:
         y = session.infer(X).output
     np.testing.assert_array_equal(y, pqjax.reference(GRAPH, WEIGHTS, X))
+
+
+def command(*words, **options):
+    """One command of the command line, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "pqjax.cli", *map(str, words)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, **options,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def served_process(tmp_path, *words):
+    """`pqjax serve` in a process of its own: its address and the process."""
+    model = tmp_path / "net.npz"
+    pqjax.save_model(model, GRAPH, WEIGHTS)
+    np.save(tmp_path / "x.npy", X)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "pqjax.cli", "serve", str(model), "--listen", "127.0.0.1:0",
+         *map(str, words)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert server.stdout is not None
+    try:
+        yield server.stdout.readline().split()[-1], server
+    finally:
+        server.kill()
+        server.communicate()

@@ -111,8 +111,8 @@ class Negate(Node):
         return -x[0].high, -x[0].low
 
 
-def negated(task, x):
-    return Ring(task.node.out.bits).neg(x)
+def negated(node, x):
+    return Ring(node.out.bits).neg(x)
 
 
 def test_a_node_kind_is_a_class_with_its_facts_a_line_in_each_table_and_a_branch_in_the_reference():

@@ -2,12 +2,14 @@
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pqjax.cli import infer
+from pqjax.cli.classes import in_words, likeliest, names_of, read_names
+from pqjax.cli.inputs import read_question
 from pqjax.errors import DataError, InputError, PlanError
 from pqjax.graph import ArgMax, Dense, Graph, Input, TensorType, save_model
 from pqjax.pictures import fit_picture, picture_input, read_picture
@@ -127,7 +129,7 @@ def network(classes=3, arg_max=False):
 
 
 def test_a_network_without_an_rgb_input_says_so():
-    with pytest.raises(InputError, match="no 8-bit RGB picture"):
+    with pytest.raises(InputError, match="no 8-bit picture, RGB or grey"):
         picture_input(network(), np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(InputError, match="a picture is uint8"):
         fit_picture(np.zeros((4, 4), np.uint8), (2, 2))
@@ -143,27 +145,32 @@ def test_class_names_come_from_a_list_a_network_file_or_the_plan(tmp_path):
     made = plan(graph, classes=others)
 
     for file in ("names.json", "named.npz"):
-        found = infer._names(infer._labels(str(tmp_path / file)), file, made)
+        found = names_of(read_names(str(tmp_path / file)), file, made)
         assert list(found) == names
-        assert infer._named(1, found) == "1 cup"
-    assert infer._names(None, "", read_plan(made.document)) == others
-    assert infer._named(2, infer._names(None, "", plan(graph))) == "2"
-    assert (
-        infer._named(0, ["\x1b[2Jcat\n"]) == "0 [2Jcat"
-    )  # nothing of the server's steers a terminal
+    assert names_of(None, "", read_plan(made.document)) == others
+    assert names_of(None, "", plan(graph)) == ()
     with pytest.raises(DataError, match="carries no class names"):
-        infer._labels(str(tmp_path / "bare.npz"))
-    assert infer._likeliest(np.array([3, 9, 5]), 2) == [1, 2]
-    assert infer._likeliest(np.array([2]), 5) == [2]
+        read_names(str(tmp_path / "bare.npz"))
+
+
+def test_the_likeliest_classes_come_first_with_names_that_steer_no_terminal():
+    graph, y, names = network(), np.array([3, 9, 5]), ["cat", "\x1b[2Jcup\n", "pot"]
+
+    assert [each["class"] for each in likeliest(graph, y, (), 3)] == [1, 2, 0]
+    assert in_words(likeliest(graph, y, (), 2), False) == "1, 2"
+    assert in_words(likeliest(graph, y, names, 2), True) == "1 [2Jcup (9), 2 pot (5)"
+    assert in_words(likeliest(graph, np.array([2]), names, 5), True) == "2 pot"
+    assert likeliest(graph, np.zeros((2, 2), int), names, 5) == []
 
 
 @pytest.mark.parametrize("arg_max", [False, True])
 def test_a_class_list_of_the_wrong_length_is_refused(arg_max):
     graph = network(arg_max=arg_max)
     with pytest.raises(DataError, match="names.json: the network tells 3 classes.*2 are named"):
-        infer._names(["cat", "cup"], "names.json", plan(graph))
+        names_of(["cat", "cup"], "names.json", plan(graph))
     with pytest.raises(PlanError, match="the network tells 3 classes.*2 are named"):
         plan(graph, classes=["cat", "cup"])
+    wrong: Any
     for wrong in ("cat", 3, ["cat", "cup", 3], {"cat": 0, "cup": 1, "pot": 2}):
         with pytest.raises(PlanError, match="class names are a list of strings"):
             plan(graph, classes=wrong)
@@ -176,7 +183,7 @@ def test_an_array_file_that_declares_more_than_it_holds_is_refused(tmp_path):
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
 
     with pytest.raises(DataError, match="cannot read the input"):
-        infer._inputs(str(path))
+        read_question(str(path))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '["a", NaN]', "[1e999]", "{'a'"])
@@ -185,4 +192,4 @@ def test_class_names_that_are_no_json_are_refused(tmp_path, text):
     path.write_text(text)
 
     with pytest.raises(DataError, match="cannot read the class names"):
-        infer._labels(str(path))
+        read_names(str(path))

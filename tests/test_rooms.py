@@ -39,7 +39,7 @@ ALLOWED = {
     "search": {"errors", "wire", "graph", "ot", "planner"},
     "engine": {"errors", "ring", "wire", "ot", "graph", "protocols", "layers", "planner"},
     "pictures": {"errors", "graph"},
-    "cli": {"errors", "wire", "graph", "planner", "search", "engine", "pictures"},
+    "cli": {"errors", "version", "wire", "graph", "planner", "search", "engine", "pictures"},
 }
 
 

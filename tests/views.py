@@ -16,11 +16,13 @@ alone and against the next row's. Seeds are fixed, so these tests do not fail by
 import dataclasses
 import threading
 import typing
+from collections.abc import Callable
 
 import numpy as np
 
 from pqjax.crypto.prg import Randomness
 from pqjax.ot.inline import Inline, InlineReceiver, InlineSender
+from pqjax.ot.source import OtReceiver, OtSender
 from pqjax.ot.stocked import StockedReceiver, StockedSender
 from pqjax.protocols.party import Party, run_pair
 from pqjax.ring import bits as bits_module
@@ -102,9 +104,16 @@ class Direction:
 
 
 class _End:
-    """What both ends have: the source's costs, the running call, the OTs drawn so far."""
+    """What both ends have: the source's costs, the running call, the OTs drawn so far.
 
-    def __init__(self, source, direction, records=None):
+    Triples are made as the source's own ends make them: of picks, or of what is in store.
+    """
+
+    OF_PICKS: Callable
+    OF_STORE: Callable
+    records: list
+
+    def __init__(self, source, direction, records):
         self.source, self.direction, self.records = source, direction, records
         self.calls = self.index = self.drawn = 0
 
@@ -112,18 +121,18 @@ class _End:
         return self.source.fill((0, 0), (n, 0))[0].bits
 
     def triples(self, randomness, n):
-        inline = isinstance(self.source, Inline)
-        return self.ENDS[0 if inline else 1].triples(self, randomness, n)
+        made = self.OF_PICKS if isinstance(self.source, Inline) else self.OF_STORE
+        return made(randomness, n)
 
     def call(self):
         self.calls += 1
         return self.calls - 1
 
 
-class IdealSender(_End):
-    """The interface of `OtSender`. Its requests say nothing; its pads are part of its view."""
+class IdealSender(_End, OtSender):
+    """An `OtSender`. Its requests say nothing; its pads are part of its view."""
 
-    ENDS = (InlineSender, StockedSender)
+    OF_PICKS, OF_STORE = InlineSender.triples, StockedSender.triples
 
     def __init__(self, source, direction, records):
         super().__init__(source, direction, records)
@@ -158,10 +167,10 @@ class IdealSender(_End):
         return zero, one
 
 
-class IdealReceiver(_End):
-    """The interface of `OtReceiver`. `draws` says for every reply to come how to read it."""
+class IdealReceiver(_End, OtReceiver):
+    """An `OtReceiver`. `draws` says for every reply to come how to read it."""
 
-    ENDS = (InlineReceiver, StockedReceiver)
+    OF_PICKS, OF_STORE = InlineReceiver.triples, StockedReceiver.triples
 
     def __init__(self, source, direction, records, seed):
         super().__init__(source, direction, records)
@@ -255,8 +264,8 @@ class Watching(Messenger):
         super().__init__(wire, rank)
         self.frames, self.opened = [], []
 
-    def expect(self, bits):
-        pending = super().expect(bits)
+    def expect(self, bits, idle_s=None):
+        pending = super().expect(bits, idle_s)
         self.frames.append(Frame(bits))
         return _Noted(self, pending._ticket, bits).note(self.frames[-1])
 
@@ -359,6 +368,14 @@ def _merged(records, repeats):
     return merged
 
 
+class IdealParty(Party):
+    """A party whose OTs are ideal and whose messenger keeps what it hears."""
+
+    messenger: Watching
+    sender: IdealSender
+    receiver: IdealReceiver
+
+
 def ideal_parties(source, who, seed):
     """Makers of both ranks' parties, over one pair of functionalities."""
     directions = [Direction(10 * seed + sender, clear=sender != who) for sender in (0, 1)]
@@ -366,7 +383,7 @@ def ideal_parties(source, who, seed):
     def make(wire, rank):
         records = []
         coins = Coins((2 * seed + rank).to_bytes(16, "little"), records)
-        return Party(
+        return IdealParty(
             Watching(wire, rank), coins, source,
             IdealSender(source, directions[rank], records),
             IdealReceiver(source, directions[1 - rank], records, 10 * seed + rank),

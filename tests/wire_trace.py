@@ -9,7 +9,7 @@ in each direction. A change that should not touch the wire leaves the file as it
 import functools
 import pathlib
 
-from cases import CASES
+from cases import CASES, Case
 from pairs import KINDS, Run, digested_pair, run_dealt
 
 from pqjax.crypto.prg import Randomness
@@ -24,7 +24,7 @@ SET_UP = "set-up"
 ROTS = (130, 70)
 
 
-def traced(case, source):
+def traced(case: Case, source):
     """The case's inputs and its run, everything random fixed."""
     n = ROUNDS if case.rounds else FEW
     inputs = case.inputs(Randomness(bytes([SEED] * 16)), n)

@@ -5,18 +5,21 @@ from collections.abc import Sequence
 
 from pqjax.cli import infer, network, plan, search, serve
 from pqjax.cli.console import say
+from pqjax.cli.serve import INTERRUPTED
 from pqjax.errors import PqjaxError
+from pqjax.version import VERSION
 
 _COMMANDS = (serve.add, infer.add, plan.add, search.add, network.add)
-_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code. Expected failures are one line, no traceback."""
     parser = argparse.ArgumentParser(
-        prog="pqjax", description="Private inference of quantized networks between two parties."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+        prog="pqjax", description="Private inference of quantized networks between two parties.",
+        epilog="`pqjax COMMAND --help` tells more, with examples",
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"pqjax {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in _COMMANDS:
         add(commands)
     args = parser.parse_args(arguments)
@@ -27,4 +30,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         say("pqjax: interrupted")
-        return _INTERRUPTED
+        return INTERRUPTED

@@ -1,5 +1,6 @@
 """What the commands say on standard error."""
 
+import datetime
 import sys
 import threading
 import time
@@ -12,7 +13,14 @@ BANNER = "pqjax: two parties, semi-honest security, unaudited; see SECURITY.md f
 
 def say(text: str) -> None:
     """A line."""
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")  # in one piece: sessions' threads speak, too
+    sys.stderr.flush()
+
+
+def log(text: str, client: str = "") -> None:
+    """A line of a server's log: when, which client, what."""
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    say(" ".join(filter(None, (now, client, text))))
 
 
 class Bar:
@@ -45,15 +53,15 @@ class Refusals:
         self._now, self._lock = now, threading.Lock()  # every connection has a thread of its own
         self._began, self._said, self._kept_back = now(), 0, 0
 
-    def __call__(self, error: PqjaxError) -> None:
+    def __call__(self, client: str, error: PqjaxError) -> None:
         """Says it, or counts it."""
         with self._lock:
             if self._now() - self._began >= self.every_s:
                 if self._kept_back:
-                    say(f"pqjax: {self._kept_back} more connections were refused meanwhile")
+                    log(f"{self._kept_back} more connections were refused meanwhile")
                 self._began, self._said, self._kept_back = self._now(), 0, 0
             if self._said < self.most:
                 self._said += 1
-                say(f"pqjax: connection refused: {error}")
+                log(f"connection refused: {error}", client)
             else:
                 self._kept_back += 1

@@ -1,34 +1,58 @@
 """Options that several commands have, and how their values are read."""
 
 import argparse
+import os
 import pathlib
+import shutil
 import typing
 from collections.abc import Callable
 
+from pqjax.cli.console import say
 from pqjax.errors import InputError
 from pqjax.planner import PRESETS
+from pqjax.wire.address import is_loopback, resolve
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.link import Link, parse_link
 from pqjax.wire.tls import Tls
+
+_ROOM_BYTES = 64 << 20  # the longest trace so far, ResNet50's, takes a tenth
 
 Commands = argparse._SubParsersAction
 Run = Callable[[argparse.Namespace], int]  # returns the exit code
 
 
-def command(commands: Commands, name: str, run: Run, text: str) -> argparse.ArgumentParser:
-    """A new command, which `run` carries out."""
-    made = commands.add_parser(name, help=text, description=text)
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Examples as they are written; defaults where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def command(
+    commands: Commands, name: str, run: Run, text: str, *examples: str
+) -> argparse.ArgumentParser:
+    """A new command, which `run` carries out; examples are what may follow `pqjax`."""
+    shown = "\n".join(f"  pqjax {example}" for example in examples)
+    made = commands.add_parser(
+        name, help=text, description=text, epilog=f"examples:\n{shown}", formatter_class=_Help
+    )
     made.set_defaults(run=run)
     return made
 
 
 def positive(kind: type) -> Callable[[str], int | float]:
     """Reads a number above 0."""
+    what = "a whole number" if kind is int else "a number"
 
     def read(text: str):
-        value = kind(text)
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
         if not 0 < value < 1e9:
-            raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+            raise argparse.ArgumentTypeError(f"{what} above 0 expected, got {text!r}")
         return value
 
     return read
@@ -43,12 +67,35 @@ def link_option(made: argparse.ArgumentParser, text: str | None) -> None:
         except InputError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
-    made.add_argument("--link", type=read, help=text)
+    made.add_argument("--link", type=read, metavar="LINK", help=text)
+
+
+def json_option(made: argparse.ArgumentParser) -> None:
+    """Adds --json."""
+    made.add_argument("--json", action="store_true", help="print JSON for scripts, nothing else")
+
+
+def output_file(text: str) -> str:
+    """Reads the path of a file to write later: whether that will be possible is asked now."""
+    path = pathlib.Path(text)
+    folder = path.parent
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file in it")
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {folder}: make it first")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: no permission")
+    if shutil.disk_usage(folder).free < _ROOM_BYTES:
+        raise argparse.ArgumentTypeError(
+            f"{text} cannot be written: less than {_ROOM_BYTES >> 20} MiB free on its disk"
+        )
+    return text
 
 
 def plan_options(made: argparse.ArgumentParser, link: str) -> None:
     """Adds --protocol and --link, from which a plan is made."""
-    made.add_argument("--protocol", default="pqjax", help=f"one of {', '.join(sorted(PRESETS))}")
+    presets = f"one of {', '.join(sorted(PRESETS))}"
+    made.add_argument("--protocol", default="pqjax", metavar="NAME", help=presets)
     link_option(made, link)
 
 
@@ -58,16 +105,28 @@ def network_options(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--insecure-plaintext", action="store_true", help="no TLS off loopback, on purpose"
     )
-    idle = "give up when nothing moves for so long"
-    made.add_argument(
-        "--deadline", type=positive(float), default=DEADLINE_S, metavar="SECONDS", help=idle
+    seconds_option(
+        made, "--deadline", DEADLINE_S, "give up a wait in which nothing moves for so long"
     )
-    made.add_argument("--trace", metavar="FILE", help="write the session's trace as JSON")
+    made.add_argument(
+        "--trace", type=output_file, metavar="FILE", help="write the session's trace as JSON"
+    )
 
 
-def connection(args: argparse.Namespace, side: str) -> dict[str, typing.Any]:
-    """What `network_options` were given, as `Server` and `connect` take it."""
+def seconds_option(made: argparse.ArgumentParser, name: str, usual: float, text: str) -> None:
+    """Adds a limit in seconds."""
+    text = f"{text} (default: %(default)g)"
+    made.add_argument(name, type=positive(float), default=usual, metavar="SECONDS", help=text)
+
+
+def connection(args: argparse.Namespace, side: str, address: str) -> dict[str, typing.Any]:
+    """What `network_options` were given, as `Server` and `connect` take it; warns of plaintext."""
     tls = None
+    if args.insecure_plaintext and args.tls is None and not is_loopback(resolve(address)):
+        say(
+            f"pqjax: WARNING: {address} without TLS: who listens on the way sees the shares of both "
+            "parties, and so the input and the weights"
+        )
     if args.tls is not None:
         folder = pathlib.Path(args.tls)
         tls = Tls(folder / f"{side}.pem", folder / f"{side}.key", folder / "ca.pem")

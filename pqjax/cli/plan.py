@@ -1,39 +1,92 @@
 """`pqjax plan` and `pqjax explain`: what a network's layers cost, and why."""
 
 import argparse
+import json
 import pathlib
+import textwrap
 
-from pqjax.cli.options import Commands, command, plan_options
+from pqjax.cli.options import Commands, command, json_option, plan_options
 from pqjax.errors import DataError
 from pqjax.graph import Graph, load_model
-from pqjax.planner import plan
+from pqjax.planner import Plan, plan
 from pqjax.planner.report import SECURITY
+from pqjax.planner.summary import summary
+from pqjax.wire.link import LAN, Link
 
-LINK = "predict seconds on this network"
+LINK = "predict seconds on this network, e.g. 200mbps,13ms or lan"
+_WAN = Link(mbps=200, rtt_ms=13)
+_WORDS = {
+    "formats": "s16@9 is signed, 16 bits, value = integer / 2^9; u4@4 is unsigned; +5@2 is signed, and "
+    "known not to be negative",
+    "variant": "of a linear layer: whose operand is extended (w: weights, x: inputs, full: the operand "
+    "fills its ring already) and whose bits choose in the oblivious transfers",
+    "stored OTs": "random oblivious transfers that a layer uses up; they are made ahead in the offline "
+    "phase, where their bytes are counted, unless the plan streams them",
+    "flows": "one-way bursts that the other side waits for; each takes half a round trip",
+    "seconds": "of the network alone: bytes / rate + flows * round trip / 2; computing comes on top",
+}
 
 
 def add(commands: Commands) -> None:
     """Adds both commands."""
-    shown = command(commands, "plan", _plan, "print what every layer costs")
+    shown = command(
+        commands, "plan", _plan, "print what every layer costs",
+        "plan network.npz", "plan network.npz --protocol privquant --link 200mbps,13ms --variants",
+        "plan network.npz --json",
+    )  # fmt: skip
     plan_options(shown, LINK)
     shown.add_argument("model", help="network file (.npz) or graph (.json)")
     shown.add_argument("--variants", action="store_true", help="also what was not chosen")
-    explained = command(commands, "explain", _explain, "print why a layer runs as it does")
+    json_option(shown)
+    explained = command(
+        commands, "explain", _explain, "print why a layer runs as it does",
+        "explain network.npz conv2", "explain network.npz conv2 --json",
+    )  # fmt: skip
     plan_options(explained, LINK)
-    explained.add_argument("model", help="network file (.npz)")
+    explained.add_argument("model", help="network file (.npz) or graph (.json)")
     explained.add_argument("layer", help="a layer's name, see `pqjax plan`")
+    json_option(explained)
 
 
 def _plan(args: argparse.Namespace) -> int:
-    print(plan(read_graph(args.model), args.protocol, args.link).table(args.variants))
-    print(f"\n{SECURITY}")
+    made = plan(read_graph(args.model), args.protocol, args.link)
+    if args.json:
+        print(json.dumps(summary(made)))
+        return 0
+    links = [made.link] if made.link else [LAN, _WAN]
+    seconds = ", ".join(f"{made.seconds(link):.2f} s on {link}" for link in links)
+    print(made.table(args.variants))
+    print(f"\nnetwork alone: {seconds}\n{legend(made)}\n{SECURITY}")
     return 0
 
 
 def _explain(args: argparse.Namespace) -> int:
-    graph, _, _ = load_model(args.model)
-    print(plan(graph, args.protocol, args.link).explain(args.layer))
+    made = plan(read_graph(args.model), args.protocol, args.link)
+    told = made.explain(args.layer)  # an unknown layer is an error either way
+    if args.json:
+        print(json.dumps(summary(made, args.layer)))
+        return 0
+    print(f"{told}\n\n{legend(made)}")
     return 0
+
+
+def legend(made: Plan) -> str:
+    """What the columns of a table and the words in them mean."""
+    used = {step.variant for step in made.steps if step.variant}
+    numbered = ", ".join(sorted(name for name in used if name[0].isdigit()))
+    words = dict(_WORDS)
+    if numbered:
+        words["variant"] += f"; {numbered}: numbered as in PrivQuant, table 4"
+    return "\n".join(
+        textwrap.fill(
+            text,
+            100,
+            initial_indent=f"{word:12}",
+            subsequent_indent=" " * 12,
+            break_on_hyphens=False,
+        )
+        for word, text in words.items()
+    )
 
 
 def read_graph(path: str) -> Graph:

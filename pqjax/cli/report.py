@@ -17,6 +17,7 @@ def report(plan: Plan, trace: Trace, seconds: dict, rank: int) -> dict:
         "phases": _sums(trace),
         "inferences": [_sums(each) for each in trace.inferences],
         "seconds": seconds,
+        "alive_bytes": dict(zip(("sent", "received"), trace.alive_bytes, strict=True)),
         "peak_bytes": peak_bytes(),
         "differences": plan.differences(trace, rank),
         "trace": trace.to_json(),

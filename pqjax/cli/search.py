@@ -1,20 +1,27 @@
 """`pqjax search`: the bit widths of least loss that keep to a limit."""
 
 import argparse
+import dataclasses
+import json
 import pathlib
 
 from pqjax.cli.console import say
-from pqjax.cli.options import Commands, command, plan_options, positive
+from pqjax.cli.options import Commands, command, json_option, output_file, plan_options, positive
 from pqjax.cli.plan import LINK, read_graph
 from pqjax.errors import DataError, InputError
 from pqjax.graph.sensitivity import read_sensitivities
+from pqjax.planner.summary import summary
 from pqjax.search import Limit, Space, parse_bits, search, widths_report
 
 
 def add(commands: Commands) -> None:
     """Adds the command."""
     text = "find the bit widths of least loss that keep to a limit"
-    made = command(commands, "search", _search, text)
+    made = command(
+        commands, "search", _search, text,
+        "search network.npz --sensitivity network.json --limit 0.5GB --protocol privquant",
+        "search network.npz --sensitivity network.json --seconds 10 --link lan --out found.json",
+    )  # fmt: skip
     plan_options(made, LINK)
     made.add_argument("model", help="network file (.npz) or graph (.json), at any widths")
     sensitivity = "JSON that `python -m nets.sensitivity` writes"
@@ -25,9 +32,10 @@ def add(commands: Commands) -> None:
     made.add_argument("--bits", metavar="WIDTHS", help="of weights, 2-8 if not given")
     made.add_argument("--activations", metavar="WIDTHS", help="to try, e.g. 4,5,6")
     made.add_argument("--residual", metavar="WIDTHS", help="to try, e.g. 6,8")
-    made.add_argument("--out", metavar="FILE", help="write the graph as JSON")
+    made.add_argument("--out", type=output_file, metavar="FILE", help="write the graph as JSON")
     widths = "write the widths for `python -m nets.train qat --bits`"
-    made.add_argument("--widths", metavar="FILE", help=widths)
+    made.add_argument("--widths", type=output_file, metavar="FILE", help=widths)
+    json_option(made)
 
 
 def _search(args: argparse.Namespace) -> int:
@@ -37,7 +45,14 @@ def _search(args: argparse.Namespace) -> int:
         _widths(args.bits) or Space.weights, _widths(args.activations), _widths(args.residual)
     )
     found = search(graph, sensitivities, limit, args.protocol, space, say)
-    print(widths_report(graph, sensitivities, limit, found))
+    if args.json:
+        tree = {
+            "widths": dataclasses.asdict(found.widths), "loss": found.loss, "cost": found.cost,
+            "limit": limit.value, "proven": found.proven, "plan": summary(found.plan),
+        }  # fmt: skip
+        print(json.dumps(tree))
+    else:
+        print(widths_report(graph, sensitivities, limit, found))
     if args.out:
         _write(args.out, found.graph.to_json())
     if args.widths:

@@ -1,27 +1,53 @@
 """`pqjax serve`: serves a network to clients."""
 
 import argparse
+import os
+import signal
+from collections.abc import Sequence
 
-from pqjax.cli.console import BANNER, Bar, Refusals, say
-from pqjax.cli.options import Commands, command, connection, network_options, plan_options, positive
+from pqjax.cli.banner import describe
+from pqjax.cli.console import BANNER, Bar, Refusals, log, say
+from pqjax.cli.options import (
+    Commands,
+    command,
+    connection,
+    network_options,
+    plan_options,
+    positive,
+    seconds_option,
+)
 from pqjax.cli.report import report, write_report
 from pqjax.engine import Server
 from pqjax.engine.process import settle
+from pqjax.engine.server import DRAIN_S
+from pqjax.engine.visit import IDLE_S, Visit
 from pqjax.errors import DataError, PqjaxError
 from pqjax.graph import load_model
 from pqjax.planner import plan
 from pqjax.planner.plan import REVEAL_LAYER
+from pqjax.wire.address import PORT
 from pqjax.wire.trace import Trace
+
+INTERRUPTED = 130
 
 
 def add(commands: Commands) -> None:
     """Adds the command."""
-    made = command(commands, "serve", _serve, "serve a network")
+    made = command(
+        commands, "serve", _serve, "serve a network",
+        "serve network.npz", "serve network.npz --listen 0.0.0.0:7700 --tls pki",
+        "serve network.npz --protocol privquant --clients 1 --sessions 1 --trace served.json",
+    )  # fmt: skip
     made.add_argument("model", help="network file (.npz)")
-    made.add_argument("--listen", default="127.0.0.1:7700", metavar="HOST:PORT")
+    listen = "where clients dial; port 0 takes a free one"
+    made.add_argument("--listen", default=f"127.0.0.1:{PORT}", metavar="HOST:PORT", help=listen)
     made.add_argument("--sessions", type=positive(int), metavar="N", help="end after N sessions")
     most = "clients at a time"
     made.add_argument("--clients", type=positive(int), default=2, metavar="N", help=most)
+    idle = "end the session of a client that asks for nothing for so long"
+    seconds_option(made, "--idle", IDLE_S, idle)
+    drain = "after Ctrl-C let sessions at work finish for so long; a second Ctrl-C ends them"
+    seconds_option(made, "--drain", DRAIN_S, drain)
     plan_options(made, "plan for this network")
     network_options(made)
 
@@ -32,25 +58,46 @@ def _serve(args: argparse.Namespace) -> int:
     made = plan(graph, args.protocol, args.link, classes=meta.get("classes"))
     failures = 0
 
-    def ended(trace: Trace | None, error: PqjaxError | None) -> None:
+    def began(client: str) -> None:
+        log("session began", client)
+
+    def ended(client: str, trace: Trace | None, error: PqjaxError | None) -> None:
         nonlocal failures
         if error is not None:
             failures += 1
-            say(f"pqjax: session ended: {error}")
+            log(f"session ended: {error}", client)
         elif trace is not None:
             asked = sum(e.layer == REVEAL_LAYER for e in trace.entries)
             sent, received = trace.bytes()
-            say(f"pqjax: session ended: {asked} inferences, {sent} bytes out, {received} in")
+            log(f"session ended: {asked} inferences, {sent} bytes out, {received} in", client)
             try:
                 write_report(args.trace, report(made, trace, {}, 0))
             except DataError as error:
                 failures += 1
-                say(f"pqjax: {error}")
+                log(str(error), client)
 
-    told = {"on_end": ended, "on_refused": Refusals(), "progress": Bar()}
-    options = connection(args, "server") | told
-    server = Server(made, weights, args.listen, most_clients=args.clients, **options)
+    told = {"on_begin": began, "on_end": ended, "on_refused": Refusals(), "on_stop": _stopping}
+    limits = {"most_clients": args.clients, "idle_s": args.idle, "drain_s": args.drain}
+    options = connection(args, "server", args.listen) | told | limits
+    server = Server(made, weights, args.listen, progress=Bar(), **options)
     say(BANNER)
+    for line in describe(made, args.model):
+        say(f"pqjax: {line}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     print(f"listening on {server.address}", flush=True)
-    server.run(args.sessions)
+    try:
+        server.run(args.sessions)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        say("pqjax: interrupted")
+        os._exit(INTERRUPTED)  # a thread in compiled code would hold up every other way out
     return 1 if failures and args.sessions is not None else 0
+
+
+def _stopping(visits: Sequence[Visit], drain_s: float) -> None:
+    log(
+        f"stopping: nobody is let in any more; waiting for sessions at work: {len(visits)}, for "
+        f"{drain_s:g} s at most; Ctrl-C again ends them at once"
+    )
+    for visit in visits:
+        log(f"at work: {visit.doing}", visit.client)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator
 
@@ -11,16 +12,27 @@ from jaxtyping import Int, Integer
 
 from pqjax.engine.commands import GOODBYE, INFER, MOST_PREPARED, PREPARE, ask
 from pqjax.engine.execute import Preparation, Progress, infer, prepare
-from pqjax.errors import HandshakeError, InputError, WireError
+from pqjax.engine.memory import check_memory
+from pqjax.errors import (
+    DeadlineExceeded,
+    HandshakeError,
+    InputError,
+    PeerGone,
+    PqjaxError,
+    SessionEnded,
+    WireError,
+)
 from pqjax.graph.reference import check_input
 from pqjax.planner.document import read_plan
 from pqjax.planner.plan import Plan
 from pqjax.protocols.party import Party, make_party
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.handshake import greet_server, hang_up
+from pqjax.wire.interface import Wire
 from pqjax.wire.tcp import dial
 from pqjax.wire.tls import Tls
 from pqjax.wire.trace import Trace
+from pqjax.wire.word import Word
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +53,9 @@ class Session:
     """The client's end of a session; made by `connect`. Use it as a context manager.
 
     One call at a time: a second one, from another thread or from `progress`, is an InputError and
-    the first goes on.
+    the first goes on. Between two calls a session lives for as long as the server lets it be idle;
+    if the server ends it, the next call raises SessionEnded and says why. A session that is
+    dropped without `close` tells the server so.
     """
 
     def __init__(self, party: Party, plan: Plan, progress: Progress | None = None):
@@ -50,12 +64,15 @@ class Session:
         self._prepared: deque[Preparation] = deque()
         self._inferences = 0
         self._turn = threading.Lock()
+        self._drop = weakref.finalize(self, hang_up, party.messenger.wire, Word.LEFT)
         self.plan = plan
 
     @property
     def trace(self) -> Trace:
         """All that this party sent, received and waited for in this session so far."""
-        return self._party.messenger.trace
+        trace = self._party.messenger.trace
+        trace.alive_bytes = self._party.messenger.wire.alive_bytes
+        return trace
 
     def prepare(self) -> None:
         """Does the work of one inference that needs no input, for a later `infer` to use up."""
@@ -92,6 +109,7 @@ class Session:
                 ask(self._party, GOODBYE, None)
                 wire.recv(1, "goodbye")  # ends with the server's hanging up; nothing is sent
             wire.abort()
+            self._drop.detach()
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -109,15 +127,21 @@ class Session:
     def _giving_up(self) -> Iterator[None]:
         try:
             yield
-        except BaseException:
-            self._party.messenger.wire.abort()
+        except BaseException as error:
+            hang_up(self._party.messenger.wire, _word_for(error))
             raise
 
     def __enter__(self) -> "Session":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close() if kind is None else self._party.messenger.wire.abort()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        self.close() if error is None else hang_up(self._party.messenger.wire, _word_for(error))
+
+
+def _word_for(error: BaseException) -> Word:
+    return Word.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Word.LEFT
 
 
 def connect(
@@ -128,17 +152,28 @@ def connect(
     insecure_plaintext: bool = False,
     deadline_s: float = DEADLINE_S,
     patience_s: float = 0.0,
+    name: str | None = None,
     progress: Progress | None = None,
 ) -> "Session":
     """Connects to a server and sets up oblivious transfer.
+
+    Raises:
+      AddressError: the address cannot be read or resolved, or is off loopback without TLS.
+      PeerGone: nobody listens there, or who does closed the connection.
+      DeadlineExceeded: who listens there says nothing.
+      HandshakeError: it is no pqjax server, is busy, or has another version or plan.
+      SessionEnded: the server ended the session and said why.
 
     Args:
       address: "host:port".
       plan: insist on this plan; without one the server's is taken over (it is public).
       tls: this side's certificates; needed off loopback.
       insecure_plaintext: do without TLS off loopback, on purpose.
-      deadline_s: a wait in which nothing arrives for this long fails, and so does planning.
+      deadline_s: a wait for the server in which nothing moves for this long fails, and so do
+        connecting and checking the plan. Between two calls nobody waits; how long that may be is
+        the server's to say (`Server`, idle_s).
       patience_s: keep dialling for so long while nobody listens.
+      name: whom the server's certificate has to name, where that is not the host dialled (a relay).
       progress: told of every layer.
     """
     wire = dial(
@@ -147,18 +182,37 @@ def connect(
         insecure_plaintext=insecure_plaintext,
         deadline_s=deadline_s,
         patience_s=patience_s,
+        name=name,
     )
     try:
-        document = greet_server(wire, plan.digest if plan else None)
+        document = _greet(wire, address, plan.digest if plan else None)
         if plan is None:
             assert document is not None
             plan = read_plan(document, deadline_s)
+        check_memory(plan)
         return Session(
             make_party(wire, 1, plan.preset.source, tuning=plan.preset.tuning), plan, progress
         )
-    except HandshakeError:
-        hang_up(wire)
+    except BaseException as error:
+        refused = isinstance(error, PqjaxError) and plan is None
+        hang_up(wire, Word.REFUSED if refused else _word_for(error))
         raise
-    except BaseException:
-        wire.abort()
-        raise
+
+
+_PERHAPS = "perhaps another program listens there, or a server with TLS (then give certificates)"
+
+
+def _greet(wire: Wire, address: str, digest: bytes | None) -> bytes | None:
+    """Greets; what goes wrong names the address, and what may be there."""
+    try:
+        return greet_server(wire, digest)
+    except SessionEnded as error:
+        raise SessionEnded(f"{address}: {error}", error.reason) from error
+    except DeadlineExceeded as error:
+        took = f"{address} took the connection and then said too little"
+        raise DeadlineExceeded(f"{took} ({error}): {_PERHAPS}") from error
+    except PeerGone as error:
+        took = f"{address} took the connection and then closed it"
+        raise PeerGone(f"{took} ({error}): it is closing or full, or {_PERHAPS}") from error
+    except HandshakeError as error:
+        raise HandshakeError(f"{address}: {error}") from error

@@ -23,11 +23,14 @@ def ask(party: Party, code: int, inference: int | None) -> None:
     party.messenger.trace.turn_to(inference)
 
 
-def hear(party: Party) -> int:
-    """Rank 0 waits for what rank 1 names, see `ask`; the phase is known only once it is read."""
+def hear(party: Party, idle_s: float | None = None) -> int:
+    """Rank 0 waits for what rank 1 names, see `ask`; the phase is known only once it is read.
+
+    With `idle_s` rank 1 may take so long, and only has to live, see `Wire.expect`.
+    """
     messenger = party.messenger
     with messenger.layer("online", BEGIN_LAYER):
-        code = int(messenger.receive(COMMAND_BITS)[0])
+        code = int(messenger.receive(COMMAND_BITS, idle_s)[0])
         if code == PREPARE:
             messenger.trace.entries[-1].phase = "offline"
     return code

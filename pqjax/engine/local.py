@@ -5,6 +5,7 @@ from jaxtyping import Integer
 
 from pqjax.engine.client import Result, Session
 from pqjax.engine.model import ServedModel
+from pqjax.engine.visit import Visit
 from pqjax.engine.worker import serve_session
 from pqjax.errors import GraphError, InputError
 from pqjax.graph.ir import Weights
@@ -32,7 +33,7 @@ def run_local(
 
     def server(wire: Wire) -> None:
         greet_client(wire, plan.document)
-        serve_session(wire, model)
+        serve_session(wire, model, Visit(wire))
         wire.close()
 
     def client(wire: Wire) -> Result:

@@ -4,6 +4,7 @@ import dataclasses
 import types
 
 from pqjax.engine.execute import Loaded, load
+from pqjax.engine.memory import check_memory
 from pqjax.graph.ir import Weights
 from pqjax.planner.plan import Plan, check_weights
 
@@ -26,6 +27,8 @@ class ServedModel:
 
         Raises:
           GraphError: weights of another network, or a width that they show to be too small.
+          PlanError: there is not memory enough.
         """
+        check_memory(plan)
         check_weights(plan, weights)
         return cls(plan, types.MappingProxyType(dict(load(plan, weights))))

@@ -7,13 +7,15 @@ it alone. Seats are few, so one is taken only for a client whose hello is fine.
 
 import socket
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pqjax.engine.execute import Progress
 from pqjax.engine.model import ServedModel
+from pqjax.engine.visit import IDLE_S, Visit
 from pqjax.engine.worker import serve_session
-from pqjax.errors import InputError, PqjaxError, WireError
+from pqjax.errors import Drift, InputError, PqjaxError, WireError
 from pqjax.graph.ir import Weights
 from pqjax.planner.plan import Plan
 from pqjax.wire.channel import DEADLINE_S
@@ -23,6 +25,9 @@ from pqjax.wire.listener import Listener
 from pqjax.wire.lobby import GREETING_S, MOST_WAITING, Guest, Lobby
 from pqjax.wire.tls import Tls
 from pqjax.wire.trace import Trace
+from pqjax.wire.word import Word
+
+DRAIN_S = 600.0
 
 
 class _Seats:
@@ -55,9 +60,18 @@ class _Seats:
 
 
 class Server:
-    """A listening server. `run` serves until `close` is called from another thread or a signal.
+    """A listening server. `run` serves until it is told to `stop` or `close`, or is interrupted.
 
     Every client has a thread and a session of its own; what goes wrong in one ends that one only.
+    What a session may wait for, and how long:
+
+      greeting   the client's TLS and hello    greeting_s in all
+      setup      the client's next bytes       deadline_s
+      idle       the client's next command     idle_s; less if it gives no sign of life
+      running    the client's next bytes       deadline_s; 8 KiB/s at least once a frame has begun
+      stopping   commands under way            drain_s in all
+
+    Whatever ends a session early, the client is told which of these it was.
 
     Attributes:
       address: "host:port" as bound.
@@ -73,10 +87,14 @@ class Server:
         insecure_plaintext: bool = False,
         deadline_s: float = DEADLINE_S,
         greeting_s: float = GREETING_S,
+        idle_s: float = IDLE_S,
+        drain_s: float = DRAIN_S,
         most_clients: int = 2,
         most_waiting: int = MOST_WAITING,
-        on_end: Callable[[Trace | None, PqjaxError | None], None] | None = None,
-        on_refused: Callable[[PqjaxError], None] | None = None,
+        on_begin: Callable[[str], None] | None = None,
+        on_end: Callable[[str, Trace | None, PqjaxError | None], None] | None = None,
+        on_refused: Callable[[str, PqjaxError], None] | None = None,
+        on_stop: Callable[[Sequence[Visit], float], None] | None = None,
         progress: Progress | None = None,
     ):
         """Checks the model, reads the certificates and binds the address.
@@ -89,32 +107,42 @@ class Server:
           insecure_plaintext: do without TLS off loopback, on purpose.
           deadline_s: a wait in which nothing arrives for this long ends that client's session.
           greeting_s: TLS and greeting of a connection must be over in this time, both together.
+          idle_s: a client may ask for nothing for so long between two commands; it must live, too:
+            one that gives no sign of life is given up after `deadline_s`, or 20 s if that is more.
+          drain_s: once the server is told to stop, sessions at work have this long to finish.
           most_clients: further ones are told that the server is busy.
           most_waiting: connections that have not greeted; above that one goes, a silent one first.
-          on_end: told of the end of every session: its trace, or the error that ended it.
-          on_refused: told why a connection ended that never became a session.
+          on_begin: told of every session's client, "host:port".
+          on_end: told of the end of every session: its client, its trace, or the error that ended it.
+          on_refused: told of a connection that never became a session: its client, and why.
+          on_stop: told which sessions the server waits for before it stops, and how long at most.
           progress: told of every layer of every session.
 
-        The three are called from the threads of connections. What `on_end` and `on_refused` raise
-        is printed; what `progress` raises ends that session.
+        `on_stop` is called from the thread that runs the server, the others from those of
+        connections. What `progress` raises ends that session; what the others raise is printed.
         """
-        for name, seconds in (("deadline_s", deadline_s), ("greeting_s", greeting_s)):
-            if not seconds > 0:
-                raise InputError(f"{name} must be above 0 seconds, got {seconds}")
+        limits = {"deadline_s": deadline_s, "greeting_s": greeting_s, "idle_s": idle_s}
+        for name, seconds in (limits | {"drain_s": drain_s}).items():
+            if not 0 < seconds < threading.TIMEOUT_MAX:
+                most = threading.TIMEOUT_MAX
+                raise InputError(f"{name} must be above 0 and below {most:g} s, got {seconds}")
         self._model = ServedModel.of(plan, weights or {}) if isinstance(plan, Plan) else plan
         self._deadline_s, self._greeting_s = deadline_s, greeting_s
-        self._on_end, self._on_refused, self._progress = on_end, on_refused, progress
+        self._idle_s, self._drain_s = idle_s, drain_s
+        self._on_begin, self._on_end, self._on_refused = on_begin, on_end, on_refused
+        self._on_stop, self._progress = on_stop, progress
         self._lobby, self._seats = Lobby(most_waiting), _Seats(most_clients)
         self._listener = Listener(address, tls=tls, insecure_plaintext=insecure_plaintext)
         self.address = self._listener.address
-        self._wires: set[Wire] = set()
+        self._visits: dict[Wire, Visit] = {}
         self._lock = threading.RLock()  # a signal handler may close the server meanwhile
-        self._closed = False
+        self._stopping = False
 
     def run(self, most_sessions: int | None = None) -> None:
-        """Serves clients until closed, or until so many sessions have begun and ended.
+        """Serves clients until told to stop, or until so many sessions have begun and ended.
 
-        A connection that never greeted is no session.
+        A connection that never greeted is no session. KeyboardInterrupt stops the server as `stop`
+        does and is raised in the end; a second one, while sessions finish, closes it at once.
         """
         if most_sessions is not None and most_sessions < 1:
             raise InputError(f"a server runs for at least 1 session, got {most_sessions}")
@@ -123,33 +151,58 @@ class Server:
         try:
             while True:
                 try:
-                    sock = self._listener.accept(shed=self._lobby.shed)
-                except WireError:  # closed: by `close`, or by the last session
+                    sock, client = self._listener.accept(shed=self._lobby.shed)
+                except WireError:  # closed: by `stop`, or by the last session
                     break
                 threads = [thread for thread in threads if thread.is_alive()]
-                threads += self._let_in(sock)
+                threads += self._let_in(sock, client)
         finally:
             try:
-                self._listener.close()
-                self._lobby.clear("the server is closing")
-                for thread in threads:
-                    thread.join()
+                self.stop()
+                self._drain(threads)
             finally:
                 self.close()
+        for thread in threads:
+            thread.join()
+
+    def stop(self) -> None:
+        """Lets nobody in and ends sessions as soon as nothing in them is half done; returns at once.
+
+        From any thread or a signal handler. `run` waits for them, for `drain_s`, then returns.
+        """
+        for visit in self._last_visits().values():
+            visit.finish()
 
     def close(self) -> None:
-        """Stops listening and ends all sessions under way."""
+        """Stops listening and ends all sessions under way; their clients are told, in a second."""
+        visits = self._last_visits()
+        for visit in visits.values():
+            visit.end()
+        for wire in visits:
+            wire.abort()
+
+    def _last_visits(self) -> dict[Wire, Visit]:
+        """Lets nobody in from here on; the sessions there are."""
         with self._lock:
-            self._closed = True
+            self._stopping = True
+            visits = dict(self._visits)
         self._listener.close()
         self._lobby.clear("the server is closing")
-        with self._lock:
-            for wire in self._wires:
-                wire.abort()
+        return visits
 
-    def _let_in(self, sock: socket.socket) -> list[threading.Thread]:
+    def _drain(self, threads: list[threading.Thread]) -> None:
+        """Waits for the sessions' threads, for `drain_s` at most, and says for whom."""
+        until = time.monotonic() + self._drain_s
+        with self._lock:
+            visits = [visit for visit in self._visits.values() if visit.busy]
+        if visits:
+            self._tell(self._on_stop, visits, self._drain_s)
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _let_in(self, sock: socket.socket, client: str) -> list[threading.Thread]:
         """Gives a connection its thread; without one it ends, and the oldest guest with it."""
-        guest = Guest(sock, self._greeting_s)
+        guest = Guest(sock, client, self._greeting_s)
         self._lobby.add(guest)
         thread = threading.Thread(
             target=self._attend, args=(guest,), name="pqjax-client", daemon=True
@@ -160,7 +213,8 @@ class Server:
             self._lobby.remove(guest)
             guest.close()
             self._lobby.shed()
-            self._tell(self._on_refused, WireError(f"no thread for another connection: {error}"))
+            failure = WireError(f"no thread for another connection: {error}")
+            self._tell(self._on_refused, client, failure)
             return []
         return [thread]
 
@@ -174,39 +228,46 @@ class Server:
             wire = guest.open(self._listener.context, self._deadline_s)
             greet_client(wire, self._model.plan.document, lambda: self._seats.take(guest))
             greeted = True
-            self._begin(guest, wire)
-            trace = serve_session(wire, self._model, self._progress)
+            visit = Visit(wire, guest.client, self._idle_s, self._progress)
+            self._begin(guest, wire, visit)
+            trace = serve_session(wire, self._model, visit)
             # Before the client hears of the end: it may come again at once.
             self._seats.leave(guest, served=True)
             wire.close()
         except PqjaxError as error:
             failure = guest.reason(error)
-            if wire is not None and not greeted:
-                hang_up(wire)
+            if wire is not None:
+                word = Word.DRIFT if isinstance(error, Drift) else Word.FAULT
+                hang_up(wire, word if greeted else Word.REFUSED)
         except BaseException as error:  # a bug: this session ends, the server goes on
             failure = WireError(f"internal error in this session: {type(error).__name__}")
             failure.__cause__ = error
+            if wire is not None:
+                hang_up(wire, Word.FAULT)
         finally:
             self._lobby.remove(guest)
             guest.close()
             self._seats.leave(guest, served=greeted)
-            with self._lock:
-                self._wires.discard(wire)
+            if wire is not None:
+                with self._lock:
+                    self._visits.pop(wire, None)
         if greeted:
-            self._tell(self._on_end, trace if failure is None else None, failure)
+            self._tell(self._on_end, guest.client, trace if failure is None else None, failure)
         elif failure is not None:
-            self._tell(self._on_refused, failure)
+            self._tell(self._on_refused, guest.client, failure)
         if self._seats.sessions_left == 0:
             self._listener.close()
 
-    def _begin(self, guest: Guest, wire: Wire) -> None:
+    def _begin(self, guest: Guest, wire: Wire, visit: Visit) -> None:
         """Turns a guest that has greeted into a session."""
         with self._lock:
-            if self._closed:
+            if self._stopping:
+                visit.end()
                 raise WireError("the server is closing")
-            self._wires.add(wire)
+            self._visits[wire] = visit
             self._lobby.remove(guest)
             wire.until = None
+        self._tell(self._on_begin, guest.client)
 
     def _tell(self, callback: Callable[..., None] | None, *what: object) -> None:
         """Calls back; a caller's fault is the caller's, and no connection's."""

@@ -27,9 +27,8 @@ from pqjax.graph.ir import (
     TruncateReduce,
     Weights,
 )
-from pqjax.graph.nodes import Widths
 from pqjax.graph.overflow import may_overflow, overflowing, wrap_rates
-from pqjax.graph.reference import check_input, every_value, reference
+from pqjax.graph.reference import every_value, reference
 from pqjax.graph.steps import Rule
-from pqjax.graph.tensor import Rounding, width_for
+from pqjax.graph.tensor import width_for
 from pqjax.graph.validate import reach, validate

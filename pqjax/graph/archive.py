@@ -47,41 +47,37 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
     def check_names(self, wanted: set[str]) -> None:
         """Checks that there are exactly these arrays."""
         if wanted != self._members.keys():
             missing = listed(sorted(wanted - self._members.keys())) or "none"
             extra = listed(map(shown, sorted(self._members.keys() - wanted))) or "none"
-            raise CheckpointError(
-                f"arrays do not match the graph: missing {missing}, not in it {extra}"
-            )
+            raise CheckpointError(f"arrays of another graph: missing {missing}, not in it {extra}")
 
     def read(self, name: str, most: int, exactly: bool = False) -> bytes:
         """The bytes of a flat array, at most `most` or `exactly` as many."""
+        here = f"array {name!r}"
         info = self._members.get(name)
         if info is None:
-            raise CheckpointError(f"there is no array {name!r}")
+            raise CheckpointError(f"there is no {here}")
         if info.file_size > most + _MOST_HEADER_BYTES:
-            raise CheckpointError(
-                f"array {name!r}: at most {most} bytes expected, got {info.file_size}"
-            )
+            raise CheckpointError(f"{here}: at most {most} bytes expected, got {info.file_size}")
         with self._zip.open(info) as member:
             raw = member.read(info.file_size + 1)
         header = _HEADER.match(raw[:_MOST_HEADER_BYTES])
         if header is None or int.from_bytes(header[1], "little") != header.end() - 10:
-            raise CheckpointError(
-                f"array {name!r}: a flat array of bytes expected, got something else"
-            )
+            raise CheckpointError(f"{here}: a flat array of bytes expected, got something else")
         data = raw[header.end() :]
         count = int(header[3][:-1]) if header[3] else 1
         if len(data) != count * (1 if header[2] == b"|u1" else 8):
-            kind = header[2].decode()
-            raise CheckpointError(
-                f"array {name!r}: {count} elements of {kind} expected, got {len(data)} bytes"
-            )
+            want = f"{count} elements of {header[2].decode()}"
+            raise CheckpointError(f"{here}: {want} expected, got {len(data)} bytes")
         if len(data) > most or (exactly and len(data) != most):
             limit = "" if exactly else "at most "
-            raise CheckpointError(f"array {name!r}: {limit}{most} bytes expected, got {len(data)}")
+            raise CheckpointError(f"{here}: {limit}{most} bytes expected, got {len(data)}")
         return data
 
 

@@ -42,6 +42,7 @@ def pool_room(graph: Graph) -> dict[str, int]:
 
 
 def _worst_case_widths(graph: Graph) -> Graph:
+    """Of accumulators that cannot overflow and whose readers take any width. PrivQuant, 4.1.1."""
     rings, rooms, known = _rings(graph), pool_room(graph), validate(graph)
     loose = overflowing(graph)
     wide: dict[str, int] = {}
@@ -62,14 +63,17 @@ def _worst_case_widths(graph: Graph) -> Graph:
             fixed.add(ring)  # its width is part of what it computes
     nodes = []
     for node in graph:
-        ring = rings[node.name]
-        bits = wide.get(ring, node.out.bits) if ring not in fixed else node.out.bits
+        ring, bits = rings[node.name], node.out.bits
+        bits = bits if ring in fixed else wide.get(ring, bits)
         nodes.append(replace(node, out=replace(node.out, bits=bits)))
     return Graph(tuple(nodes))
 
 
 def _extended_residuals(graph: Graph) -> Graph:
-    """Every addition one bit wider than its operands, both extended to it; then narrowed again."""
+    """Every addition one bit wider than its operands, both extended to it; then narrowed again.
+
+    What an addition loses in its own ring is cut off again. SiRNN, as PrivQuant's figure 5a draws it.
+    """
     nodes: list[Node] = []
     for node in graph:
         if not isinstance(node, ir.Add) or node.out.bits + (not node.out.signed) >= 64:
@@ -79,8 +83,7 @@ def _extended_residuals(graph: Graph) -> Graph:
         names, added = [], ir.fresh(f"{node.name}.wide", graph)
         for i, source in enumerate(node.sources):
             names.append(ir.fresh(f"{node.name}.operand{i}", graph))
-            known = graph[source].out.nonnegative
-            out = replace(wide, nonnegative=known)
+            out = replace(wide, nonnegative=graph[source].out.nonnegative)
             nodes.append(ir.Extend(names[-1], (source,), out))
         nodes.append(ir.Add(added, tuple(names), wide))
         nodes.append(ir.Narrow(node.name, (added,), node.out))
@@ -88,7 +91,9 @@ def _extended_residuals(graph: Graph) -> Graph:
 
 
 def uniform_ring(bits: int) -> Pass:
-    """Everything in one ring of `bits` bits, weights included, as CrypTFlow2 does.
+    """Everything in one ring of `bits` bits, weights included, as CrypTFlow2 does (eprint 2020/1002).
+
+    Accumulators cannot overflow, or have as many bits already.
 
     Raises (when applied):
       GraphError: names a node whose values need more bits than the ring has.
@@ -102,13 +107,7 @@ def uniform_ring(bits: int) -> Pass:
             nodes += _in_ring(graph, node, bits, known)
         return Graph(tuple(nodes))
 
-    return Pass(
-        f"uniform-{bits}-bit-ring",
-        f"every tensor in {bits} bits",
-        f"values that fit {bits} bits; accumulators that cannot overflow, or have {bits} bits already",
-        "CrypTFlow2, eprint 2020/1002",
-        whole=whole,
-    )
+    return Pass(f"uniform-{bits}-bit-ring", f"every tensor in {bits} bits", whole=whole)
 
 
 def _check_fits(node: Node, interval: Interval, bits: int, loose: bool) -> None:
@@ -131,9 +130,8 @@ def _check_fits(node: Node, interval: Interval, bits: int, loose: bool) -> None:
 
 def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval]) -> list[Node]:
     """One node as it runs in the uniform ring."""
-    out = replace(
-        node.out, bits=bits, signed=True, nonnegative=node.out.low == 0 and node.out.bits < bits
-    )
+    positive = node.out.low == 0 and node.out.bits < bits
+    out = replace(node.out, bits=bits, signed=True, nonnegative=positive)
     if isinstance(node, ir.Linear):
         open_sign = replace(out, nonnegative=False)
         # Weights of `bits` bits could reach beyond any width; those there are do not.
@@ -146,57 +144,45 @@ def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval])
         return [index, ir.Extend(node.name, (index.name,), out)]
     if isinstance(node, ir.Extend):
         return [ir.Extend(node.name, node.sources, out)]
-    if isinstance(node, (ir.Truncate, ir.TruncateReduce)) and not _drops(
-        node, known[node.sources[0]]
-    ):
+    if isinstance(node, (ir.Truncate, ir.TruncateReduce)) and not _drops(node, known):
         return [ir.Truncate(node.name, node.sources, out, node.shift, node.rounding)]
     if isinstance(node, (ir.Narrow, ir.TruncateReduce)):
         low, high = known[node.sources[0]]
         if isinstance(node, ir.Narrow) and node.out.low <= low and high <= node.out.high:
             return [ir.Extend(node.name, node.sources, out)]
-        return _reduced(graph, node, out, bits)
+        return _reduced(graph, node, out)
     if isinstance(node, ir.ScaleUp):
         name = ir.fresh(f"{node.name}.wide", graph)
         wide = TensorType(out.shape, bits + node.shift, out.scale)
         return [replace(node, name=name, out=wide), ir.Narrow(node.name, (name,), out)]
+    if isinstance(node, ir.Clamp):  # limits that no value of the ring reaches are not limits
+        low, high = replace(out, nonnegative=False).ends
+        return [replace(node, out=out, low=max(node.low, low), high=min(node.high, high))]
     return [replace(node, out=out)]
 
 
-def _drops(node: ir.Truncate | ir.TruncateReduce, source: Interval) -> bool:
-    """Whether a truncation may lose bits, or a sign, of values in this interval."""
+def _drops(node: ir.Truncate | ir.TruncateReduce, known: Mapping[str, Interval]) -> bool:
+    """Whether a truncation may lose bits, or a sign, of values in its source's interval."""
     if isinstance(node, ir.Truncate):
         return False
     half = rounding_half(node.shift, node.rounding)
-    low, high = ((end + half) >> node.shift for end in source)
+    low, high = ((end + half) >> node.shift for end in known[node.sources[0]])
     return low < node.out.low or high > node.out.high
 
 
-def _reduced(
-    graph: Graph, node: ir.Narrow | ir.TruncateReduce, out: TensorType, bits: int
-) -> list[Node]:
+def _reduced(graph: Graph, node: ir.Narrow | ir.TruncateReduce, out: TensorType) -> list[Node]:
     """Low bits only: dropped and extended again, because the uniform ring would keep the others."""
     source, made = node.sources[0], []
     if isinstance(node, ir.TruncateReduce):
         source = ir.fresh(f"{node.name}.shifted", graph)
         whole = replace(out, nonnegative=False)
         made.append(ir.Truncate(source, node.sources, whole, node.shift, node.rounding))
-    if node.out.bits + (not node.out.signed) >= bits:
+    if node.out.bits + (not node.out.signed) >= out.bits:
         return [*made, ir.Narrow(node.name, (source,), out)]
     low = ir.fresh(f"{node.name}.low", graph)
     return [*made, ir.Narrow(low, (source,), node.out), ir.Extend(node.name, (low,), out)]
 
 
-WORST_CASE_WIDTHS = Pass(
-    "worst-case-widths",
-    "l_acc = l_w + l_x + ceil(log2 K)",
-    "accumulators that cannot overflow and whose readers take any width",
-    "PrivQuant, section 4.1.1",
-    whole=_worst_case_widths,
-)
-EXTENDED_RESIDUALS = Pass(
-    "extend-residuals",
-    "a + b = Ext(a) + Ext(b) in one bit more",
-    "nothing: what an addition loses in its own ring is cut off again",
-    "SiRNN, as PrivQuant figure 5a draws it",
-    whole=_extended_residuals,
-)
+_ACCUMULATORS, _SUMS = "l_acc = l_w + l_x + ceil(log2 K)", "a + b = Ext(a) + Ext(b) in one bit more"
+WORST_CASE_WIDTHS = Pass("worst-case-widths", _ACCUMULATORS, whole=_worst_case_widths)
+EXTENDED_RESIDUALS = Pass("extend-residuals", _SUMS, whole=_extended_residuals)

@@ -44,12 +44,9 @@ Multiplier = typing.Annotated[int, Between(1, MOST_MULTIPLIER)]
 _Side = typing.Annotated[int, Between(1, MOST_SIDE)]
 _Step = typing.Annotated[int, Between(1, MOST_STRIDE)]
 _Zeros = typing.Annotated[int, Between(0, MOST_MARGIN)]
+_Extent = typing.Annotated[int, Between(1, MOST_ELEMENTS)]
 
-Shape = typing.Annotated[
-    tuple[typing.Annotated[int, Between(1, MOST_ELEMENTS)], ...],
-    Length(1, MOST_SIDES),
-    Product(MOST_ELEMENTS),
-]
+Shape = typing.Annotated[tuple[_Extent, ...], Length(1, MOST_SIDES), Product(MOST_ELEMENTS)]
 Kernel = typing.Annotated[tuple[_Side, _Side], Product(MOST_TAPS)]
 Window = typing.Annotated[tuple[_Side, _Side], Product(MOST_WINDOW)]
 Stride = tuple[_Step, _Step]

@@ -159,8 +159,6 @@ class _ReadersOfOne(Sequence[Node]):
         self._nodes, self._entries = nodes, entries
 
     def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self._nodes[name] for _, name in self._entries[index]]
         return self._nodes[self._entries[index][1]]
 
     def __len__(self) -> int:

@@ -69,15 +69,38 @@ def load_model(path: pathlib.Path | str) -> Loaded:
             return _loaded(archive)
     except FileNotFoundError as error:
         raise CheckpointError(f"no network at {path}") from error
-    except (PqjaxError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable network: {error}") from error
-    except Exception as error:  # whatever `zipfile` makes of a file that is none
+    except IsADirectoryError as error:
+        raise CheckpointError(f"{path} is a folder: the network file (.npz) in it?") from error
+    except Exception as error:  # also whatever `zipfile` makes of a file that is none
+        plain = isinstance(error, (PqjaxError, OSError))
+        why = str(error) if plain else f"{type(error).__name__}: {shown(str(error))}"
         raise CheckpointError(
-            f"{path} is not a readable network: {type(error).__name__}: {shown(str(error))}"
+            f"{path} is not a readable network: {_other(pathlib.Path(path)) or why}"
         ) from error
 
 
+_PICTURE = "it is a picture; the network file (.npz) comes first, the picture goes to `pqjax infer`"
+_EXPORT = "networks come in as integer graphs (nets/README.md), written by `pqjax.save_model`"
+_OTHERS = {  # how files begin that are given for a network, and what to do
+    b"\x89PNG": _PICTURE,
+    b"\xff\xd8\xff": _PICTURE,
+    b"\x93NUMPY": f"it is one array; {_EXPORT}",
+    b"{": f"it is JSON, and a graph in it has no weights; {_EXPORT}",
+    b"\x89HDF": f"it is an HDF5 file; {_EXPORT}",
+    b"\x08": f"it looks like ONNX; {_EXPORT}",
+}
+
+
+def _other(path: pathlib.Path) -> str | None:
+    """What a file is that is no network, if its first bytes tell."""
+    with open(path, "rb") as file:
+        first = file.read(8)
+    return next((text for start, text in _OTHERS.items() if first.startswith(start)), None)
+
+
 def _loaded(archive: Archive) -> Loaded:
+    if "format" not in archive:
+        raise CheckpointError(f"it holds arrays, no graph, like a training checkpoint; {_EXPORT}")
     (format,) = struct.unpack("<q", archive.read("format", 8, exactly=True))
     if format != _FORMAT:
         raise CheckpointError(f"format {_FORMAT} expected, got {format}")

@@ -19,6 +19,7 @@ from jaxtyping import Int
 
 from pqjax.errors import GraphError, InputError, listed, shown
 from pqjax.graph import bounds
+from pqjax.graph.absent import instead
 from pqjax.graph.node import Node
 from pqjax.graph.nodes import (
     Add,
@@ -245,9 +246,11 @@ def _node_from(entry: object) -> Node:
     fields = dict(entry)
     kind = KINDS.get(fields.pop("kind"))
     if kind is None:
-        known = ", ".join(sorted(KINDS))
-        raise GraphError(f"unknown node kind {shown(entry['kind'])}; known: {known}")
+        what = instead(entry["kind"]) or f"known: {', '.join(sorted(KINDS))}"
+        raise GraphError(f"unknown node kind {shown(entry['kind'])}; {what}")
     try:
         return read(kind, fields)
     except InputError as error:
-        raise GraphError(f"{shown(fields.get('name'))} ({kind.__name__}): {error}") from error
+        pool = kind.__name__.endswith("Pool") and "padding" in fields
+        hint = "; put a Pad before it, whose zeros it then reads" if pool else ""
+        raise GraphError(f"{shown(fields.get('name'))} ({kind.__name__}): {error}{hint}") from error

@@ -50,8 +50,9 @@ def lower(
         saturate    ReLU or clamp, where the shifted source can leave the range
         then        keep the low bits, or extend
 
-    Truncation in full width is what the published protocols begin with; the passes shorten it. Rounding
-    what may overflow may wrap around: a sign that was known is not known any more, and read anew.
+    Truncation in full width is what the published protocols begin with (PrivQuant, algorithm 1, here
+    with exact saturation and extension before a shift to the left); the passes shorten it. Rounding what
+    may overflow may wrap around: a sign that was known is not known any more, and read anew.
     """
     steps = _Steps(node, source, taken)
     out, shift = node.out, source.scale - node.out.scale

@@ -63,9 +63,8 @@ class Node:
 
     def nonnegative(self, *sources: TensorType) -> bool:
         """Whether none of its values is negative, if nothing that it adds up wraps around."""
-        return self.keeps_sign and all(
-            x.low == 0 and (x.signed or self.out.bits > x.bits) for x in sources
-        )
+        kept = (x.low == 0 and (x.signed or self.out.bits > x.bits) for x in sources)
+        return self.keeps_sign and all(kept)
 
     @property
     def same_ring(self) -> bool:

@@ -95,17 +95,25 @@ class Conv(Linear):
         return (*self.kernel, source.shape[-1] // self.groups, self.out.shape[-1])
 
     def shape(self, x: TensorType) -> bounds.Shape:
-        height, width, c = x.shape
+        *image, c = x.shape
         k = self.out.shape[-1]
         if c % self.groups or k % self.groups:
             raise self.error(f"{self.groups} groups do not divide {c} and {k} channels")
-        down, right = (
-            (side + sum(self.padding[i]) - 1 - (self.kernel[i] - 1) * self.dilation[i])
-            // self.stride[i]
-            + 1
-            for i, side in enumerate((height, width))
-        )
-        return (down, right, k)
+        axes = zip(image, self.padding, self.kernel, self.dilation, self.stride, strict=True)
+        out = [(n + sum(p) - 1 - (t - 1) * d) // s + 1 for n, p, t, d, s in axes]
+        if not all(self._meets(i, image[i], out[i]) for i in range(2)):
+            raise self.error("reads nothing but padding: no window meets its source; pad it less")
+        return (*out, k)
+
+    def _meets(self, axis: int, side: int, outputs: int) -> bool:
+        """Whether any tap reads a row (column) of the source for one of so many outputs, if any."""
+        step, before = self.stride[axis], self.padding[axis][0]
+        for tap in range(self.kernel[axis]):
+            first = before - tap * self.dilation[axis]  # of the padded source, from this tap's view
+            output = max(0, -(-first // step))
+            if output < outputs and output * step < first + side:
+                return True
+        return outputs < 1
 
 
 @dataclasses.dataclass(frozen=True)

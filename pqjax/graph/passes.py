@@ -1,7 +1,8 @@
 """The rewrites of PrivQuant section 4.2 and our own, over the steps of requantizations.
 
-Each names its identity and what it assumes; `pqjax.graph.rewrite` makes it where it does not cost
-more. All keep every value that remains, so `reference` does not change.
+Each names its identity, and what offers it says what that assumes and where it is described;
+`pqjax.graph.rewrite` makes it where it does not cost more. All keep every value that remains, so
+`reference` does not change.
 """
 
 from dataclasses import replace
@@ -33,6 +34,11 @@ def _needs_open_sign(graph: Graph, node: Node) -> bool:
 
 
 def _signs(graph: Graph, node: Node) -> Edit | str:
+    """A tensor whose values are never negative: a signed output of ReLU, of a clamp at 0 or alike.
+
+    That is of any step that keeps such a sign: of a rounding or an average only where its sum cannot
+    wrap around. PrivQuant, section 4.2.1.
+    """
     out = node.out
     if not out.signed or out.nonnegative:
         return "its sign is known already, or it has none"
@@ -46,6 +52,7 @@ def _signs(graph: Graph, node: Node) -> Edit | str:
 
 
 def _trunc(graph: Graph, node: Node) -> Edit | str:
+    """A truncation in full width. PrivQuant, proposition 4.1."""
     if not isinstance(node, ir.Truncate):
         return "it is not a truncation in full width"
     # In fewer bits there is none to spare: the value is read as it was before.
@@ -58,6 +65,10 @@ def _trunc(graph: Graph, node: Node) -> Edit | str:
 
 
 def _merge(graph: Graph, node: Node) -> Edit | str:
+    """A step that reads an extension of signed values (of values with known sign, for max).
+
+    A clamp's limits are cut to their range. PrivQuant, propositions 4.2 and 4.3.
+    """
     if not node.sources or not isinstance(graph[node.sources[0]], ir.Extend):
         return "it does not read an extension"
     wide = graph[node.sources[0]]
@@ -90,6 +101,7 @@ def _merge(graph: Graph, node: Node) -> Edit | str:
 
 
 def _hoist(graph: Graph, node: Node) -> Edit | str:
+    """An extension of values that were only moved: padded, flattened, side by side. Ours."""
     if not isinstance(node, ir.Extend):
         return "it is not an extension"
     inner = graph[node.sources[0]]
@@ -109,6 +121,7 @@ def _hoist(graph: Graph, node: Node) -> Edit | str:
 
 
 def _share(graph: Graph, node: Node) -> Edit | str:
+    """Two extensions of one tensor. Ours."""
     if not isinstance(node, ir.Extend):
         return "it is not an extension"
     for other in graph.readers[node.sources[0]]:
@@ -130,6 +143,7 @@ def _share(graph: Graph, node: Node) -> Edit | str:
 
 
 def _cut(graph: Graph, node: Node) -> Edit | str:
+    """A truncation of which only low bits are kept. Ours."""
     if not isinstance(node, ir.Narrow):
         return "it keeps all bits"
     inner = graph[node.sources[0]]
@@ -140,6 +154,10 @@ def _cut(graph: Graph, node: Node) -> Edit | str:
 
 
 def _relu_after_shift(graph: Graph, node: Node) -> Edit | str:
+    """A ReLU that only a truncation reads, whose rounding cannot wrap around.
+
+    Rounding half up maps negatives to at most 0. See docs/design.md, "Graph passes".
+    """
     if not isinstance(node, ir.TruncateReduce):
         return "it does not shift and drop bits"
     relu = graph[node.sources[0]]
@@ -175,6 +193,10 @@ def _widened(graph: Graph, node: ir.Linear, out: TensorType) -> dict[str, tuple[
 
 
 def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
+    """A ReLU that only a max pool reads, of one bit more.
+
+    In an accumulator that cannot overflow or by extending. See docs/design.md, "Graph passes".
+    """
     if not isinstance(node, ir.MaxPool):
         return "it is not a max pool"
     relu = graph[node.sources[0]]
@@ -201,6 +223,7 @@ def _pool_before_relu(graph: Graph, node: Node) -> Edit | str:
 
 
 def _absorb_relu(graph: Graph, node: Node) -> Edit | str:
+    """A ReLU that only a clamp at zero reads. Ours."""
     if not isinstance(node, ir.Clamp) or node.low != 0:
         return "it does not clamp at zero"
     relu = graph[node.sources[0]]
@@ -210,6 +233,10 @@ def _absorb_relu(graph: Graph, node: Node) -> Edit | str:
 
 
 def _align(graph: Graph, node: Node) -> Edit | str:
+    """An accumulator that cannot overflow and only an addition reads, extended to its width.
+
+    An operand that fills its ring is widened along. PrivQuant, section 4.1.2.
+    """
     if not isinstance(node, ir.Extend) or not any(
         isinstance(reader, ir.Add) for reader in graph.readers[node.name]
     ):
@@ -226,6 +253,10 @@ def _align(graph: Graph, node: Node) -> Edit | str:
 
 
 def _known_sign(graph: Graph, node: Node) -> Edit | str:
+    """An unsigned tensor that only linear layers and extensions read.
+
+    Ours, after PrivQuant, section 4.2.1.
+    """
     if node.out.signed or not isinstance(node, (ir.Clamp, ir.Extend)):
         return "it is signed already, or it does not choose a format that holds its values"
     source = graph.source(node)
@@ -272,6 +303,10 @@ def own_input(graph: Graph, node: Node) -> bool:
 
 
 def _all_operands(graph: Graph) -> Graph:
+    """Of linear layers that take operands as wide as their accumulator.
+
+    See docs/design.md, "Linear layers".
+    """
     nodes: list[Node] = []
     # An edit adds before a node and changes no format that another edit looks at.
     for node in graph:
@@ -280,99 +315,20 @@ def _all_operands(graph: Graph) -> Graph:
     return Graph(tuple(nodes))
 
 
-LOWER = Pass(
-    "lower-requantize",
-    "Requantize = fit . clamp . Trunc",
-    "nothing",
-    "PrivQuant, algorithm 1, with exact saturation and extension before a shift to the left",
-    whole=lower_all,
-)
-SIGNS = Pass(
-    "propagate-signs",
-    "a tensor whose values are never negative has MSB 0",
-    "a signed output of ReLU, of a clamp at 0, or of a step that keeps such a sign: of a rounding or an "
-    "average only where its sum cannot wrap around",
-    "PrivQuant, section 4.2.1",
-    site=_signs,
-)
-TRUNC = Pass(
-    "trunc-by-tr",
-    "Trunc(l, s) = Ext(l - s -> l) . TR(l, s)",
-    "a truncation in full width",
-    "PrivQuant, proposition 4.1",
-    site=_trunc,
-)
+LOWER = Pass("lower-requantize", "Requantize = fit . clamp . Trunc", whole=lower_all)
+SIGNS = Pass("propagate-signs", "a tensor whose values are never negative has MSB 0", _signs)
+TRUNC = Pass("trunc-by-tr", "Trunc(l, s) = Ext(l - s -> l) . TR(l, s)", _trunc)
 MERGE = Pass(
     "merge-extensions",
     "Ext . Ext = Ext;  f . Ext = Ext . f for ReLU and max;  clamp . Ext = clamp;  low bits . Ext = Ext",
-    "a step that reads an extension of signed values (of values with known sign, for max); a clamp's "
-    "limits are cut to their range",
-    "PrivQuant, propositions 4.2 and 4.3",
-    site=_merge,
+    _merge,
 )
-HOIST = Pass(
-    "extend-before-padding",
-    "Ext . pad = pad . Ext",
-    "an extension of values that were only moved: padded, flattened, side by side",
-    "ours",
-    site=_hoist,
-)
-SHARE = Pass(
-    "share-extensions",
-    "Ext(l -> m) = low bits . Ext(l -> n) for m <= n",
-    "two extensions of one tensor",
-    "ours",
-    site=_share,
-)
-CUT = Pass(
-    "cut-before-shift",
-    "low bits . TR(l, s) = TR(b + s, s) of the low b + s bits",
-    "a truncation of which only low bits are kept",
-    "ours",
-    site=_cut,
-)
-RELU_AFTER_SHIFT = Pass(
-    "relu-after-shift",
-    "TR . ReLU = ReLU . TR",
-    "a ReLU that only a truncation reads: rounding half up maps negatives to at most 0; a rounding that "
-    "cannot wrap around",
-    'docs/design.md, "Graph passes"',
-    site=_relu_after_shift,
-)
-POOL_BEFORE_RELU = Pass(
-    "pool-before-relu",
-    "max . ReLU = ReLU . max",
-    "a ReLU that only a max pool reads; one bit more, in an accumulator that cannot overflow or by "
-    "extending",
-    'docs/design.md, "Graph passes"',
-    site=_pool_before_relu,
-)
-ABSORB_RELU = Pass(
-    "absorb-relu",
-    "clamp(0, h) . ReLU = clamp(0, h)",
-    "a ReLU that only a clamp at zero reads",
-    "ours",
-    site=_absorb_relu,
-)
-ALIGN = Pass(
-    "align-residual",
-    "Ext(W x) + r = W x in the wider ring + r",
-    "an accumulator that cannot overflow and only an addition reads, extended to the addition's width; "
-    "an operand that fills its ring is widened along",
-    "PrivQuant, section 4.1.2",
-    site=_align,
-)
-KNOWN_SIGN = Pass(
-    "known-sign",
-    "unsigned b bits = signed b + 1 bits with MSB 0",
-    "an unsigned tensor that only linear layers and extensions read",
-    "ours, after PrivQuant section 4.2.1",
-    site=_known_sign,
-)
-OPERANDS = Pass(
-    "extend-operands",
-    "W x = W Ext(x) mod 2^L",
-    "linear layers that take operands as wide as their accumulator",
-    'docs/design.md, "Linear layers"',
-    whole=_all_operands,
-)
+HOIST = Pass("extend-before-padding", "Ext . pad = pad . Ext", _hoist)
+SHARE = Pass("share-extensions", "Ext(l -> m) = low bits . Ext(l -> n) for m <= n", _share)
+CUT = Pass("cut-before-shift", "low bits . TR(l, s) = TR(b + s, s) of the low b + s bits", _cut)
+RELU_AFTER_SHIFT = Pass("relu-after-shift", "TR . ReLU = ReLU . TR", _relu_after_shift)
+POOL_BEFORE_RELU = Pass("pool-before-relu", "max . ReLU = ReLU . max", _pool_before_relu)
+ABSORB_RELU = Pass("absorb-relu", "clamp(0, h) . ReLU = clamp(0, h)", _absorb_relu)
+ALIGN = Pass("align-residual", "Ext(W x) + r = W x in the wider ring + r", _align)
+KNOWN_SIGN = Pass("known-sign", "unsigned b bits = signed b + 1 bits with MSB 0", _known_sign)
+OPERANDS = Pass("extend-operands", "W x = W Ext(x) mod 2^L", whole=_all_operands)

@@ -87,11 +87,8 @@ def _depthwise(node: ir.Conv, x, weight):
     for i in range(node.kernel[0]):
         for j in range(node.kernel[1]):
             at, to = i * node.dilation[0], j * node.dilation[1]
-            total = (
-                total
-                + x[:, at : at + rows : down, to : to + cols : right]
-                * weight[i, j, 0][None, None, None]
-            )
+            read = x[:, at : at + rows : down, to : to + cols : right]
+            total = total + read * weight[i, j, 0][None, None, None]
     return total
 
 
@@ -122,9 +119,8 @@ def _shifted(node: ir.Truncate | ir.TruncateReduce, source: TensorType, x):
 
 def _requantize(node: ir.Requantize, source: TensorType, x):
     shift = source.scale - node.out.scale
-    wide = np.dtype(
-        np.int64 if max(source.bits, source.bits - shift, node.out.bits) >= 31 else np.int32
-    )
+    need = max(source.bits, source.bits - shift, node.out.bits)
+    wide = np.dtype(np.int32 if need < 31 else np.int64)
     if shift > 0:
         x = _rounded(source, x, shift, node.rounding).astype(wide)
     else:
@@ -195,19 +191,15 @@ def check_input(graph: Graph, x: Int[Array, "..."]) -> Int[np.ndarray, "..."]:
     Raises:
       InputError: wrong shape, not integers, or a value the input's format does not hold.
     """
-    x = np.asarray(x)
-    out = graph.input.out
+    x, name, out = np.asarray(x), graph.input.name, graph.input.out
     if x.dtype.kind not in "iu":
-        raise InputError(
-            f"{graph.input.name}: integers expected, got dtype {x.dtype}; quantize first"
-        )
+        raise InputError(f"{name}: integers expected, got dtype {x.dtype}; quantize first")
     batch = x[None] if x.shape == out.shape else x
     if batch.ndim != len(out.shape) + 1 or batch.shape[1:] != out.shape:
-        raise InputError(f"{graph.input.name}: shape {out.shape} expected, got {x.shape}")
+        raise InputError(f"{name}: shape {out.shape} expected, got {x.shape}")
     if batch.size and (int(batch.min()) < out.low or int(batch.max()) > out.high):
         raise InputError(
-            f"{graph.input.name}: values must lie in [{out.low}, {out.high}] ({out.bits} bits), "
-            "and some do not"
+            f"{name}: values must lie in [{out.low}, {out.high}] ({out.bits} bits), and some do not"
         )
     return batch
 
@@ -223,11 +215,9 @@ def reference(graph: Graph, weights: Weights, x: Int[Array, "..."]) -> Int[Array
         with jax.enable_x64(True):
             y = _run(graph, weights, x[None] if single else x, False)
         return y[0] if single else y
-    batch = check_input(graph, x)
+    batch = check_input(graph, x).astype(_dtype(graph.input.out))
     with jax.enable_x64(True):
-        y = np.asarray(
-            _compiled(graph, dict(weights), batch.astype(_dtype(graph.input.out)), False)
-        )
+        y = np.asarray(_compiled(graph, dict(weights), batch, False))
     return y[0] if np.ndim(x) == len(graph.input.out.shape) else y
 
 

@@ -5,10 +5,10 @@ makes an edit where it lowers the price; the price is the planner's, so that one
 """
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Callable, Iterable
 
-from pqjax.errors import GraphError
 from pqjax.graph.draft import Draft, Edit, Trial
 from pqjax.graph.ir import Graph, Node
 
@@ -23,17 +23,14 @@ class Pass:
     Attributes:
       name: as plans and reports call it.
       identity: what equals what.
-      assumes: what must hold for the two to be equal.
-      source: where it is described.
-      site: offers the edit at one node; None for a pass over the whole graph.
+      site: offers the edit at one node, where that is as its docstring begins; None for a pass over the
+        whole graph.
       whole: a pass over the whole graph, which changes how a network is run, not what it costs
         least (lowering; what a published protocol does).
     """
 
     name: str
     identity: str
-    assumes: str
-    source: str
     site: Site | None = None
     whole: Callable[[Graph], Graph] | None = None
 
@@ -68,11 +65,13 @@ class Pass:
           GraphError: there is no such node, or what the pass assumes does not hold there.
         """
         node = graph[name]
-        edit = "it works on whole graphs" if self.site is None else self.site(graph, node)
+        if self.site is None:
+            raise node.error(f"{self.name} does not apply: it works on whole graphs")
+        edit = self.site(graph, node)
         if isinstance(edit, str):
-            raise GraphError(
-                f"{name} ({node.kind}): {self.name} does not apply: {edit}; it needs {self.assumes}"
-            )
+            need = (inspect.getdoc(self.site) or " ").partition("\n")[0]
+            need = need[0].lower() + need[1:]  # a sentence
+            raise node.error(f"{self.name} does not apply: {edit}; it needs {need}")
         draft = Draft(graph)
         draft.make(edit)
         return draft.graph()

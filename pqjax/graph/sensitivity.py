@@ -82,6 +82,11 @@ def read_sensitivities(path: pathlib.Path | str) -> Sensitivities:
     """
     try:
         tree = parse(pathlib.Path(path).read_bytes(), _MOST_BYTES)
+        wanted = {"format", "network", "weights", "activations", "residuals", "settings"}
+        if not isinstance(tree, dict) or not wanted <= tree.keys():
+            raise CheckpointError(
+                "it is JSON of something else; `python -m nets.sensitivity` writes them"
+            )
         if tree["format"] != _FORMAT:
             raise CheckpointError(f"{path}: format {_FORMAT} expected, got {tree['format']!r}")
         tables = {
@@ -99,6 +104,5 @@ def read_sensitivities(path: pathlib.Path | str) -> Sensitivities:
 
 def _entry(found: dict) -> Sensitivity:
     omega = {int(bits): float(value) for bits, value in found["omega"].items()}
-    return Sensitivity(
-        float(found["trace"]), float(found["standard_error"]), int(found["elements"]), omega
-    )
+    measured = float(found["trace"]), float(found["standard_error"]), int(found["elements"])
+    return Sensitivity(*measured, omega)

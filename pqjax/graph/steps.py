@@ -93,11 +93,12 @@ class ScaleUp(Node):
         return x.low << self.shift, x.high << self.shift
 
 
+@dataclasses.dataclass(frozen=True)
 class _Shifting(Node):
     """What shifts right, and may add half a unit before."""
 
     shift: Shift
-    rounding: Rounding
+    rounding: Rounding = "floor"
 
     keeps_sign = True
 
@@ -113,9 +114,6 @@ class Truncate(_Shifting):
     What is added before to round wraps around in the source's ring; of a source that is known to be
     nonnegative the sign must survive it.
     """
-
-    shift: Shift
-    rounding: Rounding = "floor"
 
     same = ("bits",)
     rescales = True
@@ -143,9 +141,6 @@ class TruncateReduce(_Shifting):
 
     They are read as `out` says. What is added before to round wraps around in the source's ring.
     """
-
-    shift: Shift
-    rounding: Rounding = "floor"
 
     counts_width = True
 

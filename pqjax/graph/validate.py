@@ -23,6 +23,8 @@ def validate(
 ) -> dict[str, Interval]:
     """Checks a graph, with its weights if given; the interval every node's values lie in.
 
+    What holds with weights has to hold without them, too: the client, who plans the same, has none.
+
     `given` is, of a graph that passes made, what was found on the graph as written: where its input and
     its accumulators lie, whose formats a pass may have widened.
 
@@ -36,6 +38,7 @@ def validate(
             if node.out.shape != shape:
                 raise node.error(f"makes a tensor of shape {shape}, but declares {node.out.shape}")
     if weights is not None:
+        validate(graph, given=given)
         _check_weights(graph, weights)
     known: dict[str, Known] = {}
     for node in graph:

@@ -109,11 +109,9 @@ def widths_of(graph: Graph) -> Widths:
     if len(added) > 1:
         raise GraphError(f"residuals of one width expected, got {sorted(added)} bits")
     read = operands(graph)
-    return Widths(
-        {n.name: n.weight_bits for n in graph if isinstance(n, Linear)},
-        graph[read[0]].out.bits if read else None,
-        added.pop() if added else None,
-    )
+    weights = {n.name: n.weight_bits for n in graph if isinstance(n, Linear)}
+    reads = graph[read[0]].out.bits if read else None
+    return Widths(weights, reads, added.pop() if added else None)
 
 
 def with_widths(graph: Graph, widths: Widths) -> Graph:
@@ -156,9 +154,7 @@ class _Rewriting:
             each = ahead[-1]
             first = [need for need in self._needs(each) if need not in self.made]
             if first and each in begun:
-                raise GraphError(
-                    f"{each}: it is aligned to what is made of it, so no width fits both"
-                )
+                raise GraphError(f"{each} is aligned to what is made of it: no width fits both")
             begun.add(each)
             ahead += first
             if not first:

@@ -2,5 +2,3 @@
 
 from pqjax.layers.rule import Pieces, Rule, Setting, Task
 from pqjax.layers.table import RULES, rule_of, task_of
-
-__all__ = ["RULES", "Pieces", "Rule", "Setting", "Task", "rule_of", "task_of"]

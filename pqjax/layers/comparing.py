@@ -1,30 +1,26 @@
 """Largest values of windows and vectors, on values whose differences fit."""
 
-from __future__ import annotations
-
 import math
+from typing import Any
 
-from pqjax.graph.ir import MaxPool
+from pqjax.graph.ir import MaxPool, TensorType
 from pqjax.layers.rule import Elementwise, Pieces, Rule, Setting, Share, Task, make_ots
 from pqjax.protocols import nonlinear
 from pqjax.protocols.party import Party
 from pqjax.wire.cost import Cost
 
 
-def _max_price(at: Setting, task: Task, n: int) -> Cost:
-    assert isinstance(task.node, MaxPool)
-    k = math.prod(task.node.window)
-    return nonlinear.max_tree_cost(at.source, k, n, task.sources[0].bits, at.forms)
+def _max_price(at: Setting, node: MaxPool, x: TensorType, n: int) -> Cost:
+    return nonlinear.max_tree_cost(at.source, math.prod(node.window), n, x.bits, at.forms)
 
 
-def _max(party: Party, at: Setting, task: Task, x: Share) -> Share:
-    return nonlinear.max_tree(party, x, task.sources[0].bits, at.forms)
+def _max(party: Party, at: Setting, node: MaxPool, x: TensorType, share: Share) -> Share:
+    return nonlinear.max_tree(party, share, x.bits, at.forms)
 
 
-def _windows(task: Task, x: Share) -> Share:
+def _windows(node: MaxPool, x: Share) -> Share:
     """(k, n): the k values of each window in a column."""
-    assert isinstance(task.node, MaxPool)
-    windows = nonlinear.window_view(x, task.node.window, task.node.stride)
+    windows = nonlinear.window_view(x, node.window, node.stride)
     return windows.reshape(len(windows), -1)
 
 
@@ -36,9 +32,7 @@ class ArgMaxRule(Rule):
         x, out = task.sources[0], task.node.out
         return Pieces(online=(nonlinear.arg_max_cost(at.source, x.n, x.bits, out.bits, at.forms),))
 
-    def run(
-        self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share
-    ) -> Share:
+    def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """(1,) shares of the index."""
         make_ots(party, at, lambda: self.cost(at, task).online[0])
         bits, out = task.sources[0].bits, task.node.out

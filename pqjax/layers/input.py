@@ -1,6 +1,6 @@
 """How the client's input becomes shared."""
 
-from __future__ import annotations
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,7 @@ class InputRule(Rule):
         out = task.node.out
         return Pieces(online=(message(1, out.n * out.bits),)) if at.masked_input else Pieces()
 
-    def run(
-        self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share
-    ) -> Share:
+    def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Shares of the client's integers, `own` at rank 1."""
         out = task.node.out
         ring = Ring(out.bits)

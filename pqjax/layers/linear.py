@@ -1,10 +1,8 @@
 """Convolutions and dense layers: a product by the method that was chosen, then the server's bias."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
-import typing
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -39,33 +37,28 @@ def job_of(task: Task) -> Job:
         geometry = LinearMap.pointwise((1, 1), x.n, node.out.n)
     else:
         high, wide, channels = x.shape
-        geometry = _mapped(
-            (high, wide), node.kernel, node.stride, node.padding, node.dilation, node.groups,
-            channels, node.out.shape[2],
-        )  # fmt: skip
+        windows = node.kernel, node.stride, node.padding, node.dilation
+        geometry = _mapped((high, wide), *windows, node.groups, channels, node.out.shape[2])
     return Job(geometry, node.weight_bits, x, node.out.bits)
 
 
 class LinearRule(Rule):
-    """A linear layer: its choice says by which method, and whether ahead or on the shared operand.
+    """A linear layer: its choice says by which method, and whether ahead or on the shared operand."""
 
-    Attributes:
-      parts: what its cost is made of, as reports call it.
-    """
-
-    parts = ("extension", "product", "wrap & mux", "masked input")
+    parts = (
+        "extension",
+        "product",
+        "wrap & mux",
+        "masked input",
+    )  # of a cost, as reports call them
 
     def unfit(self, task: Task) -> str | None:
         """Why a layer cannot be computed as its choice says; None where it can."""
         method, job = _method(task), job_of(task)
-        if not job.map.reading:
-            return "has outputs that read nothing but padding"
         if not _ahead(task):
             return method.fits(job, plain=False)
         if method.extended(job) < job.bits:
-            return (
-                "extends its operand, which nobody has ahead of time: only `full` variants do not"
-            )
+            return "extends its operand, which nobody has ahead: only `full` variants do not"
         if job.x.bits < job.bits and not task.own:
             return (
                 f"needs an operand of {job.bits} bits, got {job.x.bits}: its preset lacks a pass that "
@@ -106,7 +99,7 @@ class LinearRule(Rule):
         bias.flags.writeable = False
         return Loaded(encoded, bias)
 
-    def prepare(self, party: Party, at: Setting, task: Task, own: object) -> Ready | None:
+    def prepare(self, party: Party, at: Setting, task: Task, own: Any) -> Ready | None:
         """The product on a share that the client draws, where the choice says so."""
         if not _ahead(task):
             return None
@@ -114,11 +107,9 @@ class LinearRule(Rule):
         method, job = _method(task), job_of(task)
         if party.rank == 1:
             return ahead.prepare_ask(party, method, job)
-        return ahead.prepare_serve(party, method, job, typing.cast(Loaded, own).encoded)
+        return ahead.prepare_serve(party, method, job, own.encoded)
 
-    def run(
-        self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share
-    ) -> Share:
+    def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Shares of W x + b."""
         method, job = _method(task), job_of(task)
         share = x[0].reshape(job.map.in_shape)
@@ -130,16 +121,16 @@ class LinearRule(Rule):
             make_ots(party, at, lambda: self.cost(at, task).online[0])
         if party.rank == 1:
             if _ahead(task):
-                y = ahead.ask(party, job, share, typing.cast(Ready, ready))
+                y = ahead.ask(party, job, share, ready)
             else:
                 y = on_shares.ask(party, method, job, share, at.forms)
             return y.reshape(task.node.out.shape)
-        loaded, ring = typing.cast(Loaded, own), Ring(job.bits)
+        ring = Ring(job.bits)
         if _ahead(task):
-            y = ahead.serve(party, job, loaded.encoded, share, typing.cast(Ready, ready))
+            y = ahead.serve(party, job, own.encoded, share, ready)
         else:
-            y = on_shares.serve(party, method, job, loaded.encoded, share, at.forms)
-        return ring.add(y, ring.reduce(loaded.bias)).reshape(task.node.out.shape)
+            y = on_shares.serve(party, method, job, own.encoded, share, at.forms)
+        return ring.add(y, ring.reduce(own.bias)).reshape(task.node.out.shape)
 
 
 def _method(task: Task) -> Method:

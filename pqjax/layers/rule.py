@@ -6,11 +6,9 @@ before each piece the random OTs that it draws are made, if the network is so la
 where they are used.
 """
 
-from __future__ import annotations
-
 import dataclasses
-import typing
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt
@@ -48,13 +46,9 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One node as it is to be run.
+    """One node as it is to be run: the formats that it reads and, of a linear layer, its choice.
 
-    Attributes:
-      node: the node.
-      sources: the formats that it reads.
-      choice: how it is multiplied, if it is a linear layer.
-      own: whether what it reads is the client's own input, in the clear at the client.
+    `own` is whether what it reads is the client's own input, in the clear at the client.
     """
 
     node: Node
@@ -63,7 +57,7 @@ class Task:
     own: bool = False
 
 
-class Pieces(typing.NamedTuple):
+class Pieces(NamedTuple):
     """What a task costs, piece by piece: before the input is known, and after."""
 
     offline: tuple[Cost, ...] = ()
@@ -81,35 +75,27 @@ class Rule:
         """What the server keeps of a layer's weights for all sessions; None where there are none."""
         return None
 
-    def prepare(self, party: Party, at: Setting, task: Task, own: object) -> object:
+    def prepare(self, party: Party, at: Setting, task: Task, own: Any) -> object:
         """The part that needs no input, at both parties at once; what `run` uses up.
 
-        Args:
-          party: this party.
-          at: the setting.
-          task: what is run.
-          own: what this party alone has: what `load` made, at the server.
+        `own` is what this party alone has: what `load` made, at the server.
         """
         return None
 
-    def run(
-        self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share
-    ) -> Share:
+    def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Shares of the node's tensor, in its shape, from shares of what it reads."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
 class Local(Rule):
-    """Nothing is sent: every party does the same to its share."""
+    """Nothing is sent: every party does the same to its share, by step(node, *shares)."""
 
     step: Callable[..., Share]
 
-    def run(
-        self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share
-    ) -> Share:
-        """`step(task, *x)`."""
-        return self.step(task, *x)
+    def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
+        """`step(node, *x)`."""
+        return self.step(task.node, *x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,31 +103,31 @@ class Elementwise(Rule):
     """The same for every element: cut into tiles, so that memory does not grow with the image.
 
     Attributes:
-      price: (setting, task, n) -> what n elements of the result cost.
-      step: (party, setting, task, x) -> shares of a tile's result; x is cut along its last axis.
-      spread: brings the share into the form that is cut: by default flat.
+      price: (setting, node, its source's format, n) -> what n elements of the result cost.
+      step: (party, setting, node, its source's format, share) -> shares of a tile's result; the share
+        is cut along its last axis.
+      spread: (node, share) -> the share in the form that is cut: by default flat.
     """
 
-    price: Callable[[Setting, Task, int], Cost]
-    step: Callable[[Party, Setting, Task, Share], Share]
-    spread: Callable[[Task, Share], Share] = lambda task, x: x.reshape(-1)
+    price: Callable[[Setting, Any, TensorType, int], Cost]
+    step: Callable[[Party, Setting, Any, TensorType, Share], Share]
+    spread: Callable[[Any, Share], Share] = lambda node, x: x.reshape(-1)
 
     def cost(self, at: Setting, task: Task) -> Pieces:
         """A piece per tile."""
         parts = _tiles(at, task)
-        each = {n: self.price(at, task, n) for n in dict.fromkeys(parts)}
+        each = {n: self.price(at, task.node, task.sources[0], n) for n in dict.fromkeys(parts)}
         return Pieces(online=tuple(each[n] for n in parts))
 
-    def run(
-        self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share
-    ) -> Share:
+    def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Tile by tile."""
-        whole, done, first = self.spread(task, x[0]), [], 0
+        node, source = task.node, task.sources[0]
+        whole, done, first = self.spread(node, x[0]), [], 0
         for n in _tiles(at, task):
-            make_ots(party, at, lambda n=n: self.price(at, task, n))
-            done.append(self.step(party, at, task, whole[..., first : first + n]))
+            make_ots(party, at, lambda n=n: self.price(at, node, source, n))
+            done.append(self.step(party, at, node, source, whole[..., first : first + n]))
             first += n
-        return (done[0] if len(done) == 1 else np.concatenate(done)).reshape(task.node.out.shape)
+        return (done[0] if len(done) == 1 else np.concatenate(done)).reshape(node.out.shape)
 
 
 def _tiles(at: Setting, task: Task) -> list[int]:

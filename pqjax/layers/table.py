@@ -1,10 +1,8 @@
 """The table of rules: every node kind has one. A new kind is a line here."""
 
-from __future__ import annotations
-
 import dataclasses
-import typing
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from pqjax.graph import ir
 from pqjax.graph.lower import lower, with_headroom
@@ -26,7 +24,7 @@ class Lowered(Rule):
       last: the rule of what needs no other steps.
     """
 
-    expand: Callable[[typing.Any, ir.TensorType], tuple[ir.Node, ...]]
+    expand: Callable[[Any, ir.TensorType], tuple[ir.Node, ...]]
     last: Rule | None = None
 
     def _steps(self, task: Task) -> Iterator[tuple[Rule, Task]]:
@@ -42,9 +40,7 @@ class Lowered(Rule):
         each = [rule.cost(at, step) for rule, step in self._steps(task)]
         return Pieces(online=tuple(piece for cost in each for piece in cost.online))
 
-    def run(
-        self, party: Party, at: Setting, task: Task, own: object, ready: object, *x: Share
-    ) -> Share:
+    def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """The steps, one after the other."""
         share = x[0]
         for rule, step in self._steps(task):

@@ -11,18 +11,3 @@ from pqjax.linear.job import Encoded, Job
 from pqjax.linear.map import LinearMap
 from pqjax.linear.method import Method, method_of
 from pqjax.linear.on_shares import on_shares_cost
-
-__all__ = [
-    "FULL",
-    "PRIVQUANT",
-    "VARIANTS",
-    "ByOt",
-    "Choice",
-    "Encoded",
-    "Job",
-    "LinearMap",
-    "Method",
-    "ahead_cost",
-    "method_of",
-    "on_shares_cost",
-]

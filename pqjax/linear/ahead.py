@@ -4,8 +4,6 @@ W x = W (x - r) + W r: rank 1 draws r, the method makes shares of W r ahead, and
 share of x masked by r.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 from pqjax.linear.job import Encoded, Job, multiply_plain

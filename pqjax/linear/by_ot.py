@@ -12,8 +12,6 @@ with S(n) = n L - n (n - 1) / 2 for n bit positions. The form `patches` is the s
 im2col (one tap, C = c = all terms, U = H' W'): what PrivQuant counts.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -4,8 +4,6 @@ A message has an element for every product of its pixels and weights, in the ord
 inputs, a tap's rows and columns), tap by tap. The third axis is summed.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
@@ -130,11 +128,8 @@ class Layout:
 def layout_of(m: LinearMap, chosen: Chosen, form: Form, elements: int) -> Layout:
     """The layout of a map's OTs.
 
-    Args:
-      m: the map; its `columns` where the form is patches.
-      chosen: whose bits choose.
-      form: of the operand; if the pixels of patches choose, they take the place of weights.
-      elements: how many a message holds at most, if it can.
+    Where the form is patches, `m` is a map's `columns`; if their pixels choose, they take the place of
+    weights. A message holds at most so many elements, if it can.
     """
     turned = chosen == "pixels" and form == "patches"
     inner = LinearMap.pointwise((1, m.outputs), m.inputs, math.prod(m.image)) if turned else m

@@ -4,8 +4,6 @@ Both halves walk bit positions, and in each the messages of a layout. For bit i 
 message's elements have L - i bits.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 
@@ -47,30 +45,19 @@ def _gather_if(choice, key, both, view):
 
 # Compiled for every shape and dtype, not for every width: rings differ by their mask alone.
 _offered, _gathered = kernel(_offer, static=("view",)), kernel(_gather, static=("view",))
-_offered_if, _gathered_if = (
-    kernel(_offer_if, static=("view",)),
-    kernel(_gather_if, static=("view",)),
-)
+_offered_if = kernel(_offer_if, static=("view",))
+_gathered_if = kernel(_gather_if, static=("view",))
 
 
-def offer(
-    party: Party, layout: Layout, x: Laid, ring: Ring, bits: int, top_negative: bool = False
-) -> Laid:
+def offer(party: Party, layout: Layout, x: Laid, ring: Ring, bits: int, top_negative: bool) -> Laid:
     """Offers numbers to the other side's choices, by correlated OT.
 
       1. chooser -> offerer   its bits, as choices of `bits` times layout.ots OTs.
       2. offerer -> chooser   k0 + x - k1 for every product, of L - i bits for bit i.
 
-    Args:
-      party: this party.
-      layout: of one bit position.
-      x: the numbers, elements of `ring`, laid out.
-      ring: of the result, of L bits.
-      bits: positions i of the choices.
-      top_negative: the last position counts -2^i, as in two's complement.
-
-    Returns:
-      Own share of the sums of 2^i b_i x, of shape layout.sums.
+    Of numbers x of the ring of L bits, laid out for a bit position, it makes own share of the sums of
+    2^i b_i x, of shape layout.sums. Choices have `bits` positions i; if `top_negative` the last one
+    counts -2^i, as in two's complement.
     """
     share = np.zeros(layout.sums, ring.dtype)
     negative = ring.neg(x) if top_negative else x

@@ -1,7 +1,5 @@
 """How a linear layer is computed: the method, its variant, the form of its operand, and when."""
 
-from __future__ import annotations
-
 import dataclasses
 import typing
 

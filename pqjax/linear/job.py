@@ -1,7 +1,5 @@
 """A linear layer to be computed: its geometry and the formats of what it multiplies and sums."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -15,21 +13,14 @@ from pqjax.ring import Ring, conv
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One linear layer without its bias.
-
-    Attributes:
-      map: the geometry.
-      w_bits: width of the signed weights.
-      x: format of the operand.
-      bits: width L of the accumulator.
-    """
+    """One linear layer without its bias: signed weights of `w_bits`, an accumulator of L = `bits`."""
 
     map: LinearMap
     w_bits: int
     x: TensorType
     bits: int
 
-    def in_form(self, form: Form) -> Job:
+    def in_form(self, form: Form) -> "Job":
         """What is multiplied: by patches, the columns of `LinearMap.im2col`."""
         if form == "pixels":
             return self

@@ -4,8 +4,6 @@ Kernel position (i, j), a *tap*, reads a rectangle of the image for a rectangle 
 the padding is no use of anything: taps leave it out.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math
@@ -64,28 +62,24 @@ class LinearMap:
 
     def __post_init__(self) -> None:
         if self.inputs % self.groups or self.outputs % self.groups or min(self.out_image) < 1:
-            raise InputError(
-                f"groups must divide channels and kernels fit padded images, got {self}"
-            )
+            raise InputError(f"groups divide channels and kernels fit padded images, got {self}")
 
     @classmethod
-    def pointwise(cls, image: Pair, inputs: int, outputs: int) -> LinearMap:
+    def pointwise(cls, image: Pair, inputs: int, outputs: int) -> "LinearMap":
         """A matrix product in every pixel; a dense layer is one of a single pixel."""
         return cls(image, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1, inputs, outputs)
 
     @property
-    def columns(self) -> LinearMap:
+    def columns(self) -> "LinearMap":
         """The product with `im2col`'s patches that comes to the same."""
         return LinearMap.pointwise(self.out_image, self.terms, self.outputs)
 
     @functools.cached_property
     def out_image(self) -> Pair:
         """Height and width of the result."""
-        spare = [
-            self.image[i] + sum(self.padding[i]) - 1 - (self.kernel[i] - 1) * self.dilation[i]
-            for i in (0, 1)
-        ]
-        return spare[0] // self.stride[0] + 1, spare[1] // self.stride[1] + 1
+        axes = zip(self.image, self.padding, self.kernel, self.dilation, self.stride, strict=True)
+        down, right = ((n + sum(p) - 1 - (t - 1) * d) // s + 1 for n, p, t, d, s in axes)
+        return down, right
 
     @property
     def in_shape(self) -> tuple[int, int, int]:

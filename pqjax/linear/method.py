@@ -1,7 +1,5 @@
 """What a way of multiplying is to the wrappers around it, and which ways there are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, get_args
 

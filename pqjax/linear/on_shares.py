@@ -9,8 +9,6 @@ element of the operand, which does not exist where X fills the ring. Elements ar
 im2col's patches, as the method's form says.
 """
 
-from __future__ import annotations
-
 from pqjax.linear.by_ot_layout import Laid, Layout, layout_of
 from pqjax.linear.by_ot_transfer import Bits, choose_if, offer_if
 from pqjax.linear.job import Encoded, Job, multiply_plain
@@ -33,17 +31,10 @@ def serve(
       2. as the method.
       3. as a wrap (cheap if the sign is known) and one chosen OT with all uses of an element.
 
-    Args:
-      party: this party.
-      method: how W is multiplied with rank 1's share.
-      job: the layer.
-      encoded: its weights.
-      x: own share (H, W, C) in Ring(job.x.bits).
-      forms: forms of the small protocols.
+    Of own share x, (H, W, C) in Ring(job.x.bits), it makes own share (H', W', K) in Ring(L). W is
+    multiplied with rank 1's share by the method.
 
-    Returns:
-      Own share (H', W', K) in Ring(L). Cost: `on_shares_cost`. Reference: PrivQuant, table 4; SiRNN,
-      section III.E.
+    Cost: `on_shares_cost`. Reference: PrivQuant, table 4; SiRNN, section III.E.
     """
     job, flat = _extended(party, method, job, x, forms)
     width, ring = method.extended(job), Ring(job.bits)

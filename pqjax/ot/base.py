@@ -42,10 +42,9 @@ def _encode(point: EccPoint) -> bytes:
 def _decode(raw: bytes, where: str) -> EccPoint:
     if not any(raw):  # read as the point at infinity, which makes keys that anybody knows
         raise Drift(f"{where}: expected a point on P-256 other than the identity, got zeros")
+    x, y = int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big")
     try:
-        return EccPoint(
-            int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"), curve="p256"
-        )
+        return EccPoint(x, y, curve="p256")
     except ValueError as error:
         raise Drift(f"{where}: expected a point on P-256, got bytes that are not one") from error
 

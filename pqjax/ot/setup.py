@@ -14,8 +14,8 @@ from pqjax.crypto.crhash import Hash
 from pqjax.crypto.prg import Randomness
 from pqjax.ot.base import base_cost, base_receive, base_send
 from pqjax.ot.pprf import expand, puncture
-from pqjax.ot.softspoken import ExtensionReceiver, ExtensionSender
-from pqjax.ot.source import Words
+from pqjax.ot.softspoken import ExtensionReceiver, ExtensionSender, Leaves
+from pqjax.ot.source import Choices, Words
 from pqjax.wire.cost import NOTHING, Cost, message
 from pqjax.wire.messenger import Messenger
 
@@ -29,9 +29,7 @@ def _hash(transcript: bytes, sender: int, use: int) -> Hash:
     return Hash(transcript, 2 * sender + use)
 
 
-def _receiver_leaves(
-    messenger: Messenger, randomness: Randomness, k: int
-) -> tuple[np.ndarray, bytes]:
+def _receiver_leaves(messenger: Messenger, randomness: Randomness, k: int) -> tuple[Leaves, bytes]:
     """The extension receiver's part: all leaves (128/k, 2^k, 2), and the base OTs' digest."""
     keys, transcript = base_send(messenger, randomness, _BASE)
     pairs = np.frombuffer(b"".join(a + b for a, b in keys), np.uint64).reshape(_BASE, 2, 2)
@@ -46,7 +44,7 @@ def _receiver_leaves(
 
 def _sender_leaves(
     messenger: Messenger, randomness: Randomness, k: int
-) -> tuple[np.ndarray, np.ndarray, bytes]:
+) -> tuple[Choices, Leaves, bytes]:
     """The extension sender's part: delta (128,) bits, the leaves it may know, the base OTs' digest."""
     delta = randomness.bits(_BASE)
     # Level by level from the root the path is delta's bits, most significant first; the base OT

@@ -134,10 +134,8 @@ class ExtensionSender:
         index = np.arange(1 << k)
         weights = 1 << np.arange(k)
         missing = delta.reshape(-1, k).astype(np.int64) @ weights
-        shifted = np.stack(
-            [tree[index ^ int(at)] for tree, at in zip(leaves, missing, strict=True)]
-        )
-        self._columns = _Columns(k, shifted)
+        shifted = [tree[index ^ int(at)] for tree, at in zip(leaves, missing, strict=True)]
+        self._columns = _Columns(k, np.stack(shifted))
         self._delta = delta.astype(bool)
         self.k = k
 

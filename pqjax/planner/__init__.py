@@ -4,8 +4,3 @@ from pqjax.planner.document import read_plan
 from pqjax.planner.plan import Line, Plan, Step, check_class_names, plan
 from pqjax.planner.presets import PRESETS, Preset, find_preset
 from pqjax.planner.price import StepCost
-
-__all__ = [
-    "PRESETS", "Line", "Plan", "Preset", "Step", "StepCost", "check_class_names", "find_preset", "plan",
-    "read_plan",
-]  # fmt: skip

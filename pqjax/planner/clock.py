@@ -1,7 +1,5 @@
 """How long planning may take: a stranger's plan is made again under the deadline of its connection."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 
@@ -10,12 +8,7 @@ from pqjax.errors import PlanError
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """When planning must be done.
-
-    Attributes:
-      deadline_s: how long it may take; None for as long as it likes.
-      start_s: when it began, of `time.monotonic`.
-    """
+    """When planning must be done: `deadline_s` after it began; None for whenever it is."""
 
     deadline_s: float | None
     start_s: float = dataclasses.field(default_factory=time.monotonic)

@@ -1,7 +1,5 @@
 """What a party's trace shows, held against what its plan predicts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pqjax.planner.plan import BEGIN_LAYER, Line, Plan
@@ -27,9 +25,8 @@ def differences(plan: Plan, trace: Trace, rank: int) -> list[str]:
             continue
         line = next(left.setdefault(i, iter(plan.schedule(i))), None)
         if line is None or (entry.phase, entry.layer) != (line.phase, line.layer):
-            found.append(
-                (i, f"{line.phase} {line.layer}: got {at}" if line else f"{at}: not planned")
-            )
+            text = f"{line.phase} {line.layer}: got {at}" if line else f"{at}: not planned"
+            found.append((i, text))
             left.clear()
             break
         if line.layer == BEGIN_LAYER and entry.number != number:

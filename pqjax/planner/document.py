@@ -5,8 +5,6 @@ The client plans nothing anew: it runs what is chosen, by its own rules, so the 
 different versions as long as both know every choice and agree on what it costs.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import typing
@@ -63,10 +61,9 @@ class _Document:
 def write(made: Plan) -> bytes:
     """Canonical JSON: equal plans give equal bytes."""
     cost, preset = made.cost(), made.preset
+    choices = {s.node.name: s.task.choice for s in made.steps if s.task.choice}
     tree = {
-        "choices": {
-            s.node.name: dataclasses.asdict(s.task.choice) for s in made.steps if s.task.choice
-        },
+        "choices": {name: dataclasses.asdict(choice) for name, choice in choices.items()},
         "classes": made.classes,
         "cost": {"bits": cost.sent, "flows": cost.flows},
         "format": FORMAT,
@@ -86,9 +83,7 @@ def write(made: Plan) -> bytes:
 def read_plan(document: bytes, deadline_s: float | None = None) -> Plan:
     """The plan that a document describes, checked. The document may be anything, from anyone.
 
-    Args:
-      document: what `Plan.document` wrote.
-      deadline_s: how long checking may take; None for as long as it likes.
+    Checking may take `deadline_s`, or as long as it likes.
 
     Raises:
       PlanError: it is no plan, takes too long, holds a choice that this version does not know, or
@@ -116,12 +111,10 @@ def _checked(document: bytes, clock: Clock) -> Plan:
     linear = {node.name for node in graph if isinstance(node, Linear)}
     if set(tree.choices) != linear or not set(tree.ranges) <= linear | {graph.input.name}:
         raise PlanError("not a plan: a choice for every linear layer expected, and no other ranges")
-    made = assembled(
-        graph, _preset(tree), tree.choices, tree.ranges, tree.link, tree.classes, clock
-    )
+    made = assembled(graph, _preset(tree), tree.choices, tree.ranges, clock)
     if tree.classes:
         check_class_names(graph, tree.classes)
-    made = dataclasses.replace(made, version=tree.version)
+    made = dataclasses.replace(made, link=tree.link, classes=tree.classes, version=tree.version)
     cost = made.cost()
     if (cost.sent, cost.flows) != (tree.cost.bits, tree.cost.flows):
         raise PlanError(
@@ -156,14 +149,8 @@ def _preset(tree: _Document) -> Preset:
     """The preset of that name if it is what the document says, else one of these facts."""
     if tree.source not in SOURCES:
         raise PlanError(_unknown("source of OTs", tree.source, SOURCES, tree.version))
-    facts = {
-        "source": SOURCES[tree.source], "forms": tree.forms, "tuning": tree.tuning,
-        "masked_input": tree.masked_input,
-    }  # fmt: skip
+    about, choices = "as a plan describes it", tuple(dict.fromkeys(tree.choices.values()))
+    source, masked = SOURCES[tree.source], tree.masked_input
+    told = Preset(tree.protocol, about, source, tree.forms, choices, (), (), masked, tree.tuning)
     known = PRESETS.get(tree.protocol)
-    if known is not None and all(getattr(known, name) == fact for name, fact in facts.items()):
-        return known
-    choices = tuple(dict.fromkeys(tree.choices.values()))
-    return Preset(
-        tree.protocol, "as a plan describes it", choices=choices, otherwise=(), passes=(), **facts
-    )
+    return known if known is not None and known.setting() == told.setting() else told

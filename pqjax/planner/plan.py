@@ -4,8 +4,6 @@ A plan is public. Its document is all that the client needs; its digest is compa
 else is said.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import typing
@@ -38,10 +36,8 @@ STOCK_LAYER = "random ots"
 BEGIN_LAYER = "begin"
 REVEAL_LAYER = "reveal"
 
-
-ClassNames = typing.Annotated[
-    tuple[typing.Annotated[str, Length(1, 256), Printable()], ...], Length(0, MOST_CLASSES)
-]
+_ClassName = typing.Annotated[str, Length(1, 256), Printable()]
+ClassNames = typing.Annotated[tuple[_ClassName, ...], Length(0, MOST_CLASSES)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,9 +147,8 @@ class Plan:
     def schedule(self, inference: int = 0) -> tuple[Line, ...]:
         """Every layer of one inference of a session, with its cost.
 
-        Args:
-          inference: which one, from 0. The first has the setup; what one leaves in store of random OTs
-            is there for the next.
+        Inferences count from 0. The first has the setup; what one leaves in store of random OTs is there
+        for the next.
         """
         (lines, pool), before = self._lines(EMPTY), EMPTY
         for _ in range(inference):
@@ -171,17 +166,15 @@ class Plan:
             stock, left = self.preset.source.fill(pool, self.rots)
             costs, left = step_costs(self.setting, [s.pieces for s in self.steps], left)
             named = [(s.node.name, cost) for s, cost in zip(self.steps, costs, strict=True)]
-            self._lines_made[pool] = (
-                (
-                    Line("offline", BEGIN_LAYER, begin),
-                    Line("offline", STOCK_LAYER, stock),
-                    *(Line("offline", name, cost.offline) for name, cost in named),
-                    Line("online", BEGIN_LAYER, begin),
-                    *(Line("online", name, cost.online) for name, cost in named),
-                    Line("online", REVEAL_LAYER, message(0, out.n * out.bits)),
-                ),
-                left,
+            lines = (
+                Line("offline", BEGIN_LAYER, begin),
+                Line("offline", STOCK_LAYER, stock),
+                *(Line("offline", name, cost.offline) for name, cost in named),
+                Line("online", BEGIN_LAYER, begin),
+                *(Line("online", name, cost.online) for name, cost in named),
+                Line("online", REVEAL_LAYER, message(0, out.n * out.bits)),
             )
+            self._lines_made[pool] = lines, left
         return self._lines_made[pool]
 
     @functools.cached_property
@@ -190,10 +183,8 @@ class Plan:
 
     def cost(self, phase: str | None = None, layer: str | None = None) -> Cost:
         """Bits and flows of a phase, a layer, or a whole first inference."""
-        lines = self.schedule()
-        return total(
-            [s.cost for s in lines if phase in (None, s.phase) and layer in (None, s.layer)]
-        )
+        lines = [x for x in self.schedule() if phase in (None, x.phase)]
+        return total(x.cost for x in lines if layer in (None, x.layer))
 
     def seconds(self, link: Link | None = None) -> float:
         """What the network alone takes of offline and online phase: bits / rate + flows * rtt / 2."""
@@ -206,10 +197,8 @@ class Plan:
     def differences(self, trace: Trace, rank: int) -> list[str]:
         """Where a party's trace departs from the prediction; empty if nowhere.
 
-        Args:
-          trace: of an inference (`Result.trace`) or of a session. Of a session that has said goodbye,
-            phases that were never asked for are not missed.
-          rank: whose trace it is.
+        The trace is of an inference (`Result.trace`) or of a session, at that rank. Of a session that
+        has said goodbye, phases that were never asked for are not missed.
         """
         from pqjax.planner.comparison import differences
 
@@ -218,8 +207,7 @@ class Plan:
     def table(self, variants: bool = False) -> str:
         """Per layer: formats, variant, bits, flows and, for a link, its seconds.
 
-        Args:
-          variants: a line for every variant of a linear layer, too.
+        With `variants`, a line for every variant of a linear layer, too.
         """
         from pqjax.planner.report import table
 
@@ -273,8 +261,10 @@ def plan(
         if name in graph and graph[name].out != lowered[name].out and name in known
     }
     names = check_class_names(graph, classes) if classes else ()
-    made = assembled(lowered, preset, choices, ranges, link, names, Clock(None))
-    made = dataclasses.replace(made, source=graph, forced=frozenset(forced), applied=applied)
+    made = assembled(lowered, preset, choices, ranges, Clock(None))
+    made = dataclasses.replace(
+        made, source=graph, link=link, classes=names, forced=frozenset(forced), applied=applied
+    )
     if len(made.document) > DOCUMENT_LIMIT_BYTES:
         raise PlanError(
             f"a plan's document has at most {DOCUMENT_LIMIT_BYTES} bytes, this one "
@@ -288,8 +278,6 @@ def assembled(
     preset: Preset,
     choices: Mapping[str, Choice],
     ranges: Mapping[str, Interval],
-    link: Link | None,
-    classes: tuple[str, ...],
     clock: Clock,
 ) -> Plan:
     """The plan that runs a graph, which passes have made, by these choices: one a linear layer.
@@ -313,16 +301,14 @@ def assembled(
     at = dataclasses.replace(at, streamed=sum(drawn) > at.tuning.stream_above)
     costs, _ = step_costs(at, pieces, EMPTY)
     steps = [Step(*each) for each in zip(tasks, pieces, costs, strict=True)]
-    return Plan(graph, graph, preset, tuple(steps), ranges, link, classes, streamed=at.streamed)
+    return Plan(graph, graph, preset, tuple(steps), ranges, streamed=at.streamed)
 
 
-def _forced(
-    graph: Graph, preset: Preset, variants: Mapping[str, str | Choice]
-) -> dict[str, Choice]:
+def _forced(graph: Graph, preset: Preset, wishes: Mapping[str, str | Choice]) -> dict[str, Choice]:
     """What the caller insists on, as choices."""
     linear = {node.name: None for node in graph if isinstance(node, Linear)}
     found = {}
-    for name, wish in variants.items():
+    for name, wish in wishes.items():
         if name not in linear:
             raise PlanError(f"no linear layer named {shown(name)}; there are {listed(linear)}")
         like = (*preset.choices, *preset.otherwise)
@@ -387,8 +373,7 @@ def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
 
 def rewrite(graph: Graph, preset: Preset, link: Link | None) -> tuple[Graph, tuple[Applied, ...]]:
     """Runs a preset's passes; what each did to the price."""
-    price = pricing(preset, link)
-    applied = []
+    price, applied = pricing(preset, link), []
     before = price_of(graph, [node.name for node in graph], price)
     for each in preset.passes:
         graph = each(graph, price)

@@ -1,26 +1,10 @@
 """Named ways of running a network, as data: each field is one published or own choice."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from pqjax.errors import PlanError, shown
+from pqjax.graph import passes
 from pqjax.graph.baselines import EXTENDED_RESIDUALS, WORST_CASE_WIDTHS, uniform_ring
-from pqjax.graph.passes import (
-    ABSORB_RELU,
-    ALIGN,
-    CUT,
-    HOIST,
-    KNOWN_SIGN,
-    LOWER,
-    MERGE,
-    OPERANDS,
-    POOL_BEFORE_RELU,
-    RELU_AFTER_SHIFT,
-    SHARE,
-    SIGNS,
-    TRUNC,
-)
 from pqjax.graph.rewrite import Pass
 from pqjax.layers import Setting
 from pqjax.linear.choice import FULL, PRIVQUANT, Choice, Form, When
@@ -38,13 +22,10 @@ class Preset:
     Attributes:
       name: as users write it.
       about: what it stands for, in a line.
-      source: how OTs are made.
-      forms: forms of the small protocols.
+      source, forms, masked_input, tuning: see `Setting`.
       choices: ways of multiplying to choose the cheapest from, for every linear layer.
       otherwise: those for layers that none of `choices` fits (convolutions in groups).
       passes: graph rewrites, in order.
-      masked_input: whether the client's input is shared by a message.
-      tuning: how much travels or is worked on at a time.
     """
 
     name: str
@@ -62,20 +43,24 @@ class Preset:
         return Setting(self.source, self.forms, self.tuning, self.masked_input, streamed)
 
 
-def _by_ot(*variants: str, form: Form = "patches", when: When = "shared") -> tuple[Choice, ...]:
-    return tuple(Choice("ot", variant, form, when) for variant in variants)
+def _by_ot(*variants: str, when: When = "shared") -> tuple[tuple[Choice, ...], tuple[Choice, ...]]:
+    """Choices on patches, and on pixels for what has no patches."""
+    forms: tuple[Form, ...] = ("patches", "pixels")
+    patches, pixels = (tuple(Choice("ot", x, form, when) for x in variants) for form in forms)
+    return patches, pixels
 
 
 _INLINE = Inline()  # IKNP and KKOT where they are needed, as the papers' code does
 _SIRNN_FORMS = Forms(known_wrap="table", relu_chosen=True)
-_SIRNN_PASSES = (WORST_CASE_WIDTHS, EXTENDED_RESIDUALS, LOWER, SIGNS)
+_SIRNN_PASSES = (WORST_CASE_WIDTHS, EXTENDED_RESIDUALS, passes.LOWER, passes.SIGNS)
 _PRIVQUANT_PASSES = (
-    WORST_CASE_WIDTHS, LOWER, SIGNS, TRUNC, MERGE, ALIGN, RELU_AFTER_SHIFT, POOL_BEFORE_RELU,
-    KNOWN_SIGN,
+    WORST_CASE_WIDTHS, passes.LOWER, passes.SIGNS, passes.TRUNC, passes.MERGE, passes.ALIGN,
+    passes.RELU_AFTER_SHIFT, passes.POOL_BEFORE_RELU, passes.KNOWN_SIGN,
 )  # fmt: skip
 _PQJAX_PASSES = (
-    LOWER, SIGNS, TRUNC, OPERANDS, MERGE, ALIGN, HOIST, RELU_AFTER_SHIFT, CUT, POOL_BEFORE_RELU,
-    ABSORB_RELU, KNOWN_SIGN, MERGE, SHARE, SIGNS,
+    passes.LOWER, passes.SIGNS, passes.TRUNC, passes.OPERANDS, passes.MERGE, passes.ALIGN,
+    passes.HOIST, passes.RELU_AFTER_SHIFT, passes.CUT, passes.POOL_BEFORE_RELU, passes.ABSORB_RELU,
+    passes.KNOWN_SIGN, passes.MERGE, passes.SHARE, passes.SIGNS,
 )  # fmt: skip
 
 PRESETS = {
@@ -86,17 +71,15 @@ PRESETS = {
             "CrypTFlow2: one ring of 37 bits for everything, faithful truncation",
             _INLINE,
             Forms(known_wrap="table", relu_chosen=True),
-            _by_ot(*FULL),
-            _by_ot(*FULL, form="pixels"),
-            (LOWER, uniform_ring(37)),
+            *_by_ot(*FULL),
+            (passes.LOWER, uniform_ring(37)),
         ),
         Preset(
             "sirnn",
             "SiRNN as PrivQuant describes it: extends X, the client sends (4), no fusion",
             _INLINE,
             _SIRNN_FORMS,
-            _by_ot("4-extend-x-choose-w"),
-            _by_ot("4-extend-x-choose-w", form="pixels"),
+            *_by_ot("4-extend-x-choose-w"),
             _SIRNN_PASSES,
         ),
         Preset(
@@ -104,8 +87,7 @@ PRESETS = {
             "SiRNN as the figures of PrivQuant's table 9 fit: extends W, the server sends (1)",
             _INLINE,
             _SIRNN_FORMS,
-            _by_ot("1-extend-w-choose-x"),
-            _by_ot("1-extend-w-choose-x", form="pixels"),
+            *_by_ot("1-extend-w-choose-x"),
             _SIRNN_PASSES,
         ),
         Preset(
@@ -113,8 +95,7 @@ PRESETS = {
             "PrivQuant: the cheapest of four products, sign propagation, fused requantization",
             _INLINE,
             Forms(known_wrap="choice", relu_chosen=True),
-            _by_ot(*PRIVQUANT),
-            _by_ot(*PRIVQUANT, form="pixels"),
+            *_by_ot(*PRIVQUANT),
             _PRIVQUANT_PASSES,
         ),
         Preset(
@@ -122,8 +103,7 @@ PRESETS = {
             "the best we know: SoftSpoken OT from a store, exact widths, linear layers ahead",
             SoftSpoken(4),
             Forms(known_wrap="element", relu_chosen=False),
-            _by_ot(*FULL, when="ahead"),
-            _by_ot(*FULL, form="pixels", when="ahead"),
+            *_by_ot(*FULL, when="ahead"),
             _PQJAX_PASSES,
             masked_input=False,
         ),

@@ -1,7 +1,5 @@
 """What one node costs by itself, as passes and the choice of methods compare it."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
@@ -100,15 +98,10 @@ def cheapest(preset: Preset, task: Task, link: Link | None) -> Choice:
     """
     choices = fitting(preset, task)
     if not choices:
-        raise PlanError(f"{task.node.name}: {misfits(preset, task)}")
+        every = dict.fromkeys((*preset.choices, *preset.otherwise))
+        whys = [f"variant {c} {LINEAR.unfit(dataclasses.replace(task, choice=c))}" for c in every]
+        raise PlanError(f"{task.node.name}: {'; '.join(whys)}")
     return min(choices, key=lambda choice: price_of_choice(preset, task, choice, link))
-
-
-def misfits(preset: Preset, task: Task) -> str:
-    """Why each of a preset's choices does not fit a layer."""
-    every = dict.fromkeys((*preset.choices, *preset.otherwise))
-    whys = {c: LINEAR.unfit(dataclasses.replace(task, choice=c)) for c in every}
-    return "; ".join(f"variant {choice} {why}" for choice, why in whys.items())
 
 
 def price_of_choice(preset: Preset, task: Task, choice: Choice, link: Link | None) -> float:

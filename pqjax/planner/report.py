@@ -1,7 +1,5 @@
 """A plan in words and columns: all layers at a glance, or one of them in full."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 from collections.abc import Iterable
@@ -17,6 +15,8 @@ from pqjax.wire.cost import NOTHING
 
 Row = tuple[str, ...]
 
+_FIGURES = ("offline MiB", "online MiB", "stored OTs", "flows", "seconds")
+
 SECURITY = (
     f"security: semi-honest, 128 bits computational; hashes {BOUND_BITS} bits against many targets "
     f"(a key of the session's own per direction, {KEY_HASHES} hashes each)"
@@ -31,50 +31,41 @@ def format_of(out: TensorType) -> str:
 
 def table(plan: Plan, variants: bool = False) -> str:
     """One line per step; see `Plan.table`."""
-    rows: list[Row] = [
-        ("layer", "kind", "formats", "variant", "offline MiB", "online MiB", "stored OTs", "flows",
-         "seconds")
-    ]  # fmt: skip
-    for step in plan.steps:
-        source = "" if not step.node.sources else f"{format_of(plan.graph.source(step.node))} -> "
-        formats = source + format_of(step.node.out)
-        first = (step.node.name, step.node.kind, formats, step.variant or "")
-        rows.append(first + _figures(plan, step.cost))
-        if variants and step.task.choice is not None:
-            for choice in fitting(plan.preset, step.task):
-                if choice != step.task.choice:
-                    cost = _cost_of(plan, step, choice)
-                    rows.append(("", "", "", f"({choice.variant})", *_figures(plan, cost)))
+    rows = _rows(plan, "layer", plan.steps, variants)
     stock = plan.cost("offline", STOCK_LAYER)
     if stock.bits:
         rows.append((STOCK_LAYER, "", "", "", _mib(stock.bits), _mib(0), "", str(stock.flows), ""))
     offline, online = plan.cost("offline"), plan.cost("online")
-    rows.append(
-        ("total", "", "", "", _mib(offline.bits), _mib(online.bits), str(sum(plan.rots)),
-         str((offline + online).flows), f"{plan.seconds():.2f}" if plan.link else "")
-    )  # fmt: skip
+    sums = _mib(offline.bits), _mib(online.bits), str(sum(plan.rots)), str((offline + online).flows)
+    rows.append(("total", "", "", "", *sums, f"{plan.seconds():.2f}" if plan.link else ""))
     return _columns(rows, left=4)
+
+
+def _rows(plan: Plan, first: str, steps: Iterable[Step], variants: bool = False) -> list[Row]:
+    """A header and a row a step; with `variants` one for every choice that it could have, too."""
+    rows: list[Row] = [(first, "kind", "formats", "variant", *_FIGURES)]
+    for step in steps:
+        node, task = step.node, step.task
+        source = "" if not node.sources else f"{format_of(plan.graph.source(node))} -> "
+        words = node.name, node.kind, source + format_of(node.out), step.variant or ""
+        rows.append((*words, *_figures(plan, step.cost)))
+        for choice in fitting(plan.preset, task) if variants and task.choice is not None else ():
+            if choice != task.choice:
+                figures = _figures(plan, _cost_of(plan, step, choice))
+                rows.append(("", "", "", f"({choice.variant})", *figures))
+    return rows
 
 
 def explain(plan: Plan, layer: str) -> str:
     """One layer in full; see `Plan.explain`."""
     names = [node.name for node in plan.source]
-    steps = [s for s in plan.steps if _belongs(s.node.name, layer)]
+    steps = [s for s in plan.steps if belongs(s.node.name, layer)]
     if layer not in names and not steps:
         near = difflib.get_close_matches(layer, names, 3, 0.4) or names
         raise PlanError(f"no layer named {shown(layer)}; did you mean {listed(near)}?")
     parts = [_headline(plan, layer, names)]
     if steps:
-        rows: list[Row] = [
-            ("step", "kind", "formats", "variant", "offline MiB", "online MiB", "stored OTs",
-             "flows", "seconds")
-        ]  # fmt: skip
-        for step in steps:
-            source = "" if not step.node.sources else format_of(plan.graph.source(step.node))
-            formats = f"{source} -> {format_of(step.node.out)}"
-            row = (step.node.name, step.node.kind, formats, step.variant or "")
-            rows.append(row + _figures(plan, step.cost))
-        parts.append("Runs as\n" + _columns(rows, left=4))
+        parts.append("Runs as\n" + _columns(_rows(plan, "step", steps), left=4))
     else:
         parts.append("Takes no step of its own: a pass has made it part of another layer.")
     parts += [_choice(plan, s) for s in steps if s.task.choice is not None]
@@ -88,14 +79,11 @@ def _headline(plan: Plan, layer: str, names: list[str]) -> str:
     if layer not in names:
         return f"{layer}, a step of protocol {plan.protocol}"
     node = plan.source[layer]
-    if not node.sources:
-        return f"{layer}: {node.kind}, {format_of(node.out)} {node.out.shape}"
-    source = plan.source.source(node)
-    text = f"{layer}: {node.kind}, {format_of(source)} {source.shape} -> "
-    text += f"{format_of(node.out)} {node.out.shape}"
+    tensors = [plan.source.source(node), node.out] if node.sources else [node.out]
+    text = f"{layer}: {node.kind}, " + " -> ".join(f"{format_of(x)} {x.shape}" for x in tensors)
     if isinstance(node, Linear):
         text += f", {node.weight_bits}-bit weights"
-    return f"{text}, protocol {plan.protocol}"
+    return f"{text}, protocol {plan.protocol}" if node.sources else text
 
 
 def _cost_of(plan: Plan, step: Step, choice: Choice) -> StepCost:
@@ -108,18 +96,15 @@ def _choice(plan: Plan, step: Step) -> str:
     assert chosen is not None
     source = plan.preset.source
     prices = {c: priced(_cost_of(plan, step, c), source, plan.link) for c in fits}
-    rows: list[Row] = [
-        ("variant", *(f"{part} MiB" for part in LINEAR.parts), "OTs MiB", "flows", "seconds", "")
-    ]
+    heads = [f"{part} MiB" for part in (*LINEAR.parts, "OTs")]
+    rows: list[Row] = [("variant", *heads, "flows", "seconds", "")]
     for choice in dict.fromkeys((*fits, chosen)):
         cost = _cost_of(plan, step, choice)
         parts = LINEAR.by_part(plan.setting, dataclasses.replace(step.task, choice=choice))
-        figures = _figures(plan, cost)
-        stored = int(priced(cost, source, None)) - cost.bits
-        rows.append(
-            (choice.variant, *(_mib(parts.get(part, NOTHING).bits) for part in LINEAR.parts),
-             _mib(stored), figures[-2], figures[-1], "<- chosen" if choice == chosen else "")
-        )  # fmt: skip
+        bits = [parts.get(part, NOTHING).bits for part in LINEAR.parts]
+        bits.append(int(priced(cost, source, None)) - cost.bits)
+        mark = "<- chosen" if choice == chosen else ""
+        rows.append((choice.variant, *map(_mib, bits), *_figures(plan, cost)[-2:], mark))
     unit = f"seconds on {plan.link}" if plan.link else "bits"
     if step.node.name in plan.forced:
         why = f"{chosen}: asked for by the caller."
@@ -141,52 +126,38 @@ def _changes(plan: Plan, layer: str) -> str:
     for applied in plan.applied:
         before, after = _of_layer(graph, layer), _of_layer(applied.graph, layer)
         if before != after:
-            costs = [
-                _priced(g, nodes, price, plan.link is not None)
-                for g, nodes in ((graph, before), (applied.graph, after))
-            ]
+            sides = (graph, before), (applied.graph, after)
+            costs = [sum(price(g, node) for node in nodes) for g, nodes in sides]
+            texts = [f"{c:.3f}" if plan.link else _mib(int(c)) for c in costs]
             kinds = " + ".join(n.kind for n in after) or "nothing"
-            rows.append(
-                (applied.rewrite.name, f"{costs[0]} -> {costs[1]} {unit}", kinds,
-                 applied.rewrite.identity)
-            )  # fmt: skip
+            made, change = applied.rewrite, f"{texts[0]} -> {texts[1]} {unit}"
+            rows.append((made.name, change, kinds, made.identity))
         graph = applied.graph
     return _columns(rows, left=4) if rows else ""
 
 
-def _priced(graph: Graph, nodes: list[Node], price, seconds: bool) -> str:
-    total = sum(price(graph, node) for node in nodes)
-    return f"{total:.3f}" if seconds else _mib(int(total))
-
-
 def _of_layer(graph: Graph, layer: str) -> list[Node]:
-    return [node for node in graph if _belongs(node.name, layer)]
+    return [node for node in graph if belongs(node.name, layer)]
 
 
-def _belongs(name: str, layer: str) -> bool:
+def belongs(name: str, layer: str) -> bool:
+    """Whether a step was made of a layer of the graph as given."""
     return name == layer or name.startswith(f"{layer}.")
 
 
 def _figures(plan: Plan, cost: StepCost) -> Row:
-    both = cost.offline + cost.online
+    both, bits = cost.both, (_mib(cost.offline.bits), _mib(cost.online.bits))
     seconds = f"{priced(cost, plan.preset.source, plan.link):.2f}" if plan.link else ""
-    return (
-        _mib(cost.offline.bits), _mib(cost.online.bits), str(sum(both.rots)) if both.rots else "0",
-        str(both.flows), seconds,
-    )  # fmt: skip
+    return *bits, str(sum(both.rots)), str(both.flows), seconds
 
 
 def _columns(rows: Iterable[Row], left: int) -> str:
     """Aligned text; the first `left` columns to the left, the others to the right."""
-    rows = list(rows)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i < left else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    columns = []
+    for i, cells in enumerate(zip(*rows, strict=True)):
+        width = max(map(len, cells))
+        columns.append([c.ljust(width) if i < left else c.rjust(width) for c in cells])
+    return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
 
 
 def _mib(bits: int) -> str:

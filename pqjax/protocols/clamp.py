@@ -65,7 +65,7 @@ def clamp_between(
     ring = Ring(bits + 1)
     n = x.size
     with party.messenger.step("clamp"):
-        wide = extend(party, x, bits, bits + 1, forms=forms)
+        wide = extend(party, x, bits, bits + 1, True, False, forms)
         above = ring.sub(wide, _constant(party, ring, high + 1))
         below = ring.sub(wide, _constant(party, ring, low))
         signs = negative(party, np.concatenate([above, below]), bits + 1)
@@ -126,5 +126,5 @@ def clamp_cost(
         return negative_cost(source, n, bits) + moves
     if low == 0:
         return negative_cost(source, 2 * n, bits) + and_cost(source, n) + moves
-    wide = extend_cost(source, n, bits, bits + 1, forms=forms)
+    wide = extend_cost(source, n, bits, bits + 1, True, False, forms)
     return wide + negative_cost(source, 2 * n, bits + 1) + moves

@@ -94,22 +94,15 @@ def _zero_extend(party: Party, x: Share, bits: int, to: int, known: bool, forms:
     if known and forms.known_wrap == "element":
         wrap = compare.known_wrap_element(party, x, bits, high)
     elif known:
-        wrap = bit_to_ring(
-            party, compare.known_wrap_bit(party, x, bits, forms.known_wrap == "table"), high
-        )
+        known_wrap = compare.known_wrap_bit(party, x, bits, forms.known_wrap == "table")
+        wrap = bit_to_ring(party, known_wrap, high)
     else:
         wrap = bit_to_ring(party, compare.wrap_bit(party, x, bits), high)
     return wide.sub(x.astype(wide.dtype), wide.shift_left(wrap.astype(wide.dtype), bits))
 
 
 def extend(
-    party: Party,
-    x: Share,
-    bits: int,
-    to: int,
-    signed: bool = True,
-    nonnegative: bool = False,
-    forms: Forms = Forms(),  # noqa: B008 (frozen)
+    party: Party, x: Share, bits: int, to: int, signed: bool, nonnegative: bool, forms: Forms
 ) -> Share:
     """Ext:  [x]^bits -> [x]^to, x read as two's complement or as unsigned.
 
@@ -146,13 +139,7 @@ def extend_unfit(bits: int, to: int) -> str | None:
 
 
 def extend_cost(
-    source: Source,
-    n: int,
-    bits: int,
-    to: int,
-    signed: bool = True,
-    nonnegative: bool = False,
-    forms: Forms = Forms(),  # noqa: B008 (frozen)
+    source: Source, n: int, bits: int, to: int, signed: bool, nonnegative: bool, forms: Forms
 ) -> Cost:
     """Wrap(bits) + 128 + (to - bits) inline; the cheap wrap where the sign is known."""
     if to <= bits:
@@ -211,13 +198,7 @@ def truncate_reduce_cost(
 
 
 def truncate(
-    party: Party,
-    x: Share,
-    bits: int,
-    shift: int,
-    signed: bool = True,
-    nonnegative: bool = False,
-    forms: Forms = Forms(),  # noqa: B008 (frozen)
+    party: Party, x: Share, bits: int, shift: int, signed: bool, nonnegative: bool, forms: Forms
 ) -> Share:
     """Trunc:  [x]^bits -> [floor(x / 2^shift)]^bits, in full width.
 
@@ -276,13 +257,7 @@ def truncate_unfit(bits: int, shift: int, known: bool, rounded: bool) -> str | N
 
 
 def truncate_cost(
-    source: Source,
-    n: int,
-    bits: int,
-    shift: int,
-    signed: bool = True,
-    nonnegative: bool = False,
-    forms: Forms = Forms(),  # noqa: B008 (frozen)
+    source: Source, n: int, bits: int, shift: int, signed: bool, nonnegative: bool, forms: Forms
 ) -> Cost:
     """Wrap(s) + MillEq(l - s) + AND + B2A(l) + B2A(s); with known sign its wrap instead of MillEq."""
     cost = compare.less_than_cost(source, n, shift)

@@ -62,9 +62,8 @@ def pack(x: np.ndarray | jax.Array, bits: int) -> np.ndarray:
         _pack_planes(rows, planes, bits)
         done, at = done + count, at + size
     if done < len(x):
-        string = np.unpackbits(
-            x[done:].view(np.uint8).reshape(-1, dtype.itemsize), axis=1, bitorder="little"
-        )
+        octets = x[done:].view(np.uint8).reshape(-1, dtype.itemsize)
+        string = np.unpackbits(octets, axis=1, bitorder="little")
         out[at:] = np.packbits(string[:, :bits], bitorder="little")
     return out
 
@@ -77,10 +76,9 @@ def unpack(buffer: bytes | memoryview | np.ndarray, n: int, bits: int) -> np.nda
     """
     dtype = Ring(bits).dtype
     raw = np.frombuffer(buffer, np.uint8)
-    if n < 0 or len(raw) != packed_bytes(n, bits):
-        raise InputError(
-            f"{n} elements of {bits} bits take {packed_bytes(n, bits)} bytes, got {len(raw)}"
-        )
+    nbytes = packed_bytes(n, bits)
+    if n < 0 or len(raw) != nbytes:
+        raise InputError(f"{n} elements of {bits} bits take {nbytes} bytes, got {len(raw)}")
     if bits == 1:
         return np.unpackbits(raw, count=n, bitorder="little")
     if raw.ctypes.data % 8:
@@ -161,26 +159,8 @@ def _unpack_planes(planes: np.ndarray, rows: np.ndarray, bits: int) -> None:
             np.bitwise_or(row, scratch, out=row)
 
 
-def bits_of(x: np.ndarray | jax.Array, bits: int) -> np.ndarray:
-    """The bit planes of (n,) reduced ring elements: uint8 0/1, (bits, n), least significant first."""
-    return digits(x, bits, 1)
-
-
-def from_bits(planes: np.ndarray | jax.Array) -> np.ndarray:
-    """Inverts `bits_of`: shape (bits, n) of 0/1 to (n,) in the dtype of Ring(bits)."""
-    planes = np.asarray(planes)
-    if planes.ndim != 2:
-        raise InputError(f"from_bits expects shape (bits, n), got {planes.shape}")
-    dtype = Ring(len(planes)).dtype
-    out = np.zeros(planes.shape[1], dtype)
-    for plane in planes[::-1]:
-        np.left_shift(out, dtype.type(1), out=out)
-        np.bitwise_or(out, plane.astype(dtype), out=out)
-    return out
-
-
 def digits(x: np.ndarray | jax.Array, bits: int, width: int) -> np.ndarray:
-    """The base-2^width digits of ring elements, least significant first.
+    """The base-2^width digits of ring elements, least significant first; of width 1 their bit planes.
 
     From (n,) reduced elements in the dtype of Ring(bits) to uint8 of shape (ceil(bits/width), n); a
     digit has 1..8 bits, the last one may be shorter.

@@ -26,13 +26,6 @@ def aligned(shape: int | tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndar
     return room[start : start + n_bytes].view(dtype).reshape(shape)
 
 
-def laid_out(x: np.ndarray) -> np.ndarray:
-    """A copy that kernels read in place: for operands of many calls."""
-    out = aligned(x.shape, x.dtype)
-    out[...] = x
-    return out
-
-
 def kernel(function: Callable[P, R], static: Sequence[str] = ()) -> Callable[P, R]:
     """Compiles a pure function of arrays; 64-bit types are on inside, in the calling thread only.
 

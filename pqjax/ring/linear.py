@@ -88,9 +88,8 @@ def conv(
             f"{stride}, {dilation} and {padding}"
         ) from None
     if len(apart) != 2 or min(down, across, *apart) < 1:
-        raise InputError(
-            f"stride and dilation must be two positive ints, got {stride} and {dilation}"
-        )
+        got = f"{stride} and {dilation}"
+        raise InputError(f"stride and dilation must be two positive ints, got {got}")
     if min(top, bottom, left, right) < 0:
         raise InputError(f"padding must be two pairs of ints >= 0, got {padding}")
     stride, dilation = (down, across), (apart[0], apart[1])
@@ -162,10 +161,8 @@ def _dot(a: list[jax.Array], b: list[jax.Array], ring: Ring) -> jax.Array:
         part = None
         for i in range(max(0, place - len(b) + 1), min(place + 1, len(a))):
             for at in range(0, terms, step):
-                product = lax.dot(
-                    a[i][:, at : at + step], b[place - i][at : at + step],
-                    preferred_element_type=np.int32,
-                )  # fmt: skip
+                left, right = a[i][:, at : at + step], b[place - i][at : at + step]
+                product = lax.dot(left, right, preferred_element_type=np.int32)
                 product = product.astype(word) if wide else product
                 part = product if part is None else part + product
         if part is not None:
@@ -178,10 +175,8 @@ def _matmul(a: jax.Array, b: jax.Array, ring: Ring, limits: tuple[Limit, Limit])
     per = max(64, _SUM_BYTES // max(4 * b.shape[1], 1))
     if a.shape[0] <= per:
         return _dot(a_limbs, b_limbs, ring)
-    return lax.map(
-        lambda row: _dot([limb[None] for limb in row], b_limbs, ring)[0],
-        tuple(a_limbs), batch_size=per,
-    )  # fmt: skip
+    row = lambda limbs: _dot([limb[None] for limb in limbs], b_limbs, ring)[0]
+    return lax.map(row, tuple(a_limbs), batch_size=per)
 
 
 class _Window(NamedTuple):
@@ -241,9 +236,8 @@ def _conv(x, w, ring: Ring, window: _Window, groups: int, limits: tuple[Limit, L
     if x.shape[0] <= per:
         return images(x_limbs)
     # Whole batches of columns would leave the cache (and, for a test set, the memory).
-    return lax.map(
-        lambda one: images([limb[None] for limb in one])[0], tuple(x_limbs), batch_size=per
-    )
+    image = lambda limbs: images([limb[None] for limb in limbs])[0]
+    return lax.map(image, tuple(x_limbs), batch_size=per)
 
 
 def _depthwise(x, w, ring: Ring, window: _Window, groups: int) -> jax.Array:

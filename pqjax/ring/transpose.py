@@ -63,10 +63,8 @@ def transpose_bits(columns: np.ndarray) -> np.ndarray:
     """
     columns = np.asarray(columns)
     if columns.ndim != 2 or columns.shape[0] not in (128, 256) or columns.dtype != np.uint8:
-        raise InputError(
-            "transpose_bits expects uint8 of shape (128 or 256, n/8), got "
-            f"{columns.dtype} {columns.shape}"
-        )
+        got = f"{columns.dtype} {columns.shape}"
+        raise InputError(f"transpose_bits expects uint8 of shape (128 or 256, n/8), got {got}")
     c, row_bytes = columns.shape
     out = np.empty((8 * row_bytes, c // _WORD), np.uint32)
     at = 0

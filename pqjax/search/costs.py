@@ -53,12 +53,9 @@ class Limit:
         """A step's part of it, with the making of its stored OTs."""
         if self.online:
             return step.cost.online.bits
-        cost = step.cost.offline + step.cost.online
-        made = preset.source.fill((0, 0), cost.rots)[0]
-        if self.link is None:
-            return cost.bits + made.bits
-        sent = [a + b for a, b in zip(cost.sent, made.sent, strict=True)]
-        return self.link.seconds(sent[0], sent[1], cost.flows)
+        cost = step.cost.both
+        whole = cost + preset.source.fill((0, 0), cost.rots)[0]
+        return self.link.seconds(*whole.sent, cost.flows) if self.link else whole.bits
 
     def text(self, value: float) -> str:
         """A value in the limit's unit."""

@@ -3,15 +3,36 @@
 import ipaddress
 import socket
 
-from pqjax.errors import AddressError
+from pqjax.errors import AddressError, shown
 
-_SYNTAX = 'expected "host:port", for example 127.0.0.1:7700 or [::1]:7700'
+PORT = 7700
+_SYNTAX = f'expected "host:port", for example 127.0.0.1:{PORT} or [::1]:{PORT}'
 
 Place = tuple[socket.AddressFamily, tuple]
 
 
 def parse_address(address: str) -> tuple[str, int]:
     """Splits "host:port" or "[v6]:port"; the host comes without brackets."""
+    scheme, url, rest = address.partition("://")
+    if url:
+        place = rest.partition("/")[0]
+        meant = place if ":" in place else f"{place}:{PORT}"
+        raise AddressError(
+            f"{shown(address)} is a URL, but a pqjax server speaks a protocol of its own and no "
+            f"{shown(scheme)}: did you mean {shown(meant)}? {_SYNTAX}"
+        )
+    if address.isascii() and address.lstrip(":").isdigit():
+        port = address.lstrip(":")
+        raise AddressError(
+            f"cannot read the address {shown(address)}: it has no host, this machine would be "
+            f"127.0.0.1:{shown(port)[1:-1]}; {_SYNTAX}"
+        )
+    if address and ":" not in address:
+        meant = f"{address}:{PORT}"
+        raise AddressError(
+            f"cannot read the address {shown(address)}: it has no port, did you mean "
+            f"{shown(meant)}? {_SYNTAX}"
+        )
     host, _, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]

@@ -7,10 +7,15 @@ Two rules end a wait. A direction in which no byte moves for `deadline_s` has st
 begun must get done: a frame is whole within `deadline_s + its bytes / SLOWEST_BYTES_PER_S` of its
 first byte, and a wait for room lasts at most so long for the bytes then queued. Without the second
 rule a peer that sends a byte now and then holds a session for ever.
+
+Where the other party owes nothing, between two inferences, a wait has a limit of its own (`idle_s`)
+and ends sooner only if that party gives no sign of life. Signs of life count nowhere else.
 """
 
 import collections
 import contextlib
+import copy
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -18,16 +23,26 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pqjax.errors import DeadlineExceeded, Drift, InputError, PeerGone, WireError
+from pqjax.errors import (
+    DeadlineExceeded,
+    Drift,
+    HandshakeError,
+    InputError,
+    PeerGone,
+    SessionEnded,
+    WireError,
+)
 from pqjax.wire.interface import Payload, Wire
+from pqjax.wire.word import ALIVE_S, LAST_STEP, MOST_MISSED, Word, heard_reason, own_reason
 
 HEADER_BYTES = 16
 DEADLINE_S = 60.0
 WINDOW_BYTES = 64 << 20
 SLOWEST_BYTES_PER_S = 8 << 10  # 64 kbit/s: at that rate 250 MB take nine hours
 
-_STEPS = 1 << 32
 _BETWEEN_STEPS = "between steps"
+
+End = tuple[float, str, Word, float]  # of a wait: when, why, and word and limit for the other side
 
 
 def as_bytes(payload: Payload) -> memoryview:
@@ -40,8 +55,8 @@ def as_bytes(payload: Payload) -> memoryview:
 class Slot:
     """A posted ticket: what is expected, then what came."""
 
-    def __init__(self, wire: "Endpoint", nbytes: int, where: str):
-        self.wire, self.nbytes, self.where = wire, nbytes, where
+    def __init__(self, wire: "Endpoint", nbytes: int, where: str, idle_s: float | None = None):
+        self.wire, self.nbytes, self.where, self.idle_s = wire, nbytes, where, idle_s
         self.came: tuple[np.ndarray, int] | None = None
 
     def wait(self) -> tuple[np.ndarray, int]:
@@ -77,6 +92,9 @@ class Endpoint:
         self._frame_began: float | None = None  # when the awaited frame's first byte came
         self._failure: WireError | None = None
         self._told = False  # has a caller seen the failure?
+        self._last_word: tuple[Word, int] | None = None  # to say before hanging up
+        self._heard = time.monotonic()  # the other side's last sign of life
+        self.alive_bytes: tuple[int, int] = (0, 0)
         self._peer_closed = self._closed = False
 
     def send(self, payload: Payload, clock: int, where: str) -> None:
@@ -91,18 +109,18 @@ class Endpoint:
                 self._fail(PeerGone(f"{where}: the other party closed the connection"))
                 self._raise_failure()
             step = self._send_step
-            self._send_step = (step + 1) % _STEPS
+            self._send_step = (step + 1) % LAST_STEP
             self._most_clock = max(self._most_clock, clock)
             self.sent_bytes += HEADER_BYTES + len(view)
             self._enqueue(step, clock, view)
             self._kick()
 
-    def expect(self, nbytes: int, where: str) -> Slot:
+    def expect(self, nbytes: int, where: str, idle_s: float | int | None = None) -> Slot:
         if nbytes < 0:
             raise InputError(f"{where}: cannot expect {nbytes} bytes")
         with self._changed:
             self._refuse_if_over(where)
-            slot = Slot(self, int(nbytes), where)
+            slot = Slot(self, int(nbytes), where, idle_s)
             self._slots.append(slot)
             self._kick()
             return slot
@@ -120,6 +138,12 @@ class Endpoint:
         self.abort()
         if lost:
             self._raise_failure()
+
+    def leave(self, word: Word) -> None:
+        with self._changed:
+            if not self._closed:
+                why = WireError(f"{_BETWEEN_STEPS}: {own_reason(word)}")
+                self._fail(why, (word, 0))
 
     def abort(self) -> None:
         with self._changed:
@@ -171,7 +195,7 @@ class Endpoint:
         slot = self._slots.popleft()
         slot.came = (array, clock)
         self._frame_began = None
-        self._receive_step = (self._receive_step + 1) % _STEPS
+        self._receive_step = (self._receive_step + 1) % LAST_STEP
         self.received_bytes += HEADER_BYTES + slot.nbytes
         self._changed.notify_all()
 
@@ -179,10 +203,15 @@ class Endpoint:
         """Names the frame the reader is at."""
         return self._slots[0].where if self._slots else _BETWEEN_STEPS
 
-    def _fail(self, failure: WireError) -> None:
-        """Keeps the first failure and lets every waiter see it."""
+    def _fail(self, failure: WireError, word: tuple[Word, int] | None = None) -> None:
+        """Keeps the first failure, with the other side's word for it, and lets every waiter see it."""
         if self._failure is None:
             self._failure = failure
+            if word is None and isinstance(failure, Drift):
+                word = Word.DRIFT, 0
+            elif word is None and not isinstance(failure, (PeerGone, HandshakeError)):
+                word = Word.FAULT, 0
+            self._last_word = word
         self._kick()
         self._changed.notify_all()
 
@@ -196,7 +225,15 @@ class Endpoint:
         text = str(self._failure)
         if text.startswith(_BETWEEN_STEPS):
             text = where + text.removeprefix(_BETWEEN_STEPS)
-        raise type(self._failure)(text)
+        again = copy.copy(self._failure)
+        again.args = (text,)
+        raise again
+
+    def _told_why(self, code: int, number: int) -> None:
+        """The other side has said its last word."""
+        reason, text = heard_reason(code, number)
+        ended = f"{self._here()}: the other party ended the session: {text}"
+        self._fail(SessionEnded(ended, reason))
 
     def _refuse_if_over(self, where: str) -> None:
         if self._failure is not None:
@@ -205,38 +242,37 @@ class Endpoint:
             raise WireError(f"{where}: the wire was closed on this side")
 
     def _wait_for(
-        self, ready: Callable[[], bool], ends: Callable[[], list[tuple[float, str]]], where: str
+        self, ready: Callable[[], bool], ends: Callable[[], list[End]], where: str
     ) -> None:
-        """Waits until `ready`, a failure, or the first of `ends`: when, and what was too slow."""
+        """Waits until `ready`, a failure, or the first of `ends`."""
         while not ready():
             self._refuse_if_over(where)
-            end, why = min(ends() + self._last_end())
+            end, why, word, limit_s = min(ends() + self._last_end())
             left = end - time.monotonic()
             if left <= 0:
-                self._fail(DeadlineExceeded(f"{where}: {why}"))
+                self._fail(DeadlineExceeded(f"{where}: {why}"), (word, round(limit_s * 1e3)))
             else:
                 self._changed.wait(left)
 
-    def _last_end(self) -> list[tuple[float, str]]:
+    def _last_end(self) -> list[End]:
         if self.until is None:
             return []
-        return [(self.until, "not done in the time that was set for it, though bytes moved")]
+        why = "not done in the time that was set for it, though bytes moved"
+        return [(self.until, why, Word.SLOW, self.deadline_s)]
 
     def _wait_for_room(self, most_bytes: int, where: str) -> None:
         """Waits until at most so many bytes are queued. Lock held."""
         began, queued = time.monotonic(), self._queued_bytes
         whole_s = self.deadline_s + queued / SLOWEST_BYTES_PER_S
 
-        def ends() -> list[tuple[float, str]]:
-            left = self._queued_bytes
-            none = f"took none of {left} queued bytes for {self.deadline_s:g} s"
-            few = f"took {queued - left} of {queued} queued bytes in {whole_s:g} s"
+        def ends() -> list[End]:
+            left, deadline_s = self._queued_bytes, self.deadline_s
+            none = f"the other party took none of {left} queued bytes for {deadline_s:g} s"
+            few = f"the other party took {queued - left} of {queued} queued bytes in {whole_s:g} s"
+            few += f", fewer than {SLOWEST_BYTES_PER_S} a second"
             return [
-                (max(began, self._moved_out) + self.deadline_s, f"the other party {none}"),
-                (
-                    began + whole_s,
-                    f"the other party {few}, fewer than {SLOWEST_BYTES_PER_S} a second",
-                ),
+                (max(began, self._moved_out) + deadline_s, none, Word.SLOW, deadline_s),
+                (began + whole_s, few, Word.SLOW, deadline_s),
             ]
 
         self._wait_for(lambda: self._queued_bytes <= most_bytes, ends, where)
@@ -244,15 +280,26 @@ class Endpoint:
     def _await(self, slot: Slot) -> None:
         began = time.monotonic()
 
-        def ends() -> list[tuple[float, str]]:
-            none = f"waiting for {slot.nbytes} bytes, none came for {self.deadline_s:g} s"
-            found = [(max(began, self._moved_in) + self.deadline_s, none)]
+        def ends() -> list[End]:
+            deadline_s = self.deadline_s
+            if slot.idle_s is None:
+                none = f"waiting for {slot.nbytes} bytes, none came for {deadline_s:g} s"
+                found = [(max(began, self._moved_in) + deadline_s, none, Word.SLOW, deadline_s)]
+            else:
+                silent_s = max(deadline_s, MOST_MISSED * ALIVE_S)
+                none = f"idle, and no sign of life from the other party for {silent_s:g} s"
+                most = f"idle for {slot.idle_s:g} s, the most that is allowed here"
+                found = [
+                    (max(began, self._heard) + silent_s, none, Word.SLOW, silent_s),
+                    (began + slot.idle_s, most, Word.IDLE, slot.idle_s),
+                ]
             if self._frame_began is not None:
                 nbytes = self._slots[0].nbytes
-                whole_s = self.deadline_s + nbytes / SLOWEST_BYTES_PER_S
+                whole_s = deadline_s + nbytes / SLOWEST_BYTES_PER_S
                 slow = f"the other party sends fewer than {SLOWEST_BYTES_PER_S} a second"
                 part = f"a frame of {nbytes} bytes is not whole {whole_s:g} s after its first byte"
-                found.append((self._frame_began + whole_s, f"{part}: {slow}"))
+                end = self._frame_began + whole_s
+                found.append((end, f"{part}: {slow}", Word.SLOW, deadline_s))
             return found
 
         with self._changed:
@@ -265,6 +312,8 @@ class _LocalWire(Endpoint):
     def __init__(self, deadline_s: float | int, window_bytes: int, lock: Any):
         super().__init__(deadline_s, window_bytes, lock)
         self._inbox: collections.deque[tuple[int, int, np.ndarray]] = collections.deque()
+        self._why: tuple[Word, int] | None = None  # the other end's last word
+        self._heard = math.inf  # in one process nobody dies alone
         self._peer: _LocalWire
 
     def _enqueue(self, step: int, clock: int, view: memoryview) -> None:
@@ -284,7 +333,7 @@ class _LocalWire(Endpoint):
     def _part(self) -> None:
         peer = self._peer
         if not peer._peer_closed:
-            peer._peer_closed = True
+            peer._peer_closed, peer._why = True, self._last_word
             peer._deliver()
             peer._changed.notify_all()
 
@@ -300,7 +349,9 @@ class _LocalWire(Endpoint):
             self._peer._changed.notify_all()
             self._fill_slot(array, clock)
         if self._peer_closed and self._failure is None and not self._closed:
-            if self._slots or self._queued_bytes:
+            if self._why is not None and not self._inbox:
+                self._told_why(*self._why)
+            elif self._slots or self._queued_bytes:
                 self._fail(PeerGone(f"{self._here()}: the other party closed the connection"))
 
 

@@ -11,16 +11,16 @@ sizes of hello and verdict never change between versions. These frames carry clo
 no plan.
 """
 
-import contextlib
 import enum
 import hashlib
 import struct
 from collections.abc import Callable
 
-from pqjax.errors import Drift, HandshakeError, InputError, WireError
+from pqjax.errors import Drift, HandshakeError, InputError
 from pqjax.wire.interface import Wire
+from pqjax.wire.word import Word
 
-PROTOCOL_VERSION = 2  # 2: hashes keyed by the session
+PROTOCOL_VERSION = 3  # 2: hashes keyed by the session; 3: words between frames
 DOCUMENT_LIMIT_BYTES = 4 << 20
 
 _MAGIC = b"pqjax\r\n\0"
@@ -124,8 +124,7 @@ def _meet(wire: Wire, role: int, digest: bytes, admit: Callable[[], bool] = lamb
     raise HandshakeError(f"{_WHERE}: {objections.get(own or said, unknown)}")
 
 
-def hang_up(wire: Wire) -> None:
-    """Ends a wire after what was sent has gone out: the other side is to hear why."""
-    with contextlib.suppress(WireError):
-        wire.close()
+def hang_up(wire: Wire, word: Word = Word.REFUSED) -> None:
+    """Ends a wire after what was sent has gone out, and a last word: the other side is to hear why."""
+    wire.leave(word)
     wire.abort()

@@ -2,12 +2,15 @@
 
 Nothing on a wire describes itself. A receiver says first how many bytes the plan makes the next
 frame (`expect`), and only then is memory set aside and the frame read; a frame with another step or
-length, or with a clock that nothing sent from here explains, is `Drift`.
+length, or with a clock that nothing sent from here explains, is `Drift`. Words of the connection
+itself (`pqjax.wire.word`) go between frames and are no part of this.
 """
 
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+from pqjax.wire.word import Word
 
 Payload = np.ndarray | bytes | bytearray | memoryview
 
@@ -33,6 +36,7 @@ class Wire(Protocol):
     Attributes:
       sent_bytes: bytes handed to `send` so far as they are on the stream, headers included.
       received_bytes: bytes of the frames received whole so far, headers included.
+      alive_bytes: what (this side, the other) sent besides, to say that it lives.
       deadline_s: a wait in which no byte moves in its direction for this long fails.
       until: the moment of `time.monotonic()` at which every wait fails, however fast bytes move;
         None for no such moment.
@@ -42,6 +46,7 @@ class Wire(Protocol):
     until: float | None
     sent_bytes: int
     received_bytes: int
+    alive_bytes: tuple[int, int]
 
     def send(self, payload: Payload, clock: int, where: str) -> None:
         """Queues one frame; blocks while more than the window is queued already.
@@ -50,8 +55,12 @@ class Wire(Protocol):
         payload larger than the window is taken once nothing else is queued.
         """
 
-    def expect(self, nbytes: int, where: str) -> Ticket:
-        """Announces that the next frame has `nbytes` bytes. Frames are served in this order."""
+    def expect(self, nbytes: int, where: str, idle_s: float | int | None = None) -> Ticket:
+        """Announces that the next frame has `nbytes` bytes. Frames are served in this order.
+
+        With `idle_s` the other party owes none: waiting for it to begin fails after so long, or when
+        the other party gives no sign of life, not after the deadline.
+        """
         ...
 
     def recv(self, nbytes: int, where: str) -> tuple[np.ndarray, int]:
@@ -64,8 +73,18 @@ class Wire(Protocol):
         The other side's unmet waits raise PeerGone. Closing twice is harmless.
         """
 
+    def leave(self, word: Word) -> None:
+        """Ends the session and says why: to the other side if it listens, to this one's waits.
+
+        Returns at once and never raises; after a failure or `close` it does nothing. A failure on
+        this side says its own word.
+        """
+
     def abort(self) -> None:
-        """Closes at once and drops what is queued: for the way out of an error. Never raises."""
+        """Closes at once, without a word, and drops what is queued. Never raises.
+
+        After a failure or `leave` it waits until the word is said, for `PARTING_S` at most.
+        """
 
     def __enter__(self) -> "Wire": ...
 

@@ -53,8 +53,8 @@ class Listener:
 
     def accept(
         self, timeout: float | int | None = None, shed: Callable[[], object] | None = None
-    ) -> socket.socket:
-        """The next connection; waits for ever without `timeout`, in seconds.
+    ) -> tuple[socket.socket, str]:
+        """The next connection and who dialled; waits for ever without `timeout`, in seconds.
 
         `shed` is called when this process or machine has no descriptor or memory for the next
         connection; it should let go of one. Accepting goes on after a moment.
@@ -70,7 +70,8 @@ class Listener:
                 try:
                     poll({self._sock: READ, self._wakee: READ}, until)
                     if not self._closed:
-                        return self._sock.accept()[0]
+                        sock, place = self._sock.accept()
+                        return sock, format_address(*place[:2])
                 except ValueError:  # a signal handler closed the sockets meanwhile
                     continue
                 except OSError as error:

@@ -20,6 +20,7 @@ from pqjax.wire.handshake import HELLO_BYTES
 from pqjax.wire.readiness import READ, poll, retry
 from pqjax.wire.tcp import TcpWire, begins_like_ours
 from pqjax.wire.tls import begin_tls, shake_hands
+from pqjax.wire.word import Word
 
 GREETING_S = 5.0
 MOST_WAITING = 64
@@ -29,11 +30,12 @@ class Guest:
     """An accepted connection that has not greeted; it owns the socket until `open` gives a wire.
 
     Attributes:
+      client: the address it comes from.
       spoke: something has come from the other side.
     """
 
-    def __init__(self, sock: socket.socket, greeting_s: float | int = GREETING_S):
-        self._sock = sock
+    def __init__(self, sock: socket.socket, client: str = "", greeting_s: float | int = GREETING_S):
+        self._sock, self.client = sock, client
         self._wire: TcpWire | None = None
         self._lock = threading.Lock()
         self._dropped = ""
@@ -82,12 +84,12 @@ class Guest:
             raise PeerGone(f"handshake: the connection broke ({why})") from error
         return got
 
-    def drop(self, why: str) -> None:
+    def drop(self, why: str, word: Word) -> None:
         """Ends the connection from any thread; its own finds it over, for the reason `why`."""
         with self._lock:
             self._dropped = self._dropped or why
             if self._wire is not None:
-                self._wire.abort()
+                self._wire.leave(word)
                 return
             with contextlib.suppress(OSError):
                 # Not what SSLSocket makes of it, which two threads must not do at once.
@@ -122,13 +124,17 @@ class Lobby:
             if len(self._guests) > self._most:
                 self.shed(f"dropped for a newer connection: {self._most} others have not greeted")
 
-    def shed(self, why: str = "dropped: no descriptors or memory for more connections") -> None:
+    def shed(
+        self,
+        why: str = "dropped: no descriptors or memory for more connections",
+        word: Word = Word.FULL,
+    ) -> None:
         """Drops the guest that has waited longest: of those that said nothing, if there are any."""
         with self._lock:
             if self._guests:
                 guest = min(self._guests, key=lambda guest: guest.spoke)  # the first of several
                 del self._guests[guest]
-                guest.drop(why)
+                guest.drop(why, word)
 
     def remove(self, guest: Guest) -> None:
         """The guest has greeted or gone."""
@@ -139,4 +145,4 @@ class Lobby:
         """Drops all guests."""
         with self._lock:
             while self._guests:
-                self.shed(why)
+                self.shed(why, Word.CLOSING)

@@ -87,13 +87,16 @@ class Messenger:
         self.wire.send(payload, clock, self.where)
         self.trace.sent(bits, payload.nbytes, time.perf_counter() - begin)
 
-    def expect(self, bits: int) -> Pending:
-        """Asks for the next message, which carries exactly `bits` bits of payload."""
-        return Pending(self, self.wire.expect(-(-bits // 8), self.where), bits)
+    def expect(self, bits: int, idle_s: float | None = None) -> Pending:
+        """Asks for the next message, which carries exactly `bits` bits of payload.
 
-    def receive(self, bits: int) -> Bytes:
+        With `idle_s` the other party owes none, see `Wire.expect`.
+        """
+        return Pending(self, self.wire.expect(-(-bits // 8), self.where, idle_s), bits)
+
+    def receive(self, bits: int, idle_s: float | None = None) -> Bytes:
         """Waits for the next message of exactly `bits` bits; its bytes."""
-        return self.expect(bits).wait()
+        return self.expect(bits, idle_s).wait()
 
     def receive_each(self, sizes: Sequence[int], ahead: int = 3) -> Iterator[Bytes]:
         """The next messages in order, of these bit counts, `ahead` of them read in advance."""

@@ -4,6 +4,7 @@ A timeout of a socket starts anew with every byte, so a peer that trickles outli
 is a moment of `time.monotonic()` that no byte moves. Poll, not epoll: it costs no descriptor.
 """
 
+import contextlib
 import select
 import socket
 import ssl
@@ -44,3 +45,14 @@ def retry(attempt: Callable[[], T], sock: socket.socket, until: float) -> T:
             wanted = WRITE
         if not poll({sock: wanted}, until) or time.monotonic() >= until:
             raise TimeoutError("timed out")
+
+
+def drain(sock: socket.socket, until: float) -> None:
+    """Drops what comes until the other side closes; reads below TLS, and never raises.
+
+    Unread input makes a close a reset, and words are lost.
+    """
+    with contextlib.suppress(OSError):
+        while retry(lambda: socket.socket.recv(sock, 1 << 16), sock, until):
+            if time.monotonic() >= until:
+                break

@@ -4,6 +4,7 @@ One I/O thread per wire owns the non-blocking socket; nobody else touches it, so
 two parties that both send 64 MiB at once do not deadlock. A frame is a 16-byte little-endian header
 (u32 step, u32 clock, u64 length) and its payload. The reader looks at the next header, waits until
 a ticket is posted, compares, and only then allocates and reads the payload straight into place.
+Between frames the thread also says that this side lives, and why it leaves (`pqjax.wire.word`).
 """
 
 import collections
@@ -19,8 +20,9 @@ import numpy as np
 from pqjax.errors import DeadlineExceeded, HandshakeError, PeerGone, WireError
 from pqjax.wire.address import Place, parse_address, resolve_guarded
 from pqjax.wire.channel import DEADLINE_S, HEADER_BYTES, WINDOW_BYTES, Endpoint, Slot
-from pqjax.wire.readiness import READ, WRITE, poll
+from pqjax.wire.readiness import READ, WRITE, drain, poll, retry
 from pqjax.wire.tls import Tls, begin_tls, shake_hands
+from pqjax.wire.word import ALIVE_S, LAST_STEP, PARTING_S, WORD_BYTES, Word
 
 _HEADER = struct.Struct("<IIQ")
 _JOIN_BYTES = 64 << 10  # a payload up to this is copied behind its header, so both leave at once
@@ -58,6 +60,7 @@ class TcpWire(Endpoint):
         self._header, self._header_got = bytearray(HEADER_BYTES), 0
         self._body: np.ndarray | None = None
         self._body_got = 0
+        self._moved_before = self._moved_in  # without the header that is being read
         self._read_wants = self._write_wants = 0  # what the last attempt each way waits for
         self._thread = threading.Thread(target=self._serve, name="pqjax-wire", daemon=True)
         with contextlib.ExitStack() as undo:
@@ -73,7 +76,8 @@ class TcpWire(Endpoint):
 
     def abort(self) -> None:
         super().abort()
-        self._thread.join()
+        if threading.current_thread() is not self._thread:  # a finalizer may run anywhere
+            self._thread.join()
 
     # Called by protocol threads, lock held.
 
@@ -104,8 +108,18 @@ class TcpWire(Endpoint):
                     if self._failure is not None or self._closed:
                         break
                     self._dirty = False
+                    self._say_alive()
                 wrote = self._write()
-                if not self._read() and not wrote:
+                read = self._read()
+                if self._write_broken is not None and not read:
+                    # What the other party sent before it left is still worth reading, if awaited.
+                    with self._changed:
+                        awaited = bool(self._slots)
+                    if not awaited:
+                        self._seek_last_word()
+                        with self._changed:
+                            self._fail(self._write_broken)
+                if not read and not wrote:
                     self._sleep()
         except Exception as error:  # a bug or no memory: the session ends, the waiters hear why
             with self._changed:
@@ -114,20 +128,32 @@ class TcpWire(Endpoint):
             self._hang_up()
 
     def _sleep(self) -> None:
-        """Waits until the socket is ready for what the last attempts wanted, or for a kick."""
+        """Waits until the socket is ready for what the last attempts wanted, or for a kick.
+
+        Or for the moment to say that this side lives.
+        """
         with self._changed:
             if self._dirty:
                 return
             self._asleep = True
+            until = self._moved_out + ALIVE_S if self._send_step and not self._outgoing else None
         events = {self._wakee: READ}
         mask = self._read_wants | self._write_wants
         if mask:  # else a hang-up would be reported for ever and the thread would spin
             events[self._sock] = mask
-        if self._wakee.fileno() in poll(events):
+        if self._wakee.fileno() in poll(events, until):
             with contextlib.suppress(BlockingIOError):
                 self._wakee.recv(4096)
         with self._changed:
             self._asleep = False
+
+    def _say_alive(self) -> None:
+        """Queues a sign of life if it is due: after the hello, when nothing else goes out. Lock held."""
+        quiet = self._send_step and not self._outgoing and self._write_broken is None
+        if quiet and time.monotonic() - self._moved_out >= ALIVE_S:
+            self._outgoing.append(memoryview(_HEADER.pack(LAST_STEP, Word.ALIVE, 0)))
+            self._queued_bytes += WORD_BYTES
+            self.alive_bytes = (self.alive_bytes[0] + WORD_BYTES, self.alive_bytes[1])
 
     def _write(self) -> bool:
         """Writes queued bytes until the socket is full; True if any moved."""
@@ -135,10 +161,6 @@ class TcpWire(Endpoint):
         moved = 0
         while moved < _TURN_BYTES:
             if self._write_broken is not None:
-                # What the other party sent before it left is still worth reading, if awaited.
-                with self._changed:
-                    if not self._slots:
-                        self._fail(self._write_broken)
                 break
             with self._changed:
                 pieces = [self._outgoing[i] for i in range(min(8, len(self._outgoing)))]
@@ -176,8 +198,10 @@ class TcpWire(Endpoint):
         """Reads while frames arrive and tickets for them are posted; True if any byte moved."""
         self._read_wants = 0
         moved = 0
-        while moved < _TURN_BYTES and not self._peer_closed:
+        while moved < _TURN_BYTES and not self._peer_closed and self._failure is None:
             if self._body is None and self._header_got == HEADER_BYTES:
+                if self._take_word():
+                    continue
                 if not self._open_body():
                     break
                 if self._finish_body():  # an empty frame
@@ -202,7 +226,10 @@ class TcpWire(Endpoint):
                 self._end_of_stream()
                 break
             moved += n
-            self._moved_in = time.monotonic()
+            self._heard = time.monotonic()
+            if self._header_got == 0:
+                self._moved_before = self._moved_in
+            self._moved_in = self._heard
             if self._frame_began is None and self._slots:
                 self._frame_began = self._moved_in
             if self._body is None:
@@ -220,6 +247,40 @@ class TcpWire(Endpoint):
         n = min(len(target), len(self._first))
         target[:n] = self._first[:n]
         self._first = self._first[n:]
+        return n
+
+    def _take_word(self) -> bool:
+        """Hears what the header says if it is a word; as movement of frames it does not count."""
+        step, code, number = _HEADER.unpack(self._header)
+        if step != LAST_STEP:
+            return False
+        self._header_got = 0
+        with self._changed:
+            self._moved_in, self._frame_began = self._moved_before, None
+            if code == Word.ALIVE:
+                self.alive_bytes = (self.alive_bytes[0], self.alive_bytes[1] + WORD_BYTES)
+            else:
+                self._told_why(code, number)
+        return True
+
+    def _seek_last_word(self) -> None:
+        """Passes over frames that nobody asked for: why the other party left may stand behind them."""
+        until = time.monotonic() + PARTING_S
+        dropped = memoryview(bytearray(_JOIN_BYTES))
+        with contextlib.suppress(OSError):
+            while self._failure is None:
+                while self._header_got < HEADER_BYTES:
+                    rest = memoryview(self._header)[self._header_got :]
+                    self._header_got += self._take_until(rest, until)
+                if not self._take_word():
+                    self._header_got, left = 0, _HEADER.unpack(self._header)[2]
+                    while left:
+                        left -= self._take_until(dropped[:left], until)
+
+    def _take_until(self, target: memoryview, until: float) -> int:
+        n = retry(lambda: self._take(target), self._sock, until)
+        if n == 0 or time.monotonic() >= until:
+            raise TimeoutError("nothing more comes, or too slowly")
         return n
 
     def _open_body(self) -> bool:
@@ -272,9 +333,9 @@ class TcpWire(Endpoint):
     def _lose_peer(self, when: str = "") -> None:
         self._fail(PeerGone(f"{self._here()}: the other party closed the connection{when}"))
 
-    def expect(self, nbytes: int, where: str) -> Slot:
+    def expect(self, nbytes: int, where: str, idle_s: float | int | None = None) -> Slot:
         with self._changed:
-            slot = super().expect(nbytes, where)
+            slot = super().expect(nbytes, where, idle_s)
             if self._peer_closed:
                 self._lose_peer()
             return slot
@@ -295,16 +356,32 @@ class TcpWire(Endpoint):
         """Ends TLS, the connection, and the wake-up pair; the queue lets go of its payloads."""
         with self._changed:
             self._asleep = False
+            queued = [*self._outgoing]
             self._outgoing.clear()
             graceful = self._failure is None
+            word = self._last_word if self._send_step else None  # a hello comes before any word
+        until = time.monotonic() + PARTING_S
+        with contextlib.suppress(OSError, ValueError):
+            if word is not None:
+                for piece in (*queued, memoryview(_HEADER.pack(LAST_STEP, *word))):
+                    self._send_all(piece, until)
+                graceful = True
+        queued.clear()
         with contextlib.suppress(OSError, ValueError):
             if graceful and isinstance(self._sock, ssl.SSLSocket):
                 self._sock.unwrap()  # sends close_notify; its answer is not waited for
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_WR)
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)
+        if word is not None:
+            drain(self._sock, until)
         self._sock.close()
         self._wakee.close()
         self._waker.close()
+
+    def _send_all(self, piece: memoryview, until: float) -> None:
+        while piece:
+            head = piece[:_TLS_BYTES]
+            piece = piece[retry(lambda head=head: self._sock.send(head), self._sock, until) :]
 
 
 def dial(
@@ -315,6 +392,7 @@ def dial(
     deadline_s: float | int = DEADLINE_S,
     window_bytes: int = WINDOW_BYTES,
     patience_s: float | int = 0.0,
+    name: str | None = None,
 ) -> TcpWire:
     """Connects to a listening party.
 
@@ -325,6 +403,7 @@ def dial(
       deadline_s: see `Wire.deadline_s`; also bounds connecting and the TLS handshake.
       window_bytes: see `Wire.send`.
       patience_s: keep trying for this long while nobody listens yet.
+      name: whom the other side's certificate has to name; the host of the address if not given.
     """
     places = resolve_guarded(address, guarded=tls is not None or insecure_plaintext)
     context = None if tls is None else tls.context(server=False)
@@ -340,7 +419,7 @@ def dial(
     try:
         if context is not None:
             where = f"TLS with {address}"
-            sock = begin_tls(sock, context, where, parse_address(address)[0])
+            sock = begin_tls(sock, context, where, name or parse_address(address)[0])
             shake_hands(sock, where, until)
         return TcpWire(sock, deadline_s, window_bytes)
     except BaseException:

@@ -10,15 +10,17 @@ import datetime
 import ipaddress
 import os
 import pathlib
+import re
 import socket
 import ssl
 import time
 from collections.abc import Sequence
 
-from pqjax.errors import HandshakeError, InputError
-from pqjax.wire.readiness import retry
+from pqjax.errors import HandshakeError, InputError, shown
+from pqjax.wire.readiness import drain, retry
 
 _VALID_DAYS = 825
+_HOST = re.compile(r"(?=.{1,253}$)(?!-)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\.?")
 _LINGER_S = 1.0
 _ALERT = bytes([0x15, 3, 3, 0, 2, 2, 70])  # fatal: protocol_version
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
@@ -113,17 +115,12 @@ def _reason(error: Exception) -> str:
 
 
 def _part(sock: ssl.SSLSocket, last: bytes) -> None:
-    """Says `last` below TLS, where OpenSSL says nothing: our own plaintext client understands it.
-
-    Then reads for a moment: unread input makes a close a reset, and words are lost.
-    """
+    """Says `last` below TLS, where OpenSSL says nothing: our own plaintext client understands it."""
     until = time.monotonic() + _LINGER_S
     with contextlib.suppress(OSError):
         socket.socket.send(sock, last)
         socket.socket.shutdown(sock, socket.SHUT_WR)
-        while retry(lambda: socket.socket.recv(sock, 1 << 16), sock, until):
-            if time.monotonic() >= until:
-                break
+    drain(sock, until)
 
 
 def make_certificates(
@@ -213,11 +210,12 @@ def _general_name(x509, name: str):
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         pass
-    try:
-        return x509.DNSName(name)
-    except ValueError as error:
-        what = "neither an address nor a host name in plain ASCII"
-        raise InputError(f"{name!r} is {what}") from error
+    if not _HOST.fullmatch(name):
+        raise InputError(
+            f"{shown(name)} is neither an address nor a host name in plain ASCII: expected what clients "
+            "dial, without scheme, port or path, for example server.example or 192.0.2.7"
+        )
+    return x509.DNSName(name)
 
 
 def _write(path: pathlib.Path, content: bytes, mode: int) -> None:

@@ -42,10 +42,16 @@ class Entry:
 
 
 class Trace:
-    """Entries of one session, all or those of one inference, in the order in which the layers ran."""
+    """Entries of one session, all or those of one inference, in the order in which the layers ran.
+
+    Attributes:
+      alive_bytes: what (this side, the other) sent between the session's layers to say that it
+        lives; no part of any entry or sum.
+    """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries = list(entries)
+        self.alive_bytes: tuple[int, int] = (0, 0)
         self._inference: int | None = 0
         self._origin = time.perf_counter()
         self._open: list[Entry] = []

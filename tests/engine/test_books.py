@@ -1,6 +1,7 @@
 """Every inference of a session is entered under its number and costs what was predicted."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,14 +129,15 @@ def test_a_served_model_is_checked_once_and_cannot_be_changed():
     model = ServedModel.of(made, WEIGHTS)
     name = next(iter(WEIGHTS))
 
-    layer = model.layers[name.split("/")[0]]
+    anything: Any = model
+    layer = anything.layers[name.split("/")[0]]
     for array in (layer.encoded.weights, layer.bias):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
     with pytest.raises(TypeError):
-        model.layers[name] = layer
+        anything.layers[name] = layer
     with pytest.raises(AttributeError):
-        model.plan = made
+        anything.plan = made
     assert WEIGHTS[name].flags.writeable  # the caller's own array is left alone
     for bad in ({}, {**WEIGHTS, name: WEIGHTS[name][..., :-1]}):
         with pytest.raises(GraphError):

@@ -9,6 +9,7 @@ setting up oblivious transfer takes longer than they do.
 
 import collections
 import contextlib
+import re
 
 import jax
 import numpy as np
@@ -70,6 +71,26 @@ def plans(graph, weights, inputs, twins, counts, protocols):
                 assert held, f"{protocol}: {node.name} ({node.kind}) is not in its format"
         made[protocol] = each
     return made
+
+
+def test_what_validate_accepts_every_preset_plans_or_names_a_limit_of_its_own():
+    """A refusal names a node that the user wrote and a limit of the protocol, and `pqjax` has none."""
+    limits = (
+        r"(more than the uniform ring's 37|may overflow its .* uniform ring|worst-case width is)"
+    )
+    counts = collections.Counter()
+    for seed in range(300):
+        graph, weights, *_ = strange_graph(seed)
+        for protocol in ("pqjax", "privquant", "sirnn", "cryptflow2"):
+            try:
+                check_weights(plan(graph, protocol), weights)
+                counts[protocol] += 1
+            except GraphError as error:
+                name, _, why = str(error).partition(" ")
+                assert name in graph and re.search(limits, why), f"{seed}, {protocol}: {error}"
+
+    assert counts["pqjax"] == 300 > counts["privquant"] >= 298
+    assert counts["cryptflow2"] > 200
 
 
 def run_all(source, jobs, deadline_s=120.0):

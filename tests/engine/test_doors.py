@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import pathlib
 import shutil
 import struct
@@ -168,7 +169,7 @@ def test_a_server_that_trickles_is_given_up_by_its_client():
                 greet_client(wire, PLAN.document)
                 raw, content = wire._sock, struct.pack("<IIQ", 2, 1, 1 << 20) + bytes(1000)
             else:
-                raw, content = listener.accept(30.0), HELLO
+                raw, content = listener.accept(30.0)[0], HELLO
             with trickling(raw, content, 0.1), pytest.raises(DeadlineExceeded, match="not whole"):
                 client.result(30)
             wire.abort() if greeted else raw.close()
@@ -289,7 +290,8 @@ def test_a_clock_that_nothing_explains_is_drift_and_not_an_error_of_a_later_send
 
 @pytest.mark.parametrize(
     "options",
-    [{"most_clients": 0}, {"most_waiting": 0}, {"greeting_s": 0}, {"deadline_s": -1.0}],
+    [{"most_clients": 0}, {"most_waiting": 0}, {"greeting_s": 0}, {"deadline_s": -1.0}]
+    + [{"idle_s": 0}, {"drain_s": float("inf")}, {"idle_s": float("nan")}],
     ids=str,
 )
 def test_options_out_of_range_are_input_errors(options):
@@ -302,10 +304,13 @@ def test_a_flood_of_refused_connections_is_a_few_lines_of_log(capsys):
     refused = Refusals(now=lambda: moment[0])
 
     for _ in range(1000):
-        refused(PeerGone("gone"))
+        refused("127.0.0.1:9", PeerGone("gone"))
     moment[0] += refused.every_s
-    refused(PeerGone("gone"))
+    refused("127.0.0.1:9", PeerGone("gone"))
 
     said = capsys.readouterr().err.splitlines()
     assert len(said) == refused.most + 2
-    assert said[-2] == f"pqjax: {1000 - refused.most} more connections were refused meanwhile"
+    when, _, what = said[-2].partition(" ")
+    assert datetime.datetime.fromisoformat(when).tzinfo is not None
+    assert what == f"{1000 - refused.most} more connections were refused meanwhile"
+    assert said[-1].endswith(" 127.0.0.1:9 connection refused: gone")

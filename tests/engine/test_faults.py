@@ -1,6 +1,5 @@
 """Peers that vanish, stall, lie or talk nonsense: one typed error a living side, and on it goes."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -13,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from serving import GRAPH, PLAN, WEIGHTS, X, answers, serving
+from serving import GRAPH, PLAN, WEIGHTS, X, answers, command, served_process, serving
 
 import pqjax
 from pqjax.engine.commands import MOST_PREPARED
@@ -23,6 +22,7 @@ from pqjax.errors import (
     HandshakeError,
     InputError,
     PeerGone,
+    SessionEnded,
     WireError,
 )
 from pqjax.wire.handshake import PROTOCOL_VERSION, greet_server
@@ -58,14 +58,18 @@ def test_a_client_that_is_killed_in_a_layer_ends_its_session_only():
         answers(address)
 
 
-def test_a_stalled_client_is_given_up_after_the_deadline():
-    with serving(deadline_s=2.0) as (address, ends):
+def test_an_idle_client_is_given_up_after_the_idle_limit_and_told_why(monkeypatch):
+    monkeypatch.setattr("pqjax.wire.tcp.ALIVE_S", 0.05)  # that it lives makes no difference
+    with serving(idle_s=0.3) as (address, ends):
         session = pqjax.connect(address, deadline_s=60.0)
         error = ends.get(timeout=30)
+        assert session.trace.alive_bytes[0] > 0
 
-        assert isinstance(error, DeadlineExceeded) and "begin" in str(error)
-        with pytest.raises(WireError):
+        assert isinstance(error, DeadlineExceeded) and "begin: idle for 0.3 s" in str(error)
+        with pytest.raises(SessionEnded, match="idle for 0.3 s") as caught:
             session.infer(X)
+        assert caught.value.reason == "idle"
+        answers(address)
 
 
 def test_nonsense_is_refused_and_the_next_client_served():
@@ -236,24 +240,6 @@ def test_too_many_preparations_are_refused_and_the_session_goes_on():
     np.testing.assert_array_equal(y, pqjax.reference(GRAPH, WEIGHTS, X))
 
 
-@contextlib.contextmanager
-def served_process(tmp_path, *words):
-    """`pqjax serve` in a process of its own: its address and the process."""
-    model = tmp_path / "net.npz"
-    pqjax.save_model(model, GRAPH, WEIGHTS)
-    np.save(tmp_path / "x.npy", X)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "pqjax.cli", "serve", str(model), "--listen", "127.0.0.1:0",
-         *map(str, words)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        yield server.stdout.readline().split()[-1], server
-    finally:
-        server.kill()
-        server.communicate()
-
-
 def test_a_server_process_that_is_killed_mid_inference_is_noticed(tmp_path):
     with served_process(tmp_path) as (address, server):
 
@@ -304,7 +290,7 @@ def test_bad_files_at_the_command_line_leave_the_server_serving(tmp_path):
         used = command("serve", tmp_path / "net.npz", "--listen", address)
         good = command("infer", address, tmp_path / "x.npy")
 
-    assert lost.returncode == 1 and "cannot write the trace" in lost.stderr
+    assert lost.returncode == 2 and "there is no folder" in lost.stderr
     assert used.returncode == 1 and "in use" in used.stderr
     assert "Traceback" not in lost.stderr + used.stderr
     assert good.returncode == 0
@@ -348,13 +334,6 @@ def test_a_missing_data_folder_is_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def command(*words, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "pqjax.cli", *map(str, words)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, **options,
-    )  # fmt: skip
-
-
 def test_command_line_runs_two_processes(tmp_path):
     model, inputs = tmp_path / "net.npz", tmp_path / "x.npy"
     pqjax.save_model(model, GRAPH, WEIGHTS)
@@ -367,6 +346,7 @@ def test_command_line_runs_two_processes(tmp_path):
          "--sessions", "1", "--trace", str(tmp_path / "served.json")],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    assert server.stdout is not None
     try:
         address = server.stdout.readline().split()[-1]
         done = command("infer", address, inputs, "--verbose", "--link", "lan", "--trace", asked)

@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from networks import random_network, resnet32, run_both
+from networks import Builder, random_network, resnet32, run_both
 from pairs import stored
 
 import pqjax
+from pqjax.graph import Graph, MaxPool, TensorType
 from pqjax.ot.stocked import Stocked
 from pqjax.ot.tuning import Tuning
 from pqjax.planner import PRESETS, plan, read_plan
@@ -19,13 +20,32 @@ def tuned(protocol, tuning):
     return dataclasses.replace(PRESETS[protocol], tuning=tuning)
 
 
+def residual(seed):
+    """Sums of what was cut and widened."""
+    return resnet32(3, seed=seed, blocks=1, stages=(4, 4, 8))
+
+
+def pooled(seed):
+    """Maxima over windows that overlap."""
+    rng = np.random.default_rng(seed)
+    made = Builder(rng, (40, 36, 3), 5, True)
+    made.conv_like(made.last)
+    made.requantize(TensorType((1,), 5, made.last.out.scale - 3, nonnegative=seed == 3))
+    out = dataclasses.replace(made.last.out, shape=(39, 35, 3))
+    made.add(MaxPool, out, window=(2, 2), stride=(1, 1))
+    return Graph(tuple(made.nodes)), made.weights, rng.integers(-16, 16, (40, 36, 3))
+
+
 @pytest.mark.parametrize("protocol", list(PRESETS))
 @pytest.mark.parametrize("seed", [1, 3])
-def test_tiles_and_streams_are_exact_and_cost_what_was_predicted(seed, protocol):
-    graph, weights, x = resnet32(3, seed=seed, blocks=1, stages=(4, 4, 8))
+@pytest.mark.parametrize(
+    "network,kinds", [(residual, {"Clamp", "Extend", "Relu"}), (pooled, {"MaxPool"})]
+)
+def test_tiles_and_streams_are_exact_and_cost_what_was_predicted(network, kinds, seed, protocol):
+    graph, weights, x = network(seed)
     made = plan(graph, tuned(protocol, dataclasses.replace(STREAMED, tile_elements=1 << 10)))
 
-    assert max(len(step.pieces.online) for step in made.steps) >= 4
+    assert kinds <= {step.node.kind for step in made.steps if len(step.pieces.online) >= 4}
     (_, trace0, party0), (y, trace1, _) = run_both(made, weights, x)
 
     assert made.streamed is isinstance(PRESETS[protocol].source, Stocked)

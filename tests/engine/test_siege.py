@@ -62,6 +62,7 @@ def test_a_siege_keeps_no_honest_client_out_and_leaves_nothing_behind(kind, tmp_
         session.close()
 
     with program("watched_server.py", *words) as server:
+        assert server.stdin is not None and server.stdout is not None
         address = server.stdout.readline().strip()
         answers(address, tls=tls)
         connect_once(address)
@@ -69,6 +70,7 @@ def test_a_siege_keeps_no_honest_client_out_and_leaves_nothing_behind(kind, tmp_
         time.sleep(1.0)  # for the last session's thread to end
         before = takes(server)
         with program("besieger.py", address, kind, RESETS, SILENT, SLOW) as besieger:
+            assert besieger.stdin is not None and besieger.stdout is not None
             assert besieger.stdout.readline() == "all are there\n"
             until = time.monotonic() + 2 * GREETING_S + 2
             while time.monotonic() < until:

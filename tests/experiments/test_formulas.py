@@ -48,17 +48,19 @@ def test_small_protocols_are_priced_alike_by_formula_and_model(l1):
     for l2 in range(l1 + 1, l1 + 25):
         more = l2 - l1
         up = {"l1": l1, "l2": l2}
-        assert extend_cost(INLINE, N, l1, l2, forms=PAPER).bits == N * evaluate(SMALL["Ext"], up)
+        assert extend_cost(INLINE, N, l1, l2, True, False, PAPER).bits == N * evaluate(
+            SMALL["Ext"], up
+        )
         known = extend_cost(INLINE, N, l1, l2, True, True, PAPER).bits
         assert known == N * evaluate(SMALL["Ext, MSB known"], up)
-        element = extend_cost(INLINE, N, l1, l2, True, True).bits
+        element = extend_cost(INLINE, N, l1, l2, True, True, Forms()).bits
         assert element == N * evaluate(SMALL["Ext, MSB known, one correlation"], up)
         down = {"l1": l2, "l2": more}
         reduced = truncate_reduce_cost(INLINE, N, l2, more)
         assert reduced.bits == N * evaluate(SMALL["TR"], down)
-        whole = truncate_cost(INLINE, N, l2, more, forms=PAPER).bits
+        whole = truncate_cost(INLINE, N, l2, more, True, False, PAPER).bits
         assert whole == N * evaluate(SMALL["Trunc"], down)
-        parts = reduced + extend_cost(INLINE, N, l1, l2, forms=PAPER)
+        parts = reduced + extend_cost(INLINE, N, l1, l2, True, False, PAPER)
         assert parts.bits == N * evaluate(SMALL["Trunc as TR, Ext"], down)
         assert bit_to_ring_cost(INLINE, N, Ring(l1)).bits == N * evaluate(SMALL["B2A"], up)
         assert select_cost(INLINE, N, Ring(l1)).bits == N * evaluate(SMALL["MUX"], up)

@@ -19,7 +19,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_second_run_draws_the_same_bytes(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(record, "into", tmp_path)
     drawn = []
     for _ in range(2):
         text = save(FIGURES[name](), name, "A caption: all predicted.")

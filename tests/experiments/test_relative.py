@@ -23,7 +23,7 @@ def test_a_table_is_as_wide_as_its_cells():
 
 
 def test_what_was_written_can_be_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(record, "into", tmp_path)
 
     record.write("some", {"seed": 1}, [{"bits": 2}], more=3)
     tree = read("some")

@@ -24,7 +24,10 @@ def test_a_report_is_made_from_committed_files_alone(name: str, tmp_path, monkey
     monkeypatch.delenv("QUICK", raising=False)
     module, *options = COMMANDS.get(name, name).split()
 
-    assert importlib.import_module(f"experiments.{module}").main(["--report", *options]) == 0
+    assert (
+        importlib.import_module(f"experiments.{module}").main(["--report", "--record", *options])
+        == 0
+    )
 
     text = (tmp_path / f"{name}.md").read_text()
     assert text == (RESULTS / f"{name}.md").read_text()

@@ -51,7 +51,7 @@ def test_a_chrome_trace_has_both_parties_side_by_side():
 
 
 def test_a_trace_is_kept_once_for_viewers_and_for_reports(monkeypatch, tmp_path):
-    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(record, "into", tmp_path)
     made = plan(resnet32(3, blocks=1, stages=(4, 8, 16))[0], "pqjax")
     layers = [{**ENTRY, "layer": line.layer, "seconds": 1 / 3} for line in made.schedule()]
     client, server = [
@@ -107,7 +107,7 @@ def test_too_little_memory_or_disk_is_said_before_anything_starts(monkeypatch, t
 
 @pytest.mark.parametrize(("option", "wanted"), [([], "resnet50"), (["--quick"], "resnet50_quick")])
 def test_a_quick_answer_does_not_replace_a_full_one(monkeypatch, tmp_path, option, wanted):
-    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(record, "LATEST", tmp_path)
     monkeypatch.setattr(resnet50, "compute", lambda args: {"config": {}, "runs": [args.quick]})
     monkeypatch.setattr(resnet50, "report", str)
 

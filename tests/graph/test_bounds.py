@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,7 +219,8 @@ def test_a_network_is_bounded_as_a_whole_wherever_it_comes_from(message, tmp_pat
         ({"tuning": {**TREE["tuning"], "chunk_ots": 1 << 40}}, "tuning.chunk_ots"),
         ({"tuning": {**TREE["tuning"], "stream_above": (1 << 25) + 1}}, "tuning.stream_above"),
         ({"forms": {"known_wrap": "hope", "relu_chosen": False}}, "forms.known_wrap"),
-        ({"source": "prayer"}, "source"),
+        ({"source": ""}, "source of length"),
+        ({"source": ["iknp+kkot"]}, "source a text"),
         ({"classes": "abcde"}, "classes a list"),
         ({"classes": ["\x1b]0;", "b", "c", "d", "e"]}, r"classes\[0\] of printable"),
         ({"classes": ["a", "", "c", "d", "e"]}, r"classes\[1\] of length"),
@@ -241,6 +243,7 @@ def test_the_fields_of_a_plan_have_exact_types_and_bounds(change, message):
 def test_class_names_that_could_steer_a_terminal_are_refused_by_whoever_gives_them():
     graph = random_network(4)[0]
 
+    bad: Any
     for bad in (["a", "b\n", "c", "d", "e"], ["a", "", "c", "d", "e"], [1, 2, 3, 4, 5], {"a": 1}):
         with pytest.raises(PlanError, match="class names are a list of strings"):
             plan(graph, classes=bad)

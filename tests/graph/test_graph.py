@@ -1,6 +1,8 @@
+import contextlib
 import dataclasses
 import json
 import zipfile
+from typing import Any
 
 import jax
 import numpy as np
@@ -152,6 +154,9 @@ def test_malformed_graphs_are_refused():
             Graph.from_json(text)
 
 
+UNKNOWN: Any = "round"
+
+
 @pytest.mark.parametrize(
     "node,message",
     [
@@ -163,7 +168,7 @@ def test_malformed_graphs_are_refused():
         (AvgPool("a", ("image",), TensorType((2, 2, 2), 4, 0), (2, 2), (2, 2), 0), "multiplier"),
         (AvgPool("a", ("image",), TensorType((2, 2, 2), 4, 2), (2, 2), (2, 2)), "takes 6 bits"),
         (MaxPool("m", ("image",), TensorType((2, 2, 2), 4, 0), (2, 2), (0, 2)), r"m \(MaxPool\)"),
-        (Requantize("q", ("image",), TensorType((4, 4, 2), 2, 0), "round"), "wrap or saturate"),
+        (Requantize("q", ("image",), TensorType((4, 4, 2), 2, 0), UNKNOWN), "wrap or saturate"),
         (
             Requantize("q", ("image",), TensorType((4, 4, 2), 3, 0, nonnegative=True), "wrap"),
             "sign bit",
@@ -266,3 +271,23 @@ def test_unknown_names_in_plans_are_refused():
     forced = plan(graph, variants={linear: "full-choose-x"})
     assert next(s for s in forced.steps if s.node.name == linear).variant == "full-choose-x"
     assert read_plan(forced.document).digest == forced.digest
+
+
+def test_a_convolution_has_to_meet_its_source_and_says_so_exactly_when_it_does_not():
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(400):
+        kernel, stride, apart, side = (int(n) for n in rng.integers(1, 5, 4))
+        before, after = (int(n) for n in rng.integers(0, 7, 2))
+        outputs = (side + before + after - 1 - (kernel - 1) * apart) // stride + 1
+        if outputs < 1:
+            continue
+        out = TensorType((outputs, 1, 1), 16, 0)
+        margins = ((before, after), (0, 0))
+        node = Conv("c", ("x",), out, (kernel, 1), (stride, 1), margins, 3, 0, dilation=(apart, 1))
+        read = [o * stride + t * apart - before for o in range(outputs) for t in range(kernel)]
+        meets = any(0 <= row < side for row in read)
+        with contextlib.nullcontext() if meets else pytest.raises(GraphError, match="but padding"):
+            validate(Graph((Input("x", (), TensorType((side, 1, 1), 4, 0)), node)))
+        refused += not meets
+
+    assert refused > 20

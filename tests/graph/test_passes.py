@@ -74,6 +74,7 @@ def test_rewrites_wherever_they_apply_keep_every_reference(seed):
 
     for _ in range(2):  # a second round meets what the first one made
         for each in SITES:
+            assert each.site is not None
             for name in [node.name for node in graph]:
                 if name in graph and not isinstance(each.site(graph, graph[name]), str):
                     graph = each.at(graph, name)
@@ -170,13 +171,12 @@ def test_each_identity_is_made_where_it_saves(case):
 
 def test_a_relu_waits_for_the_pool_behind_it():
     acc, pooled = TensorType((6, 6, 3), 12, 5), TensorType((2, 2, 3), 12, 5, nonnegative=True)
-    window = {"window": (3, 3), "stride": (2, 2)}
     conv = Conv("conv", ("x",), acc, (1, 1), (1, 1), ((0, 0), (0, 0)), 3, 1)
     relu = Relu("relu", ("conv",), dataclasses.replace(acc, nonnegative=True))
     rng = np.random.default_rng(3)
     weights = {"conv/weight": rng.integers(-4, 4, (1, 1, 4, 3)), "conv/bias": np.zeros(3, int)}
     source = TensorType((6, 6, 4), 6, 4)
-    pool = MaxPool("pool", ("relu",), pooled, **window)
+    pool = MaxPool("pool", ("relu",), pooled, (3, 3), (2, 2))
     x = rng.integers(-32, 32, source.shape)
     for first in (
         (conv,),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import typing
 
 import pytest
 from hostile import refused
@@ -17,6 +18,7 @@ from pqjax.graph import (
     Graph,
     Input,
     MaxPool,
+    Node,
     Relu,
     Requantize,
     TensorType,
@@ -53,8 +55,9 @@ def test_a_draft_is_edited_as_if_the_graph_were_made_anew(seed):
 
     for _ in range(2):
         for each in SITES:
+            assert each.site is not None
             for name in [node.name for node in graph]:
-                edit = each.site(draft, draft[name]) if name in draft else ""
+                edit = each.site(typing.cast(Graph, draft), draft[name]) if name in draft else ""
                 if isinstance(edit, str):
                     continue
                 trial = Trial(draft, edit)
@@ -183,7 +186,7 @@ def test_long_chains_are_planned(kind, protocol):
 
 def layered(n):
     """Convolutions, ReLUs and requantizations, about n nodes; widths repeat every few layers."""
-    nodes = [Input("x", (), TensorType((4, 4, 2), 6, 2))]
+    nodes: list[Node] = [Input("x", (), TensorType((4, 4, 2), 6, 2))]
     while len(nodes) < n - 2:
         i = len(nodes)
         acc = TensorType((4, 4, 2), 12 + i // 3 % 2, 4)
@@ -212,7 +215,7 @@ def residual(n):
 
 def fanned(n):
     """Extensions of extensions, sixty of each."""
-    nodes = [Input("x", (), TensorType((4,), 6, 2))]
+    nodes: list[Node] = [Input("x", (), TensorType((4,), 6, 2))]
     for i in range(n - 1):
         source = nodes[i // 60]
         out = dataclasses.replace(source.out, bits=min(64, source.out.bits + 1 + i % 7))

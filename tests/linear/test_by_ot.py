@@ -24,6 +24,7 @@ from pqjax.linear import (
     on_shares_cost,
 )
 from pqjax.linear.by_ot_layout import layout_of
+from pqjax.linear.choice import Form
 from pqjax.ot.tuning import Tuning
 from pqjax.protocols.resize import Forms
 from pqjax.ring import Ring
@@ -175,12 +176,14 @@ def test_where_weights_choose_pixels_never_cost_more_than_patches(m, variant, so
 def test_without_padding_the_cost_by_weights_is_that_of_as_many_products(source):
     whole = LinearMap((9, 9), (3, 3), (1, 1), NONE, (1, 1), 8, 8, 8)
     alone = dataclasses.replace(whole, groups=1, inputs=1, outputs=1)
-    all_bits, bits = (
-        ByOt("full-choose-w", form).cost(source, Job(m, 4, operand(m, 16, "nonnegative"), 16)).bits
-        for m, form in ((whole, "pixels"), (alone, "patches"))
-    )
 
-    assert all_bits == 8 * bits
+    def cost_of(m, form: Form):
+        job = Job(m, 4, operand(m, 16, "nonnegative"), 16)
+        return ByOt("full-choose-w", form).cost(source, job)
+
+    together, one = cost_of(whole, "pixels"), cost_of(alone, "patches")
+
+    assert together.bits == 8 * one.bits and together.flows == one.flows
 
 
 def test_a_pixels_bits_choose_once_for_all_its_uses():

@@ -188,6 +188,7 @@ def float_network(seed, count=8):
         if held.norm is not None:
             held.norm.momentum = 0.0
         else:
+            assert held.bias is not None
             held.bias[...] = 0.1 * np.random.default_rng(1).normal(size=held.bias.shape)
     net.train()
     nnx.jit(lambda net, x: net(x))(net, x)

@@ -9,7 +9,7 @@ import pytest
 from nets.architecture import ARCHITECTURES
 from nets.data import integer_input
 from nets.pretrain import FloatRecipe, float_task, load_float, warm_started
-from pqjax.graph import load_model, reference
+from pqjax.graph import Conv, Dense, load_model, reference
 
 FOLDER = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints"
 QUANTIZED = sorted(p for p in FOLDER.glob("*.npz") if "float" not in p.name)
@@ -24,7 +24,7 @@ def test_a_quantized_network_is_small_and_runs(path):
 
     assert path.stat().st_size < 300_000
     architecture = ARCHITECTURES[path.name.split("_")[0]]
-    layers = [node for node in graph if node.kind in ("Conv", "Dense")]
+    layers = [node for node in graph if isinstance(node, Conv | Dense)]
     assert [node.name for node in layers] == [layer.name for layer in architecture.layers]
     assert [node.weight_bits for node in layers] == meta["config"]["widths"]["weights"]
     answers = reference(graph, weights, integer_input(images))

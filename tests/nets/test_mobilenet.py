@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from flax import nnx
 from slow_nets import logits as slow_forward
+from students import exported
 
 from nets import mobilenet, mobilenet_quantized, photographs
 from nets.architecture import MOBILENETV2, mobilenet_v2
 from nets.data import integer_input
-from nets.export import export
 from nets.floating import FloatNet
 from nets.fold import fold_batch_norm
 from nets.folded import FoldedNet, streams
@@ -24,6 +24,7 @@ from nets.public import import_public
 from nets.quantized import Widths
 from nets.untrained import UNTRAINED, kept_untrained
 from pqjax.errors import CheckpointError, DataError
+from pqjax.graph import Conv as ConvNode
 from pqjax.graph import load_model, reference
 
 STAGES = ((1, 4, 1, 1), (2, 6, 2, 2), (3, 8, 1, 1))
@@ -79,8 +80,10 @@ def float_net(architecture, folded):
     for held, (kernel, bias) in zip(net.weighted, folded, strict=True):
         held.kernel[...] = kernel
         if held.norm is None:
+            assert held.bias is not None
             held.bias[...] = bias
         else:
+            assert held.norm.bias is not None
             held.norm.bias[...] = bias
             held.norm.var[...] = np.full_like(bias, 1 - held.norm.epsilon)
     net.eval()
@@ -124,12 +127,10 @@ def test_the_quantized_network_is_the_integer_reference(architecture, text, pixe
     net = FoldedNet.of(architecture, random_folded(architecture))
 
     student = quantized(net, Widths.parse(text, architecture), x, Recipe())
-    graph, weights = export(student)
-    accumulator, scale = student.accumulate(x)
 
-    np.testing.assert_array_equal(accumulator, reference(graph, weights, x))
-    assert float(scale) == graph.output.out.scale
-    assert any(node.kind == "Conv" and node.groups > 1 for node in graph)
+    graph, *_ = exported(student, x)
+
+    assert any(isinstance(node, ConvNode) and node.groups > 1 for node in graph)
     signed = [n.out for n in graph if n.name.endswith(".act") and "project" in n.name]
     assert signed and all(out.signed and not out.nonnegative for out in signed)
 

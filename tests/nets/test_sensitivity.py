@@ -71,7 +71,7 @@ def setting(architecture, batch=4):
     x = rng.normal(0, 1, (batch, *architecture.image)).astype(np.float32)
     y = rng.integers(0, architecture.classes, batch).astype(np.int32)
     biases = [jnp.asarray(b) for _, b in folded]
-    return folded, functools.partial(loss, architecture, biases), x, y
+    return folded, functools.partial(loss, architecture, biases), jnp.asarray(x), jnp.asarray(y)
 
 
 def exact_trace(loss_of, point, kind, name, x, y):

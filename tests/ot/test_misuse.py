@@ -1,5 +1,7 @@
 """Edges and misuse of oblivious transfer: nothing at all, too little in store, cut messages."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -106,5 +108,6 @@ def test_no_ring_is_narrower_than_1_or_wider_than_64(bits):
 
 @pytest.mark.parametrize("m,t", [(0, 1), (5, 1), (4, 5), (2, 0), (1, 33)])
 def test_the_receiver_too_refuses_tables_that_do_not_fit(m, t):
+    nobody: Any = None
     with pytest.raises(InputError, match="1-of-2"):
-        pick_receive(None, np.zeros(1, np.uint8), m, t)
+        pick_receive(nobody, np.zeros(1, np.uint8), m, t)

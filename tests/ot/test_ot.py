@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ from pqjax.ot.correlations import (
 )
 from pqjax.ot.kkot import WideReceiver, WideSender, codewords
 from pqjax.ot.pprf import expand, puncture
-from pqjax.ot.stocked import SoftSpoken, Stock, Stocked
+from pqjax.ot.stocked import SoftSpoken, Stock, Stocked, StockedReceiver, StockedSender
 from pqjax.ot.triples import triples_cost
 from pqjax.protocols.compare import draw_triples
 from pqjax.protocols.party import make_party, run_pair
@@ -221,8 +223,10 @@ def test_set_up_and_stocking_cost_what_they_say(source):
     assert left == party0.pool == party1.pool == (0, 0)
     if isinstance(source, Stocked):
         for n, sends, takes in ((300, party0, party1), (70_000, party1, party0)):
-            zero, one = sends.sender.random_keys(n)
-            bit, key = takes.receiver.random_keys(n)
+            sender, receiver = sends.sender, takes.receiver
+            assert isinstance(sender, StockedSender) and isinstance(receiver, StockedReceiver)
+            zero, one = sender.random_keys(n)
+            bit, key = receiver.random_keys(n)
             np.testing.assert_array_equal(key, np.where(bit, one, zero))
             assert (zero != one).all()
 
@@ -243,16 +247,17 @@ def test_stock_hands_everything_out_once_and_then_says_so():
 def test_unusable_parameters_are_refused():
     with pytest.raises(InputError, match="k must be one of"):
         SoftSpoken(3)
+    nobody: Any = None
     for m, t in ((0, 1), (5, 1), (4, 5)):
         with pytest.raises(InputError, match="1-of-2"):
-            pick_send(None, np.zeros(1, np.uint64), m, t)
+            pick_send(nobody, np.zeros(1, np.uint64), m, t)
 
 
 @BOTH
 def test_every_direction_of_every_session_has_a_hash_of_its_own(source):
     seen, domains = set(), set()
     for _ in range(2):
-        parties = run_pair(*(lambda wire, r=rank: make_party(wire, r, source) for rank in (0, 1)))
+        parties = run_pair(lambda w: make_party(w, 0, source), lambda w: make_party(w, 1, source))
         for end, other in (parties, parties[::-1]):
             _, tweaks = next(end.sender._hash.take(1, 1))
             _, same = next(other.receiver._hash.take(1, 1))

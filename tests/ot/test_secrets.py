@@ -29,7 +29,7 @@ from pqjax.protocols.compare import draw_triples
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.protocols.resize import Forms
-from pqjax.ring import Ring, bits_of
+from pqjax.ring import Ring, digits
 from pqjax.wire.messenger import Messenger
 
 BOTH = pytest.mark.parametrize("source", KINDS)
@@ -142,9 +142,11 @@ def _session(source, patch):
             here = sessions[rank]
             here.secrets["delta"].append(party.sender._delta.tobytes())
             if not isinstance(source, Stocked):
+                assert isinstance(party.sender, InlineSender)
                 here.secrets["kkot"].append(np.packbits(party.sender._wide._secret).tobytes())
             _use(party)
             if isinstance(source, Stocked):
+                assert isinstance(party.receiver, StockedReceiver)
                 here.secrets["stock choices"].append(
                     np.packbits(party.receiver.stock.draw(2000)[1]).tobytes()
                 )
@@ -281,15 +283,17 @@ def test_an_inline_request_hides_its_choices_from_whoever_knows_half_of_the_colu
 @pytest.mark.parametrize("choice", [0, 9])
 def test_a_wide_request_hides_its_choices_from_whoever_knows_half_of_the_columns(choice):
     sends, receives = dealt_pair(INLINE)
+    assert isinstance(sends.sender, InlineSender)
+    wide = sends.sender._wide
     requests, known = [], []
 
     for _ in range(2):
         raw = receives.receiver.offer_pick(np.full(M, choice, np.uint8), 4, 2)[1]
-        q = sends.sender._wide.extend(raw, M)
+        q = wide.extend(raw, M)
         requests.append(bit_columns(raw, 256, M))
         known.append(np.unpackbits(q.view(np.uint8), axis=1, bitorder="little").T)
 
-    secret = sends.sender._wide._secret.astype(np.uint8)
+    secret = wide._secret.astype(np.uint8)
     streams = [q ^ (u & secret[:, None]) for q, u in zip(known, requests, strict=True)]
     assert unevenness(np.concatenate([*requests, *streams])) < LIMIT
 
@@ -339,11 +343,13 @@ def test_pads_of_equal_rows_differ_in_every_row_block_and_call(source, blocks):
 
 def test_pads_of_equal_wide_rows_differ_in_every_row_entry_and_call(monkeypatch):
     sends, _ = dealt_pair(INLINE)
+    assert isinstance(sends.sender, InlineSender)
     wide = sends.sender._wide
     monkeypatch.setattr(wide, "extend", lambda raw, n: np.zeros((n, 4), np.uint64))
     monkeypatch.setattr(wide, "offsets", lambda m: np.zeros((1 << m, 4), np.uint64))
 
-    words = np.concatenate([sends.sender.pick_pads(None, 5, 2, 16) for _ in range(3)])
+    unread = np.zeros(0, np.uint8)
+    words = np.concatenate([sends.sender.pick_pads(unread, 5, 2, 16) for _ in range(3)])
 
     entries = words.view(np.uint16)
     assert len(np.unique(entries)) == entries.size  # 60 values of 16 bits, from dealt rows
@@ -359,7 +365,7 @@ def test_pads_that_were_not_picked_are_uniform_beside_the_picked_one(source, m, 
     words = sends.sender.pick_pads(raw, M, m, t)
 
     entry = Ring(t << m)
-    columns = bits_of(words.astype(entry.dtype), entry.bits)
+    columns = digits(words.astype(entry.dtype), entry.bits, 1)
     np.testing.assert_array_equal((words >> np.uint64(t)) & np.uint64((1 << t) - 1), got)
     if source == "inline" or m == 1:
         assert unevenness(columns) < LIMIT

@@ -9,21 +9,23 @@ import json
 
 import numpy as np
 import pytest
+from hostile import canonical
 from networks import random_network
 from pairs import stored
 
 import pqjax
 from pqjax.engine.execute import infer, load, prepare
+from pqjax.errors import PlanError
 from pqjax.ot import SOURCES
 from pqjax.ot.correlations import cot_cost, cot_receive, cot_send
 from pqjax.ot.setup import extend_both
-from pqjax.ot.source import MOST_PICK_BITS, Source
+from pqjax.ot.source import MOST_PICK_BITS, Pool, Source
 from pqjax.ot.stocked import SoftSpoken, SoftSpokenReceiver, SoftSpokenSender
-from pqjax.planner import find_preset
+from pqjax.planner import find_preset, read_plan
 from pqjax.protocols.compare import less_than, less_than_cost
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.ring import Ring
-from pqjax.wire.cost import NOTHING, message
+from pqjax.wire.cost import NOTHING, Cost, message
 
 EVERY = pytest.mark.parametrize("name", SOURCES)
 ROUND, SEEDS, SALT_BITS = 1000, 100, 128
@@ -41,7 +43,7 @@ class Rounds(SoftSpoken):
         sends, receives = extend_both(messenger, randomness, self.k)
         return RoundsSender(*sends), RoundsReceiver(*receives)
 
-    def fill(self, pool, wanted):
+    def fill(self, pool, wanted) -> tuple[Cost, Pool]:
         cost, left = NOTHING, list(pool)
         for sender, n in enumerate(wanted):
             while n and left[sender] < n + SEEDS:
@@ -49,7 +51,7 @@ class Rounds(SoftSpoken):
                 cost += message(1 - sender, (128 // self.k - 1) * ROUND)
                 left[sender] += ROUND
             left[sender] -= n
-        return cost, tuple(left)
+        return cost, (left[0], left[1])
 
 
 class RoundsSender(SoftSpokenSender):
@@ -72,7 +74,9 @@ N, RING = 150, Ring(7)
 
 def both(source, run):
     """run(party) at both sides of one session."""
-    return run_pair(*(lambda wire, r=rank: run(make_party(wire, r, source)) for rank in (0, 1)))
+    return run_pair(
+        lambda wire: run(make_party(wire, 0, source)), lambda wire: run(make_party(wire, 1, source))
+    )
 
 
 def metered(party, work):
@@ -175,8 +179,15 @@ def test_what_an_inference_leaves_over_is_used_by_the_next():
         np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
 
 
-def test_the_table_knows_no_other_names():
-    assert not {"iknp", "softspoken3", "softspoken16", "", "IKNP+KKOT"} & SOURCES.keys()
+@pytest.mark.parametrize("name", ["iknp", "softspoken3", "softspoken16", "IKNP+KKOT", "prayer"])
+def test_an_unknown_source_is_refused_and_the_known_ones_named(name):
+    tree = json.loads(pqjax.plan(random_network(0)[0]).document)
+
+    with pytest.raises(PlanError) as error:
+        read_plan(canonical({**tree, "source": name}))
+
+    assert f"unknown source of OTs {name!r}; " in str(error.value)
+    assert f"which knows {', '.join(SOURCES)}, and" in str(error.value)
 
 
 @EVERY
@@ -184,9 +195,9 @@ def test_a_source_is_found_by_the_name_that_a_document_gives_it(name):
     source = SOURCES[name]
 
     assert SOURCES[json.loads(json.dumps(source.name))] is source
-    assert dataclasses.replace(source) == source and hash(dataclasses.replace(source)) == hash(
-        source
-    )
+    assert dataclasses.is_dataclass(source)
+    again = dataclasses.replace(source)
+    assert again == source and hash(again) == hash(source)
 
 
 @EVERY

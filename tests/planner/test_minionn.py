@@ -53,7 +53,9 @@ def test_committed_networks_run_exactly_and_as_predicted(name, protocol):
 
 @pytest.mark.slow
 def test_the_example_of_the_readme_runs(monkeypatch):
-    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert found is not None
+    code = found[1]
     monkeypatch.chdir(ROOT)
 
     exec(code, {})

@@ -9,8 +9,8 @@ import pqjax
 from pqjax.cli import main
 from pqjax.crypto.crhash import BOUND_BITS
 from pqjax.errors import GraphError, PlanError
-from pqjax.graph import Conv, Dense, Graph, TensorType, load_model
-from pqjax.planner import PRESETS
+from pqjax.graph import Add, Conv, Dense, Graph, Input, Requantize, TensorType, load_model
+from pqjax.planner import PRESETS, read_plan
 from pqjax.planner.price import fitting, priced, task_cost
 
 MODEL = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints" / "minionn_w2a4.npz"
@@ -101,9 +101,9 @@ def test_a_width_beyond_the_uniform_ring_names_its_node():
 
 
 def test_additions_that_are_not_aligned_name_their_node():
-    image = pqjax.graph.Input("x", (), TensorType((2,), 4, 1))
-    other = pqjax.graph.Requantize("y", ("x",), TensorType((2,), 4, 0), rounding="floor")
-    total = pqjax.graph.Add("sum", ("x", "y"), TensorType((2,), 5, 1))
+    image = Input("x", (), TensorType((2,), 4, 1))
+    other = Requantize("y", ("x",), TensorType((2,), 4, 0), rounding="floor")
+    total = Add("sum", ("x", "y"), TensorType((2,), 5, 1))
 
     with pytest.raises(GraphError, match="sum.*scale must agree, got 1 and 0: requantize"):
         pqjax.plan(Graph((image, other, total)))
@@ -118,5 +118,5 @@ def test_a_preset_of_ones_own_is_planned_and_run():
     result = pqjax.run_local(pqjax.plan(graph, mine), weights, x)
 
     assert (result.output == pqjax.reference(graph, weights, x)).all()
-    again = pqjax.planner.read_plan(pqjax.plan(graph, mine).document)
+    again = read_plan(pqjax.plan(graph, mine).document)
     assert again.protocol == "mine" and again.schedule() == pqjax.plan(graph, mine).schedule()

@@ -26,7 +26,7 @@ def counted_traces():
     """A list that grows with every function that JAX traces meanwhile, in any thread."""
     traces = []
 
-    def note(event, _seconds, **_):
+    def note(event: str, duration_secs: float, **_: str | int):
         if event == "/jax/core/compile/jaxpr_trace_duration":
             traces.append(event)
 

@@ -82,8 +82,8 @@ def test_extension(case, source, more):
     x0, x1 = shares(rng, x, bits)
 
     y = run_protocol(
-        lambda p, s: extend(p, s, bits, to), (x0,), (x1,), source,
-        extend_cost(source, x.size, bits, to),
+        lambda p, s: extend(p, s, bits, to, True, False, Forms()), (x0,), (x1,), source,
+        extend_cost(source, x.size, bits, to, True, False, Forms()),
     )  # fmt: skip
 
     np.testing.assert_array_equal(Ring(to).signed(Ring(to).add(*y)), x)

@@ -77,7 +77,7 @@ def test_wrap_with_known_sign():
 @pytest.mark.parametrize("m,n", [(4, 16), (8, 12), (8, 32), (13, 37), (31, 33), (4, 64)])
 def test_extension(m, n):
     rest = 128 + (n - m)
-    assert extend_cost(INLINE, N, m, n, forms=PAPER).bits == N * (mill(m) + rest)
+    assert extend_cost(INLINE, N, m, n, True, False, PAPER).bits == N * (mill(m) + rest)
     assert extend_cost(INLINE, N, m, n, True, True, TABLE).bits == N * (260 + rest)
     assert extend_cost(INLINE, N, m, n, True, True, PAPER).bits == N * (130 + rest)
 
@@ -89,7 +89,7 @@ def test_truncation(l, s):
     # SiRNN's own: the closed form of the design, with 148 bits for an AND that shares no operand.
     b2a = lambda bits: 128 + bits if bits > 1 else 0  # noqa: E731
     own = mill(s) + mill_eq(l - s) + 148 + b2a(l) + b2a(s)
-    assert truncate_cost(INLINE, N, l, s, forms=PAPER).bits == N * own
+    assert truncate_cost(INLINE, N, l, s, True, False, PAPER).bits == N * own
     by_parts = reduced + mill(l - s) + b2a(s)  # PrivQuant, proposition 4.1
     assert by_parts < own
 

@@ -1,5 +1,7 @@
 """Packing, planes and digits against Python's integers."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pqjax.errors import InputError
-from pqjax.ring import Ring, bits_of, digits, from_bits, pack, packed_bytes, unpack
+from pqjax.ring import Ring, digits, pack, packed_bytes, unpack
 
 BORDERS = sorted({
     max(0, border + step)
@@ -73,7 +75,8 @@ def test_inputs_of_other_kinds(bits):
     if bits <= 32:
         assert np.array_equal(pack(jnp.asarray(x), bits), pack(x, bits))
     packed = pack(x, bits)
-    for buffer in (packed, packed.tobytes(), bytearray(packed.tobytes()), memoryview(packed)):
+    buffer: Any
+    for buffer in (packed, packed.tobytes(), bytearray(packed.tobytes()), packed.data):
         assert np.array_equal(unpack(buffer, 777, bits), x)
     assert np.array_equal(pack(x.astype(bool), 1), pack((x != 0).astype(np.uint8), 1))
 
@@ -103,6 +106,7 @@ def test_digits(bits, width, n):
     assert q.dtype == np.uint8 and q.shape == (-(-bits // width), n)
     for j, value in enumerate(x.tolist()):
         assert q[:, j].tolist() == [(value >> (width * i)) % 2**width for i in range(len(q))]
-    planes = bits_of(x, bits)
-    assert planes.shape == (bits, n) and np.array_equal(from_bits(planes), x)
-    assert from_bits(planes).dtype == Ring(bits).dtype
+    planes = digits(x, bits, 1)
+    assert planes.shape == (bits, n) and np.all(planes <= 1)
+    places = np.arange(bits, dtype=np.uint64)[:, None]
+    np.testing.assert_array_equal(np.bitwise_or.reduce(planes << places, axis=0), x)

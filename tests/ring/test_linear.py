@@ -1,5 +1,7 @@
 """Products and convolutions against Python's integers."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -193,6 +195,8 @@ def test_refusals():
         conv(x, w, ring, dilation=(2, 1))
     with pytest.raises(InputError, match="dilation must be two positive ints"):
         conv(x, w, ring, dilation=(0, 1))
+    stride: Any
+    padding: Any
     for stride, padding in (
         (1, SAME),
         ((1, 1), (1, 1)),
@@ -205,5 +209,6 @@ def test_refusals():
         conv(x[..., :0], w[:, :, :0], ring)
     with pytest.raises(InputError, match="window and input channels"):
         conv(x, w[:0], ring)
+    half: Any = 2.5
     with pytest.raises(InputError, match="w_bits"):
-        conv(x, w, ring, w_bits=2.5)
+        conv(x, w, ring, w_bits=half)

@@ -1,5 +1,7 @@
 """Bit transposition against numpy's bit strings."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,7 +29,8 @@ def test_strided_and_jax_inputs():
     columns = np.random.default_rng(0).integers(0, 256, (256, 64), dtype=np.uint8)
     assert np.array_equal(transpose_bits(columns[:, ::2]), slow_transpose(columns[:, ::2]))
     assert np.array_equal(transpose_bits(columns[::2]), slow_transpose(columns[::2]))
-    assert np.array_equal(transpose_bits(jnp.asarray(columns)), slow_transpose(columns))
+    of_jax: Any = jnp.asarray(columns)
+    assert np.array_equal(transpose_bits(of_jax), slow_transpose(columns))
 
 
 def test_one_bit_moves_where_it_should():

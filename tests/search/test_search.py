@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from networks import random_network, resnet32
 
-from experiments.width_baselines import proxy_search, uniform_search
+from experiments.width_baselines import at, proxy_search, uniform_widths
 from pqjax.errors import CheckpointError, GraphError, InputError, PlanError
 from pqjax.graph import (
     Clamp,
@@ -18,6 +18,7 @@ from pqjax.graph import (
     Graph,
     Input,
     Narrow,
+    Node,
     Requantize,
     TensorType,
     Truncate,
@@ -167,7 +168,7 @@ def test_a_node_that_cannot_change_is_named():
 def capped(shift=4):
     """Convolutions whose results are clamped to [0, 6], as ReLU6 is, and shifted before."""
     shape, none = (3, 3, 2), ((0, 0), (0, 0))
-    nodes = [Input("x", (), TensorType(shape, 6, 3))]
+    nodes: list[Node] = [Input("x", (), TensorType(shape, 6, 3))]
     for i in range(3):
         last = nodes[-1]
         acc = TensorType(shape, 15, last.out.scale + 3)
@@ -193,13 +194,15 @@ def test_a_clamp_keeps_its_real_limits_in_other_widths():
     for old, new in zip(graph, made, strict=True):
         if isinstance(old, Clamp):
             more = new.out.scale - old.out.scale
-            assert more == 2 and new.out.bits == old.out.bits + more
+            assert isinstance(new, Clamp) and more == 2 and new.out.bits == old.out.bits + more
             ends = {graph[old.name].out.low: new.out.low, graph[old.name].out.high: new.out.high}
             assert new.low == ends.get(old.low, old.low << more)
             assert new.high == ends.get(old.high, old.high << more)
     finer = with_widths(graph, dataclasses.replace(here, weights={**here.weights, "conv1": 7}))
     validate(finer)
-    assert finer["shift1"].shift == graph["shift1"].shift + 3
+    before, after = graph["shift1"], finer["shift1"]
+    assert isinstance(before, Truncate) and isinstance(after, Truncate)
+    assert after.shift == before.shift + 3
     assert [finer[f"act{i}"] for i in range(3)] == [graph[f"act{i}"] for i in range(3)]
     with pytest.raises(GraphError, match="shift0.*would shift by 0"):
         with_widths(graph, dataclasses.replace(here, activations=9))
@@ -262,17 +265,20 @@ def test_baselines_keep_to_the_limit_and_are_not_better(protocol):
     limit = Limit(plan(graph, protocol).cost().bits)
 
     best = search(graph, found, limit, protocol)
-    uniform = uniform_search(graph, found, limit, protocol)
     proxy = proxy_search(graph, found, limit, protocol)
+    uniform = [
+        at(graph, found, limit, protocol, uniform_widths(widths_of(graph), bits))
+        for bits in Space().weights
+    ]
 
-    for other in (uniform, proxy):
-        assert other.cost <= limit.value
+    assert proxy.cost <= limit.value and len({each.cost <= limit.value for each in uniform}) == 2
+    for other in (proxy, *(each for each in uniform if each.cost <= limit.value)):
         assert other.loss >= best.loss * (1 - 1e-9)
         assert other.loss == pytest.approx(loss_of(graph, found, other.widths))
-    assert len(set(list(uniform.widths.weights.values())[1:-1])) == 1
-    for each in (uniform_search, proxy_search):
-        with pytest.raises(PlanError, match="smallest feasible limit"):
-            each(graph, found, Limit(1e3), protocol)
+    for bits, each in zip(Space().weights, uniform, strict=True):
+        assert set(list(each.widths.weights.values())[1:-1]) == {bits}
+    with pytest.raises(PlanError, match="smallest feasible limit"):
+        proxy_search(graph, found, Limit(1e3), protocol)
 
 
 def test_a_layer_keeps_its_name_and_kind():

@@ -6,6 +6,7 @@ import time
 import pytest
 from peers import silent
 
+from pqjax.wire.address import format_address
 from pqjax.wire.listener import Listener
 
 
@@ -30,20 +31,23 @@ class Flaky:
     ],
     ids=lambda value: errno.errorcode.get(value, ""),
 )  # fmt: skip
-def test_accepting_goes_on_whatever_it_meets(code, sheds):
+def test_accepting_goes_on_whatever_it_meets(code, sheds, monkeypatch):
     asked = []
-    with Listener("127.0.0.1:0") as listener, silent(listener.address):
-        listener._sock = Flaky(listener._sock, [code] * 3)
+    with Listener("127.0.0.1:0") as listener, silent(listener.address) as dialled:
+        monkeypatch.setattr(listener, "_sock", Flaky(listener._sock, [code] * 3))
 
-        listener.accept(30.0, shed=lambda: asked.append(1)).close()
+        sock, client = listener.accept(30.0, shed=lambda: asked.append(1))
+        assert client == format_address(*dialled.getsockname())
+        sock.close()
 
     assert len(asked) == sheds
 
 
-def test_accepting_does_not_spin_while_there_is_no_room():
+def test_accepting_does_not_spin_while_there_is_no_room(monkeypatch):
     asked = []
     with Listener("127.0.0.1:0") as listener, silent(listener.address):
-        listener._sock = Flaky(listener._sock, [errno.EMFILE] * 10**6)
+        failing = Flaky(listener._sock, [errno.EMFILE] * 10**6)
+        monkeypatch.setattr(listener, "_sock", failing)
 
         with pytest.raises(Exception, match="nobody dialled"):
             listener.accept(0.5, shed=lambda: asked.append(time.monotonic()))

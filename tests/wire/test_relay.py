@@ -223,6 +223,7 @@ def test_the_relay_ends_with_its_parent():
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment
     ) as parent:
+        assert parent.stdout is not None
         place = parse_address(parent.stdout.readline().decode().strip())
         socket.create_connection(place).close()
         parent.send_signal(signal.SIGKILL)

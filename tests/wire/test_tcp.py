@@ -156,6 +156,7 @@ def test_a_killed_process_is_peer_gone():
         wire = accept_wire(listener, 60.0)
     with peer, wire:
         ticket = wire.expect(1000, "layer4/conv")
+        assert peer.stdout is not None
         peer.stdout.readline()
         peer.send_signal(signal.SIGKILL)
 

@@ -130,7 +130,7 @@ def test_a_peer_that_trickles_does_not_hold_the_handshake_of_either_side(certifi
 
     with Listener("127.0.0.1:0") as listener, ThreadPoolExecutor(1) as pool:
         dialled = pool.submit(dial, listener.address, tls=client, deadline_s=0.4)
-        with listener.accept(30.0) as raw:
+        with listener.accept(30.0)[0] as raw:
             raw.sendall(hello)
             with trickling(raw, b"\1", 0.05):
                 with pytest.raises(HandshakeError, match="not done in time"):

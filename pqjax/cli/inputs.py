@@ -1,0 +1,80 @@
+"""What `pqjax infer` is asked about: read before dialling, fitted once the network is known."""
+
+import typing
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from pqjax.errors import DataError, InputError, shown
+from pqjax.graph import Graph
+from pqjax.graph.reference import check_input
+from pqjax.pictures import picture_input, read_picture
+
+
+class Picture(typing.NamedTuple):
+    """A picture file: its path and its pixels."""
+
+    path: str
+    pixels: UInt8[np.ndarray, "h w 3"]
+
+
+class Integers(typing.NamedTuple):
+    """An array file: its path and what is in it, mapped."""
+
+    path: str
+    values: Int[np.ndarray, "*shape"]
+
+
+def read_question(path: str) -> Picture | Integers:
+    """Reads an .npy file of integers, or a picture.
+
+    Raises:
+      DataError: it is neither, or an array of something else.
+    """
+    scheme, url, rest = path.partition("://")
+    if url:
+        what = f"give {shown(rest)}" if scheme == "file" else "download it first, and give the file"
+        raise DataError(f"{shown(path)} is a URL, and pqjax reads files only: {what}")
+    if not path.endswith(".npy"):
+        return Picture(path, read_picture(path))
+    try:
+        # Mapped, not read: a header that declares more than the file holds is refused, not allocated.
+        given = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"no input at {path}") from error
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError) as error:
+        raise DataError(f"cannot read the input {path}: {error}") from error
+    if not isinstance(given, np.ndarray) or given.ndim == 0 or given.size == 0:
+        raise DataError(f"{path} holds no input: one array expected, with at least one element")
+    if given.dtype.kind not in "iu":
+        raise DataError(
+            f"{path} holds {given.dtype}, and the network takes integers: of a picture with 8-bit "
+            "pixels pixel - 128 where the input is signed (see `pqjax plan`), as numpy.int64"
+        )
+    return Integers(path, given)
+
+
+def fitted(graph: Graph, given: Picture | Integers) -> tuple[Int[np.ndarray, "*shape"], str]:
+    """A batch of inputs for a network, checked, and what was done to make it (empty: nothing).
+
+    Raises:
+      DataError: it does not fit the network's input; shows both.
+    """
+    out = graph.input.out
+    if isinstance(given, Picture):
+        height, width = given.pixels.shape[:2]
+        try:
+            batch = picture_input(graph, given.pixels)[None]
+        except InputError as error:
+            raise DataError(f"{given.path}: {error}") from error
+        done = []
+        if (height, width) != out.shape[:2]:
+            done.append(f"scaled and cut from {width}x{height} to {out.shape[1]}x{out.shape[0]}")
+        if out.shape[2] == 1 and (given.pixels != given.pixels[..., :1]).any():
+            done.append("made grey")
+        return batch, " and ".join(done)
+    try:
+        return check_input(graph, given.values), ""
+    except InputError as error:
+        shape, dtype = given.values.shape, given.values.dtype
+        raise DataError(f"{given.path}, {dtype} of shape {shape}: {error}") from error

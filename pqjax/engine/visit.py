@@ -1,0 +1,79 @@
+"""A client's session as its server sees it: whose it is, what it does, and how it is ended early."""
+
+import threading
+import time
+
+from pqjax.engine.execute import Progress
+from pqjax.wire.interface import Wire
+from pqjax.wire.word import Word
+
+IDLE_S = 1800.0
+
+
+class Visit:
+    """One session. Its own thread says what it does; others may ask, and end it.
+
+    Attributes:
+      client: the client's address.
+      idle_s: a client may ask for nothing for so long.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        client: str = "this process",
+        idle_s: float = IDLE_S,
+        progress: Progress | None = None,
+    ):
+        self.client, self.idle_s = client, idle_s
+        self._wire, self._progress = wire, progress
+        self._lock = threading.RLock()  # a signal handler may ask meanwhile
+        self._does, self._since = "sets up oblivious transfer", time.monotonic()
+        self._resting = self._finishing = self._ended = False
+        self._prepared = 0
+
+    def progress(self, where: str, done: int, steps: int) -> None:
+        """A layer begins or, with all done, a phase ends: as `Progress`."""
+        with self._lock:
+            self._does = f"{where}, {done} of {steps} layers done"
+        if self._progress is not None:
+            self._progress(where, done, steps)
+
+    def rest(self, prepared: int) -> None:
+        """The client may ask for something or not; so many preparations are in store for it."""
+        with self._lock:
+            self._resting, self._prepared, self._since = True, prepared, time.monotonic()
+            self._does = f"idle, preparations in store: {prepared}"
+            self._part_if_done()
+
+    def work(self) -> None:
+        """The client has asked for something."""
+        with self._lock:
+            self._resting, self._since = False, time.monotonic()
+
+    def finish(self) -> None:
+        """Ends the session as soon as nothing is half done: no command, no preparation in store."""
+        with self._lock:
+            self._finishing = True
+            self._part_if_done()
+
+    def end(self) -> None:
+        """Ends the session at once."""
+        self._ended = True
+        self._wire.leave(Word.CLOSING)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something in it is half done."""
+        with self._lock:
+            return not self._ended and (not self._resting or self._prepared > 0)
+
+    def _part_if_done(self) -> None:
+        if self._finishing and self._resting and not self._prepared:
+            self.end()
+
+    @property
+    def doing(self) -> str:
+        """What it does now, and for how long it has been at this command or at rest."""
+        with self._lock:
+            return f"{self._does}, for {time.monotonic() - self._since:.0f} s"

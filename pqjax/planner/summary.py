@@ -1,0 +1,54 @@
+"""A plan as a tree of JSON's types, for scripts."""
+
+import typing
+
+from pqjax.graph.ir import Linear
+from pqjax.planner.plan import Plan, Step
+from pqjax.planner.report import belongs
+from pqjax.wire.cost import Cost, total
+
+
+def summary(plan: Plan, layer: str | None = None) -> dict[str, typing.Any]:
+    """What a first inference costs in all and step by step; bytes are rounded up, once per number.
+
+    `linear_bytes` are those of linear layers, in both phases; `seconds` what the network alone takes
+    of both, without a link None. With a layer's name: the steps made of it.
+    """
+    phases = {phase: plan.cost(phase) for phase in ("setup", "offline", "online")}
+    steps = [s for s in plan.steps if layer is None or belongs(s.node.name, layer)]
+    linear = total([s.cost.both for s in plan.steps if isinstance(s.node, Linear)])
+    return {
+        "protocol": plan.protocol,
+        "version": plan.version,
+        "digest": plan.digest.hex(),
+        "link": None if plan.link is None else str(plan.link),
+        **{f"{phase}_bytes": _bytes(cost) for phase, cost in phases.items()},
+        "linear_bytes": _bytes(linear),
+        "flows": (phases["offline"] + phases["online"]).flows,
+        "seconds": None if plan.link is None else plan.seconds(),
+        "streamed": plan.streamed,
+        "steps": [_step(plan, step) for step in steps],
+    }
+
+
+def _bytes(cost: Cost) -> int:
+    return -(-cost.bits // 8)
+
+
+def _step(plan: Plan, step: Step) -> dict[str, typing.Any]:
+    node, both = step.node, step.cost.both
+    return {
+        "layer": node.name,
+        "kind": node.kind,
+        "sources": list(node.sources),
+        "shape": list(node.out.shape),
+        "bits": node.out.bits,
+        "scale": node.out.scale,
+        "signed": node.out.signed,
+        "nonnegative": node.out.low == 0,
+        "choice": None if step.task.choice is None else str(step.task.choice),
+        "offline_bits": step.cost.offline.bits,
+        "online_bits": step.cost.online.bits,
+        "stored_ots": sum(both.rots),
+        "flows": both.flows,
+    }

@@ -1,0 +1,155 @@
+"""README does what it says: every block of it is run, in its order."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import venv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pqjax.cli import main
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def python_blocks():
+    return re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+def command_blocks():
+    """Every indented block: its commands, continued lines joined, comments gone."""
+    commands = re.sub(r"```python\n.*?```", "", TEXT, flags=re.DOTALL)
+    found = re.findall(r"(?:^    .+\n)+", commands, re.MULTILINE)
+    joined = [re.sub(r" *\\\n +", " ", block) for block in found]
+    return [[shlex.split(line, comments=True) for line in block.splitlines()] for block in joined]
+
+
+BLOCKS = command_blocks()
+
+
+def block_with(*words):
+    """The one block that has a command that begins with these words."""
+    (found,) = [b for b in BLOCKS if any(c[: len(words)] == list(words) for c in b)]
+    return found
+
+
+@contextlib.contextmanager
+def served(command, folder):
+    """A README's `pqjax serve` on a free port, from `folder`; its address."""
+    words = [word.replace(":7700", ":0") for word in command[1:]]
+    if "--listen" not in words:
+        words += ["--listen", "127.0.0.1:0"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "pqjax.cli", *words], cwd=folder, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert server.stdout is not None
+        yield next(line.split()[-1] for line in server.stdout if "listening on" in line)
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder as this one, to write into, with a picture of a cat in it."""
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "checkpoints").symlink_to(ROOT / "nets" / "checkpoints")
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "cat.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_command_of_a_block_is_one_that_a_test_knows():
+    known = {"make", "pqjax", "pip", "python"}
+    assert {command[0] for block in BLOCKS for command in block} == known
+    assert len(BLOCKS) == 5 and len(python_blocks()) == 2
+
+
+def test_the_python_blocks_run(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    alone, asking = python_blocks()
+    names: dict = {}
+
+    exec(compile(alone, "README.md", "exec"), names)
+    with served(["pqjax", "serve", "nets/checkpoints/minionn_w2a4.npz"], ROOT) as address:
+        exec(compile(asking.replace("127.0.0.1:7700", address), "README.md", "exec"), names)
+
+    assert (names["y"] == names["result"].output).all()
+
+
+def test_every_make_target_exists():
+    words = [word for block in BLOCKS for c in block if c[0] == "make" for word in c[1:]]
+    targets = {word for word in words if "=" not in word}
+    assert targets >= {"exp-resnet50", "test"}
+    for target in targets | set(re.findall(r"`make ([a-z0-9-]+)", TEXT)):
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_two_processes(folder, capsys):
+    serve, *others = block_with("pqjax", "explain")
+    with served(serve, folder) as address:
+        for command in others:
+            words = [word.replace("127.0.0.1:7700", address) for word in command[1:]]
+            assert main(words) == 0, command
+            out = capsys.readouterr().out
+            assert out, command
+            if words[:2] == ["infer", address] and "--json" not in words:
+                assert re.match(r"\d+ [a-z]+", out), out  # a class by number and name
+                assert len(out.split(", ")) == (10 if "--top" in words else 1)
+
+
+def test_two_machines(folder, capsys):
+    pytest.importorskip("cryptography")
+    _, certs = block_with("pqjax", "certs")
+    serve, infer = block_with("pqjax", "serve", "nets/checkpoints/minionn_w2a4.npz", "--listen")
+    named = lambda words: [word.replace("server.example", "localhost") for word in words[1:]]
+
+    assert main(named(certs)) == 0
+    with served(serve, folder) as address:
+        port = address.rpartition(":")[2]
+        words = [word.replace(":7700", f":{port}") for word in named(infer)]
+        assert main(words) == 0
+        assert main([*words, "--link", "lan"]) == 0  # through a relay: the name is the server's
+
+    wrote, *_, one, two = capsys.readouterr().out.splitlines()
+    assert "server.key" in wrote and one == two and re.match(r"\d+ [a-z]+", one)
+
+
+@pytest.mark.slow
+def test_pip_install_puts_the_command_on_the_path_of_an_empty_environment(tmp_path):
+    venv.create(tmp_path / "empty", with_pip=True)
+    place = tmp_path / "empty" / "bin"
+    assert "`pip install .`" in TEXT
+
+    subprocess.run([place / "pip", "install", "--quiet", ROOT], check=True, cwd=tmp_path)
+
+    told = subprocess.run(
+        [place / "pqjax", "plan", ROOT / "nets/checkpoints/minionn_w2a4.npz"],
+        capture_output=True, text=True, cwd=tmp_path, check=True,
+    )  # fmt: skip
+    assert "conv1" in told.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "PQJAX_DATA" not in os.environ, reason="needs Google's MobileNetV2 in PQJAX_DATA"
+)
+def test_a_network_that_knows_a_thousand_things(folder, capsys):
+    make, serve, infer = block_with("pqjax", "serve", "mobilenetv2.npz")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, *make[1:]], cwd=folder, check=True, env=environment)
+    with served(serve, folder) as address:
+        assert main([word.replace("127.0.0.1:7700", address) for word in infer[1:]]) == 0
+
+    assert len(capsys.readouterr().out.split(", ")) >= 5

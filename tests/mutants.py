@@ -48,6 +48,7 @@ SECRETS = ("tests/ot/test_secrets.py",)
 OTS = ("tests/ot/test_secrets.py", "tests/ot/test_ot.py")
 SILENT = ("tests/ot/test_silent.py",)
 HASH = ("tests/crypto/test_crhash.py",)
+RLWE = ("tests/he/test_secrets.py",)
 RUNS = ("tests/engine/test_whole_views.py",)
 
 
@@ -64,6 +65,7 @@ _CORR, _TRIPLES = "pqjax/ot/correlations.py", "pqjax/ot/triples.py"
 _COMPARE, _RESIZE = "pqjax/protocols/compare.py", "pqjax/protocols/resize.py"
 _TRANSFER, _LAYOUT = "pqjax/linear/by_ot_transfer.py", "pqjax/linear/by_ot_layout.py"
 _AHEAD = "pqjax/linear/ahead.py"
+_HE = {name: f"pqjax/he/{name}.py" for name in ("sampling", "matrix", "secret", "hint", "shares")}
 _RUN = "pqjax/engine/execute.py"
 _INPUT = "pqjax/layers/input.py"
 
@@ -385,6 +387,84 @@ MUTANTS = (
     _one(
         "taps share a pad", _views("grouped"), _LAYOUT,
         "(tap.slot, rows, columns))", "(0, rows, columns))",
+    ),
+    # Linear layers over RLWE.
+    _one(
+        "ternary coefficients are biased", RLWE, _HE["sampling"],
+        "raw = randomness.take(math.ceil(short + _EXTRA * math.sqrt(short)))",
+        "raw = randomness.take(math.ceil(short + _EXTRA * math.sqrt(short))) % 243",
+    ),
+    _one(
+        "ternary coefficients come in pairs", RLWE, _HE["sampling"],
+        "return _DIGITS[found[:wanted]].reshape(-1)",
+        "return _DIGITS[found[:wanted]].repeat(2, 0).reshape(-1)",
+    ),
+    _one(
+        "errors are zero", RLWE, _HE["sampling"],
+        "coins = randomness.take(8 * n * degree).view(np.uint64)",
+        "coins = np.full(n * degree, (1 << 21) - 1, np.uint64)",
+    ),
+    _one(
+        "errors of all polynomials are one", RLWE, _HE["sampling"],
+        "coins = randomness.take(8 * n * degree).view(np.uint64)",
+        "coins = np.tile(randomness.take(8 * degree).view(np.uint64), n)",
+    ),
+    _one(
+        "all layers share public polynomials", RLWE, _HE["matrix"],
+        "self.seed + self.name.encode()", "self.seed",
+    ),
+    _one(
+        "all models share public polynomials", RLWE, _HE["matrix"],
+        "self.seed + self.name.encode()", "self.name.encode()",
+    ),
+    _one(
+        "a secret is a constant", RLWE, _HE["secret"],
+        "self._s = ternary(1, modulus.degree, randomness)",
+        "self._s = ternary(1, modulus.degree, Randomness(bytes(16)))",
+    ),
+    _one(
+        "a secret is zero", RLWE, _HE["secret"],
+        "self._s = ternary(1, modulus.degree, randomness)",
+        "self._s = 0 * ternary(1, modulus.degree, randomness)",
+    ),
+    _one(
+        "a secret may meet a matrix twice", RLWE, _HE["secret"],
+        "self._met.add(matrix.name)", "pass",
+    ),
+    _one(
+        "ciphertexts have no errors", RLWE, _HE["secret"],
+        "ring.reduce(noise - hidden", "ring.reduce(0 * noise - hidden",
+    ),
+    _one(
+        "inputs are sent without masks", RLWE, _HE["shares"],
+        "return rounded(scaled + masks, own", "return rounded(scaled + 0 * masks, own",
+    ),
+    Mutant(
+        "hints are made without u", RLWE,
+        (
+            Edit(
+                _HE["hint"],
+                "    found += product(Matrix.key(modulus, matrix.seed).polynomials(), u, bits)\n", "",
+            ),
+            Edit(
+                _HE["hint"], "product(public, self.u, self.precision.modulus.bits)",
+                "0 * product(public, self.u, self.precision.modulus.bits)",
+            ),
+        ),
+    ),
+    _one(
+        "one u for all rows of a hint", RLWE, _HE["hint"],
+        "u = ternary(rows, degree, randomness)",
+        "u = ternary(1, degree, randomness).repeat(rows, 0)",
+    ),
+    _one(
+        "u is a constant", RLWE, _HE["hint"],
+        "u = ternary(rows, degree, randomness)",
+        "u = ternary(rows, degree, Randomness(bytes(16)))",
+    ),
+    _one(
+        "hints have no errors", RLWE, _HE["hint"],
+        "    found += errors(rows, degree, randomness).astype(np.uint64)\n", "",
     ),
     # Whole runs.
     _one(

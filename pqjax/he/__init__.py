@@ -1,0 +1,13 @@
+"""Linear layers over RLWE: parameters, ciphertexts, static hints and shares. Arrays in, arrays out.
+
+It never sees a wire. What a layer costs follows from its `Tiling` and its `Precision`.
+"""
+
+from pqjax.he.hint import Hint, ServerKey, hint_of
+from pqjax.he.matrix import Matrix
+from pqjax.he.modulus import LIMITS, STATIC, STATIC_LIMITS, Modulus
+from pqjax.he.phases import Geometry
+from pqjax.he.precision import Filter, Precision, precision_for
+from pqjax.he.secret import Secret
+from pqjax.he.shares import encrypt
+from pqjax.he.tiling import Tiling, cheapest, tilings

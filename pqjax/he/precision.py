@@ -1,0 +1,167 @@
+"""How many bits of ciphertexts travel, and how likely a sum is wrong for want of those that do not.
+
+A sum Y mod 2^l comes out as shares of 2^(k - l) Y + e mod 2^k, k = log2 q. With one guard bit the shares
+are exact whenever |e| < 2^(k - l - 2), the *room* (`pqjax.he.shares`). There
+
+    e = sum w (e_in + d_in)  +  u * e_pk  +  (e1 + d1) * s
+
+with errors e_in, e_pk, e1, rounding errors d_in of what the client sends and d1 of the hint, ternary u
+and s. Errors are sums of fair coins, and so are rounding errors over 2^n integers (bit by bit), but for
+a mean of 1/2: both are strictly sub-Gaussian, E exp(x X) <= exp(x^2 Var X / 2). A coefficient of a
+product with a ternary polynomial is a sum of N terms, each with E exp(x s X) <= 1/3 + 2/3 exp(x^2 E X^2
+/ 2), the mean included, as signs of s are fair. Chernoff's bound holds for every x > 0; we take the best
+one for a Gaussian. That rounding errors are uniform and independent is what RLWE suggests of the
+ciphertexts they come from, and what tests measure; it is a premise of exactness, not of secrecy.
+"""
+
+import dataclasses
+import functools
+import math
+
+from pqjax.errors import InputError
+from pqjax.he.modulus import ERROR_VARIANCE, STATIC, Modulus
+
+FAILURE_LOG2 = -64  # of one sum at most: 2^-40 for the 2^24 sums of a large network
+_TAU = 9.6  # deviations that widths leave room for: 2 exp(-tau^2 / 2) = 2^-65
+
+
+@dataclasses.dataclass(frozen=True)
+class Filter:
+    """Public bounds on what one sum multiplies with.
+
+    Attributes:
+      squares: the largest sum of the squares of the weights.
+      terms: how many weights there are.
+    """
+
+    squares: int
+    terms: int
+
+    def packed(self, filters: int) -> "Filter":
+        """Of polynomials that hold so many filters: a sum meets the errors of all of them."""
+        return Filter(self.squares * filters, self.terms * filters)
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm, at least 1."""
+        return math.sqrt(max(1, self.squares))
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """Widths of a layer, refused where a sum fails with more than 2^FAILURE_LOG2.
+
+    Attributes:
+      modulus: of all ciphertexts.
+      filter: bounds on the weights.
+      sum_bits: l, the accumulator.
+      sent_bits: t, how many high bits of a ciphertext's coefficient travel.
+      hint_bits: how many high bits of a hint's coefficient travel.
+    """
+
+    modulus: Modulus
+    filter: Filter
+    sum_bits: int
+    sent_bits: int
+    hint_bits: int
+
+    def __post_init__(self) -> None:
+        most = self.modulus.bits
+        if not 1 <= self.sum_bits <= most - 3:
+            raise InputError(
+                f"sums have 1 to {most - 3} bits under a modulus of {most}, got {self.sum_bits}"
+            )
+        for name, bits in (("sent", self.sent_bits), ("hint", self.hint_bits)):
+            if not self.sum_bits < bits <= most:
+                raise InputError(
+                    f"{name}_bits must be in {self.sum_bits + 1} to {most}, got {bits}"
+                )
+        if self.failure_log2 > FAILURE_LOG2:
+            raise InputError(
+                f"sums of {self.sum_bits} bits with {self.sent_bits} bits sent and hints of "
+                f"{self.hint_bits} may fail with 2^{self.failure_log2:.1f}, more than 2^{FAILURE_LOG2}"
+            )
+
+    @property
+    def dropped_bits(self) -> int:
+        """Low bits of a sent coefficient that do not travel."""
+        return self.modulus.bits - self.sent_bits
+
+    @property
+    def hint_dropped_bits(self) -> int:
+        """Low bits of a hint's coefficient that do not travel."""
+        return self.modulus.bits - self.hint_bits
+
+    @property
+    def room(self) -> int:
+        """Errors of this size and more may break a sum."""
+        return 1 << self.modulus.bits - self.sum_bits - 2
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of e where filters are as large as they may be."""
+        n = self.modulus.degree
+        sent, key, hint = self._variances
+        return math.sqrt(sent + 2 / 3 * n * (key + hint))
+
+    @property
+    def _variances(self) -> tuple[float, float, float]:
+        """Of all that weights multiply; of a term with u; of a term with s, its mean included."""
+        sent = self.filter.squares * (_rounding(self.dropped_bits) + ERROR_VARIANCE)
+        mean = 1 / 4 if self.hint_dropped_bits else 0
+        return sent, ERROR_VARIANCE, ERROR_VARIANCE + _rounding(self.hint_dropped_bits) + mean
+
+    @functools.cached_property
+    def failure_log2(self) -> float:
+        """log2 of a bound on the probability that one sum is wrong."""
+        n = self.modulus.degree
+        mean = math.sqrt(self.filter.squares * self.filter.terms) / 2 if self.dropped_bits else 0
+        room = self.room - mean
+        if room <= 0:
+            return 0.0
+        sent, key, hint = self._variances
+        x = room / self.deviation**2
+        log = math.log(2) - x * room + x * x / 2 * sent
+        log += n * sum(_with_ternary(x * x / 2 * variance) for variance in (key, hint))
+        return min(0.0, log / math.log(2))
+
+
+def _rounding(bits: int) -> float:
+    """Variance of what rounding takes away: uniform on 2^bits integers."""
+    return (4**bits - 1) / 12
+
+
+def _with_ternary(y: float) -> float:
+    """ln(1/3 + 2/3 exp(y)), for large y by something larger."""
+    return math.log1p(2 / 3 * math.expm1(y)) if y < 1 else y
+
+
+def precision_for(sum_bits: int, of: Filter, modulus: Modulus = STATIC) -> Precision:
+    """The widths for sums of so many bits: rounding a hint leaves most of the room to what is sent.
+
+    What is sent has 1/sqrt(2) of the room, the hint's rounding 1/sqrt(8), in deviations. InputError
+    names the widest sums that would do if these do not.
+    """
+    try:
+        return _widths_of(sum_bits, of, modulus)
+    except InputError as problem:
+        good = [bits for bits in range(1, sum_bits) if _fits(bits, of, modulus)]
+        known = f"sums of at most {max(good)} bits would" if good else "no width of sums would"
+        raise InputError(
+            f"no parameters for sums of {sum_bits} bits and filters of norm {of.norm:.1f} "
+            f"({problem}); {known} do"
+        ) from None
+
+
+def _widths_of(sum_bits: int, of: Filter, modulus: Modulus) -> Precision:
+    sent = math.ceil(sum_bits + 2.5 + math.log2(_TAU * of.norm / math.sqrt(12)))
+    hint = math.ceil(sum_bits + 3.5 + math.log2(_TAU * math.sqrt(modulus.degree / 18)))
+    return Precision(modulus, of, sum_bits, sent, hint)
+
+
+def _fits(sum_bits: int, of: Filter, modulus: Modulus) -> bool:
+    try:
+        _widths_of(sum_bits, of, modulus)
+    except InputError:
+        return False
+    return True

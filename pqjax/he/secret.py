@@ -1,0 +1,48 @@
+"""The client's side: a secret of one inference and tile, what it encrypts, and the client's share.
+
+A second use of a secret with the same public polynomials would show the difference of two inputs, so a
+`Secret` gives out what each matrix makes of it once.
+"""
+
+import numpy as np
+from jaxtyping import UInt
+
+from pqjax.crypto.prg import Randomness
+from pqjax.errors import InputError
+from pqjax.he.hint import Hint
+from pqjax.he.matrix import Matrix
+from pqjax.he.modulus import Modulus
+from pqjax.he.polynomial import Polynomials, product
+from pqjax.he.sampling import errors, ternary
+from pqjax.he.shares import client_share
+from pqjax.he.tiling import Tiling
+
+
+class Secret:
+    """A ternary s, drawn for one inference and for one tile of every layer; in no repr."""
+
+    def __init__(self, modulus: Modulus, randomness: Randomness):
+        self._modulus, self._randomness = modulus, randomness
+        self._s = ternary(1, modulus.degree, randomness)
+        self._met: set[str] = set()
+
+    def masks(self, matrix: Matrix) -> Polynomials:
+        """Encryptions of zero e - a s mod q under every polynomial of a matrix, once."""
+        if matrix.modulus != self._modulus or matrix.name in self._met:
+            raise InputError(f"a secret meets {matrix.name!r} once, and in its own ring")
+        self._met.add(matrix.name)
+        ring = self._modulus.ring
+        noise = errors(matrix.count, self._modulus.degree, self._randomness)
+        hidden = product(matrix.polynomials(), self._s, ring.bits)
+        return ring.reduce(noise - hidden.view(np.int64)).astype(np.uint64)
+
+    def zero(self, seed: bytes) -> Polynomials:
+        """b_pk (1, N): with it the server makes encryptions of zero of its own, u b_pk."""
+        return self.masks(Matrix.key(self._modulus, seed))
+
+    def share(self, tiling: Tiling, hint: Hint) -> UInt[np.ndarray, "K pixels"]:
+        """The client's share mod 2^(l+1) of twice a tile's sums, known before its input."""
+        own = hint.precision
+        whole = hint.high << np.uint64(own.hint_dropped_bits)
+        phase = tiling.wanted(product(whole, self._s, own.modulus.bits))
+        return client_share(phase, own)

@@ -1,0 +1,247 @@
+"""How an image and its filters lie in polynomials, and what of them travels.
+
+A tile of Hw x Ww pixels is one polynomial for every Cw channels, Kw filters share one hint:
+
+    x^[c Hw Ww + i Ww + j]            = X[c, i, j]           A = Cw Hw Ww,  Kw A <= N
+    w^[O - k A - c Hw Ww - a Ww - b]  = W[a, b, c, k]        O = Kw A - Hw Ww + Ww (h - 1) + w - 1
+    (w^ x^)[O - k A + i Ww + j]       = Y[k, i, j]
+
+(Cheetah's and HEQuant's encoding, on the step-1 map of `phases`.) Wanted coefficients of one filter
+read slots of x^ only, so with Kw = 1 only those travel and the server's half is the plain convolution of
+what came. With more filters a product all slots count, and hints are fewer. Groups share polynomials;
+they have Kw = 1.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Integer, Shaped, UInt64
+
+from pqjax.errors import InputError
+from pqjax.he.modulus import STATIC, Modulus
+from pqjax.he.phases import Geometry, Image, Pair, Phases
+from pqjax.he.polynomial import Polynomials
+from pqjax.he.precision import Filter, Precision, precision_for
+from pqjax.ring import Ring, conv
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """A layer cut into equal tiles of its padded image, and filters packed into hints.
+
+    Attributes:
+      map: the layer.
+      degree: N.
+      tile: Hw, Ww.
+      filters: Kw.
+    """
+
+    map: Geometry
+    degree: int
+    tile: Pair
+    filters: int = 1
+
+    def __post_init__(self) -> None:
+        kernel, image = self.phases.kernel, self.phases.image
+        inside = all(t <= n <= m for t, n, m in zip(kernel, self.tile, image, strict=True))
+        if not inside or self.area * self.filters > self.degree:
+            raise InputError(
+                f"tiles hold a kernel of {kernel}, lie in an image of {image} and fit {self.degree} "
+                f"slots, got {self.tile} for {self.filters} filters"
+            )
+        if not 1 <= self.filters <= (self.map.outputs if self.map.groups == 1 else 1):
+            raise InputError(f"filters of one group share a hint, got {self.filters}")
+
+    @functools.cached_property
+    def phases(self) -> Phases:
+        """The layer as a convolution of step 1."""
+        return Phases(self.map)
+
+    @property
+    def area(self) -> int:
+        """Slots of a channel."""
+        return math.prod(self.tile)
+
+    @property
+    def channels(self) -> int:
+        """Cw: channels in one polynomial."""
+        return min(self.phases.inputs, self.degree // (self.area * self.filters))
+
+    @property
+    def polynomials(self) -> int:
+        """How many polynomials make a tile."""
+        return -(-self.phases.inputs // self.channels)
+
+    @property
+    def hints(self) -> int:
+        """How many polynomials make the layer's hint."""
+        return -(-self.map.outputs // self.filters)
+
+    @property
+    def grid(self) -> Pair:
+        """Tiles down and across. Neighbours share kernel - 1 rows or columns."""
+        axes = zip(self.phases.out_image, self._out_tile, strict=True)
+        down, right = (-(-n // step) for n, step in axes)
+        return down, right
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles there are, each of which needs a secret of its own."""
+        return math.prod(self.grid)
+
+    @property
+    def _out_tile(self) -> Pair:
+        axes = zip(self.tile, self.phases.kernel, strict=True)
+        down, right = (n - t + 1 for n, t in axes)
+        return down, right
+
+    @property
+    def slots(self) -> int:
+        """Coefficients of a tile that travel."""
+        if self.filters == 1:
+            return self.phases.inputs * self.area
+        return self.polynomials * self.degree
+
+    def hint_cost(self, hint_bits: int) -> int:
+        """Bits of the hint, once."""
+        return self.hints * self.degree * hint_bits
+
+    def sent_cost(self, sent_bits: int) -> int:
+        """Bits of the client's one message, with every inference."""
+        return self.tiles * self.slots * sent_bits
+
+    def cut(self, x: Image) -> Shaped[np.ndarray, "tiles P N"]:
+        """An image (H, W, C) as the polynomials of its tiles, zero where no channel lies."""
+        planes = self._tiled(x).transpose(0, 3, 1, 2).reshape(self.tiles, -1, self.area)
+        room = np.zeros((self.tiles, self.polynomials * self.channels, self.area), x.dtype)
+        room[:, : planes.shape[1]] = planes
+        found = np.zeros((self.tiles, self.polynomials, self.degree), x.dtype)
+        found[..., : self.channels * self.area] = room.reshape(self.tiles, self.polynomials, -1)
+        return found
+
+    def _tiled(self, x: Image) -> Shaped[np.ndarray, "tiles Hw Ww C"]:
+        image, step = self.phases.images(x), self._out_tile
+        sides = [(n - 1) * s + t for n, s, t in zip(self.grid, step, self.tile, strict=True)]
+        more = [(0, n - m) for n, m in zip(sides, image.shape, strict=False)]
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad(image, (*more, (0, 0))), self.tile, axis=(0, 1)
+        )[:: step[0], :: step[1]]
+        return windows.transpose(0, 1, 3, 4, 2).reshape(self.tiles, *self.tile, -1)
+
+    def join(self, y: Shaped[np.ndarray, "tiles K pixels"]) -> Image:
+        """The wanted sums of all tiles as an image (H', W', K)."""
+        (down, right), (high, wide) = self.grid, self._out_tile
+        y = y.reshape(down, right, self.map.outputs, high, wide).transpose(0, 3, 1, 4, 2)
+        rows, columns = self.phases.out_image
+        return y.reshape(down * high, right * wide, -1)[:rows, :columns]
+
+    def used(self, polynomials: Polynomials) -> UInt64[np.ndarray, " slots"]:
+        """Of a tile's polynomials (P, N) the coefficients that travel."""
+        if self.filters > 1:
+            return polynomials.reshape(-1)
+        return polynomials[:, : self.channels * self.area].reshape(-1)[: self.slots]
+
+    @property
+    def _offset(self) -> int:
+        (h, w), (_, width) = self.phases.kernel, self.tile
+        return (self.filters * self.channels - 1) * self.area + width * (h - 1) + w - 1
+
+    def wanted(self, products: Polynomials) -> UInt64[np.ndarray, "K pixels"]:
+        """Of a tile's products (hints, N) the coefficients that are sums."""
+        (high, wide), block = self._out_tile, self.channels * self.area
+        pixels = (np.arange(high)[:, None] * self.tile[1] + np.arange(wide)).reshape(-1)
+        at = self._offset - np.arange(self.filters)[:, None] * block + pixels
+        return products[:, at].reshape(-1, len(pixels))[: self.map.outputs]
+
+    def multiply(
+        self, weights: Integer[np.ndarray, "h w F K"], polynomials: Polynomials, bits: int
+    ) -> UInt64[np.ndarray, "hints N"]:
+        """Every filter polynomial w^ times a tile's polynomials (P, N), summed, mod 2^bits.
+
+        A product with w^ is a sum of turned copies (X^N = -1), one a weight: a convolution of a kernel's
+        rows Ww apart, by int8 digits.
+        """
+        (h, w), inputs = self.phases.kernel, self.phases.inputs
+        kernels = self._packed(weights)
+        turned = np.concatenate([polynomials, Ring(bits).neg(polynomials)], axis=1)
+        channel = np.tile(np.arange(inputs), self.filters)
+        block = np.repeat(np.arange(self.filters), inputs) * self.channels * self.area
+        shift = self._offset - block - channel % self.channels * self.area
+        places = np.arange(h)[:, None] * self.tile[1] + np.arange(self.degree + w - 1)
+        at = (places[..., None] - shift) % (2 * self.degree)
+        found = conv(
+            turned[channel // self.channels, at][None], kernels, Ring(bits),
+            groups=self.map.groups, w_bits=8 * weights.itemsize, w_signed=True,
+        )  # fmt: skip
+        return np.asarray(found)[0, 0].T.astype(np.uint64)
+
+    def _packed(self, weights: np.ndarray) -> np.ndarray:
+        """Kernels (h, w, Kw F, hints): the filters of a hint beside each other."""
+        found = self.phases.weights(weights)
+        lack = self.hints * self.filters - self.map.outputs
+        found = np.pad(found, ((0, 0), (0, 0), (0, 0), (0, lack)))
+        found = found.reshape(*found.shape[:3], self.hints, self.filters)
+        return found.transpose(0, 1, 4, 2, 3).reshape(*found.shape[:2], -1, self.hints)
+
+    def convolve(
+        self, weights: Integer[np.ndarray, "h w F K"], slots: np.ndarray, bits: int
+    ) -> UInt64[np.ndarray, "K pixels"]:
+        """The wanted coefficients of `multiply` for what travelled of a tile, (slots,), mod 2^bits."""
+        if self.filters > 1:
+            whole = slots.reshape(self.polynomials, self.degree).astype(np.uint64)
+            return self.wanted(self.multiply(weights, whole, bits))
+        tile = slots.reshape(-1, *self.tile).transpose(1, 2, 0)[None]
+        kernels = self.phases.weights(weights)
+        digits = 8 * weights.itemsize
+        found = conv(
+            tile, kernels, Ring(bits), groups=self.map.groups, w_bits=digits, w_signed=True
+        )
+        return np.asarray(found)[0].reshape(-1, self.map.outputs).T.astype(np.uint64)
+
+
+def tilings(m: Geometry, degree: int) -> Iterator[Tiling]:
+    """All worth a look: the smallest tile for each number of tiles, fewest filters for each of hints."""
+    phases = Phases(m)
+    counts = {-(-m.outputs // n): n for n in range(m.outputs, 0, -1)}
+    filters_of = sorted(counts.values()) if m.groups == 1 else [1]
+    for high in _sides(phases.image[0], phases.kernel[0], degree):
+        for wide in _sides(phases.image[1], phases.kernel[1], degree // high):
+            for filters in filters_of:
+                if filters * high * wide <= degree:
+                    yield Tiling(m, degree, (high, wide), filters)
+
+
+def _sides(side: int, kernel: int, most: int) -> list[int]:
+    """Sides of tiles, the smallest for each number of them."""
+    found = {}
+    for tile in range(min(side, most), kernel - 1, -1):
+        found[-(-(side - kernel + 1) // (tile - kernel + 1))] = tile
+    return list(found.values())
+
+
+def cheapest(
+    m: Geometry, sum_bits: int, of: Filter, inferences: int, modulus: Modulus = STATIC
+) -> tuple[Tiling, Precision]:
+    """The tiling of fewest bits for a client that makes so many inferences, and its widths.
+
+    InputError if no parameters do for sums of so many bits.
+    """
+    widths = {1: precision_for(sum_bits, of, modulus)}
+    found = None
+    for tiling in tilings(m, modulus.degree):
+        if tiling.filters not in widths:
+            try:
+                packed = of.packed(tiling.filters)
+                widths[tiling.filters] = precision_for(sum_bits, packed, modulus)
+            except InputError:
+                continue  # fewer filters need less room
+        own = widths[tiling.filters]
+        bits = tiling.hint_cost(own.hint_bits) + inferences * tiling.sent_cost(own.sent_bits)
+        if found is None or bits < found[0]:
+            found = bits, tiling, own
+    if found is None:
+        raise InputError(f"no tile of {modulus.degree} slots holds a kernel of {m.kernel}")
+    return found[1:]

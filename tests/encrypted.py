@@ -1,0 +1,107 @@
+"""A linear layer over RLWE, both parties' halves in one place, with what only a test may see."""
+
+import dataclasses
+
+import numpy as np
+
+from pqjax.crypto.prg import Randomness
+from pqjax.he import (
+    STATIC,
+    Filter,
+    Hint,
+    Matrix,
+    Precision,
+    Secret,
+    ServerKey,
+    Tiling,
+    cheapest,
+    encrypt,
+    hint_of,
+)
+from pqjax.he.polynomial import product
+from pqjax.ring import Ring
+
+SEED = bytes(range(16))
+
+
+def plain(m, w, x):
+    """The convolution in Python's integers or numpy's int64: (H', W', K), by loops over taps."""
+    x = np.pad(x, (*m.padding, (0, 0)))
+    high, wide = m.out_image
+    y = np.zeros((high, wide, m.outputs), np.int64)
+    for i, j in np.ndindex(m.kernel):
+        top, left = i * m.dilation[0], j * m.dilation[1]
+        seen = x[top :: m.stride[0], left :: m.stride[1]][:high, :wide]
+        for g in range(m.groups):
+            ins = slice(g * m.fan_in, (g + 1) * m.fan_in)
+            outs = slice(g * m.fan_out, (g + 1) * m.fan_out)
+            y[..., outs] += seen[..., ins] @ w[i, j][:, outs]
+    return y
+
+
+def filter_of(w):
+    """The tightest bounds."""
+    squares = (w.astype(np.int64) ** 2).sum((0, 1, 2)).max()
+    return Filter(int(squares), int(np.prod(w.shape[:3])))
+
+
+def weights_of(rng, m, w_bits):
+    """Random signed weights, the first filter as large as can be."""
+    half = 1 << w_bits - 1
+    w = rng.integers(-half, half, m.weight_shape)
+    w[..., 0] = -half
+    return w.astype(np.int8 if w_bits <= 8 else np.int16)
+
+
+@dataclasses.dataclass
+class Layer:
+    """A layer at both parties; every call of `infer` is an inference with fresh secrets."""
+
+    tiling: Tiling
+    precision: Precision
+    weights: np.ndarray
+    matrix: Matrix
+    hint: Hint
+    key: ServerKey
+    randomness: Randomness
+
+    def infer(self, x, x0, secrets=None):
+        """Shares of the guarded sums (server, client), and the errors e, of x = x0 + x1 mod 2^l."""
+        t, own = self.tiling, self.precision
+        ring, q = Ring(own.sum_bits), own.modulus.ring
+        ours, theirs = t.cut(x0), t.cut(ring.sub(x, x0))
+        true = t.cut(x)
+        shares, errors = ([], []), []
+        for i in range(t.tiles):
+            secret = secrets[i] if secrets else Secret(own.modulus, self.randomness)
+            public, masks = secret.zero(SEED), secret.masks(self.matrix)
+            sent = encrypt(t.used(masks), t.used(theirs[i]), own)
+            sums = ring.reduce(t.convolve(self.weights, t.used(ours[i]), own.sum_bits))
+            zero = self.key.zero(public)
+            shares[0].append(self.key.share(sent, zero, sums))
+            shares[1].append(secret.share(t, self.hint))
+
+            whole = self.hint.high << np.uint64(own.hint_dropped_bits)
+            phase = t.wanted(product(whole, secret._s, q.bits)) + zero
+            phase += t.convolve(self.weights, sent, own.sent_bits) << np.uint64(own.dropped_bits)
+            y = ring.reduce(t.convolve(self.weights, t.used(true[i]), own.sum_bits) - sums)
+            phase -= y.astype(np.uint64) << np.uint64(q.bits - own.sum_bits)
+            errors.append(q.signed(q.reduce(phase)))
+        return t.join(np.stack(shares[0])), t.join(np.stack(shares[1])), np.stack(errors)
+
+
+def layer(m, w, sum_bits, tiling=None, precision=None, key=bytes(16), inferences=100):
+    """A layer with widths for its weights; the cheapest tiling if none is given."""
+    found, own = cheapest(m, sum_bits, filter_of(w), inferences)
+    tiling, own = tiling or found, precision or own
+    randomness = Randomness(key)
+    matrix = Matrix(STATIC, SEED, "layer", tiling.polynomials)
+    hint, server = hint_of(tiling, own, w, matrix, randomness)
+    return Layer(tiling, own, w, matrix, hint, server, randomness)
+
+
+def operands(rng, m, sum_bits):
+    """An image of any elements, and the server's share."""
+    ring = Ring(sum_bits)
+    both = rng.integers(0, 1 << sum_bits, (2, *m.in_shape))
+    return ring.reduce(both[0]), ring.reduce(both[1])

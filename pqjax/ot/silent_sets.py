@@ -1,18 +1,14 @@
 """Parameter sets of silent OT, as data: how large a round is, and what keeps its noise hidden.
 
 The receiver's choices are A c xor e: c are k random bits, A is a public 10-local code, e has a single 1
-in each of t regions. That these look random is primal LPN with regular noise. The sets below are chosen
-to cost 2^128 operations by every attack that `ATTACKS` names, and no others can be asked for. Those that
-Ferret was published with, such as t = 1280, k = 452,000 for 10,485,760 OTs, fall short of that.
+in each of t regions. That these look random is primal LPN with regular noise. The sets below are meant
+to cost 2^128 operations by what `ATTACKS` names; nobody has estimated that here. No others can be asked
+for. Those that Ferret was published with, such as t = 1280, k = 452,000 for 10,485,760 OTs, fall short.
 """
 
 import dataclasses
 
-ATTACKS = (
-    "Gaussian elimination and information-set decoding, also for regular noise (eprint 2022/712)",
-    "algebraic attacks on regular noise (eprint 2023/176)",
-    "attacks on sparse codes and regular noise of 2025 (eprint 2025/1476)",
-)
+ATTACKS = ("attacks on regular primal LPN as of 2025 (eprint 2025/1476)",)
 
 GROUP_LEAVES = 1 << 17  # few calls, and a group stays in the last cache of a core
 

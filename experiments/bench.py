@@ -24,8 +24,10 @@ from pqjax.crypto import crhash, prg
 from pqjax.engine.process import settle
 from pqjax.graph.ir import TensorType
 from pqjax.linear import ByOt, Job, LinearMap, on_shares, on_shares_cost
+from pqjax.ot.silent import Silent
+from pqjax.ot.silent_sets import SETS
 from pqjax.ot.source import Source
-from pqjax.ot.stocked import SoftSpoken, Stock, StockedReceiver, StockedSender
+from pqjax.ot.stocked import SoftSpoken, StockedReceiver, StockedSender
 from pqjax.ot.tuning import Tuning
 from pqjax.planner import find_preset
 from pqjax.protocols.nonlinear import relu, relu_cost
@@ -129,21 +131,7 @@ class _Machine:
 
 def protocol_rows(machine: _Machine) -> list[dict]:
     """Random OTs, the steps of activations, and OT convolutions of every size in ResNet50."""
-    rows = []
-    n = 1 << 19
-    for k in (1, 2, 4, 8):
-        source = SoftSpoken(k)
-
-        def stock(party: Party) -> None:
-            party.fill((n, 0))
-            for end in (party.sender, party.receiver):
-                assert isinstance(end, (StockedSender, StockedReceiver))
-                end.stock = Stock()
-
-        seconds, aes = _both(source, Cost(), stock)
-        bits = source.fill((0, 0), (n, 0))[0].bits / n
-        name = f"random OT, k={k} ({bits:.0f} bits each)"
-        rows.append(machine.row(name, "OT/s", n, seconds, aes, round(bits * n)))
+    rows = ot_rows(machine)
     n = Tuning().tile_elements
     for name in ("privquant", "pqjax"):
         preset = find_preset(name)
@@ -161,6 +149,31 @@ def protocol_rows(machine: _Machine) -> list[dict]:
     for shape in bench_ring.CONVOLUTIONS:
         for name, variant in (("privquant", "4-extend-x-choose-w"), ("pqjax", "full-choose-w")):
             rows.append(_convolution_row(machine, shape, name, variant))
+    return rows
+
+
+def ot_rows(machine: _Machine) -> list[dict]:
+    """Random OTs as they are made, and hashed to keys, one way; silent ones a round at a time."""
+    rows = []
+    for source in (*map(SoftSpoken, (1, 2, 4, 8)), *map(Silent, SETS)):
+        n = SETS[source.noise].gain if isinstance(source, Silent) else 1 << 19
+        _, pool = source.fill((0, 0), (n, 0))
+        bits = source.fill(pool, (n, 0))[0].bits  # of later fills: seeds are there
+        for hashed in (False, True):
+
+            def make(party: Party, n=n, hashed=hashed) -> None:
+                party.fill((n, 0))
+                end = party.receiver if party.rank else party.sender
+                assert isinstance(end, (StockedSender, StockedReceiver))
+                take = end.random_keys if hashed else end.stock.draw
+                for chunk in party.tuning.chunks(n):
+                    take(chunk.stop - chunk.start)
+
+            seconds, aes = _both(source, Cost(), make)
+            name = (
+                f"{'hashed' if hashed else 'random'} OT, {source.name} ({bits / n:.2f} bits each)"
+            )
+            rows.append(machine.row(name, "OT/s", n, seconds, aes, bits))
     return rows
 
 

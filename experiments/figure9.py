@@ -15,7 +15,6 @@ from experiments.plots import save, stacked_bars
 from experiments.record import percent, published, table
 from pqjax.graph.baselines import WORST_CASE_WIDTHS
 from pqjax.graph.passes import ALIGN, KNOWN_SIGN, LOWER, MERGE, RELU_AFTER_SHIFT, SIGNS, TRUNC
-from pqjax.linear import PRIVQUANT
 from pqjax.planner import PRESETS, Preset, plan
 
 MIB = 8 * 2**20
@@ -28,8 +27,8 @@ def steps() -> list[tuple[str, Preset, Style]]:
     base = dataclasses.replace(
         PRESETS["sirnn-choice1"], name="sirnn, no sign knowledge", passes=(WORST_CASE_WIDTHS, LOWER)
     )
-    described = dataclasses.replace(base, variants=("4-extend-x-choose-w",))
-    adaptive = dataclasses.replace(base, variants=PRIVQUANT)
+    described = dataclasses.replace(base, choices=PRESETS["sirnn"].choices)
+    adaptive = dataclasses.replace(base, choices=PRESETS["privquant"].choices)
     signs = dataclasses.replace(adaptive, passes=(*base.passes, SIGNS))
     forms = dataclasses.replace(signs, forms=PRESETS["privquant"].forms)
     fused = dataclasses.replace(forms, passes=(*signs.passes, TRUNC, MERGE, ALIGN))

@@ -184,9 +184,7 @@ class _Export:
 
     def joined(self, op: Joined, *x: _Tensor) -> _Tensor:
         """All in one format, of which a sum leaves a bit free; then one node."""
-        bits = self.net.magnitude(op.fit)
-        tops = (self.net.magnitude(fit) - y.out.scale for fit, y in zip(op.fits, x, strict=True))
-        scale = bits - op.spare - max(tops)
+        scale = exact_scale(self.net.join_scale(op)[...])
         out = self.format(op.fit, op.shape(*(each.out.shape for each in x)), scale)
         parts = [self.part(op, each, out) for each in x]
         sources = tuple(part.node for part in parts)

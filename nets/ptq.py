@@ -26,7 +26,7 @@ from nets.ops import INPUT, Add, AvgPool, walk
 from nets.quantized import QuantNet, Scaled, Widths, input_values
 from nets.quantizer import best_activation_scale, best_weight_scale, power_of_two
 from nets.rounding import fitted, moments
-from nets.steps import Block, Fit, blocks
+from nets.steps import Block, Fit, Joined, blocks
 
 Say = Callable[[str], None]
 
@@ -125,7 +125,7 @@ def fit(
     last_use = {source: at for at, block in enumerate(order) for source in block.sources}
     for at, block in enumerate(order):
         if block.layer is None:
-            walk(block.steps, student.rules(), ours)
+            walk(block.steps, {**student.rules(), Joined: student.choosing}, ours)
             walk(block.steps, net.rules, theirs)
         else:
             _fit_weights(student, net, block, ours, theirs, recipe)

@@ -178,6 +178,9 @@ class QuantNet(nnx.Module):
             [QuantLayer(architecture, op, bits, fits.get(op.name)) for op, bits in layers]
         )
         self.architecture, self.widths = architecture, widths
+        joins = [step.name for step in self.steps if isinstance(step, Joined)]
+        self.joined_names = tuple(joins)
+        self.join_scales = nnx.List([nnx.Param(jnp.zeros((), jnp.float32)) for _ in joins])
         for step in self.steps:
             self._check(step)
 
@@ -205,6 +208,10 @@ class QuantNet(nnx.Module):
     def layer(self, name: str) -> QuantLayer:
         """Of a convolution or dense layer."""
         return next(layer for layer in self.layers if layer.op.name == name)
+
+    def join_scale(self, op: Joined) -> nnx.Param:
+        """Of the format of a sum or concatenation."""
+        return self.join_scales[self.joined_names.index(op.name)]
 
     def __call__(self, x: Int[Array, "b h w c"]) -> Float[Array, "b n"]:
         """Real-valued logits: the integer accumulator over its scale."""
@@ -253,12 +260,22 @@ class QuantNet(nnx.Module):
         """The tensors in one format, of which a sum leaves a bit free, then the sum or all of them."""
         bits = self.magnitude(op.fit)
         room = bits - op.spare
-        tops = [self.magnitude(fit) - each.scale for fit, each in zip(op.fits, x, strict=True)]
-        scale = room - functools.reduce(jnp.maximum, tops)
+        scale = whole(self.join_scale(op)[...], self.widths.learn_scales)
         fits = functools.partial(requantize, bits=room, negative=op.fit.negative)
         parts = [fits(each.integers.astype(jnp.float32), each.scale - scale) for each in x]
         made = functools.reduce(jnp.add, parts) if op.spare else jnp.concatenate(parts, -1)
         return Scaled(_narrow(made, bits), scale)
+
+    def choosing(self, op: Joined, *x: Scaled) -> Scaled:
+        """The same, at the scale of least squared error for these values, which it keeps."""
+        real = [
+            np.asarray(each.integers.astype(jnp.float32)) / 2.0 ** int(each.scale) for each in x
+        ]
+        flat = np.concatenate([each.ravel() for each in real])
+        room = self.magnitude(op.fit) - op.spare
+        best = best_activation_scale(flat, room, negative=op.fit.negative)
+        self.join_scale(op)[...] = jnp.float32(best)
+        return self.joined(op, *x)
 
     def fitted(self, fit: Fit, acc: Scaled) -> Scaled:
         """A layer's accumulator in the format of its output."""
@@ -337,5 +354,5 @@ def calibrate(net: QuantNet, folded: Folded, x: Int[Array, "b h w c"]) -> None:
         layer.out_scale[...] = jnp.float32(min(best, int(acc.scale)))
         return net.fitted(fit, acc)
 
-    chosen = {ops.Conv: product, ops.Dense: product, Fit: fitted}
+    chosen = {ops.Conv: product, ops.Dense: product, Fit: fitted, Joined: net.choosing}
     walk(net.steps, {**net.rules(), **chosen}, input_values(x))

@@ -76,14 +76,12 @@ class Joined(Op):
 
     Attributes:
       op: what it is.
-      fits: the formats of its sources, but for their scales.
-      fit: its own, whose scale is the largest one that holds all that those can.
+      fit: its format.
     """
 
     arity: typing.ClassVar[int] = 0
 
     op: ops.Add | ops.Concat
-    fits: tuple[Fit, ...]
     fit: Fit
 
     @property
@@ -270,10 +268,9 @@ class _Lowering:
         elif isinstance(op, ops.AvgPool):
             made = Average(op.name, sources, op.window, op.stride, fit)
         elif isinstance(op, (ops.Add, ops.Concat)):
-            fits = tuple(self.fits[source] for source in op.sources)
             role = "residual" if isinstance(op, ops.Add) else self.role(op)
             fit = Fit(op.name, sources, op.name, role, self.negative[op.name])
-            made = Joined(op.name, sources, op, fits, fit)
+            made = Joined(op.name, sources, op, fit)
         self.fits[op.name], self.step[op.name] = fit, op.name
         self.done.append(Block((made,)))
 

@@ -46,6 +46,7 @@ def _views(cases):
 
 SECRETS = ("tests/ot/test_secrets.py",)
 OTS = ("tests/ot/test_secrets.py", "tests/ot/test_ot.py")
+SILENT = ("tests/ot/test_silent.py",)
 HASH = ("tests/crypto/test_crhash.py",)
 RLWE = ("tests/he/test_secrets.py",)
 RUNS = ("tests/engine/test_whole_views.py",)
@@ -57,6 +58,7 @@ def _one(name, tests, file, old, new):
 
 _PRG, _BASE, _SETUP = "pqjax/crypto/prg.py", "pqjax/ot/base.py", "pqjax/ot/setup.py"
 _STOCKED, _INLINE = "pqjax/ot/stocked.py", "pqjax/ot/inline.py"
+_SILENT, _CODE = "pqjax/ot/silent.py", "pqjax/ot/silent_code.py"
 _SOFT, _KKOT = "pqjax/ot/softspoken.py", "pqjax/ot/kkot.py"
 _HASH = "pqjax/crypto/crhash.py"
 _CORR, _TRIPLES = "pqjax/ot/correlations.py", "pqjax/ot/triples.py"
@@ -133,6 +135,39 @@ MUTANTS = (
         "delta is zero", SECRETS, _SETUP,
         "delta = randomness.bits(_BASE)", "delta = np.zeros(_BASE, np.uint8)",
     ),
+    # Silent OT.
+    _one(
+        "silent trees have constant roots", SILENT, _SILENT,
+        "party.randomness.take(16 * (group.stop - group.start)).view(np.uint64)",
+        "np.arange(2 * (group.stop - group.start), dtype=np.uint64)",
+    ),
+    _one(
+        "one root for all silent trees of a group", SILENT, _SILENT,
+        "party.randomness.take(16 * (group.stop - group.start)).view(np.uint64)",
+        "np.tile(party.randomness.take(16).view(np.uint64), group.stop - group.start)",
+    ),
+    _one(
+        "silent choices are the bare noise", SILENT, _CODE,
+        "for i in range(LOCAL):", "for i in range(0):",
+    ),
+    _one(
+        "silent choices are a single seed's, and noise", SILENT, _CODE,
+        "for i in range(LOCAL):", "for i in range(1):",
+    ),
+    Mutant(
+        "a silent round takes the seeds that the one before it took", SILENT,
+        (
+            Edit(
+                _SILENT, "        rows, _ = self.stock.draw(noise.seeds)\n",
+                "        self._old = rows = getattr(self, \"_old\", self.stock.draw(noise.seeds)[0])\n",
+            ),
+            Edit(
+                _SILENT, "        drawn = self.stock.draw(noise.seeds)\n",
+                "        self._old = drawn = getattr(self, \"_old\", self.stock.draw(noise.seeds))\n",
+            ),
+        ),
+    ),
+    # The papers' sources.
     _one(
         "KKOT's secret is a constant", SECRETS, _INLINE,
         "secret = randomness.bits(WIDE)", "secret = np.arange(WIDE, dtype=np.uint8) & 1",

@@ -12,6 +12,11 @@ from networks import random_network
 
 import pqjax
 
+# The command line, as if started from a terminal: children of a background job ignore Ctrl-C.
+HEARING = """import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pqjax.cli import main
+sys.exit(main(sys.argv[1:]))"""
 ROOT = pathlib.Path(__file__).parents[1]
 GRAPH, WEIGHTS, X = random_network(3)
 PLAN = pqjax.plan(GRAPH)
@@ -68,7 +73,7 @@ def served_process(tmp_path, *words):
     pqjax.save_model(model, GRAPH, WEIGHTS)
     np.save(tmp_path / "x.npy", X)
     server = subprocess.Popen(
-        [sys.executable, "-m", "pqjax.cli", "serve", str(model), "--listen", "127.0.0.1:0",
+        [sys.executable, "-c", HEARING, "serve", str(model), "--listen", "127.0.0.1:0",
          *map(str, words)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -25,7 +25,8 @@ def python_blocks():
 
 def command_blocks():
     """Every indented block: its commands, continued lines joined, comments gone."""
-    found = re.findall(r"(?:^    .+\n)+", TEXT, re.MULTILINE)
+    commands = re.sub(r"```python\n.*?```", "", TEXT, flags=re.DOTALL)
+    found = re.findall(r"(?:^    .+\n)+", commands, re.MULTILINE)
     joined = [re.sub(r" *\\\n +", " ", block) for block in found]
     return [[shlex.split(line, comments=True) for line in block.splitlines()] for block in joined]
 

@@ -9,7 +9,7 @@ from pqjax.cli.options import Commands, command, json_option, plan_options
 from pqjax.errors import DataError
 from pqjax.graph import Graph, load_model
 from pqjax.planner import Plan, plan
-from pqjax.planner.report import SECURITY
+from pqjax.planner.report import security
 from pqjax.planner.summary import summary
 from pqjax.wire.link import LAN, Link
 
@@ -56,7 +56,7 @@ def _plan(args: argparse.Namespace) -> int:
     links = [made.link] if made.link else [LAN, _WAN]
     seconds = ", ".join(f"{made.seconds(link):.2f} s on {link}" for link in links)
     print(made.table(args.variants))
-    print(f"\nnetwork alone: {seconds}\n{legend(made)}\n{SECURITY}")
+    print(f"\nnetwork alone: {seconds}\n{legend(made)}\n{security(made.preset.source)}")
     return 0
 
 

@@ -179,8 +179,11 @@ class Hash:
 
     def blocks(self, x: np.ndarray, blocks: int = 1) -> np.ndarray:
         """Rows (n, 2) hashed to (n, blocks, 2) uint64, where kernels can read it in place."""
-        out = aligned((len(x), blocks, 2), np.uint64)
-        for span, tweaks in self.take(len(x), blocks):
+        return self.fill(x, aligned((len(x), blocks, 2), np.uint64))
+
+    def fill(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Rows (n, 2) hashed to `out`, (n, blocks, 2) uint64, both C-contiguous; returns it."""
+        for span, tweaks in self.take(len(x), out.shape[1]):
             hash_blocks(x[span], tweaks, out[span])
         return out
 

@@ -43,10 +43,11 @@ def _receiver_leaves(messenger: Messenger, randomness: Randomness, k: int) -> tu
 
 
 def _sender_leaves(
-    messenger: Messenger, randomness: Randomness, k: int
+    messenger: Messenger, randomness: Randomness, k: int, odd: bool
 ) -> tuple[Choices, Leaves, bytes]:
     """The extension sender's part: delta (128,) bits, the leaves it may know, the base OTs' digest."""
     delta = randomness.bits(_BASE)
+    delta[0] |= odd
     # Level by level from the root the path is delta's bits, most significant first; the base OT
     # is asked for the other side.
     path = delta.reshape(-1, k)[:, ::-1]
@@ -79,16 +80,18 @@ def each_way(
 
 
 def extend_both(
-    messenger: Messenger, randomness: Randomness, k: int
+    messenger: Messenger, randomness: Randomness, k: int, odd: bool = False
 ) -> tuple[tuple[Words, Hash, ExtensionSender], tuple[Hash, ExtensionReceiver]]:
     """Base OTs and trees of both directions: what the sender of one and the receiver of the other keep.
+
+    If `odd`, delta's lowest bit is 1 and not a secret.
 
     Cost: `extend_both_cost`. Reference: SoftSpokenOT, eprint 2022/192; base OTs see `base`.
     """
     rank = messenger.rank
 
     def send() -> tuple[Words, Hash, ExtensionSender]:
-        delta, leaves, said = _sender_leaves(messenger, randomness, k)
+        delta, leaves, said = _sender_leaves(messenger, randomness, k, odd)
         words = np.packbits(delta, bitorder="little").view(np.uint64)
         return words, _hash(said, rank, _ROWS), ExtensionSender(k, leaves, delta)
 

@@ -39,6 +39,7 @@ class Source(abc.ABC):
     """
 
     name: str
+    delta_bits: typing.ClassVar[int] = 128  # of the correlation, that are secret
 
     @abc.abstractmethod
     def set_up(self, messenger: Messenger, randomness: Randomness) -> "tuple[OtSender, OtReceiver]":

@@ -9,6 +9,7 @@ from pqjax.errors import PlanError, listed, shown
 from pqjax.graph.ir import Graph, Linear, Node, TensorType
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
+from pqjax.ot.source import Source
 from pqjax.planner.plan import STOCK_LAYER, Plan, Step
 from pqjax.planner.price import StepCost, fitting, priced, pricing, task_cost
 from pqjax.wire.cost import NOTHING
@@ -17,10 +18,15 @@ Row = tuple[str, ...]
 
 _FIGURES = ("offline MiB", "online MiB", "stored OTs", "flows", "seconds")
 
-SECURITY = (
-    f"security: semi-honest, 128 bits computational; hashes {BOUND_BITS} bits against many targets "
-    f"(a key of the session's own per direction, {KEY_HASHES} hashes each)"
-)
+
+def security(source: Source) -> str:
+    """What a plan's answers rest on, in a line."""
+    bits = source.delta_bits
+    hashes = BOUND_BITS - (128 - bits)
+    return (
+        f"security: semi-honest, {bits} bits computational; hashes {hashes} bits against many targets "
+        f"(a key of the session's own per direction, {KEY_HASHES} hashes each)"
+    )
 
 
 def format_of(out: TensorType) -> str:

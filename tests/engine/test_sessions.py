@@ -286,7 +286,7 @@ def test_a_signal_stops_a_server_and_a_second_one_ends_it(tmp_path, kind):
         left = server.stderr.read()
 
         assert server.wait(30) == 130 and "Traceback" not in left
-        assert left.strip().splitlines()[-1] == "pqjax: interrupted"
+        assert "pqjax: interrupted" in left.splitlines()  # a session may still say how it ended
         assert reason(lambda: session.infer(X)) == "closing"
 
 

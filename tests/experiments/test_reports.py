@@ -1,6 +1,7 @@
 """Every committed report is what its command makes of the committed results: no table is typed."""
 
 import importlib
+import json
 import re
 import shutil
 
@@ -48,3 +49,20 @@ def test_results_are_rows_reports_and_what_reports_show():
     files = {path.name for path in RESULTS.iterdir()}
 
     assert files == {f"{name}.json" for name in NAMES} | reports | shown
+
+
+# What needs no trained network, no picture and no clock.
+PREDICTED = ("figure1", "figure7", "figure9", "figure10", "table12", "copriv")
+METERED = ("table2", "table4", "table9", "table10")
+
+
+@pytest.mark.parametrize(
+    "name", [*PREDICTED, *(pytest.param(name, marks=pytest.mark.slow) for name in METERED)]
+)
+def test_committed_rows_are_what_the_command_computes(name: str, tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "LATEST", tmp_path)
+
+    assert importlib.import_module(f"experiments.{name}").main([]) == 0
+
+    made, kept = (json.loads((each / f"{name}.json").read_text()) for each in (tmp_path, RESULTS))
+    assert made["runs"] == kept["runs"] and made["config"] == kept["config"]

@@ -51,10 +51,12 @@ class Dice:
 
     def window(self, at, most):
         """Up to so many rows and columns, within an image."""
-        return tuple(int(self.rng.integers(1, min(most, n) + 1)) for n in self.shapes[at][:2])
+        found = tuple(int(self.rng.integers(1, min(most, n) + 1)) for n in self.shapes[at][:2])
+        return (min(found),) * 2 if self.chance(0.4) else found
 
     def steps(self):
-        return tuple(int(n) for n in self.rng.choice([1, 1, 2, 3], 2))
+        found = tuple(int(n) for n in self.rng.choice([1, 1, 2, 3], 2))
+        return found[:1] * 2 if self.chance(0.5) else found
 
     def conv(self, at, channels=None, same=False):
         """Any window up to 11x11, margins, steps, groups and dilation; or one that keeps the sides."""

@@ -4,6 +4,8 @@ Float networks against a plain twin; quantized networks against their exported g
 against the twin as near as eight bits can be.
 """
 
+import functools
+
 import numpy as np
 import pytest
 import slow_nets
@@ -21,7 +23,7 @@ from nets.qat import student_of
 from nets.quantized import QuantNet, Widths, calibrate
 from nets.steps import Average, Fit, Joined, steps
 
-QUICK = (139, 168, 193, 327, 354)
+QUICK = (25, 51, 829, 856, 1010, 1266, 1404)
 SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(100, 140))]
 AFTER_TRAINING = [*QUICK[1:2], *SEEDS[len(QUICK) :]]
 
@@ -46,8 +48,11 @@ def said(architecture):
     for op in architecture.ops:
         yield type(op)
         if isinstance(op, ops.Conv):
-            yield from (("square", len({*op.window})), ("wide", max(op.window) > 6))
-            yield "even", op.window[0] % 2
+            half = op.window[0] // 2
+            plain = ops.Conv(op.name, op.sources, op.channels, op.window, op.stride, op.padding)
+            if op == plain and len({*op.window}) == len({*op.stride}) == 1 and half:
+                yield "square", op.window[0] % 2, op.padding == ((half, half),) * 2
+            yield from (("even", op.window[0] % 2), ("wide", max(op.window) > 6))
             yield "grouped", op.groups > 1, op.groups == op.channels
             yield from (
                 ("dilated", op.dilation != (1, 1)),
@@ -55,8 +60,12 @@ def said(architecture):
             )
         if isinstance(op, ops.Pad):
             yield "channels padded", op.margins[2] != (0, 0)
-        if isinstance(op, ops.Relu) and op is last:
-            yield "last cap", op.cap is not None
+        if isinstance(op, ops.Relu) and op.cap is not None:
+            readers = architecture.readers[op.name]
+            layer = (
+                len(readers) == 1 and isinstance(readers[0], ops.Linear) and readers[0].groups == 1
+            )
+            yield "cap", readers == (), layer and shapes[op.name][-1] > 1
 
 
 def test_the_quick_networks_say_all_that_architectures_can():
@@ -71,11 +80,17 @@ def off(found, wanted):
     return float(np.sqrt(np.square(np.asarray(found) - wanted).mean() / np.square(wanted).mean()))
 
 
+@functools.cache
+def float_logits(seed):
+    net, x = float_network(seed)
+    return nnx.jit(lambda net, x: net(x))(net, x)
+
+
 def check_near(student, seed):
     """Eight bits answer what floats do: how far bfloat16 is off tells what roundings do to a network."""
     net, x = float_network(seed)
     wanted = slow_nets.logits(net.architecture, fold_batch_norm(net), x)
-    assert off(student(x), wanted) <= 0.03 + 8 * off(net(x), wanted)
+    assert off(student(x), wanted) <= 0.05 + 6 * off(float_logits(seed), wanted)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -92,7 +107,7 @@ def test_float_networks_are_their_plain_twin(seed):
         np.asarray(x)
     )
     np.testing.assert_allclose(equalized, wanted, rtol=1e-3, atol=1e-4 * scale)
-    assert off(net(x), wanted) < 0.2
+    assert off(float_logits(seed), wanted) < 0.2
 
 
 @pytest.mark.parametrize("seed", SEEDS)

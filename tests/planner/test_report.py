@@ -10,8 +10,10 @@ from pqjax.cli import main
 from pqjax.crypto.crhash import BOUND_BITS
 from pqjax.errors import GraphError, PlanError
 from pqjax.graph import Add, Conv, Dense, Graph, Input, Requantize, TensorType, load_model
+from pqjax.ot import SOURCES
 from pqjax.planner import PRESETS, read_plan
 from pqjax.planner.price import fitting, priced, task_cost
+from pqjax.planner.report import security
 
 MODEL = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints" / "minionn_w2a4.npz"
 GRAPH = load_model(MODEL)[0]
@@ -80,6 +82,12 @@ def test_the_command_explains(protocol, capsys):
     assert main(["plan", str(MODEL), "--protocol", protocol, "--variants"]) == 0
     said = capsys.readouterr().out
     assert "conv7" in said and f"hashes {BOUND_BITS} bits" in said
+
+
+def test_a_correlation_with_a_public_bit_is_counted_without_it():
+    said = security(SOURCES["silent-b11"])
+
+    assert "127 bits computational" in said and f"hashes {BOUND_BITS - 1} bits" in said
 
 
 @pytest.mark.parametrize("words", [["explain", str(MODEL), "relu99"],

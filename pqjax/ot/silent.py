@@ -1,0 +1,149 @@
+"""Silent OT: a store filled by rounds, each of which makes millions of OTs of a few and a short message.
+
+  1. receiver -> sender   SoftSpoken's corrections, once: the seeds of the first round.   15 bits a seed
+  2. sender -> receiver   a block for every level of every tree, by groups.   128 t depth bits a round
+
+The first round is one of the smallest set, which serves a small network alone. The rounds that follow
+are of the source's own set. Seeds come out of the store, so that it never holds fewer than the next
+round takes. (Ferret, eprint 2020/924, semi-honest and with regular noise.)
+"""
+
+import dataclasses
+import typing
+
+import numpy as np
+
+from pqjax.crypto.crhash import Hash
+from pqjax.crypto.prg import Randomness
+from pqjax.errors import InputError
+from pqjax.ot.setup import extend_both, extend_both_cost
+from pqjax.ot.silent_round import RoundReceiver, RoundSender, clear_lowest
+from pqjax.ot.silent_sets import SETS, NoiseSet
+from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender
+from pqjax.ot.source import HasOt, OtReceiver, OtSender, Pool, Words
+from pqjax.ot.stocked import Stocked, StockedReceiver, StockedSender
+from pqjax.wire.cost import NOTHING, Cost, message
+from pqjax.wire.messenger import Messenger
+
+FIRST = "b10"
+_K = 8  # of SoftSpoken, which makes so few that bits count and time does not
+_SEED_BITS = WIDTH // _K - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Silent(Stocked):
+    """A store filled by rounds of one parameter set: 0.2 (b13) to 1.4 (b10) bits an OT.
+
+    Attributes:
+      noise: the set's name in `SETS`. A larger one sends less for each OT and makes more at once.
+
+    Raises:
+      InputError: no such set.
+    """
+
+    noise: str
+    delta_bits: typing.ClassVar[int] = WIDTH - 1  # the lowest is 1
+
+    def __post_init__(self) -> None:
+        if self.noise not in SETS:
+            raise InputError(f"silent OT has the sets {', '.join(SETS)}, got {self.noise!r}")
+
+    @property
+    def name(self) -> str:
+        """Such as silent-b12."""
+        return f"silent-{self.noise}"
+
+    def set_up(self, messenger: Messenger, randomness: Randomness) -> tuple[OtSender, OtReceiver]:
+        """Base OTs and SoftSpoken's trees. Cost: `set_up_cost`."""
+        sends, receives = extend_both(messenger, randomness, _K, odd=True)
+        return SilentSender(*sends, self.noise), SilentReceiver(*receives, self.noise)
+
+    def set_up_cost(self) -> Cost:
+        """Base OTs and tree corrections."""
+        return extend_both_cost(_K)
+
+    def fill(self, pool: Pool, wanted: Pool) -> tuple[Cost, Pool]:
+        """Rounds for what the pool lacks; it keeps the seeds of the next one beside what is drawn."""
+        noise, first = SETS[self.noise], SETS[FIRST]
+        cost, left = NOTHING, list(pool)
+        for sender, n in enumerate(wanted):
+            if not n:
+                continue
+            if not left[sender]:
+                cost += message(1 - sender, _SEED_BITS * first.seeds)
+                cost += message(sender, first.block_bits)
+                left[sender] = first.made
+            rounds = max(0, -(-(n + noise.seeds - left[sender]) // noise.gain))
+            cost += message(sender, noise.block_bits * rounds) if rounds else NOTHING
+            left[sender] += rounds * noise.gain - n
+        return cost, (left[0], left[1])
+
+
+def _rounds(noise: str, begun: bool, n: int) -> list[NoiseSet]:
+    """The rounds that put n more OTs in store."""
+    first, own = SETS[FIRST], SETS[noise]
+    if begun or not n:
+        return [own] * (n // own.gain)
+    return [first, *[own] * ((n - first.made) // own.gain)]
+
+
+class SilentSender(StockedSender):
+    """Grows trees for its store; delta is odd and its rows are even."""
+
+    def __init__(self, delta: Words, hash: Hash, extension: ExtensionSender, noise: str):
+        super().__init__(delta, hash)
+        self._extension, self._noise, self._begun = extension, noise, False
+
+    def fill(self, party: HasOt, n: int) -> None:
+        """Seeds at the first time, then rounds. Cost: `Silent.fill`."""
+        rounds = _rounds(self._noise, self._begun, n)
+        if rounds and not self._begun:
+            self._begun, seeds = True, rounds[0].seeds
+            raw = party.messenger.receive(_SEED_BITS * seeds)
+            rows = self._extension.extend_random(raw, seeds)
+            clear_lowest(rows)
+            self.stock.fill(rows)
+        for noise in rounds:
+            self._round(party, noise)
+
+    def _round(self, party: HasOt, noise: NoiseSet) -> None:
+        rows, _ = self.stock.draw(noise.seeds)
+        half, made = RoundSender(noise, rows, self._delta, self._hash), []
+        for group in noise.groups:
+            roots = party.randomness.take(16 * (group.stop - group.start)).view(np.uint64)
+            rows, blocks = half.grow(group, roots.reshape(-1, 2))
+            party.messenger.send(blocks.reshape(-1).view(np.uint8), 8 * blocks.nbytes)
+            made.append(rows)
+        for rows in made:  # all or nothing
+            self.stock.fill(rows)
+
+
+class SilentReceiver(StockedReceiver):
+    """Grows the same trees but for one leaf each; its choices are the lowest bits of its rows."""
+
+    def __init__(self, hash: Hash, extension: ExtensionReceiver, noise: str):
+        super().__init__(hash)
+        self._extension, self._noise, self._begun = extension, noise, False
+
+    def fill(self, party: HasOt, n: int) -> None:
+        """Seeds at the first time, then rounds. Cost: `Silent.fill`."""
+        rounds = _rounds(self._noise, self._begun, n)
+        if rounds and not self._begun:
+            self._begun, seeds = True, rounds[0].seeds
+            rows, bits, raw = self._extension.extend_random(seeds)
+            party.messenger.send(raw, _SEED_BITS * seeds)
+            clear_lowest(rows)
+            rows[:, 0] |= bits
+            self.stock.fill(rows, bits)
+        for noise in rounds:
+            self._round(party, noise)
+
+    def _round(self, party: HasOt, noise: NoiseSet) -> None:
+        drawn = self.stock.draw(noise.seeds)
+        half, made = RoundReceiver(noise, *drawn, self._hash), []
+        shapes = [(group.stop - group.start, noise.depth, 2) for group in noise.groups]
+        raws = party.messenger.receive_each([64 * n * depth * two for n, depth, two in shapes])
+        for group, shape, raw in zip(noise.groups, shapes, raws, strict=True):
+            made.append(half.grow(group, raw.view(np.uint64).reshape(shape)))
+        for rows, bits in made:  # all or nothing
+            self.stock.fill(rows, bits)

@@ -74,17 +74,17 @@ def _byte_rows() -> list[dict]:
         ring = Ring(bits)
         x = ring.reduce(rng.integers(0, 2**64, _ELEMENTS, dtype=np.uint64))
         packed = pack(x, bits)
-        limit = _copy_rate(x.nbytes)
+        limit = copy_rate(x.nbytes)
         for name, work in (
             ("pack", lambda x=x, bits=bits: pack(x, bits)),
             ("unpack", lambda packed=packed, bits=bits: unpack(packed, _ELEMENTS, bits)),
         ):
-            rate = x.nbytes / _best(work)
+            rate = x.nbytes / best(work)
             found.append(_row(f"{name} {bits} bits", rate / 1e9, "GB/s", limit / 1e9, "copy"))
     for height in (128, 256):
         columns = rng.integers(0, 256, (height, _ELEMENTS // 8), dtype=np.uint8)
-        rate = columns.nbytes / _best(lambda columns=columns: transpose_bits(columns))
-        limit = _copy_rate(columns.nbytes)
+        rate = columns.nbytes / best(lambda columns=columns: transpose_bits(columns))
+        limit = copy_rate(columns.nbytes)
         name = f"transpose bits {height} x 2^20"
         found.append(_row(name, rate / 1e9, "GB/s", limit / 1e9, "copy"))
     return found
@@ -93,14 +93,14 @@ def _byte_rows() -> list[dict]:
 def _product_rows() -> list[dict]:
     rng = np.random.default_rng(0)
     found = []
-    limit = _int8_rate(1024, 1024, 1024)
+    limit = int8_rate(1024, 1024, 1024)
     # Weights of 4 bits in the ring of a 4-bit network, and products of two full ring elements.
     for bits, a_bits, b_bits in ((16, 4, 4), (16, 4, 16), (16, 16, 16), (32, 32, 32)):
         ring = Ring(bits)
         a = rng.integers(-(2 ** (a_bits - 1)), 2 ** (a_bits - 1), (1024, 1024))
         a = a.astype(np.int32)
         b = ring.reduce(rng.integers(0, 2**b_bits, (1024, 1024)))
-        seconds = _best(
+        seconds = best(
             lambda a=a, b=b, ring=ring, a_bits=a_bits, b_bits=b_bits: matmul(
                 a, b, ring, a_bits=a_bits, a_signed=True, b_bits=b_bits
             )
@@ -108,14 +108,14 @@ def _product_rows() -> list[dict]:
         name = f"matmul 1024^3, {bits} bits, operands {a_bits} and {b_bits}"
         found.append(_row(name, 2 * 1024**3 / seconds / 1e9, "GOP/s", limit / 1e9, "int8 dot"))
     for shape in CONVOLUTIONS:
-        limit = _int8_rate(shape.side**2, shape.inner, shape.out_channels)
+        limit = int8_rate(shape.side**2, shape.inner, shape.out_channels)
         for bits, x_bits in ((16, 4), (16, 16), (24, 24)):
             ring = Ring(bits)
             x = ring.reduce(rng.integers(0, 2**x_bits, (1, shape.side, shape.side, shape.channels)))
             h = shape.kernel
             w = rng.integers(-8, 8, (h, h, shape.channels, shape.out_channels)).astype(np.int8)
             margin = (h // 2, h // 2)
-            seconds = _best(
+            seconds = best(
                 lambda x=x, w=w, ring=ring, x_bits=x_bits, margin=margin: conv(
                     x, w, ring, (1, 1), (margin, margin), x_bits=x_bits, w_bits=4, w_signed=True
                 )
@@ -126,7 +126,8 @@ def _product_rows() -> list[dict]:
     return found
 
 
-def _best(work: Callable[[], object]) -> float:
+def best(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of some runs, after one to warm up."""
     work()
     best = float("inf")
     for _ in range(_REPEATS):
@@ -136,15 +137,17 @@ def _best(work: Callable[[], object]) -> float:
     return best
 
 
-def _copy_rate(nbytes: int) -> float:
+def copy_rate(nbytes: int) -> float:
+    """Bytes a second of copying so many to a warm buffer."""
     source, target = np.ones(nbytes, np.uint8), np.ones(nbytes, np.uint8)
-    return nbytes / _best(lambda: np.copyto(target, source))
+    return nbytes / best(lambda: np.copyto(target, source))
 
 
-def _int8_rate(m: int, k: int, n: int) -> float:
+def int8_rate(m: int, k: int, n: int) -> float:
+    """Operations a second of one int8 product (m, k) (k, n)."""
     a, b = jnp.ones((m, k), jnp.int8), jnp.ones((k, n), jnp.int8)
     dot = jax.jit(lambda a, b: lax.dot(a, b, preferred_element_type=jnp.int32))
-    return 2 * m * k * n / _best(lambda: dot(a, b).block_until_ready())
+    return 2 * m * k * n / best(lambda: dot(a, b).block_until_ready())
 
 
 def _row(name: str, value: float, unit: str, limit: float, of: str) -> dict:

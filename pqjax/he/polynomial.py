@@ -31,8 +31,7 @@ from pqjax.ring.ring import Array
 
 Polynomials = UInt64[np.ndarray, "n N"]
 Small = Int8[np.ndarray, "n N"]
-_ROWS = 256  # at a time: what is between the transforms stays in the cache
-_FEW = 16
+_BLOCKS = (4, 16, 64, 256)  # rows at a time: few shapes, and what is between transforms stays near
 
 
 def error_bound(degree: int, digit_bits: int) -> float:
@@ -66,18 +65,18 @@ def product(a: Polynomials, small: Small, bits: int) -> Polynomials:
     count = digits(degree, bits)
     assert error_bound(degree, -(-bits // count)) < 0.5
     out = np.empty((n, degree), np.uint64)
-    for at in range(0, n, _ROWS):
-        m = min(_ROWS, n - at)
+    for at in range(0, n, _BLOCKS[-1]):
+        m = min(_BLOCKS[-1], n - at)
         parts = [_rows(x, at, m) for x in (a, small)]
         out[at : at + m] = np.asarray(_product_kernel(*parts, bits=bits, count=count))[:m]
     return out
 
 
 def _rows(x: np.ndarray, at: int, m: int) -> np.ndarray:
-    """Rows at.. of many, and zeros up to one of two lengths; a single row as it is."""
+    """Rows at.. of many, and zeros up to one of few lengths; a single row as it is."""
     if len(x) == 1:
         return x
-    out = aligned((_FEW if m <= _FEW else _ROWS, x.shape[1]), x.dtype)
+    out = aligned((next(b for b in _BLOCKS if m <= b), x.shape[1]), x.dtype)
     out[:m], out[m:] = x[at : at + m], 0
     return out
 

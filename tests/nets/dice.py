@@ -4,12 +4,14 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
+import slow_nets
 from flax import nnx
 
 from nets import ops
 from nets.architecture import Draft
 from nets.data import integer_input
 from nets.floating import FloatNet
+from nets.fold import fold_batch_norm
 from nets.ops import INPUT, Architecture
 
 CLASSES = 5
@@ -184,16 +186,14 @@ def float_network(seed, count=8):
     architecture = random_architecture(seed)
     x = jnp.asarray(integer_input(pictures(seed, (count, *architecture.image))))
     net = FloatNet(architecture, nnx.Rngs(seed))
-    for held in net.weighted:
-        if held.norm is not None:
-            held.norm.momentum = 0.0
-        else:
-            assert held.bias is not None
+    for layer, held in zip(architecture.layers, net.weighted, strict=True):
+        if held.norm is None:
             held.bias[...] = 0.1 * np.random.default_rng(1).normal(size=held.bias.shape)
-    net.train()
-    nnx.jit(lambda net, x: net(x))(net, x)
-    for held in net.weighted:
-        if held.norm is not None:  # or a channel of zeros alone would be magnified 300 times
-            held.norm.var[...] = jnp.maximum(held.norm.var[...], 0.01)
+            continue
+        made = slow_nets.every_tensor(architecture, fold_batch_norm(net), x)[layer.name]
+        flat = made.reshape(-1, layer.channels)
+        held.norm.mean[...] = jnp.float32(flat.mean(0))
+        # A channel of zeros alone would be magnified 300 times.
+        held.norm.var[...] = jnp.float32(np.maximum(flat.var(0), 0.01))
     net.eval()
     return net, x

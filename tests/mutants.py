@@ -48,7 +48,7 @@ SECRETS = ("tests/ot/test_secrets.py",)
 OTS = ("tests/ot/test_secrets.py", "tests/ot/test_ot.py")
 SILENT = ("tests/ot/test_silent.py",)
 HASH = ("tests/crypto/test_crhash.py",)
-RLWE = ("tests/he/test_secrets.py",)
+RLWE = ("tests/he/test_rlwe_secrets.py",)
 RUNS = ("tests/engine/test_whole_views.py",)
 
 

@@ -44,3 +44,10 @@ def test_the_checker_finds_references():
     assert references('see docs/design.md,\n    "Oblivious transfer".') == [
         ("docs/design.md", "Oblivious transfer")
     ]
+
+
+def test_no_two_files_of_tests_are_called_the_same():
+    """They are imported by their names alone, and the second would be an error."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+
+    assert len(names) == len(set(names))

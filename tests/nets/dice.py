@@ -188,6 +188,7 @@ def float_network(seed, count=8):
     net = FloatNet(architecture, nnx.Rngs(seed))
     for layer, held in zip(architecture.layers, net.weighted, strict=True):
         if held.norm is None:
+            assert held.bias is not None  # the one or the other
             held.bias[...] = 0.1 * np.random.default_rng(1).normal(size=held.bias.shape)
             continue
         made = slow_nets.every_tensor(architecture, fold_batch_norm(net), x)[layer.name]

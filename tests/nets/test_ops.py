@@ -197,6 +197,23 @@ def test_what_was_refused_or_changed_is_the_same_network_now(name):
     check_same(student, x, wanted)
 
 
+@pytest.mark.parametrize("name", ["sum of pools", "cap of what is read elsewhere", "concat"])
+def test_joined_tensors_saturate_as_their_graphs_do(name):
+    found, folded, x, _ = stumble(name)
+    student = QuantNet(found, Widths.parse("W8A8R8", found))
+    calibrate(student, folded, jnp.asarray(x))
+    before = student.accumulate(jnp.asarray(x))[0]
+    for scale in student.join_scales:
+        scale[...] = scale[...] + 2  # four times too large for the range
+
+    graph, values = export(student)
+
+    np.testing.assert_array_equal(
+        student.accumulate(jnp.asarray(x))[0], reference(graph, values, x)
+    )
+    assert not np.array_equal(student.accumulate(jnp.asarray(x))[0], before)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUMBLES)
 def test_so_it_is_quantized_after_training(name):

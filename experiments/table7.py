@@ -30,8 +30,8 @@ TITLES = {
     "table7": "Table 7: residual widths of ResNet32, W4A3",
 }
 WIDEST = (
-    " The paper's residuals of 16 bits cannot be had: aligned to an accumulator they are shifted left, "
-    "and from 10 bits on their scale would be finer than that of W4A3's accumulators; 9 is the widest."
+    " The paper's residuals of 16 bits were not tried: when these networks were trained, a residual "
+    "could not be finer than an accumulator; from 10 bits on they are finer than W4A3's."
 )
 
 

@@ -29,10 +29,6 @@ TITLES = {
     "table6": "Table 6: which of weights and activations hurts ResNet32",
     "table7": "Table 7: residual widths of ResNet32, W4A3",
 }
-WIDEST = (
-    " The paper's residuals of 16 bits were not tried: when these networks were trained, a residual "
-    "could not be finer than an accumulator; from 10 bits on they are finer than W4A3's."
-)
 
 
 def compute(name: str, folder: pathlib.Path) -> dict:

@@ -1,6 +1,7 @@
 """The other side by hand: a wire out of a raw connection, and peers that behave badly."""
 
 import contextlib
+import itertools
 import socket
 import struct
 import threading
@@ -36,24 +37,28 @@ def reset(address):
 
 
 @contextlib.contextmanager
-def trickling(sock, content, every_s):
-    """Sends `content` over and over, a byte at a time, until the block ends or the socket does."""
+def repeating(sock, pieces, every_s):
+    """Sends the pieces in turn, over and over, until the block ends or the socket does."""
     over = threading.Event()
 
-    def trickle():
-        at = 0
+    def repeat():
+        turn = itertools.cycle(pieces)
         with contextlib.suppress(OSError):
             while not over.wait(every_s):
-                sock.send(content[at : at + 1])
-                at = (at + 1) % len(content)
+                sock.sendall(next(turn))
 
-    thread = threading.Thread(target=trickle, name="trickle", daemon=True)
+    thread = threading.Thread(target=repeat, name="repeat", daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
+
+
+def trickling(sock, content, every_s):
+    """Sends `content` over and over, a byte at a time."""
+    return repeating(sock, [content[at : at + 1] for at in range(len(content))], every_s)
 
 
 def ended(sock, within_s):

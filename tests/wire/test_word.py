@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from peers import accept_wire, silent
+from peers import accept_wire, repeating, silent
 
 from pqjax.errors import DeadlineExceeded, Drift, PeerGone, SessionEnded, WireError
 from pqjax.wire.listener import Listener
@@ -41,25 +41,6 @@ def wire_and_raw(**options):
             yield wire, raw
         finally:
             wire.abort()
-
-
-@contextlib.contextmanager
-def repeating(raw, content, every_s):
-    """Sends it again and again until the block ends or the connection does."""
-    over = threading.Event()
-
-    def repeat():
-        with contextlib.suppress(OSError):
-            while not over.wait(every_s):
-                raw.sendall(content)
-
-    thread = threading.Thread(target=repeat)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_an_idle_wait_outlasts_the_deadline_while_both_live(join, lively):
@@ -101,7 +82,7 @@ def test_signs_of_life_alone_keep_no_idle_session_beyond_its_limit(lively):
     with wire_and_raw(deadline_s=0.2) as (wire, raw):
         raw.sendall(struct.pack("<IIQ", 0, 0, 0))
         wire.recv(0, "hello")
-        with repeating(raw, ALIVE, 0.02), pytest.raises(DeadlineExceeded, match="idle for 0.6 s"):
+        with repeating(raw, [ALIVE], 0.02), pytest.raises(DeadlineExceeded, match="idle for 0.6 s"):
             wire.expect(1, "begin", idle_s=0.6).wait()
 
     assert wire.alive_bytes[1] > 0
@@ -258,7 +239,7 @@ def test_a_peer_that_floods_does_not_hold_up_the_end(lively):
     with wire_and_raw(deadline_s=30.0) as (wire, raw):
         raw.sendall(struct.pack("<IIQ", 0, 0, 0))
         wire.recv(0, "hello")
-        with repeating(raw, bytes(1 << 16), 0.0):
+        with repeating(raw, [bytes(1 << 16)], 0.0):
             wire.leave(Word.CLOSING)
             wire.abort()
 

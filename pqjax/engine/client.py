@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import pathlib
 import threading
 import weakref
 from collections import deque
@@ -11,7 +12,8 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from pqjax.engine.commands import GOODBYE, INFER, MOST_PREPARED, PREPARE, ask
-from pqjax.engine.execute import Preparation, Progress, infer, prepare
+from pqjax.engine.execute import Own, Preparation, Progress, infer, prepare
+from pqjax.engine.installing import Installation
 from pqjax.engine.memory import check_memory
 from pqjax.errors import (
     DeadlineExceeded,
@@ -58,8 +60,22 @@ class Session:
     dropped without `close` tells the server so.
     """
 
-    def __init__(self, party: Party, plan: Plan, progress: Progress | None = None):
+    def __init__(
+        self,
+        party: Party,
+        plan: Plan,
+        progress: Progress | None = None,
+        hints: pathlib.Path | str | None = None,
+        hint_file: pathlib.Path | str | None = None,
+    ):
         self._party = party
+        self._own = Own()
+        self._installation: Installation | None = None
+        if plan.hinted:
+            folder, file = (
+                None if path is None else pathlib.Path(path) for path in (hints, hint_file)
+            )
+            self._installation = Installation(party, plan, folder, file)
         self._progress = progress
         self._prepared: deque[Preparation] = deque()
         self._inferences = 0
@@ -74,6 +90,23 @@ class Session:
         trace.alive_bytes = self._party.messenger.wire.alive_bytes
         return trace
 
+    def install(self) -> None:
+        """Gets what depends on the model alone, where any layer needs it and it is not there yet.
+
+        Once for a model and a client, if hints are kept (`connect`, hints); `prepare` does it if nobody
+        else has.
+
+        Raises:
+          CheckpointError: the hints are not what the server announced.
+        """
+        with self._alone(), self._giving_up():
+            self._install()
+
+    def _install(self) -> None:
+        if self._installation is not None and not self._own.layers:
+            found = self._installation.complete(self._progress)
+            self._own = Own(found.by_layer(self.plan), found.seed)
+
     def prepare(self) -> None:
         """Does the work of one inference that needs no input, for a later `infer` to use up."""
         with self._alone():
@@ -83,8 +116,9 @@ class Session:
                 self._prepare()
 
     def _prepare(self) -> None:
+        self._install()
         ask(self._party, PREPARE, self._inferences + len(self._prepared))
-        self._prepared.append(prepare(self._party, self.plan, {}, self._progress))
+        self._prepared.append(prepare(self._party, self.plan, self._own, self._progress))
 
     def infer(self, x: Integer[np.ndarray, "*shape"]) -> Result:
         """The network's answer on x, integers of the input's shape and range: checked first."""
@@ -96,7 +130,7 @@ class Session:
                 self._prepare()
             ask(self._party, INFER, self._inferences)
             ready = self._prepared.popleft()  # gone even if what follows fails
-            y = infer(self._party, self.plan, {}, ready, batch[0], self._progress)
+            y = infer(self._party, self.plan, self._own, ready, batch[0], self._progress)
             assert y is not None
             self._inferences += 1
             return Result(y, self.trace.of(self._inferences - 1))
@@ -153,6 +187,8 @@ def connect(
     deadline_s: float = DEADLINE_S,
     patience_s: float = 0.0,
     name: str | None = None,
+    hints: pathlib.Path | str | None = None,
+    hint_file: pathlib.Path | str | None = None,
     progress: Progress | None = None,
 ) -> "Session":
     """Connects to a server and sets up oblivious transfer.
@@ -163,6 +199,7 @@ def connect(
       DeadlineExceeded: who listens there says nothing.
       HandshakeError: it is no pqjax server, is busy, or has another version or plan.
       SessionEnded: the server ended the session and said why.
+      CheckpointError: the file of hints is damaged, or of another model or version of it.
 
     Args:
       address: "host:port".
@@ -174,6 +211,9 @@ def connect(
         the server's to say (`Server`, idle_s).
       patience_s: keep dialling for so long while nobody listens.
       name: whom the server's certificate has to name, where that is not the host dialled (a relay).
+      hints: a folder in which to keep what a model's clients get once; without one it is asked for in
+        every session that needs it.
+      hint_file: such a file (`pqjax hint`), which came in another way.
       progress: told of every layer.
     """
     wire = dial(
@@ -190,9 +230,8 @@ def connect(
             assert document is not None
             plan = read_plan(document, deadline_s)
         check_memory(plan)
-        return Session(
-            make_party(wire, 1, plan.preset.source, tuning=plan.preset.tuning), plan, progress
-        )
+        party = make_party(wire, 1, plan.preset.source, tuning=plan.preset.tuning)
+        return Session(party, plan, progress, hints, hint_file)
     except BaseException as error:
         refused = isinstance(error, PqjaxError) and plan is None
         hang_up(wire, Word.REFUSED if refused else _word_for(error))

@@ -1,4 +1,4 @@
-"""What a client may ask for after the base OTs: prepare, infer, goodbye; each begins a phase.
+"""What a client may ask for after the base OTs: install, prepare, infer, goodbye; each begins a phase.
 
 Nothing else is ever negotiated; sizes and order of all frames follow from the plan. Preparations are
 used up in the order in which they were made, so the n-th is the n-th inference's on both sides.
@@ -6,31 +6,36 @@ used up in the order in which they were made, so the n-th is the n-th inference'
 
 import numpy as np
 
-from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS
+from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, PLACE_BITS
 from pqjax.protocols.party import Party
 
-GOODBYE, PREPARE, INFER = 0, 1, 2
+GOODBYE, PREPARE, INFER, INSTALL = 0, 1, 2, 3
+_PHASES = {PREPARE: "offline", INSTALL: "install"}  # of the others: online
 MOST_PREPARED = 8  # preparations a client may have in store; each takes memory on both sides
 
 
-def ask(party: Party, code: int, inference: int | None) -> None:
+def ask(party: Party, code: int, inference: int | None, place: int | None = None) -> None:
     """Rank 1 names what begins, and enters it and what follows under this inference.
 
     1. rank 1 -> rank 0   the code.   `COMMAND_BITS` bits
+    2. rank 1 -> rank 0   of an installation: the first layer whose hint it lacks.   `PLACE_BITS` bits
     """
-    with party.messenger.layer("offline" if code == PREPARE else "online", BEGIN_LAYER):
+    with party.messenger.layer(_PHASES.get(code, "online"), BEGIN_LAYER):
         party.messenger.send(np.array([code], np.uint8), COMMAND_BITS)
+        if place is not None:
+            party.messenger.send(np.array([place], "<u2").view(np.uint8), PLACE_BITS)
     party.messenger.trace.turn_to(inference)
 
 
-def hear(party: Party, idle_s: float | None = None) -> int:
-    """Rank 0 waits for what rank 1 names, see `ask`; the phase is known only once it is read.
+def hear(party: Party, idle_s: float | None = None) -> tuple[int, int]:
+    """Rank 0 waits for what rank 1 names, and a place, see `ask`; the phase is known once it is read.
 
     With `idle_s` rank 1 may take so long, and only has to live, see `Wire.expect`.
     """
     messenger = party.messenger
     with messenger.layer("online", BEGIN_LAYER):
         code = int(messenger.receive(COMMAND_BITS, idle_s)[0])
-        if code == PREPARE:
-            messenger.trace.entries[-1].phase = "offline"
-    return code
+        messenger.trace.entries[-1].phase = _PHASES.get(code, "online")
+        if code != INSTALL:
+            return code, 0
+        return code, int(messenger.receive(PLACE_BITS).view("<u2")[0])

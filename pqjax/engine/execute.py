@@ -5,20 +5,37 @@ that the client draws for their input ahead of time. `infer` spends one preparat
 is its rule's business (`pqjax.layers`).
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt
+from jaxtyping import Int, UInt, UInt8
 
 from pqjax.errors import OutOfCorrelations
 from pqjax.graph.ir import TensorType
+from pqjax.he import Version
 from pqjax.layers import rule_of
-from pqjax.planner.plan import REVEAL_LAYER, STOCK_LAYER, Plan
+from pqjax.linear.keys import exchange_keys
+from pqjax.planner.plan import KEYS_LAYER, REVEAL_LAYER, STOCK_LAYER, Plan
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
 
 Progress = Callable[[str, int, int], None]  # phase and layer, layers done, layers in all
-Loaded = Mapping[str, object]  # the server's weights of every layer, as `load` made them
+
+
+@dataclasses.dataclass(frozen=True, repr=False)  # the model
+class Own:
+    """What one party alone has of a model, made once and used in all inferences.
+
+    Attributes:
+      layers: by layer, the server's weights as `load` made them, or the client's hints.
+      seed: of the model's public polynomials, where any layer uses them.
+    """
+
+    layers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seed: bytes = b""
 
 
 class Preparation:
@@ -38,29 +55,42 @@ class Preparation:
         return self._ready.pop(name)
 
 
-def load(plan: Plan, weights: Mapping[str, np.ndarray]) -> Loaded:
+def load(plan: Plan, weights: Mapping[str, np.ndarray], version: Version) -> Own:
     """The model's parameters as its layers use them: made once, shared by all sessions."""
-    made = {s.node.name: rule_of(s.node).load(s.task, weights) for s in plan.steps}
-    return {name: loaded for name, loaded in made.items() if loaded is not None}
+    made = {s.node.name: rule_of(s.node).load(s.task, weights, version) for s in plan.steps}
+    layers = {name: loaded for name, loaded in made.items() if loaded is not None}
+    return Own(types.MappingProxyType(layers), version.seed)
 
 
-def prepare(
-    party: Party, plan: Plan, loaded: Loaded, progress: Progress | None = None
-) -> Preparation:
+def make_hints(
+    plan: Plan, own: Own, version: Version, progress: Progress | None = None
+) -> Iterator[UInt8[np.ndarray, " bytes"]]:
+    """The hints of `plan.hinted`, in that order, of what `load` made with this version."""
+    for i, step in enumerate(plan.hinted):
+        name = step.node.name
+        _tell(progress, f"install/{name}", i, len(plan.hinted))
+        yield rule_of(step.node).hint(step.task, own.layers[name], version)
+    _tell(progress, "install", len(plan.hinted), len(plan.hinted))
+
+
+def prepare(party: Party, plan: Plan, own: Own, progress: Progress | None = None) -> Preparation:
     """The offline phase, both parties at once: fills the store and runs linear layers ahead.
 
-    `loaded` is the model at rank 0, nothing at rank 1; `progress` is told of every layer.
+    `own` is what this party alone has; `progress` is told of every layer.
     """
-    made, steps = Preparation(), len(plan.steps)
+    made, steps, keys = Preparation(), len(plan.steps), None
     with party.messenger.layer("offline", STOCK_LAYER):
         _tell(progress, f"offline/{STOCK_LAYER}", 0, steps)
         party.fill(plan.rots)
+    if plan.secrets:
+        with party.messenger.layer("offline", KEYS_LAYER):
+            keys = exchange_keys(party, own.seed, plan.secrets)
     for i, step in enumerate(plan.steps):
         _tell(progress, f"offline/{step.node.name}", i, steps)
         with party.messenger.layer("offline", step.node.name):
-            own = loaded.get(step.node.name)
+            mine = own.layers.get(step.node.name)
             rule = rule_of(step.node)
-            made.put(step.node.name, rule.prepare(party, plan.setting, step.task, own))
+            made.put(step.node.name, rule.prepare(party, plan.setting, step.task, mine, keys))
     _tell(progress, "offline", steps, steps)
     return made
 
@@ -68,28 +98,28 @@ def prepare(
 def infer(
     party: Party,
     plan: Plan,
-    loaded: Loaded,
+    own: Own,
     preparation: Preparation,
     x: Int[np.ndarray, "..."] | None,
     progress: Progress | None = None,
 ) -> Int[np.ndarray, "..."] | None:
     """The online phase, both parties at once: at rank 1 the network's answer, at rank 0 None.
 
-    `loaded` and `progress` as for `prepare`; `preparation` is this party's half of an unused one; `x` is
+    `own` and `progress` as for `prepare`; `preparation` is this party's half of an unused one; `x` is
     the input at rank 1, None at rank 0.
     """
     values: dict[str, np.ndarray] = {}
     last_use = {source: i for i, step in enumerate(plan.steps) for source in step.node.sources}
-    mine = loaded if x is None else {plan.graph.input.name: x}
+    layers = own.layers if x is None else {**own.layers, plan.graph.input.name: x}
     steps = len(plan.steps)
     for i, step in enumerate(plan.steps):
         name, sources = step.node.name, step.node.sources
         _tell(progress, f"online/{name}", i, steps)
         with party.messenger.layer("online", name):
-            ready, own = preparation.take(name), mine.get(name)
+            ready, mine = preparation.take(name), layers.get(name)
             shares = [values[source] for source in sources]
             run = rule_of(step.node).run
-            values[name] = run(party, plan.setting, step.task, own, ready, *shares)
+            values[name] = run(party, plan.setting, step.task, mine, ready, *shares)
         for source in dict.fromkeys(sources):
             if last_use[source] == i:
                 del values[source]

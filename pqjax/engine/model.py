@@ -1,11 +1,15 @@
 """A network as a server holds it: checked once, then the same for all its sessions."""
 
 import dataclasses
-import types
+import pathlib
 
-from pqjax.engine.execute import Loaded, load
+import numpy as np
+
+from pqjax.engine.execute import Own, Progress, load, make_hints
+from pqjax.engine.hints import Hints, Made, find_made, header, keep_made
 from pqjax.engine.memory import check_memory
 from pqjax.graph.ir import Weights
+from pqjax.he import Version
 from pqjax.planner.plan import Plan, check_weights
 
 
@@ -15,20 +19,44 @@ class ServedModel:
 
     Attributes:
       plan: what both parties agree on.
-      layers: by layer, the parameters as its rule uses them, copies of the caller's.
+      own: by layer, the parameters as its rule uses them, copies of the caller's.
+      hints: what clients get once, where any layer has hints.
     """
 
     plan: Plan
-    layers: Loaded = dataclasses.field(repr=False)
+    own: Own = dataclasses.field(repr=False)
+    hints: Hints | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
-    def of(cls, plan: Plan, weights: Weights) -> "ServedModel":
+    def of(
+        cls,
+        plan: Plan,
+        weights: Weights,
+        folder: pathlib.Path | str | None = None,
+        progress: Progress | None = None,
+    ) -> "ServedModel":
         """Checks a model's parameters against its plan and makes them ready.
+
+        Hints are taken from the folder, where they are there, or made and kept in it. Without a folder
+        they are made anew, which takes a minute for a large network, and are a new version's.
 
         Raises:
           GraphError: weights of another network, or a width that they show to be too small.
           PlanError: there is not memory enough.
+          CheckpointError: hints in the folder are damaged.
         """
         check_memory(plan)
         check_weights(plan, weights)
-        return cls(plan, types.MappingProxyType(dict(load(plan, weights))))
+        if not plan.hinted:
+            return cls(plan, load(plan, weights, Version.fresh()))
+        place = None if folder is None else pathlib.Path(folder)
+        made = find_made(place, plan, weights) if place else None
+        version = made.version if made else Version.fresh()
+        own = load(plan, weights, version)
+        if made is None:
+            head = np.frombuffer(header(plan, version.seed), np.uint8)
+            whole = np.concatenate([head, *make_hints(plan, own, version, progress)])
+            made = Made(version, Hints.of(whole))
+            if place:
+                keep_made(place, plan, weights, made)
+        return cls(plan, own, made.hints)

@@ -5,6 +5,7 @@ guest of the lobby until it has greeted, then a session with a seat; whatever go
 it alone. Seats are few, so one is taken only for a client whose hello is fine.
 """
 
+import pathlib
 import socket
 import threading
 import time
@@ -91,6 +92,7 @@ class Server:
         drain_s: float = DRAIN_S,
         most_clients: int = 2,
         most_waiting: int = MOST_WAITING,
+        hints: pathlib.Path | str | None = None,
         on_begin: Callable[[str], None] | None = None,
         on_end: Callable[[str, Trace | None, PqjaxError | None], None] | None = None,
         on_refused: Callable[[str, PqjaxError], None] | None = None,
@@ -112,6 +114,8 @@ class Server:
           drain_s: once the server is told to stop, sessions at work have this long to finish.
           most_clients: further ones are told that the server is busy.
           most_waiting: connections that have not greeted; above that one goes, a silent one first.
+          hints: a folder in which to keep what is made once for a model and sent to each of its clients,
+            and the key to it; without one it is made anew by every server.
           on_begin: told of every session's client, "host:port".
           on_end: told of the end of every session: its client, its trace, or the error that ended it.
           on_refused: told of a connection that never became a session: its client, and why.
@@ -126,7 +130,9 @@ class Server:
             if not 0 < seconds < threading.TIMEOUT_MAX:
                 most = threading.TIMEOUT_MAX
                 raise InputError(f"{name} must be above 0 and below {most:g} s, got {seconds}")
-        self._model = ServedModel.of(plan, weights or {}) if isinstance(plan, Plan) else plan
+        self._model = (
+            ServedModel.of(plan, weights or {}, hints, progress) if isinstance(plan, Plan) else plan
+        )
         self._deadline_s, self._greeting_s = deadline_s, greeting_s
         self._idle_s, self._drain_s = idle_s, drain_s
         self._on_begin, self._on_end, self._on_refused = on_begin, on_end, on_refused

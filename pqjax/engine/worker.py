@@ -2,8 +2,9 @@
 
 from collections import deque
 
-from pqjax.engine.commands import GOODBYE, INFER, MOST_PREPARED, PREPARE, hear
+from pqjax.engine.commands import GOODBYE, INFER, INSTALL, MOST_PREPARED, PREPARE, hear
 from pqjax.engine.execute import Preparation, infer, prepare
+from pqjax.engine.installing import announce_hints, send_hints
 from pqjax.engine.model import ServedModel
 from pqjax.engine.visit import Visit
 from pqjax.errors import Drift
@@ -21,25 +22,33 @@ def serve_session(wire: Wire, model: ServedModel, visit: Visit) -> Trace:
       Drift: the client asks for what there is not.
       WireError: it is gone, silent, idle for too long or talks nonsense; or the visit was ended.
     """
-    plan, layers = model.plan, model.layers
+    plan, own = model.plan, model.own
     party = make_party(wire, 0, plan.preset.source, tuning=plan.preset.tuning)
     trace = party.messenger.trace
     prepared: deque[Preparation] = deque()
     inferences = 0
+    if model.hints is not None:
+        announce_hints(party, model.hints)
+    installed = model.hints is None
     while True:
         visit.rest(len(prepared))
-        code = hear(party, visit.idle_s)
+        code, place = hear(party, visit.idle_s)
         visit.work()
         trace.alive_bytes = wire.alive_bytes
         if code == GOODBYE:
             trace.turn_to(None)
             return trace
-        if code == PREPARE and len(prepared) < MOST_PREPARED:
+        if code == INSTALL and not installed and place < len(plan.hinted):
+            assert model.hints is not None
+            trace.turn_to(inferences)
+            send_hints(party, plan, model.hints, place, visit.progress)
+            installed = True
+        elif code == PREPARE and len(prepared) < MOST_PREPARED:
             trace.turn_to(inferences + len(prepared))
-            prepared.append(prepare(party, plan, layers, visit.progress))
+            prepared.append(prepare(party, plan, own, visit.progress))
         elif code == INFER and prepared:
             trace.turn_to(inferences)
-            infer(party, plan, layers, prepared.popleft(), None, visit.progress)
+            infer(party, plan, own, prepared.popleft(), None, visit.progress)
             inferences += 1
         else:
             raise Drift(

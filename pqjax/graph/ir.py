@@ -36,7 +36,16 @@ from pqjax.graph.nodes import (
     Relu,
     Subsample,
 )
-from pqjax.graph.steps import Clamp, Extend, Narrow, Requantize, ScaleUp, Truncate, TruncateReduce
+from pqjax.graph.steps import (
+    Clamp,
+    Extend,
+    Narrow,
+    Requantize,
+    ScaleUp,
+    Truncate,
+    TruncateReduce,
+    Unguard,
+)
 from pqjax.graph.strict_json import parse
 from pqjax.graph.tensor import TensorType
 from pqjax.schema import Length, read
@@ -47,7 +56,7 @@ KINDS: dict[str, type[Node]] = {
     kind.__name__: kind
     for kind in (
         Input, Conv, Dense, Relu, Requantize, Add, MaxPool, AvgPool, Flatten, ArgMax, Subsample,
-        Pad, Concat, Extend, Narrow, ScaleUp, Truncate, TruncateReduce, Clamp,
+        Pad, Concat, Extend, Narrow, ScaleUp, Truncate, TruncateReduce, Clamp, Unguard,
     )
 }  # fmt: skip
 

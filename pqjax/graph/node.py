@@ -27,6 +27,8 @@ class Node:
       keeps_sign: whether it makes nothing negative of nonnegative values.
       keeps_range: whether its values lie between its sources' smallest and largest, and 0.
       rescales: whether it chooses its own scale.
+      keeps_guard: whether it is as right on values with guard bits, and has them, too.
+      drops_guard: whether it is an exact truncation that leaves guard bits behind.
       counts_width: whether its width is counted from its source's: in another one that would be amiss.
     """
 
@@ -43,6 +45,8 @@ class Node:
     keeps_sign: typing.ClassVar[bool] = False
     keeps_range: typing.ClassVar[bool] = False
     rescales: typing.ClassVar[bool] = False
+    keeps_guard: typing.ClassVar[bool] = False
+    drops_guard: typing.ClassVar[bool] = False
     counts_width: typing.ClassVar[bool] = False
 
     def shape(self, *sources: TensorType) -> Shape:
@@ -65,6 +69,10 @@ class Node:
         """Whether none of its values is negative, if nothing that it adds up wraps around."""
         kept = (x.low == 0 and (x.signed or self.out.bits > x.bits) for x in sources)
         return self.keeps_sign and all(kept)
+
+    def slack(self, *sources: int) -> int:
+        """The largest e that it makes of values with guard bits that hold such ones."""
+        return max(sources)
 
     @property
     def same_ring(self) -> bool:

@@ -151,7 +151,7 @@ class InRing(Node):
 class Relu(InRing):
     """max(x, 0) of a signed x, same bits and scale; its output is nonnegative."""
 
-    keeps_range = True
+    keeps_range = keeps_guard = True
 
     def reach(self, x: Known) -> Interval:
         self.refuse(relu_unfit(x.out.signed))
@@ -166,11 +166,15 @@ class Add(InRing):
     """Sum of two tensors of the same bits, scale and shape, in their ring."""
 
     arity = (2, 2)
+    keeps_guard = True
 
     def shape(self, x: TensorType, y: TensorType) -> bounds.Shape:
         if x.shape != y.shape:
             raise self.error(f"shape must agree, got {x.shape} and {y.shape}")
         return x.shape
+
+    def slack(self, *sources: int) -> int:
+        return sum(sources)
 
     def reach(self, x: Known, y: Known) -> Interval:
         return x.low + y.low, x.high + y.high
@@ -204,7 +208,7 @@ class MaxPool(_Pool):
 
     headroom: bool = False
 
-    keeps_range = True
+    keeps_range = keeps_guard = True
 
     def reach(self, x: Known) -> Interval:
         _check_headroom(self, x)
@@ -240,7 +244,7 @@ class AvgPool(_Pool):
 class Moving(InRing):
     """What moves values and adds zeros at most."""
 
-    moves = keeps_sign = keeps_range = True
+    moves = keeps_sign = keeps_range = keeps_guard = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,4 +330,5 @@ def _check_headroom(node: MaxPool | ArgMax, x: Known) -> None:
         if x.out.bits >= 64 and not x.out.nonnegative:
             raise node.error("compares in one bit more than its source has, and 64 is the most")
     elif x.loose or not x.trusted:
-        node.refuse(differences_unfit(x.out.bits, x.low, x.high))
+        high = (x.high << x.out.guard) + x.slack
+        node.refuse(differences_unfit(x.out.share_bits, x.low << x.out.guard, high))

@@ -162,7 +162,7 @@ def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> ja
         return x[:, :: node.stride[0], :: node.stride[1]]
     if isinstance(node, ir.Pad):
         return jnp.pad(x, ((0, 0), *node.margins))
-    if isinstance(node, (ir.Extend, ir.Narrow)):
+    if isinstance(node, (ir.Extend, ir.Narrow, ir.Unguard)):
         return _wrapped(x.astype(_wider(node.out)), node.out)
     if isinstance(node, ir.ScaleUp):
         return _wrapped(x.astype(_wider(node.out)) << node.shift, node.out)

@@ -70,7 +70,7 @@ class Narrow(Node):
     """The low `out.bits` bits, read as `out` says; values that do not fit wrap around."""
 
     same = ("scale",)
-    hands_on = True
+    hands_on = keeps_guard = True
 
     def reach(self, x: Known) -> Interval:
         if self.out.bits > x.out.bits:
@@ -142,7 +142,7 @@ class TruncateReduce(_Shifting):
     They are read as `out` says. What is added before to round wraps around in the source's ring.
     """
 
-    counts_width = True
+    counts_width = drops_guard = True
 
     def reach(self, x: Known) -> Interval:
         bits = min(self.out.bits, x.out.bits - self.shift)
@@ -155,6 +155,19 @@ class TruncateReduce(_Shifting):
         """If it keeps all bits that are left."""
         (x,) = sources
         return x.signed and x.low == 0 and self.out.bits == x.bits - self.shift
+
+
+@dataclasses.dataclass(frozen=True)
+class Unguard(Node):
+    """The same values without guard bits: shifted right by as many as there are (TR)."""
+
+    same = ("bits", "scale", "signed")
+    hands_on = keeps_sign = keeps_range = drops_guard = True
+
+    def reach(self, x: Known) -> Interval:
+        if not x.out.guard:
+            raise self.error("its source has no guard bits to take away")
+        return x.low, x.high
 
 
 @dataclasses.dataclass(frozen=True)

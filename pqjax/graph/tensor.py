@@ -5,7 +5,7 @@ import math
 import typing
 
 from pqjax.errors import GraphError
-from pqjax.graph.bounds import Bits, Scale, Shape
+from pqjax.graph.bounds import Bits, Guard, Scale, Shape
 
 Interval = tuple[int, int]  # both ends included
 Rounding = typing.Literal["nearest", "floor"]
@@ -18,6 +18,9 @@ class TensorType:
     `nonnegative` on a signed tensor is the *fact* that its most significant bit is 0; values are
     then in [0, 2^(bits-1)). Unsigned tensors hold [0, 2^bits), of at most 63 bits. Every node computes
     in the ring of its format, modulo 2^bits; `pqjax.graph.overflow` says which may wrap around.
+
+    `guard` is about shares, and planners set it (`pqjax.graph.guard`): with g guard bits they are of
+    2^g x + e modulo 2^(bits + g), where nobody knows which e of 0..2^g - 1 it is.
     """
 
     shape: Shape
@@ -25,11 +28,17 @@ class TensorType:
     scale: Scale
     signed: bool = True
     nonnegative: bool = False
+    guard: Guard = dataclasses.field(default=0, metadata={"later": True})
 
     @property
     def n(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def share_bits(self) -> int:
+        """Width of the ring of its shares."""
+        return self.bits + self.guard
 
     @property
     def low(self) -> int:
@@ -66,6 +75,7 @@ class Known(typing.NamedTuple):
       loose: it may overflow, see `pqjax.graph.overflow`.
       trusted: it is an accumulator that only the weights would tell about, or stays near one: what its
         format says is believed.
+      slack: of a tensor with guard bits, the largest e that its shares may hold.
     """
 
     out: TensorType
@@ -73,6 +83,7 @@ class Known(typing.NamedTuple):
     high: int
     loose: bool = False
     trusted: bool = False
+    slack: int = 0
 
 
 def width_for(low: int, high: int, signed: bool = True) -> int:

@@ -51,6 +51,8 @@ def _check_format(node: Node) -> None:
     """What ties fields together; the bounds of each are held when a `Graph` is made."""
     if node.out.bits == 64 and not node.out.signed:
         raise node.error("unsigned formats have at most 63 bits: answers are 64-bit integers")
+    if node.out.share_bits > 64:
+        raise node.error(f"shares have at most 64 bits, got {node.out.bits} and {node.out.guard}")
     if node.out.nonnegative and not node.out.signed:
         raise node.error("nonnegative is a fact about signed formats; this one is unsigned")
 
@@ -115,11 +117,27 @@ def _known(
         trusted = weights is None and not loose
     if isinstance(node, Input) or (isinstance(node, Linear) and trusted):
         interval = given.get(node.name, interval)
-    made = Known(node.out, *interval, loose, trusted)
+    made = Known(node.out, *interval, loose, trusted, _slack(node, x))
     if isinstance(node, Linear) and not loose and weights is not None:
         low, high = reach(node, (x[0].low, x[0].high), weights)
         return _held(node, made._replace(low=low, high=high), "the sum of products and bias")
     return _held(node, made)
+
+
+def _slack(node: Node, x: Sequence[Known]) -> int:
+    """What guard bits may hold; checks that nothing reads them that would be wrong by them."""
+    own, most = node.out.guard, max((k.out.guard for k in x), default=0)
+    if isinstance(node, Linear) and not most:
+        return min(own, 1)
+    if most and not (node.keeps_guard or node.drops_guard):
+        raise node.error("reads values with guard bits as they are: an Unguard has to come before")
+    kept = 0 if node.drops_guard else most
+    if own != kept:
+        raise node.error(f"{kept} guard bits follow from its source, but it declares {own}")
+    found = node.slack(*(k.slack << most - k.out.guard for k in x)) if kept else 0
+    if found >> own:
+        raise node.error(f"{own} guard bits do not hold the {found} units that add up in them")
+    return found
 
 
 def _check_same(node: Node, one: TensorType, other: TensorType) -> None:

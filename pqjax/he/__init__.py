@@ -3,7 +3,7 @@
 It never sees a wire. What a layer costs follows from its `Tiling` and its `Precision`.
 """
 
-from pqjax.he.hint import Hint, ServerKey, hint_of
+from pqjax.he.hint import Hint, ServerKey
 from pqjax.he.matrix import Matrix
 from pqjax.he.modulus import LIMITS, STATIC, STATIC_LIMITS, Modulus
 from pqjax.he.phases import Geometry
@@ -11,3 +11,4 @@ from pqjax.he.precision import Filter, Precision, precision_for
 from pqjax.he.secret import Secret
 from pqjax.he.shares import encrypt
 from pqjax.he.tiling import Tiling, cheapest, tilings
+from pqjax.he.version import Version

@@ -7,7 +7,7 @@ one hint's own: two hints under one u differ by what is linear in the weights.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Integer, UInt, UInt64
+from jaxtyping import Integer, UInt, UInt8, UInt64
 
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
@@ -17,6 +17,7 @@ from pqjax.he.precision import Precision
 from pqjax.he.sampling import errors, ternary
 from pqjax.he.shares import rounded, server_share
 from pqjax.he.tiling import Tiling
+from pqjax.ring import Ring, pack, unpack
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -25,6 +26,18 @@ class Hint:
 
     precision: Precision
     high: Polynomials
+
+    def pack(self) -> UInt8[np.ndarray, " bytes"]:
+        """Its bits one after the other, row by row."""
+        ring = Ring(self.precision.hint_bits)
+        return pack(ring.reduce(self.high.reshape(-1)), ring.bits)
+
+    @classmethod
+    def unpack(cls, own: Precision, packed: UInt8[np.ndarray, " bytes"]) -> "Hint":
+        """What `pack` made; any bytes are a hint's."""
+        degree = own.modulus.degree
+        high = unpack(packed, 8 * packed.size // own.hint_bits, own.hint_bits)
+        return cls(own, high.astype(np.uint64).reshape(-1, degree))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)  # the model, and what hides it
@@ -36,56 +49,67 @@ class ServerKey:
     u: Small
     weights: Integer[np.ndarray, "h w F K"]
 
+    @classmethod
+    def draw(
+        cls,
+        tiling: Tiling,
+        own: Precision,
+        weights: Integer[np.ndarray, "h w F K"],
+        randomness: Randomness,
+    ) -> "ServerKey":
+        """A key with a u of its own for every row.
+
+        Args:
+          tiling: how the layer lies in polynomials.
+          own: its widths; InputError if the weights exceed the bounds they were made for.
+          weights: signed.
+          randomness: the server's.
+        """
+        squares = (tiling.filters * (weights.astype(np.int64) ** 2).sum((0, 1, 2))).max()
+        if squares > own.filter.squares or tiling.degree != own.modulus.degree:
+            raise InputError("the filters are larger than the layer's widths allow")
+        return cls(tiling, own, ternary(tiling.hints, tiling.degree, randomness), weights)
+
+    def hint(self, matrix: Matrix, randomness: Randomness) -> Hint:
+        """The hint  sum w^ a + u a_pk + e1  of the layer, with an e1 of its own for every row.
+
+        Args:
+          matrix: the layer's public polynomials, `tiling.polynomials` of them, of a seed that no other
+            weights use.
+          randomness: the server's.
+        """
+        tiling, own, modulus = self.tiling, self.precision, self.precision.modulus
+        if (matrix.count, matrix.modulus) != (tiling.polynomials, modulus):
+            raise InputError(
+                f"the layer takes {tiling.polynomials} polynomials, got {matrix.count}"
+            )
+        found = tiling.multiply(self.weights, matrix.polynomials(), modulus.bits)
+        found += product(Matrix.key(modulus, matrix.seed).polynomials(), self.u, modulus.bits)
+        found += errors(tiling.hints, modulus.degree, randomness).astype(np.uint64)
+        high = rounded(modulus.ring.reduce(found).astype(np.uint64), modulus.bits, own.hint_bits)
+        return Hint(own, high.astype(np.uint64))
+
     def zero(self, public: Polynomials) -> UInt64[np.ndarray, "K pixels"]:
         """An encryption of zero, u b_pk, at a tile's sums; b_pk (1, N) is its secret's."""
         return self.tiling.wanted(product(public, self.u, self.precision.modulus.bits))
 
     def share(
         self,
-        sent: UInt[np.ndarray, " slots"],
-        zero: UInt64[np.ndarray, "K pixels"],
-        sums: UInt[np.ndarray, "K pixels"],
-    ) -> UInt[np.ndarray, "K pixels"]:
-        """The server's share mod 2^(l+1) of twice a tile's sums, plus 0 or 1.
+        sent: UInt[np.ndarray, "tiles slots"],
+        zero: UInt64[np.ndarray, "tiles K pixels"],
+        own: UInt[np.ndarray, "tiles slots"],
+    ) -> UInt[np.ndarray, "tiles K pixels"]:
+        """The server's share mod 2^(l+1) of twice the tiles' sums, plus 0 or 1.
 
         Args:
           sent: what the client encrypted, in Ring(t).
-          zero: see `zero`, for the same tile of the same inference.
-          sums: the tile's sums of the server's own share mod 2^l.
+          zero: see `zero`, for the same tiles of the same inference.
+          own: the server's share of the operand mod 2^l, at the same slots.
         """
-        own = self.precision
-        high = self.tiling.convolve(self.weights, sent, own.sent_bits)
-        phase = own.modulus.ring.reduce((high << np.uint64(own.dropped_bits)) + zero)
-        return server_share(phase.astype(np.uint64), sums, own)
-
-
-def hint_of(
-    tiling: Tiling,
-    own: Precision,
-    weights: Integer[np.ndarray, "h w F K"],
-    matrix: Matrix,
-    randomness: Randomness,
-) -> tuple[Hint, ServerKey]:
-    """The hint  sum w^ a + u a_pk + e1  of a layer, with a u and an e1 of its own for every row.
-
-    Args:
-      tiling: how the layer lies in polynomials.
-      own: its widths; InputError if the weights exceed the bounds they were made for.
-      weights: signed.
-      matrix: the layer's public polynomials, `tiling.polynomials` of them, of a seed that no other
-        weights use.
-      randomness: the server's.
-    """
-    modulus = own.modulus
-    if (matrix.count, matrix.modulus) != (tiling.polynomials, modulus):
-        raise InputError(f"the layer takes {tiling.polynomials} polynomials, got {matrix.count}")
-    squares = (tiling.filters * (weights.astype(np.int64) ** 2).sum((0, 1, 2))).max()
-    if squares > own.filter.squares or tiling.degree != modulus.degree:
-        raise InputError("the filters are larger than the layer's widths allow")
-    rows, degree, bits = tiling.hints, modulus.degree, modulus.bits
-    u = ternary(rows, degree, randomness)
-    found = tiling.multiply(weights, matrix.polynomials(), bits)
-    found += product(Matrix.key(modulus, matrix.seed).polynomials(), u, bits)
-    found += errors(rows, degree, randomness).astype(np.uint64)
-    high = rounded(modulus.ring.reduce(found).astype(np.uint64), bits, own.hint_bits)
-    return Hint(own, high.astype(np.uint64)), ServerKey(tiling, own, u, weights)
+        widths = self.precision
+        ring = Ring(widths.sent_bits)
+        scaled = own.astype(np.uint64) << np.uint64(widths.sent_bits - widths.sum_bits)
+        both = ring.reduce(sent.astype(np.uint64) + scaled)
+        high = self.tiling.convolve(self.weights, both, widths.sent_bits)
+        phase = widths.modulus.ring.reduce((high << np.uint64(widths.dropped_bits)) + zero)
+        return server_share(phase.astype(np.uint64), widths)

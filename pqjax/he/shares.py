@@ -25,8 +25,15 @@ def encrypt(
       x: the client's share of the operand mod 2^l.
       own: the layer's widths.
     """
-    scaled = x.astype(np.uint64) << np.uint64(own.modulus.bits - own.sum_bits)
-    return rounded(scaled + masks, own.modulus.bits, own.sent_bits)
+    return with_masks(x, rounded(masks, own.modulus.bits, own.sent_bits), own)
+
+
+def with_masks(
+    x: UInt[np.ndarray, "*s"], short: UInt[np.ndarray, "*s"], own: Precision
+) -> UInt[np.ndarray, "*s"]:
+    """2^(t - l) x + mask mod 2^t of masks that are short already: x is in no bit below."""
+    scaled = x.astype(np.uint64) << np.uint64(own.sent_bits - own.sum_bits)
+    return Ring(own.sent_bits).reduce(scaled + short)
 
 
 def rounded(x: UInt64[np.ndarray, "*s"], bits: int, kept: int) -> UInt[np.ndarray, "*s"]:
@@ -42,10 +49,8 @@ def client_share(phase: UInt64[np.ndarray, "*s"], own: Precision) -> UInt[np.nda
     return guarded.reduce(phase >> np.uint64(own.modulus.bits - guarded.bits))
 
 
-def server_share(
-    phase: UInt64[np.ndarray, "*s"], sums: UInt[np.ndarray, "*s"], own: Precision
-) -> UInt[np.ndarray, "*s"]:
-    """A + 1 + 2 sums in Ring(l + 1), of r reduced mod q and the sums of the server's own share."""
+def server_share(phase: UInt64[np.ndarray, "*s"], own: Precision) -> UInt[np.ndarray, "*s"]:
+    """A + 1 in Ring(l + 1), of r reduced mod q."""
     guarded = Ring(own.sum_bits + 1)
     high = rounded(phase, own.modulus.bits, guarded.bits).astype(np.uint64)
-    return guarded.reduce(high + np.uint64(1) + (sums.astype(np.uint64) << np.uint64(1)))
+    return guarded.reduce(high + np.uint64(1))

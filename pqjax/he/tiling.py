@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Integer, Shaped, UInt64
+from jaxtyping import Integer, Shaped, UInt, UInt64
 
 from pqjax.errors import InputError
 from pqjax.he.modulus import STATIC, Modulus
@@ -138,11 +138,11 @@ class Tiling:
         rows, columns = self.phases.out_image
         return y.reshape(down * high, right * wide, -1)[:rows, :columns]
 
-    def used(self, polynomials: Polynomials) -> UInt64[np.ndarray, " slots"]:
-        """Of a tile's polynomials (P, N) the coefficients that travel."""
-        if self.filters > 1:
-            return polynomials.reshape(-1)
-        return polynomials[:, : self.channels * self.area].reshape(-1)[: self.slots]
+    def used(self, polynomials: UInt[np.ndarray, "tiles P N"]) -> UInt[np.ndarray, "tiles slots"]:
+        """Of tiles' polynomials the coefficients that travel."""
+        if self.filters == 1:
+            polynomials = polynomials[..., : self.channels * self.area]
+        return polynomials.reshape(len(polynomials), -1)[:, : self.slots]
 
     @property
     def _offset(self) -> int:
@@ -188,18 +188,18 @@ class Tiling:
 
     def convolve(
         self, weights: Integer[np.ndarray, "h w F K"], slots: np.ndarray, bits: int
-    ) -> UInt64[np.ndarray, "K pixels"]:
-        """The wanted coefficients of `multiply` for what travelled of a tile, (slots,), mod 2^bits."""
+    ) -> UInt64[np.ndarray, "tiles K pixels"]:
+        """The wanted coefficients of `multiply` for what travelled of tiles, (tiles, slots), mod 2^bits."""
         if self.filters > 1:
-            whole = slots.reshape(self.polynomials, self.degree).astype(np.uint64)
-            return self.wanted(self.multiply(weights, whole, bits))
-        tile = slots.reshape(-1, *self.tile).transpose(1, 2, 0)[None]
-        kernels = self.phases.weights(weights)
-        digits = 8 * weights.itemsize
+            whole = slots.reshape(-1, self.polynomials, self.degree).astype(np.uint64)
+            return np.stack([self.wanted(self.multiply(weights, tile, bits)) for tile in whole])
+        tiles = slots.reshape(len(slots), -1, *self.tile).transpose(0, 2, 3, 1)
         found = conv(
-            tile, kernels, Ring(bits), groups=self.map.groups, w_bits=digits, w_signed=True
-        )
-        return np.asarray(found)[0].reshape(-1, self.map.outputs).T.astype(np.uint64)
+            tiles, self.phases.weights(weights), Ring(bits),
+            groups=self.map.groups, w_bits=8 * weights.itemsize, w_signed=True,
+        )  # fmt: skip
+        found = np.asarray(found).reshape(len(slots), -1, self.map.outputs)
+        return found.transpose(0, 2, 1).astype(np.uint64)
 
 
 def tilings(m: Geometry, degree: int) -> Iterator[Tiling]:

@@ -11,11 +11,11 @@ from pqjax.wire.cost import Cost
 
 
 def _max_price(at: Setting, node: MaxPool, x: TensorType, n: int) -> Cost:
-    return nonlinear.max_tree_cost(at.source, math.prod(node.window), n, x.bits, at.forms)
+    return nonlinear.max_tree_cost(at.source, math.prod(node.window), n, x.share_bits, at.forms)
 
 
 def _max(party: Party, at: Setting, node: MaxPool, x: TensorType, share: Share) -> Share:
-    return nonlinear.max_tree(party, share, x.bits, at.forms)
+    return nonlinear.max_tree(party, share, x.share_bits, at.forms)
 
 
 def _windows(node: MaxPool, x: Share) -> Share:

@@ -1,6 +1,6 @@
 """Steps of requantizations and ReLU: what n elements cost, and the protocol, of each kind."""
 
-from pqjax.graph.ir import Clamp, Extend, Relu, TensorType, Truncate, TruncateReduce
+from pqjax.graph.ir import Clamp, Extend, Relu, TensorType, Truncate, TruncateReduce, Unguard
 from pqjax.graph.tensor import rounding_half
 from pqjax.layers.rule import Elementwise, Setting, Share
 from pqjax.protocols import clamp as clamping
@@ -11,11 +11,11 @@ from pqjax.wire.cost import Cost
 
 
 def _relu_price(at: Setting, node: Relu, x: TensorType, n: int) -> Cost:
-    return nonlinear.relu_cost(at.source, n, x.bits, at.forms)
+    return nonlinear.relu_cost(at.source, n, x.share_bits, at.forms)
 
 
 def _relu(party: Party, at: Setting, node: Relu, x: TensorType, share: Share) -> Share:
-    return nonlinear.relu(party, share, x.bits, at.forms)
+    return nonlinear.relu(party, share, x.share_bits, at.forms)
 
 
 def _extend_price(at: Setting, node: Extend, x: TensorType, n: int) -> Cost:
@@ -39,17 +39,27 @@ def _truncate(party: Party, at: Setting, node: Truncate, x: TensorType, share: S
 
 
 def _reduce_price(at: Setting, node: TruncateReduce, x: TensorType, n: int) -> Cost:
-    return resize.truncate_reduce_cost(at.source, n, x.bits, node.shift, node.out.bits)
+    shift = node.shift + x.guard
+    return resize.truncate_reduce_cost(at.source, n, x.share_bits, shift, node.out.bits)
 
 
 def _reduce(party: Party, at: Setting, node: TruncateReduce, x: TensorType, share: Share) -> Share:
     share = _rounded(party, node, x, share)
-    return resize.truncate_reduce(party, share, x.bits, node.shift, node.out.bits)
+    shift = node.shift + x.guard
+    return resize.truncate_reduce(party, share, x.share_bits, shift, node.out.bits)
+
+
+def _unguard_price(at: Setting, node: Unguard, x: TensorType, n: int) -> Cost:
+    return resize.truncate_reduce_cost(at.source, n, x.share_bits, x.guard, node.out.bits)
+
+
+def _unguard(party: Party, at: Setting, node: Unguard, x: TensorType, share: Share) -> Share:
+    return resize.truncate_reduce(party, share, x.share_bits, x.guard, node.out.bits)
 
 
 def _rounded(party: Party, node: Truncate | TruncateReduce, x: TensorType, share: Share) -> Share:
     """What rounds is public, so one party adds it to its share."""
-    ring, half = Ring(x.bits), rounding_half(node.shift, node.rounding)
+    ring, half = Ring(x.share_bits), rounding_half(node.shift, node.rounding) << x.guard
     return share if party.rank else ring.add(share, ring.reduce(half))
 
 
@@ -67,4 +77,5 @@ RELU = Elementwise(_relu_price, _relu)
 EXTEND = Elementwise(_extend_price, _extend)
 TRUNCATE = Elementwise(_truncate_price, _truncate)
 TRUNCATE_REDUCE = Elementwise(_reduce_price, _reduce)
+UNGUARD = Elementwise(_unguard_price, _unguard)
 CLAMP = Elementwise(_clamp_price, _clamp)

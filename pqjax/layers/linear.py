@@ -2,30 +2,32 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from pqjax.graph.ir import Conv, Dense, Weights
 from pqjax.layers.rule import Pieces, Rule, Setting, Share, Task, make_ots
-from pqjax.linear import ahead, on_shares
-from pqjax.linear.ahead import Ready
-from pqjax.linear.job import Encoded, Job
+from pqjax.he import Version
+from pqjax.linear.choice import Choice
+from pqjax.linear.job import Job, Parts
+from pqjax.linear.keys import Keys
 from pqjax.linear.map import LinearMap
-from pqjax.linear.method import Method, method_of
+from pqjax.linear.way import Way, way_of
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
-from pqjax.wire.cost import Cost, total
+from pqjax.wire.cost import total
 
 _mapped = functools.lru_cache(maxsize=1 << 10)(LinearMap)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)  # the model
 class Loaded:
-    """A layer's parameters at the server: the weights as its method uses them, and the bias."""
+    """A layer's parameters at the server: the weights as its way uses them, and the bias."""
 
-    encoded: Encoded
+    encoded: Any
     bias: Int[np.ndarray, " K"]
 
 
@@ -39,13 +41,15 @@ def job_of(task: Task) -> Job:
         high, wide, channels = x.shape
         windows = node.kernel, node.stride, node.padding, node.dilation
         geometry = _mapped((high, wide), *windows, node.groups, channels, node.out.shape[2])
-    return Job(geometry, node.weight_bits, x, node.out.bits)
+    return Job(geometry, node.weight_bits, x, node.out.bits, node.out.guard)
 
 
 class LinearRule(Rule):
-    """A linear layer: its choice says by which method, and whether ahead or on the shared operand."""
+    """A linear layer: its choice says in which way."""
 
     parts = (
+        "hint",
+        "low bits",
         "extension",
         "product",
         "wrap & mux",
@@ -54,34 +58,38 @@ class LinearRule(Rule):
 
     def unfit(self, task: Task) -> str | None:
         """Why a layer cannot be computed as its choice says; None where it can."""
-        method, job = _method(task), job_of(task)
-        if not _ahead(task):
-            return method.fits(job, plain=False)
-        if method.extended(job) < job.bits:
-            return "extends its operand, which nobody has ahead: only `full` variants do not"
-        if job.x.bits < job.bits and not task.own:
-            return (
-                f"needs an operand of {job.bits} bits, got {job.x.bits}: its preset lacks a pass that "
-                "extends operands"
-            )
-        return method.fits(job, task.own)
+        return _way(task).unfit(job_of(task), task.own)
 
-    def by_part(self, at: Setting, task: Task) -> dict[str, Cost]:
-        """The cost of each of `parts`; those that are not there are left out."""
-        method, job = _method(task), job_of(task)
-        if _ahead(task):
-            offline, online = ahead.ahead_cost(at.source, method, job)
-            return {"product": offline, "masked input": online}
-        return {
-            "extension": on_shares.extension_cost(at.source, method, job, at.forms),
-            "product": method.cost(at.source, job),
-            "wrap & mux": on_shares.wraps_cost(at.source, method, job, at.forms),
-        }
+    def misguarded(self, task: Task) -> str | None:
+        """Why its format is not its shares': guard bits where its way leaves none, or the other way."""
+        guards, guard = _way(task).guards, task.node.out.guard
+        if guards == bool(guard):
+            return None
+        return f"leaves {'guard bits' if guards else 'no guard bits'}, but declares {guard}"
+
+    def guards(self, choice: Choice) -> bool:
+        """Whether shares made in a way have guard bits."""
+        return way_of(choice).guards
+
+    def options(self, task: Task, inferences: int) -> Sequence[Choice]:
+        """Its choice with all that is to be found for the layer."""
+        choice = task.choice
+        assert choice is not None
+        return way_of(choice).options(choice, job_of(task), inferences)
+
+    def secrets(self, task: Task) -> int:
+        """How many of an inference's secrets it uses."""
+        return _way(task).secrets(job_of(task))
+
+    def by_part(self, at: Setting, task: Task) -> Parts:
+        """The cost of each of `parts` in every phase; those that are not there are left out."""
+        return _way(task).parts(at.source, at.forms, job_of(task))
 
     def cost(self, at: Setting, task: Task) -> Pieces:
         """One piece in a phase."""
-        parts = tuple(self.by_part(at, task).values())
-        return Pieces(parts[:1], parts[1:]) if _ahead(task) else Pieces(online=(total(parts),))
+        each = [tuple(parts.values()) for parts in self.by_part(at, task)]
+        install, offline, online = ((total(costs),) if costs else () for costs in each)
+        return Pieces(offline, online, install)
 
     def describe(self, task: Task) -> str:
         """The layer's geometry in a sentence."""
@@ -91,56 +99,43 @@ class LinearRule(Rule):
         shape = f"({m.fan_out} x {m.terms}) ({m.terms} x {m.out_image[0] * m.out_image[1]})"
         return f"As a product {groups}{shape}, accumulated in {job.bits} bits"
 
-    def load(self, task: Task, weights: Weights) -> Loaded:
+    def load(self, task: Task, weights: Weights, version: Version) -> Loaded:
         """Weights encoded once, bias at the accumulator's scale."""
         name = task.node.name
-        encoded = _method(task).encode(job_of(task), np.asarray(weights[f"{name}/weight"]))
+        weight = np.asarray(weights[f"{name}/weight"])
+        encoded = _way(task).load(job_of(task), weight, name, version)
         bias = np.array(weights[f"{name}/bias"])
         bias.flags.writeable = False
         return Loaded(encoded, bias)
 
-    def prepare(self, party: Party, at: Setting, task: Task, own: Any) -> Ready | None:
-        """The product on a share that the client draws, where the choice says so."""
-        if not _ahead(task):
-            return None
-        make_ots(party, at, lambda: self.cost(at, task).offline[0])
-        method, job = _method(task), job_of(task)
-        if party.rank == 1:
-            return ahead.prepare_ask(party, method, job)
-        return ahead.prepare_serve(party, method, job, own.encoded)
+    def hint(self, task: Task, own: Loaded, version: Version) -> UInt8[np.ndarray, " bytes"]:
+        """What every client gets once."""
+        return _way(task).hint(job_of(task), own.encoded, task.node.name, version)
+
+    def prepare(self, party: Party, at: Setting, task: Task, own: Any, keys: Keys | None) -> object:
+        """What needs no input, in the layer's way; `own` is the client's hint, or what `load` made."""
+        offline = self.cost(at, task).offline
+        if offline:
+            make_ots(party, at, lambda: offline[0])
+        own = own.encoded if party.rank == 0 else own
+        return _way(task).prepare(party, job_of(task), task.node.name, own, keys)
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Shares of W x + b."""
-        method, job = _method(task), job_of(task)
+        job, out = job_of(task), task.node.out
+        make_ots(party, at, lambda: self.cost(at, task).online[0])
         share = x[0].reshape(job.map.in_shape)
-        if _ahead(task):
-            # The client has its own input in the clear; any other operand was extended before.
-            lift = task.own and job.x.signed
-            share = Ring(job.bits).reduce(Ring(job.x.bits).signed(share) if lift else share)
-        else:
-            make_ots(party, at, lambda: self.cost(at, task).online[0])
+        encoded = own.encoded if party.rank == 0 else own
+        y = _way(task).run(party, at.forms, job, encoded, share, ready).reshape(out.shape)
         if party.rank == 1:
-            if _ahead(task):
-                y = ahead.ask(party, job, share, ready)
-            else:
-                y = on_shares.ask(party, method, job, share, at.forms)
-            return y.reshape(task.node.out.shape)
-        ring = Ring(job.bits)
-        if _ahead(task):
-            y = ahead.serve(party, job, own.encoded, share, ready)
-        else:
-            y = on_shares.serve(party, method, job, own.encoded, share, at.forms)
-        return ring.add(y, ring.reduce(own.bias)).reshape(task.node.out.shape)
+            return y
+        ring = Ring(out.share_bits)
+        return ring.add(y, ring.reduce(own.bias.astype(np.int64) << out.guard))
 
 
-def _method(task: Task) -> Method:
+def _way(task: Task) -> Way:
     assert task.choice is not None
-    return method_of(task.choice)
-
-
-def _ahead(task: Task) -> bool:
-    assert task.choice is not None
-    return task.choice.when == "ahead"
+    return way_of(task.choice)
 
 
 LINEAR = LinearRule()

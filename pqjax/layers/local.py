@@ -10,7 +10,7 @@ from pqjax.ring import Ring
 
 def add(node: Add, x: Share, y: Share) -> Share:
     """Sums of the shares."""
-    return Ring(node.out.bits).add(x, y)
+    return Ring(node.out.share_bits).add(x, y)
 
 
 def average(node: AvgPool, x: Share) -> Share:
@@ -30,7 +30,7 @@ def flatten(node: Flatten, x: Share) -> Share:
 
 def narrow(node: Narrow, x: Share) -> Share:
     """The low bits of a share."""
-    return Ring(node.out.bits).reduce(x)
+    return Ring(node.out.share_bits).reduce(x)
 
 
 def pad(node: Pad, x: Share) -> Share:

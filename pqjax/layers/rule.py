@@ -11,14 +11,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import UInt, UInt8
 
 from pqjax.graph.ir import Node, TensorType, Weights
+from pqjax.he import Version
 from pqjax.linear.choice import Choice
+from pqjax.linear.keys import Keys
 from pqjax.ot.source import Source
 from pqjax.ot.tuning import Tuning
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import Forms
+from pqjax.ring import Ring
 from pqjax.wire.cost import Cost
 
 Share = UInt[np.ndarray, "..."]
@@ -58,10 +61,11 @@ class Task:
 
 
 class Pieces(NamedTuple):
-    """What a task costs, piece by piece: before the input is known, and after."""
+    """What a task costs, piece by piece: before the input is known, after it, and once a client."""
 
     offline: tuple[Cost, ...] = ()
     online: tuple[Cost, ...] = ()
+    install: tuple[Cost, ...] = ()  # once, what depends on the weights alone
 
 
 class Rule:
@@ -71,14 +75,19 @@ class Rule:
         """What the task sends, exactly, and the random OTs that it draws."""
         return Pieces()
 
-    def load(self, task: Task, weights: Weights) -> object:
+    def load(self, task: Task, weights: Weights, version: Version) -> object:
         """What the server keeps of a layer's weights for all sessions; None where there are none."""
         return None
 
-    def prepare(self, party: Party, at: Setting, task: Task, own: Any) -> object:
+    def hint(self, task: Task, own: Any, version: Version) -> UInt8[np.ndarray, " bytes"]:
+        """What every client gets once, of what `load` made: `Pieces.install` bits."""
+        return np.zeros(0, np.uint8)
+
+    def prepare(self, party: Party, at: Setting, task: Task, own: Any, keys: Keys | None) -> object:
         """The part that needs no input, at both parties at once; what `run` uses up.
 
-        `own` is what this party alone has: what `load` made, at the server.
+        `own` is what this party alone has: what `load` made, at the server; at the client the hint.
+        `keys` are the inference's, where it has any.
         """
         return None
 
@@ -94,8 +103,17 @@ class Local(Rule):
     step: Callable[..., Share]
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
-        """`step(node, *x)`."""
-        return self.step(task.node, *x)
+        """`step(node, *x)`, of shares with as many guard bits as the result's."""
+        guard = task.node.out.guard
+        return self.step(
+            task.node, *(_guarded(y, t, guard) for y, t in zip(x, task.sources, strict=True))
+        )
+
+
+def _guarded(share: Share, x: TensorType, guard: int) -> Share:
+    """Shares of 2^g x + e with e = 0, or of as many more guard bits: shifted in the wider ring."""
+    ring = Ring(x.bits + guard)
+    return share if guard == x.guard else ring.shift_left(share.astype(ring.dtype), guard - x.guard)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,6 +68,7 @@ RULES: dict[type[ir.Node], Rule] = {
     ir.Truncate: elementwise.TRUNCATE,
     ir.TruncateReduce: elementwise.TRUNCATE_REDUCE,
     ir.Clamp: elementwise.CLAMP,
+    ir.Unguard: elementwise.UNGUARD,
 }
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import typing
 
+from pqjax.schema import Between, Product
+
 Form = typing.Literal["patches", "pixels"]
 When = typing.Literal["ahead", "shared"]
 Chosen = typing.Literal["weights", "pixels"]
@@ -29,22 +31,55 @@ PRIVQUANT = tuple(VARIANTS)[:4]
 FULL = tuple(VARIANTS)[4:]
 
 
+_Count = typing.Annotated[int, Between(1, 1 << 12)]
+_Width = typing.Annotated[int, Between(1, 64)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """How a layer lies in polynomials, and how many bits of them travel (`pqjax.he`).
+
+    Attributes:
+      tile: height and width of a tile of the padded image.
+      filters: how many share a hint.
+      sent_bits: high bits of a ciphertext's coefficient.
+      hint_bits: high bits of a hint's coefficient.
+    """
+
+    tile: typing.Annotated[tuple[_Count, _Count], Product(1 << 12)]
+    filters: _Count
+    sent_bits: _Width
+    hint_bits: _Width
+
+    def __str__(self) -> str:
+        high, wide = self.tile
+        return f"{high}x{wide}, {self.filters} a hint, {self.sent_bits} and {self.hint_bits} bits"
+
+
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """How a linear layer is computed.
 
     Attributes:
       method: a key of `METHODS`.
-      variant: a key of `VARIANTS`.
+      variant: one of the method's, such as a key of `VARIANTS`.
       form: whether the operand is multiplied patch by patch (im2col, the padding carried along; one
         group only) or pixel by pixel, each in all its uses.
       when: on a share drawn before the input is known, or on the operand's shares.
+      packing: how it lies in polynomials, where anything is encrypted; in a preset None, to be found
+        for each layer.
     """
 
     method: str
     variant: str
     form: Form
     when: When
+    packing: Packing | None = None
+
+    @property
+    def title(self) -> str:
+        """The variant and what is particular to the layer, for tables."""
+        return self.variant if self.packing is None else f"{self.variant} ({self.packing})"
 
     def __str__(self) -> str:
-        return f"{self.variant} by {self.method} on {self.form}, {self.when}"
+        return f"{self.title} by {self.method} on {self.form}, {self.when}"

@@ -1,6 +1,8 @@
 """A linear layer to be computed: its geometry and the formats of what it multiplies and sums."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -9,16 +11,21 @@ from pqjax.graph.ir import TensorType
 from pqjax.linear.choice import Form
 from pqjax.linear.map import Image, LinearMap
 from pqjax.ring import Ring, conv
+from pqjax.wire.cost import Cost
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One linear layer without its bias: signed weights of `w_bits`, an accumulator of L = `bits`."""
+    """One linear layer without its bias: signed weights of `w_bits`, an accumulator of L = `bits`.
+
+    Its shares are to have `guard` guard bits (`TensorType`), or as many as the method leaves.
+    """
 
     map: LinearMap
     w_bits: int
     x: TensorType
     bits: int
+    guard: int = 0
 
     def in_form(self, form: Form) -> "Job":
         """What is multiplied: by patches, the columns of `LinearMap.im2col`."""
@@ -26,6 +33,14 @@ class Job:
             return self
         x = dataclasses.replace(self.x, shape=self.map.columns.in_shape)
         return dataclasses.replace(self, map=self.map.columns, x=x)
+
+
+class Parts(NamedTuple):
+    """What a layer costs: in every phase, part by part, by the names that reports give them."""
+
+    install: Mapping[str, Cost] = {}
+    offline: Mapping[str, Cost] = {}
+    online: Mapping[str, Cost] = {}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)  # the model
@@ -43,3 +58,22 @@ def multiply_plain(
     shape = m.stride, m.padding, m.groups, m.dilation
     bounds = {"x_bits": x_bits, "x_signed": x_signed, "w_bits": job.w_bits, "w_signed": True}
     return np.asarray(conv(x[None], weights, Ring(job.bits), *shape, **bounds))[0]
+
+
+def filling(job: Job, x: Image) -> Image:
+    """Own share of an operand, in Ring(L).
+
+    One that is narrower is the client's own input, which one party has in the clear and the other as 0.
+    """
+    lift = job.x.signed and job.x.bits < job.bits
+    return Ring(job.bits).reduce(Ring(job.x.bits).signed(x) if lift else x)
+
+
+def unfilled(job: Job, own: bool) -> str | None:
+    """Why an operand does not fill the accumulator's ring and cannot be made to; None where it does."""
+    if job.x.bits >= job.bits or own:
+        return None
+    return (
+        f"needs an operand of {job.bits} bits, got {job.x.bits}: its preset lacks a pass that extends "
+        "operands"
+    )

@@ -1,13 +1,12 @@
 """What a way of multiplying is to the wrappers around it, and which ways there are."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Integer
 
 from pqjax.linear.by_ot import ByOt
-from pqjax.linear.choice import Choice, Form, When
+from pqjax.linear.choice import Choice, Form
 from pqjax.linear.job import Encoded, Job
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
@@ -56,18 +55,6 @@ class Method(Protocol):
 
 
 METHODS: dict[str, Any] = {"ot": ByOt}  # classes of methods, made of a variant and a form
-
-
-def unknown(choice: Mapping[str, object]) -> tuple[str, object, Sequence[str]] | None:
-    """The first field of a choice whose value is not known here, the value, and what is known.
-
-    None where all are known. Takes the fields as they come, of any type.
-    """
-    known = {"method": tuple(METHODS), "form": get_args(Form), "when": get_args(When)}
-    if choice.get("method") in known["method"]:
-        known["variant"] = METHODS[str(choice["method"])].variants
-    found = [field for field, values in known.items() if choice.get(field) not in values]
-    return (found[0], choice.get(found[0]), known[found[0]]) if found else None
 
 
 def method_of(choice: Choice) -> Method:

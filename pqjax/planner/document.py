@@ -15,19 +15,26 @@ from pqjax.graph.bounds import MOST_MADE_NODES, Name, Word
 from pqjax.graph.ir import Graph, Linear
 from pqjax.graph.strict_json import parse
 from pqjax.linear.choice import Choice
-from pqjax.linear.method import unknown
+from pqjax.linear.way import unknown
 from pqjax.ot import SOURCES
 from pqjax.ot.tuning import Tuning
 from pqjax.planner.clock import Clock
-from pqjax.planner.plan import ClassNames, Plan, assembled, check_class_names, check_link
+from pqjax.planner.plan import (
+    MOST_INFERENCES,
+    ClassNames,
+    Plan,
+    assembled,
+    check_class_names,
+    check_link,
+)
 from pqjax.planner.presets import PRESETS, Preset
 from pqjax.protocols.resize import Forms
-from pqjax.schema import Length, read
+from pqjax.schema import Between, Length, read
 from pqjax.version import VERSION
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
 from pqjax.wire.link import Link
 
-FORMAT = 3
+FORMAT = 4
 _FIELDS = {field.name for field in dataclasses.fields(Choice)}
 
 
@@ -46,9 +53,10 @@ class _Document:
     choices: typing.Annotated[Mapping[Name, Choice], Length(0, MOST_MADE_NODES)]
     classes: ClassNames
     cost: _Sent
-    format: typing.Literal[3]
+    format: typing.Literal[4]
     forms: Forms
     graph: object
+    inferences: typing.Annotated[int, Between(1, MOST_INFERENCES)]
     link: Link | None
     masked_input: bool
     protocol: Name
@@ -69,6 +77,7 @@ def write(made: Plan) -> bytes:
         "format": FORMAT,
         "forms": dataclasses.asdict(preset.forms),
         "graph": made.graph.tree(),
+        "inferences": preset.inferences,
         "link": None if made.link is None else dataclasses.asdict(made.link),
         "masked_input": preset.masked_input,
         "protocol": preset.name,
@@ -151,6 +160,8 @@ def _preset(tree: _Document) -> Preset:
         raise PlanError(_unknown("source of OTs", tree.source, SOURCES, tree.version))
     about, choices = "as a plan describes it", tuple(dict.fromkeys(tree.choices.values()))
     source, masked = SOURCES[tree.source], tree.masked_input
-    told = Preset(tree.protocol, about, source, tree.forms, choices, (), (), masked, tree.tuning)
-    known = PRESETS.get(tree.protocol)
-    return known if known is not None and known.setting() == told.setting() else told
+    facts = source, tree.forms, choices, (), (), masked, tree.tuning, tree.inferences
+    told, known = Preset(tree.protocol, about, *facts), PRESETS.get(tree.protocol)
+    if known is None or known.setting() != told.setting():
+        return told
+    return dataclasses.replace(known, inferences=tree.inferences)

@@ -7,20 +7,22 @@ else is said.
 import dataclasses
 import functools
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pqjax.errors import InputError, PlanError, listed, shown
+from pqjax.graph.guard import guarded
 from pqjax.graph.ir import ArgMax, Graph, Linear, Node, Weights
 from pqjax.graph.rewrite import Pass, price_of
 from pqjax.graph.validate import Interval, validate
 from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
-from pqjax.linear.method import unknown
+from pqjax.linear.keys import keys_cost
+from pqjax.linear.way import unknown
 from pqjax.ot.source import Pool
 from pqjax.planner.clock import Clock
 from pqjax.planner.presets import Preset, find_preset
-from pqjax.planner.price import EMPTY, StepCost, cheapest, pricing, step_costs
+from pqjax.planner.price import EMPTY, StepCost, cheapest, price_of_choice, pricing, step_costs
 from pqjax.schema import Length, Printable, check
 from pqjax.version import VERSION
 from pqjax.wire.cost import Cost, message, total
@@ -29,11 +31,16 @@ from pqjax.wire.link import Link
 from pqjax.wire.trace import Trace
 
 COMMAND_BITS = 8
+PLACE_BITS = 16  # of the layer whose hint is to come first
+HINTS_BITS = 384  # what the server calls its hints: a digest, and the seed of public polynomials
 SLOWEST_MBPS, FASTEST_MBPS = 1e-6, 1e9  # of a link to plan for: its seconds stay finite
 LONGEST_RTT_MS = 1e7
+MOST_INFERENCES = 1 << 40  # of a client, to plan for
 MOST_CLASSES = 1 << 15  # ImageNet has 21,841 in all
 STOCK_LAYER = "random ots"
 BEGIN_LAYER = "begin"
+HINTS_LAYER = "hints"
+KEYS_LAYER = "keys"
 REVEAL_LAYER = "reveal"
 
 _ClassName = typing.Annotated[str, Length(1, 256), Printable()]
@@ -56,7 +63,7 @@ class Step:
     @property
     def variant(self) -> str | None:
         """The name of a linear layer's choice."""
-        return None if self.task.choice is None else self.task.choice.variant
+        return None if self.task.choice is None else self.task.choice.title
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,11 +151,22 @@ class Plan:
         """Random OTs that one inference draws from the store, by sending rank."""
         return total([s.cost.both for s in self.steps]).rots
 
+    @functools.cached_property
+    def hinted(self) -> tuple[Step, ...]:
+        """The steps that a client needs a hint for, which it gets once."""
+        return tuple(step for step in self.steps if step.cost.install.bits)
+
+    @functools.cached_property
+    def secrets(self) -> int:
+        """How many secrets an inference takes (`pqjax.linear.keys`)."""
+        linear = (s.task for s in self.steps if s.task.choice is not None)
+        return max((LINEAR.secrets(task) for task in linear), default=0)
+
     def schedule(self, inference: int = 0) -> tuple[Line, ...]:
         """Every layer of one inference of a session, with its cost.
 
-        Inferences count from 0. The first has the setup; what one leaves in store of random OTs is there
-        for the next.
+        Inferences count from 0. The first has the setup, and the installation of a client that has no
+        hints yet; what one leaves in store of random OTs is there for the next.
         """
         (lines, pool), before = self._lines(EMPTY), EMPTY
         for _ in range(inference):
@@ -156,8 +174,19 @@ class Plan:
                 break  # and so are all that follow
             before = pool
             lines, pool = self._lines(pool)
+        return lines if inference else (*self._first_lines, *lines)
+
+    @functools.cached_property
+    def _first_lines(self) -> tuple[Line, ...]:
         setup = Line("setup", "ot", self.preset.source.set_up_cost())
-        return lines if inference else (setup, *lines)
+        if not self.hinted:
+            return (setup,)
+        return (
+            setup,
+            Line("setup", HINTS_LAYER, message(0, HINTS_BITS)),
+            Line("install", BEGIN_LAYER, message(1, COMMAND_BITS + PLACE_BITS)),
+            *(Line("install", s.node.name, s.cost.install) for s in self.hinted),
+        )
 
     def _lines(self, pool: Pool) -> tuple[tuple[Line, ...], Pool]:
         """One inference's lines with so many random OTs in store, and those left then."""
@@ -169,6 +198,7 @@ class Plan:
             lines = (
                 Line("offline", BEGIN_LAYER, begin),
                 Line("offline", STOCK_LAYER, stock),
+                *([Line("offline", KEYS_LAYER, keys_cost(self.secrets))] if self.secrets else []),
                 *(Line("offline", name, cost.offline) for name, cost in named),
                 Line("online", BEGIN_LAYER, begin),
                 *(Line("online", name, cost.online) for name, cost in named),
@@ -230,6 +260,7 @@ def plan(
     link: Link | None = None,
     variants: Mapping[str, str | Choice] | None = None,
     classes: Sequence[str] | None = None,
+    inferences: int | None = None,
 ) -> Plan:
     """Chooses the protocol of every layer.
 
@@ -239,26 +270,34 @@ def plan(
       link: the network to plan for; bits decide without one, predicted seconds with one.
       variants: layer name to variant, or to a whole choice, where the cheapest is not wanted.
       classes: names of the outputs in their order; public, they travel with the plan.
+      inferences: how many a client is expected to make: what it gets once is worth the more the more
+        there are. As the preset says, if not given: one.
 
     Raises:
       PlanError: an unknown preset, layer or variant, or names that do not fit.
       GraphError: a graph that does not hold together.
     """
     graph.check_bounds()
+    for node in graph:
+        if node.out.guard:
+            raise node.error("guard bits are the planner's to give")
     known = validate(graph)
     preset = find_preset(protocol) if isinstance(protocol, str) else protocol
+    if inferences is not None:
+        preset = dataclasses.replace(preset, inferences=_checked_inferences(inferences))
     if link is not None:
         check_link(link)
     lowered, applied = rewrite(graph, preset, link)
-    forced = _forced(lowered, preset, variants or {})
+    forced = _forced(lowered, preset, variants or {}, link)
     at, choices = preset.setting(), dict(forced)
     for node in lowered:
         if isinstance(node, Linear) and node.name not in forced:
             choices[node.name] = cheapest(preset, task_of(lowered, node, at), link)
+    lowered = _guarded(lowered, preset, choices, link, forced)
     ranges = {
         name: known[name]
         for name in (lowered.input.name, *choices)
-        if name in graph and graph[name].out != lowered[name].out and name in known
+        if name in graph and graph[name].out.bits != lowered[name].out.bits and name in known
     }
     names = check_class_names(graph, classes) if classes else ()
     made = assembled(lowered, preset, choices, ranges, Clock(None))
@@ -292,7 +331,7 @@ def assembled(
         clock.check()
         task = task_of(graph, node, at, choices.get(node.name))
         if task.choice is not None:
-            why = LINEAR.unfit(task)
+            why = LINEAR.unfit(task) or LINEAR.misguarded(task)
             if why is not None:
                 raise PlanError(f"{node.name}: variant {task.choice.variant!r} {why}")
         tasks.append(task)
@@ -304,7 +343,31 @@ def assembled(
     return Plan(graph, graph, preset, tuple(steps), ranges, streamed=at.streamed)
 
 
-def _forced(graph: Graph, preset: Preset, wishes: Mapping[str, str | Choice]) -> dict[str, Choice]:
+def _guarded(
+    graph: Graph,
+    preset: Preset,
+    choices: dict[str, Choice],
+    link: Link | None,
+    forced: Collection[str],
+) -> Graph:
+    """The graph with the guard bits that the choices leave; they are made anew where there are several.
+
+    More bits take more room: where there is not enough, a layer is computed in another way.
+    """
+    at, settled = preset.setting(), set(forced)
+    while True:
+        made = guarded(graph, {name for name, c in choices.items() if LINEAR.guards(c)})
+        tight = [name for name in choices if made[name].out.guard > 1 and name not in settled]
+        if not tight:
+            return made
+        for name in tight:
+            choices[name] = cheapest(preset, task_of(made, made[name], at), link)
+            settled.add(name)
+
+
+def _forced(
+    graph: Graph, preset: Preset, wishes: Mapping[str, str | Choice], link: Link | None
+) -> dict[str, Choice]:
     """What the caller insists on, as choices."""
     linear = {node.name: None for node in graph if isinstance(node, Linear)}
     found = {}
@@ -329,8 +392,20 @@ def _forced(graph: Graph, preset: Preset, wishes: Mapping[str, str | Choice]) ->
                 f"{name}: variant {str(wish)!r} does not go with protocol {preset.name!r}: it "
                 f"{whys[meant[-1]]}"
             )
-        found[name] = fits[0]
+        options = LINEAR.options(dataclasses.replace(task, choice=fits[0]), preset.inferences)
+        like = fits[0].packing is not None
+        found[name] = (
+            fits[0]
+            if like
+            else min(options, key=lambda choice: price_of_choice(preset, task, choice, link))
+        )
     return found
+
+
+def _checked_inferences(wish: object) -> int:
+    if type(wish) is not int or not 1 <= wish <= MOST_INFERENCES:
+        raise PlanError(f"inferences: 1 to {MOST_INFERENCES} expected, got {shown(wish)}")
+    return wish
 
 
 def check_link(link: Link) -> None:

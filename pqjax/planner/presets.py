@@ -7,7 +7,9 @@ from pqjax.graph import passes
 from pqjax.graph.baselines import EXTENDED_RESIDUALS, WORST_CASE_WIDTHS, uniform_ring
 from pqjax.graph.rewrite import Pass
 from pqjax.layers import Setting
+from pqjax.linear.by_rlwe import VARIANT
 from pqjax.linear.choice import FULL, PRIVQUANT, Choice, Form, When
+from pqjax.linear.way import RLWE
 from pqjax.ot.inline import Inline
 from pqjax.ot.source import Source
 from pqjax.ot.stocked import SoftSpoken
@@ -23,6 +25,7 @@ class Preset:
       name: as users write it.
       about: what it stands for, in a line.
       source, forms, masked_input, tuning: see `Setting`.
+      inferences: how many a client is expected to make, over which what it gets once is spread.
       choices: ways of multiplying to choose the cheapest from, for every linear layer.
       otherwise: those for layers that none of `choices` fits (convolutions in groups).
       passes: graph rewrites, in order.
@@ -37,6 +40,7 @@ class Preset:
     passes: tuple[Pass, ...]
     masked_input: bool = True
     tuning: Tuning = Tuning()
+    inferences: int = 1
 
     def setting(self, streamed: bool = False) -> Setting:
         """What holds for every layer."""
@@ -50,6 +54,8 @@ def _by_ot(*variants: str, when: When = "shared") -> tuple[tuple[Choice, ...], t
     return patches, pixels
 
 
+_ENCRYPTED = (Choice(RLWE, VARIANT, "pixels", "ahead"),)
+_AHEAD, _AHEAD_ON_PIXELS = _by_ot(*FULL, when="ahead")
 _INLINE = Inline()  # IKNP and KKOT where they are needed, as the papers' code does
 _SIRNN_FORMS = Forms(known_wrap="table", relu_chosen=True)
 _SIRNN_PASSES = (WORST_CASE_WIDTHS, EXTENDED_RESIDUALS, passes.LOWER, passes.SIGNS)
@@ -100,10 +106,21 @@ PRESETS = {
         ),
         Preset(
             "pqjax",
-            "the best we know: SoftSpoken OT from a store, exact widths, linear layers ahead",
+            "the best we know: linear layers over RLWE with static hints, OT from a store for the rest",
             SoftSpoken(4),
             Forms(known_wrap="element", relu_chosen=False),
-            *_by_ot(*FULL, when="ahead"),
+            (*_ENCRYPTED, *_AHEAD),
+            _AHEAD_ON_PIXELS,
+            _PQJAX_PASSES,
+            masked_input=False,
+        ),
+        Preset(
+            "pqjax-ot",
+            "the best we know without RLWE: SoftSpoken OT from a store, linear layers ahead",
+            SoftSpoken(4),
+            Forms(known_wrap="element", relu_chosen=False),
+            _AHEAD,
+            _AHEAD_ON_PIXELS,
             _PQJAX_PASSES,
             masked_input=False,
         ),

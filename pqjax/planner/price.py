@@ -11,7 +11,7 @@ from pqjax.graph.rewrite import Price
 from pqjax.layers import Pieces, Setting, Task, rule_of
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
-from pqjax.ot.source import Pool, Source
+from pqjax.ot.source import Pool
 from pqjax.planner.presets import Preset
 from pqjax.wire.cost import NOTHING, Cost, total
 from pqjax.wire.link import Link
@@ -21,19 +21,20 @@ EMPTY: Pool = (0, 0)
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """One layer's cost: work before the input is known, and after."""
+    """One layer's cost: work before the input is known, after it, and once for every client."""
 
     offline: Cost = NOTHING
     online: Cost = NOTHING
+    install: Cost = NOTHING
 
     @property
     def bits(self) -> int:
-        """Payload bits of both phases; stored random OTs are counted where they are made."""
+        """Payload bits of an inference; stored random OTs are counted where they are made."""
         return self.offline.bits + self.online.bits
 
     @property
     def both(self) -> Cost:
-        """One phase after the other."""
+        """An inference's phases one after the other."""
         return self.offline + self.online
 
 
@@ -66,6 +67,7 @@ def step_costs(at: Setting, steps: Sequence[Pieces], pool: Pool) -> tuple[list[S
             cost, pool = spent(at, pieces[phase], pool)
             costs.append(cost)
         phases.append(costs)
+    phases.append([total(pieces.install) for pieces in steps])
     return [StepCost(*costs) for costs in zip(*phases, strict=True)], pool
 
 
@@ -74,19 +76,27 @@ def task_cost(at: Setting, task: Task) -> StepCost:
     return step_costs(at, [rule_of(task.node).cost(at, task)], EMPTY)[0][0]
 
 
-def priced(cost: StepCost, source: Source, link: Link | None) -> float:
-    """What a layer costs, the making of its stored OTs included: bits, or seconds on a link."""
+def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
+    """What a layer costs an inference, its OTs and its share of what a client gets once included.
+
+    In bits, or in seconds on a link.
+    """
     both = cost.both
-    both += source.fill(EMPTY, both.rots)[0]
-    return link.seconds(*both.sent, both.flows) if link else both.bits
+    both += preset.source.fill(EMPTY, both.rots)[0]
+    install = [bits / preset.inferences for bits in cost.install.sent]
+    if link is None:
+        return both.bits + sum(install)
+    return link.seconds(*both.sent, both.flows) + link.seconds(*install, 0)
 
 
 def fitting(preset: Preset, task: Task) -> list[Choice]:
     """The preset's ways of multiplying that fit a layer: `choices`, or `otherwise` if none does."""
     for choices in (preset.choices, preset.otherwise):
-        found = [c for c in choices if LINEAR.unfit(dataclasses.replace(task, choice=c)) is None]
-        if found:
-            return found
+        each = (dataclasses.replace(task, choice=choice) for choice in choices)
+        fits = [at for at in each if LINEAR.unfit(at) is None]
+        if fits:
+            found = (choice for at in fits for choice in LINEAR.options(at, preset.inferences))
+            return list(dict.fromkeys(found))
     return []
 
 
@@ -107,7 +117,7 @@ def cheapest(preset: Preset, task: Task, link: Link | None) -> Choice:
 def price_of_choice(preset: Preset, task: Task, choice: Choice, link: Link | None) -> float:
     """What a linear layer costs in one way."""
     at = preset.setting()
-    return priced(task_cost(at, dataclasses.replace(task, choice=choice)), preset.source, link)
+    return priced(task_cost(at, dataclasses.replace(task, choice=choice)), preset, link)
 
 
 @functools.lru_cache(maxsize=8)
@@ -123,7 +133,7 @@ def pricing(preset: Preset, link: Link | None) -> Price:
     def of(node: Node, *sources: TensorType) -> float:
         task = Task(node, sources)
         if not isinstance(node, Linear):
-            return priced(task_cost(at, task), preset.source, link)
+            return priced(task_cost(at, task), preset, link)
         # Where none fits it is not lowered yet: the extension of its operand will come.
         choices = fitting(preset, task)
         return min((price_of_choice(preset, task, c, link) for c in choices), default=0.0)

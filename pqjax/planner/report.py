@@ -11,8 +11,7 @@ from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
 from pqjax.ot.source import Source
 from pqjax.planner.plan import STOCK_LAYER, Plan, Step
-from pqjax.planner.price import StepCost, fitting, priced, pricing, task_cost
-from pqjax.wire.cost import NOTHING
+from pqjax.planner.price import EMPTY, StepCost, fitting, priced, pricing, task_cost
 
 Row = tuple[str, ...]
 
@@ -58,7 +57,7 @@ def _rows(plan: Plan, first: str, steps: Iterable[Step], variants: bool = False)
         for choice in fitting(plan.preset, task) if variants and task.choice is not None else ():
             if choice != task.choice:
                 figures = _figures(plan, _cost_of(plan, step, choice))
-                rows.append(("", "", "", f"({choice.variant})", *figures))
+                rows.append(("", "", "", f"({choice.title})", *figures))
     return rows
 
 
@@ -101,16 +100,17 @@ def _choice(plan: Plan, step: Step) -> str:
     chosen, fits = step.task.choice, fitting(plan.preset, step.task)
     assert chosen is not None
     source = plan.preset.source
-    prices = {c: priced(_cost_of(plan, step, c), source, plan.link) for c in fits}
+    prices = {c: priced(_cost_of(plan, step, c), plan.preset, plan.link) for c in fits}
     heads = [f"{part} MiB" for part in (*LINEAR.parts, "OTs")]
     rows: list[Row] = [("variant", *heads, "flows", "seconds", "")]
     for choice in dict.fromkeys((*fits, chosen)):
         cost = _cost_of(plan, step, choice)
         parts = LINEAR.by_part(plan.setting, dataclasses.replace(step.task, choice=choice))
-        bits = [parts.get(part, NOTHING).bits for part in LINEAR.parts]
-        bits.append(int(priced(cost, source, None)) - cost.bits)
+        each = {name: part.bits for phase in parts for name, part in phase.items()}
+        bits = [each.get(part, 0) for part in LINEAR.parts]
+        bits.append(source.fill(EMPTY, cost.both.rots)[0].bits)
         mark = "<- chosen" if choice == chosen else ""
-        rows.append((choice.variant, *map(_mib, bits), *_figures(plan, cost)[-2:], mark))
+        rows.append((choice.title, *map(_mib, bits), *_figures(plan, cost)[-2:], mark))
     unit = f"seconds on {plan.link}" if plan.link else "bits"
     if step.node.name in plan.forced:
         why = f"{chosen}: asked for by the caller."
@@ -153,7 +153,7 @@ def belongs(name: str, layer: str) -> bool:
 
 def _figures(plan: Plan, cost: StepCost) -> Row:
     both, bits = cost.both, (_mib(cost.offline.bits), _mib(cost.online.bits))
-    seconds = f"{priced(cost, plan.preset.source, plan.link):.2f}" if plan.link else ""
+    seconds = f"{priced(cost, plan.preset, plan.link):.2f}" if plan.link else ""
     return *bits, str(sum(both.rots)), str(both.flows), seconds
 
 

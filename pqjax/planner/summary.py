@@ -3,7 +3,7 @@
 import typing
 
 from pqjax.graph.ir import Linear
-from pqjax.planner.plan import Plan, Step
+from pqjax.planner.plan import KEYS_LAYER, Plan, Step
 from pqjax.planner.report import belongs
 from pqjax.wire.cost import Cost, total
 
@@ -11,16 +11,19 @@ from pqjax.wire.cost import Cost, total
 def summary(plan: Plan, layer: str | None = None) -> dict[str, typing.Any]:
     """What a first inference costs in all and step by step; bytes are rounded up, once per number.
 
-    `linear_bytes` are those of linear layers, in both phases; `seconds` what the network alone takes
+    `linear_bytes` are those of linear layers with every inference, `install_bytes` what a client gets
+    once, `seconds` what the network alone takes
     of both, without a link None. With a layer's name: the steps made of it.
     """
-    phases = {phase: plan.cost(phase) for phase in ("setup", "offline", "online")}
+    phases = {phase: plan.cost(phase) for phase in ("setup", "install", "offline", "online")}
     steps = [s for s in plan.steps if layer is None or belongs(s.node.name, layer)]
     linear = total([s.cost.both for s in plan.steps if isinstance(s.node, Linear)])
+    linear += plan.cost("offline", KEYS_LAYER)
     return {
         "protocol": plan.protocol,
         "version": plan.version,
         "digest": plan.digest.hex(),
+        "inferences": plan.preset.inferences,
         "link": None if plan.link is None else str(plan.link),
         **{f"{phase}_bytes": _bytes(cost) for phase, cost in phases.items()},
         "linear_bytes": _bytes(linear),
@@ -47,6 +50,8 @@ def _step(plan: Plan, step: Step) -> dict[str, typing.Any]:
         "signed": node.out.signed,
         "nonnegative": node.out.low == 0,
         "choice": None if step.task.choice is None else str(step.task.choice),
+        "guard": node.out.guard,
+        "install_bits": step.cost.install.bits,
         "offline_bits": step.cost.offline.bits,
         "online_bits": step.cost.online.bits,
         "stored_ots": sum(both.rots),

@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Iterator
 
-PHASES = ("setup", "offline", "online")
+PHASES = ("setup", "install", "offline", "online")
 FRAME_BYTES = 16
 
 

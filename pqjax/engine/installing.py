@@ -1,0 +1,154 @@
+"""How a client comes by a plan's hints: it is told which they are, and gets those it lacks.
+
+1. server -> client   their digest and seed, in every session.   `HINTS_BITS` bits
+2. client -> server   if it has no such hints: the first layer whose hint it lacks
+3. server -> client   the hints from there on
+"""
+
+import contextlib
+import pathlib
+from typing import BinaryIO
+
+import numpy as np
+
+from pqjax.engine.commands import INSTALL, ask
+from pqjax.engine.execute import Progress
+from pqjax.engine.hints import (
+    DIGEST_BYTES,
+    HintFolder,
+    Hints,
+    Packed,
+    header,
+    hint_bytes,
+    places,
+    read_hints,
+)
+from pqjax.errors import CheckpointError
+from pqjax.linear.by_rlwe import hint_messages
+from pqjax.planner.plan import HINTS_BITS, HINTS_LAYER, Plan, Step
+from pqjax.protocols.party import Party
+
+
+def announce_hints(party: Party, hints: Hints) -> None:
+    """Rank 0 says which hints it has, 1."""
+    with party.messenger.layer("setup", HINTS_LAYER):
+        told = np.frombuffer(hints.digest + hints.seed, np.uint8)
+        party.messenger.send(told, HINTS_BITS)
+
+
+def send_hints(
+    party: Party, plan: Plan, hints: Hints, place: int, progress: Progress | None
+) -> None:
+    """Rank 0 sends the hints of `plan.hinted` from a place on, 3."""
+    own = hints.by_layer(plan)
+    for i, step in enumerate(plan.hinted[place:], place):
+        with _layer(party, plan, i, progress):
+            for part in hint_messages(step.cost.install.bits):
+                packed = own[step.node.name][part]
+                party.messenger.send(packed, 8 * packed.size)
+
+
+class Installation:
+    """A client's hints for one session: found in a file, or asked for."""
+
+    def __init__(
+        self, party: Party, plan: Plan, folder: pathlib.Path | None, file: pathlib.Path | None
+    ):
+        """Hears which hints the server has, 1, and looks for them: in the file, then in the folder.
+
+        Raises:
+          CheckpointError: the file cannot be used with this server, or at all.
+        """
+        self._party, self._plan = party, plan
+        self._folder = HintFolder(folder) if folder else None
+        with party.messenger.layer("setup", HINTS_LAYER):
+            told = party.messenger.receive(HINTS_BITS).tobytes()
+        self._digest, self._seed = told[:DIGEST_BYTES], told[DIGEST_BYTES:]
+        self.hints: Hints | None = None
+        if file is not None:
+            self.hints = read_hints(file, plan)
+            if self.hints.digest != self._digest:
+                raise CheckpointError(
+                    f"{file} holds hints of another version of the model than the server has: get the "
+                    "server's, or connect without a file of hints"
+                )
+        elif self._folder is not None:
+            self.hints = self._folder.find(self._digest, plan)
+
+    def complete(self, progress: Progress | None) -> Hints:
+        """The hints; what is lacking is asked for, 2 and 3, and kept where there is a folder.
+
+        Raises:
+          CheckpointError: what came, or an earlier part of it, is not what the server announced.
+        """
+        if self.hints is None:
+            if self._folder is None:
+                whole = np.empty(hint_bytes(self._plan), np.uint8)
+                self._fetch(0, _Memory(whole), progress)
+                self.hints = self._checked(Hints.of(whole))
+            else:
+                self.hints = self._kept(self._folder, progress)
+        return self.hints
+
+    def _kept(self, folder: HintFolder, progress: Progress | None) -> Hints:
+        head, own = header(self._plan, self._seed), places(self._plan)
+        with folder.part(self._digest) as path:
+            with open(path, "r+b" if path.exists() else "w+b") as file:
+                whole_layers = [part for part in own.values() if part.stop <= path.stat().st_size]
+                file.truncate(whole_layers[-1].stop if whole_layers else 0)
+                file.seek(0, 2)
+                self._fetch(len(whole_layers), file, progress)
+            try:
+                found = self._checked(Hints.of(np.memmap(path, np.uint8, "r")))
+            except CheckpointError:
+                path.unlink()
+                raise
+            folder.keep(path, self._digest)
+        return found
+
+    def _fetch(self, place: int, file: "BinaryIO | _Memory", progress: Progress | None) -> None:
+        """Writes the header, if nothing is there, and the hints from a place on."""
+        plan, party = self._plan, self._party
+        if not place:
+            file.write(header(plan, self._seed))
+        if place == len(plan.hinted):
+            return
+        ask(party, INSTALL, 0, place)
+        for i, step in enumerate(plan.hinted[place:], place):
+            with _layer(party, plan, i, progress):
+                parts = hint_messages(step.cost.install.bits)
+                sizes = [8 * (part.stop - part.start) for part in parts]
+                for packed in party.messenger.receive_each(sizes):
+                    file.write(memoryview(packed))
+
+    def _checked(self, found: Hints) -> Hints:
+        found.check(self._plan, "what the server sent")
+        if found.digest != self._digest:
+            raise CheckpointError(
+                "the hints are not those that the server announced: they were altered on the way or on "
+                "this machine's disk. They are dropped; connect again to get them anew"
+            )
+        return found
+
+
+class _Memory:
+    """A file that is an array."""
+
+    def __init__(self, whole: Packed):
+        self._whole, self._at = whole, 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        n = len(data)
+        self._whole[self._at : self._at + n] = np.frombuffer(data, np.uint8)
+        self._at += n
+
+
+@contextlib.contextmanager
+def _layer(party: Party, plan: Plan, i: int, progress: Progress | None):
+    step: Step = plan.hinted[i]
+    if progress is not None:
+        progress(f"install/{step.node.name}", i, len(plan.hinted))
+    with party.messenger.layer("install", step.node.name):
+        yield
+    if progress is not None and i + 1 == len(plan.hinted):
+        progress("install", i + 1, i + 1)

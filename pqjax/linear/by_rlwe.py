@@ -1,0 +1,206 @@
+"""Linear layers on ciphertexts, with static hints: one message up, none back.
+
+What the client needs to find its share does not depend on any input: the layer's hint, which it gets
+once, and a secret of its own. The server finds its share by one plain convolution of what it is sent.
+
+    install   server -> client   the hint                                      hints N hint_bits
+    offline   client -> server   the low bits of what masks the operand        tiles slots (t - l)
+    online    client -> server   its share of the operand, masked              tiles slots l
+
+All t bits travel online where the choice is `shared`. Secrets: `pqjax.linear.keys`. Shares come with guard
+bits: g of them are one and an accumulator of g - 1 bits more (docs/design.md, "Linear layers over RLWE").
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Integer, UInt, UInt8
+
+from pqjax.errors import InputError
+from pqjax.he import STATIC, Filter, Hint, Matrix, Precision, ServerKey, Tiling, Version
+from pqjax.he.shares import rounded, with_masks
+from pqjax.he.tiling import cheapest
+from pqjax.linear.choice import Choice, Packing, When
+from pqjax.linear.job import Encoded, Job, Parts, filling, unfilled
+from pqjax.linear.keys import Keys
+from pqjax.linear.map import Image
+from pqjax.ot.source import Source
+from pqjax.protocols.party import Party
+from pqjax.protocols.resize import Forms
+from pqjax.ring import Ring
+from pqjax.wire.cost import message
+
+VARIANT = "static-hints"
+_SPANS = (1, 10, 100, 1000)  # inferences that packings are made for, to choose from
+_HINT_BYTES = 1 << 22  # of a message: the next one travels while this one is written to a disk
+
+
+@dataclasses.dataclass(frozen=True, repr=False)  # the model, and what hides it
+class Keyed(Encoded):
+    """Rank 0's weights with the secrets that hide them in hints."""
+
+    key: ServerKey
+
+
+@dataclasses.dataclass(frozen=True, repr=False)  # shares and masks
+class Ready:
+    """A layer prepared for one inference, to be used once.
+
+    Attributes:
+      masks: the client's high bits of what masks its operand, or at the server all that came of the low
+        ones: (tiles, slots).
+      share: the client's share of the result (H', W', K), or the server's encryptions of zero, (tiles, K,
+        pixels).
+    """
+
+    masks: UInt[np.ndarray, "tiles slots"]
+    share: np.ndarray
+
+
+def bound(job: Job) -> Filter:
+    """What any weights of the declared width keep to; so the plan says nothing more of them."""
+    return Filter(job.map.terms << 2 * (job.w_bits - 1), job.map.terms)
+
+
+def packings(job: Job, inferences: int) -> Iterator[Packing]:
+    """The best for some numbers of inferences, each once; InputError where none is wide enough."""
+    found = {}
+    for span in sorted({*_SPANS, inferences}):
+        tiling, own = _cheapest(job.map, _sum_bits(job), bound(job), span)
+        packing = Packing(tiling.tile, tiling.filters, own.sent_bits, own.hint_bits)
+        found[packing] = None
+    yield from found
+
+
+_cheapest = functools.lru_cache(maxsize=1 << 12)(cheapest)
+
+
+def _sum_bits(job: Job) -> int:
+    """The accumulator's bits and all guard bits but one, which the shares' own exactness needs."""
+    return job.bits + max(1, job.guard) - 1
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _laid(job: Job, packing: Packing) -> tuple[Tiling, Precision]:
+    tiling = Tiling(job.map, STATIC.degree, packing.tile, packing.filters)
+    of = bound(job).packed(packing.filters)
+    own = Precision(STATIC, of, _sum_bits(job), packing.sent_bits, packing.hint_bits)
+    return tiling, own
+
+
+@dataclasses.dataclass(frozen=True)
+class ByRlwe:
+    """A `Way` with the layout and the widths that a plan names."""
+
+    packing: Packing | None
+    when: When
+    guards = True
+
+    def unfit(self, job: Job, own: bool) -> str | None:
+        """Why not: an operand narrower than the accumulator, or no parameters that are safe and exact."""
+        if job.x.bits < job.bits and not own:
+            return unfilled(job, own)
+        try:
+            next(packings(job, 1)) if self.packing is None else _laid(job, self.packing)
+        except InputError as error:
+            return f"cannot be encrypted: {error}"
+        return None
+
+    def options(self, choice: Choice, job: Job, inferences: int) -> list[Choice]:
+        """The choice with every packing worth a look."""
+        return [dataclasses.replace(choice, packing=p) for p in packings(job, inferences)]
+
+    def secrets(self, job: Job) -> int:
+        """How many secrets of an inference it uses: one for every tile."""
+        return self._laid(job)[0].tiles
+
+    def parts(self, source: Source, forms: Forms, job: Job) -> Parts:
+        """The hint once; a ciphertext in one or two parts with every inference. No OTs."""
+        tiling, own = self._laid(job)
+        early = self._low_bits(own) * tiling.tiles * tiling.slots
+        late = tiling.sent_cost(own.sent_bits) - early
+        hint = message(0, tiling.hint_cost(own.hint_bits))
+        offline = {"low bits": message(1, early)} if early else {}
+        return Parts({"hint": hint}, offline, {"masked input": message(1, late)})
+
+    def load(
+        self, job: Job, weights: Integer[np.ndarray, " *w"], name: str, version: Version
+    ) -> Keyed:
+        """The weights, narrow and read-only, and the layer's secrets of this version."""
+        narrow = np.array(weights, f"i{Ring(job.w_bits).dtype.itemsize}")
+        narrow = narrow.reshape(job.map.weight_shape)
+        narrow.flags.writeable = False
+        return Keyed(
+            narrow, ServerKey.draw(*self._laid(job), narrow, version.randomness("u", name))
+        )
+
+    def hint(
+        self, job: Job, own: Keyed, name: str, version: Version
+    ) -> UInt8[np.ndarray, " bytes"]:
+        """What clients get once, the same for all of them. Takes a while."""
+        matrix = self._matrix(job, name, version.seed)
+        return own.key.hint(matrix, version.randomness("e1", name)).pack()
+
+    def prepare(self, party: Party, job: Job, name: str, own: object, keys: Keys) -> Ready:
+        """The offline phase, both parties at once; `own` is what `load` made, or the client's hint."""
+        tiling, widths = self._laid(job)
+        low = Ring(self._low_bits(widths)) if self._low_bits(widths) else None
+        with party.messenger.step("low bits"):
+            if party.rank == 0:
+                assert isinstance(own, Keyed) and keys.public is not None
+                shape = tiling.tiles, tiling.slots
+                early = np.zeros(shape, np.uint8)
+                if low is not None:
+                    n = tiling.tiles * tiling.slots
+                    early = party.messenger.receive_elements(n, low).reshape(shape)
+                public = keys.public[: tiling.tiles, None]
+                return Ready(early, np.stack([own.key.zero(each) for each in public]))
+            secrets = keys.secrets[: tiling.tiles]
+            matrix = self._matrix(job, name, keys.seed)
+            masks = np.stack([tiling.used(secret.masks(matrix)[None])[0] for secret in secrets])
+            masks = rounded(masks, STATIC.bits, widths.sent_bits)
+            if low is not None:
+                party.messenger.send_elements(low.reduce(masks), low)
+        assert isinstance(own, np.ndarray)
+        hint = Hint.unpack(widths, own)
+        share = tiling.join(np.stack([secret.share(tiling, hint) for secret in secrets]))
+        return Ready(masks, share)
+
+    def run(
+        self, party: Party, forms: Forms, job: Job, own: object, x: Image, ready: Ready
+    ) -> Image:
+        """Own share (H', W', K) of [W x] with guard bits, of own share x (H, W, C)."""
+        tiling, widths = self._laid(job)
+        ring, low = Ring(widths.sum_bits), self._low_bits(widths)
+        more = widths.sum_bits - job.bits
+        slots = tiling.used(tiling.cut(ring.shift_left(filling(job, x).astype(ring.dtype), more)))
+        late = Ring(widths.sent_bits - low)
+        with party.messenger.step("masked input"):
+            if party.rank == 1:
+                sent = with_masks(slots, ready.masks, widths)
+                party.messenger.send_elements(late.reduce(sent >> sent.dtype.type(low)), late)
+                return ready.share
+            high = party.messenger.receive_elements(slots.size, late).reshape(slots.shape)
+        assert isinstance(own, Keyed)
+        sent = (high.astype(np.uint64) << np.uint64(low)) + ready.masks
+        return tiling.join(own.key.share(sent, ready.share, slots))
+
+    def _low_bits(self, own: Precision) -> int:
+        """Bits of what is sent that do not depend on the input, and travel before it is known."""
+        return own.sent_bits - own.sum_bits if self.when == "ahead" else 0
+
+    def _laid(self, job: Job) -> tuple[Tiling, Precision]:
+        assert self.packing is not None
+        return _laid(job, self.packing)
+
+    def _matrix(self, job: Job, name: str, seed: bytes) -> Matrix:
+        return Matrix(STATIC, seed, name, self._laid(job)[0].polynomials)
+
+
+def hint_messages(bits: int) -> Iterator[slice]:
+    """How a hint of so many bits is cut into messages, as slices of its bytes."""
+    n = bits // 8
+    for at in range(0, n, _HINT_BYTES):
+        yield slice(at, min(at + _HINT_BYTES, n))

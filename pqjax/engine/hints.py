@@ -1,14 +1,14 @@
-"""Hints of a whole plan: made once for a version of a model, the same for all its clients, and kept in files.
+"""Hints of a whole plan: made once for a version of a model, the same for all clients, kept in files.
 
-A file of hints is public: nothing in it depends on a client, and it tells nothing of the weights. Its name,
-`<digest>.hint`, is the digest of what it holds:
+A file of hints is public: nothing in it depends on a client, and it tells nothing of the weights. Its
+name, `<digest>.hint`, is the digest of what it holds:
 
     8 bytes   magic
     32        digest of the plan that it belongs to
     16        seed of the model's public polynomials
     then      every layer's hint, in the plan's order, hint_bits a coefficient
 
-Beside it the server keeps `<model>.key`, which is secret: what makes u and e1 again (`pqjax.he.Version`).
+Beside it the server keeps `<model>.key`, a secret: what makes u and e1 again (`pqjax.he.Version`).
 """
 
 import contextlib
@@ -49,7 +49,7 @@ class Hints:
     @classmethod
     def of(cls, whole: Packed) -> "Hints":
         """Of what a file holds."""
-        return cls(whole, hashlib.sha256(memoryview(whole)).digest())
+        return cls(whole, hashlib.sha256(whole.data).digest())
 
     @property
     def seed(self) -> bytes:
@@ -124,7 +124,7 @@ class HintFolder:
         self._folder = folder
 
     def find(self, digest: bytes, plan: Plan) -> Hints | None:
-        """Hints of that digest; None where there are none, or the file is damaged: then it is dropped."""
+        """Hints of that digest; None where there are none. A damaged file is dropped."""
         path = self._path(digest)
         if not path.exists():
             return None
@@ -172,7 +172,7 @@ def weights_digest(weights: Weights) -> bytes:
     for name in sorted(weights):
         value = np.ascontiguousarray(weights[name])
         found.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
-        found.update(memoryview(value).cast("B"))
+        found.update(value.data.cast("B"))
     return found.digest()
 
 
@@ -212,7 +212,7 @@ def keep_made(folder: pathlib.Path, plan: Plan, weights: Weights, made: Made) ->
     version, hints = made.version, made.hints
     body = _KEY_MAGIC + plan.digest + weights_digest(weights)
     body += version.seed + version.key + hints.digest
-    _write(folder / f"{hints.digest.hex()}.hint", memoryview(hints.whole), 0o644)
+    _write(folder / f"{hints.digest.hex()}.hint", hints.whole.data, 0o644)
     key = body + hashlib.sha256(body).digest()
     _write(_key_path(folder, plan, weights), memoryview(key), 0o600)
 

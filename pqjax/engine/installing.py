@@ -91,7 +91,7 @@ class Installation:
         return self.hints
 
     def _kept(self, folder: HintFolder, progress: Progress | None) -> Hints:
-        head, own = header(self._plan, self._seed), places(self._plan)
+        own = places(self._plan)
         with folder.part(self._digest) as path:
             with open(path, "r+b" if path.exists() else "w+b") as file:
                 whole_layers = [part for part in own.values() if part.stop <= path.stat().st_size]
@@ -119,7 +119,7 @@ class Installation:
                 parts = hint_messages(step.cost.install.bits)
                 sizes = [8 * (part.stop - part.start) for part in parts]
                 for packed in party.messenger.receive_each(sizes):
-                    file.write(memoryview(packed))
+                    file.write(packed.data)
 
     def _checked(self, found: Hints) -> Hints:
         found.check(self._plan, "what the server sent")

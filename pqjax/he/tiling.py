@@ -189,7 +189,7 @@ class Tiling:
     def convolve(
         self, weights: Integer[np.ndarray, "h w F K"], slots: np.ndarray, bits: int
     ) -> UInt64[np.ndarray, "tiles K pixels"]:
-        """The wanted coefficients of `multiply` for what travelled of tiles, (tiles, slots), mod 2^bits."""
+        """The wanted coefficients of `multiply` for what travelled, (tiles, slots), mod 2^bits."""
         if self.filters > 1:
             whole = slots.reshape(-1, self.polynomials, self.degree).astype(np.uint64)
             return np.stack([self.wanted(self.multiply(weights, tile, bits)) for tile in whole])

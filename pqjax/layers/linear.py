@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from pqjax.graph.ir import Conv, Dense, Weights
-from pqjax.layers.rule import Pieces, Rule, Setting, Share, Task, make_ots
 from pqjax.he import Version
+from pqjax.layers.rule import Pieces, Rule, Setting, Share, Task, make_ots
 from pqjax.linear.choice import Choice
 from pqjax.linear.job import Job, Parts
 from pqjax.linear.keys import Keys

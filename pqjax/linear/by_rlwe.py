@@ -7,8 +7,9 @@ once, and a secret of its own. The server finds its share by one plain convoluti
     offline   client -> server   the low bits of what masks the operand        tiles slots (t - l)
     online    client -> server   its share of the operand, masked              tiles slots l
 
-All t bits travel online where the choice is `shared`. Secrets: `pqjax.linear.keys`. Shares come with guard
-bits: g of them are one and an accumulator of g - 1 bits more (docs/design.md, "Linear layers over RLWE").
+All t bits travel online where the choice is `shared`. Secrets: `pqjax.linear.keys`. Shares come with
+guard bits: g of them are one, and an accumulator of g - 1 bits more (docs/design.md, "Linear layers over
+RLWE").
 """
 
 import dataclasses
@@ -49,10 +50,9 @@ class Ready:
     """A layer prepared for one inference, to be used once.
 
     Attributes:
-      masks: the client's high bits of what masks its operand, or at the server all that came of the low
-        ones: (tiles, slots).
-      share: the client's share of the result (H', W', K), or the server's encryptions of zero, (tiles, K,
-        pixels).
+      masks: what masks the client's operand, in Ring(t), or at the server the low bits of it that came.
+      share: the client's share of the result (H', W', K), or the server's encryptions of zero, (tiles,
+        K, pixels).
     """
 
     masks: UInt[np.ndarray, "tiles slots"]
@@ -99,7 +99,7 @@ class ByRlwe:
     guards = True
 
     def unfit(self, job: Job, own: bool) -> str | None:
-        """Why not: an operand narrower than the accumulator, or no parameters that are safe and exact."""
+        """Why not: an operand narrower than the accumulator, or no parameters are safe and exact."""
         if job.x.bits < job.bits and not own:
             return unfilled(job, own)
         try:
@@ -143,8 +143,9 @@ class ByRlwe:
         matrix = self._matrix(job, name, version.seed)
         return own.key.hint(matrix, version.randomness("e1", name)).pack()
 
-    def prepare(self, party: Party, job: Job, name: str, own: object, keys: Keys) -> Ready:
+    def prepare(self, party: Party, job: Job, name: str, own: object, keys: Keys | None) -> Ready:
         """The offline phase, both parties at once; `own` is what `load` made, or the client's hint."""
+        assert keys is not None
         tiling, widths = self._laid(job)
         low = Ring(self._low_bits(widths)) if self._low_bits(widths) else None
         with party.messenger.step("low bits"):

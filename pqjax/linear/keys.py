@@ -1,7 +1,7 @@
-"""What all layers of one inference share that are computed on ciphertexts: secrets, and their public keys.
+"""What all encrypted layers of one inference share: secrets, and their public keys.
 
-Every tile of a layer needs a secret of its own, and the i-th tiles of all layers share the i-th. They are
-drawn for one inference and live while it is prepared.
+Every tile of a layer needs a secret of its own, and the i-th tiles of all layers share the i-th. They
+are drawn for one inference and live while it is prepared.
 
   1. rank 1 -> rank 0   b_pk = e - a_pk s of every secret.   N log2 q bits each
 """

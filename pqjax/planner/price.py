@@ -83,10 +83,10 @@ def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
     """
     both = cost.both
     both += preset.source.fill(EMPTY, both.rots)[0]
-    install = [bits / preset.inferences for bits in cost.install.sent]
     if link is None:
-        return both.bits + sum(install)
-    return link.seconds(*both.sent, both.flows) + link.seconds(*install, 0)
+        return both.bits + cost.install.bits / preset.inferences
+    once = link.seconds(*cost.install.sent, 0)
+    return link.seconds(*both.sent, both.flows) + once / preset.inferences
 
 
 def fitting(preset: Preset, task: Task) -> list[Choice]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.bench_ring import CONVOLUTIONS, best, copy_rate, int8_rate, limited
 from pqjax.crypto.prg import Randomness
-from pqjax.he import STATIC, Filter, Matrix, Secret, cheapest, encrypt, hint_of
+from pqjax.he import STATIC, Filter, Matrix, Secret, ServerKey, cheapest, encrypt
 from pqjax.he.polynomial import digits, product
 from pqjax.linear import LinearMap
 from pqjax.ring import kernel
@@ -43,15 +43,15 @@ def rows() -> list[dict]:
     tiling, own = cheapest(m, _SUM_BITS, Filter(squares, m.terms), 100)
     randomness = Randomness()
     matrix = Matrix(STATIC, bytes(16), "layer", tiling.polynomials)
-    hint, key = hint_of(tiling, own, w, matrix, randomness)
+    key = ServerKey.draw(tiling, own, w, randomness)
+    hint = key.hint(matrix, randomness)
     secret = Secret(STATIC, randomness)
-    public, masks = secret.zero(matrix.seed), tiling.used(secret.masks(matrix))
-    x = np.ones(tiling.slots, np.uint16)
-    sent, zero = encrypt(masks, x, own), key.zero(public)
-    sums = np.zeros(zero.shape, np.uint16)
+    public, masks = secret.zero(matrix.seed), tiling.used(secret.masks(matrix)[None])
+    x = np.ones((1, tiling.slots), np.uint16)
+    sent, zero = encrypt(masks, x, own), key.zero(public)[None]
     small = key.u[:1]
     degree, transforms = STATIC.degree, _transform_rate()
-    pixels, inner = zero.shape[1], m.terms
+    pixels, inner = zero.shape[2], m.terms
 
     def row(name: str, amount: float, seconds: float, unit: str, **limits: float) -> dict:
         found = {of.replace("_", " "): limit / 1e9 for of, limit in limits.items()}
@@ -77,11 +77,11 @@ def rows() -> list[dict]:
             "Gcoefficients/s", transforms=transforms,
         ),
         row(
-            "hint", hint_ops, best(lambda: hint_of(tiling, own, w, matrix, randomness)),
+            "hint", hint_ops, best(lambda: key.hint(matrix, randomness)),
             "GOP/s", int8_dot=int8_rate(degree, inner, m.outputs),
         ),
         row(
-            "server's share of a tile", sum_ops, best(lambda: key.share(sent, zero, sums)),
+            "server's share of a tile", sum_ops, best(lambda: key.share(sent, zero, x)),
             "GOP/s", int8_dot=int8_rate(pixels, inner, m.outputs),
         ),
     ]  # fmt: skip

@@ -16,7 +16,6 @@ from pqjax.he import (
     Tiling,
     cheapest,
     encrypt,
-    hint_of,
 )
 from pqjax.he.polynomial import product
 from pqjax.ring import Ring
@@ -37,6 +36,12 @@ def plain(m, w, x):
             outs = slice(g * m.fan_out, (g + 1) * m.fan_out)
             y[..., outs] += seen[..., ins] @ w[i, j][:, outs]
     return y
+
+
+def hint_of(tiling, own, w, matrix, randomness):
+    """A layer's hint and the server's key to it, of one stream."""
+    key = ServerKey.draw(tiling, own, w, randomness)
+    return key.hint(matrix, randomness), key
 
 
 def filter_of(w):
@@ -75,16 +80,20 @@ class Layer:
         for i in range(t.tiles):
             secret = secrets[i] if secrets else Secret(own.modulus, self.randomness)
             public, masks = secret.zero(SEED), secret.masks(self.matrix)
-            sent = encrypt(t.used(masks), t.used(theirs[i]), own)
-            sums = ring.reduce(t.convolve(self.weights, t.used(ours[i]), own.sum_bits))
+            sent = encrypt(t.used(masks[None]), t.used(theirs[i, None]), own)
             zero = self.key.zero(public)
-            shares[0].append(self.key.share(sent, zero, sums))
+            mine = t.used(ours[i, None])
+            shares[0].append(self.key.share(sent, zero[None], mine)[0])
             shares[1].append(secret.share(t, self.hint))
 
             whole = self.hint.high << np.uint64(own.hint_dropped_bits)
             phase = t.wanted(product(whole, secret._s, q.bits)) + zero
-            phase += t.convolve(self.weights, sent, own.sent_bits) << np.uint64(own.dropped_bits)
-            y = ring.reduce(t.convolve(self.weights, t.used(true[i]), own.sum_bits) - sums)
+            phase += t.convolve(self.weights, sent, own.sent_bits)[0] << np.uint64(own.dropped_bits)
+            y, sums = (
+                t.convolve(self.weights, t.used(each[i, None]), own.sum_bits)[0]
+                for each in (true, ours)
+            )
+            y = ring.reduce(y - sums)
             phase -= y.astype(np.uint64) << np.uint64(q.bits - own.sum_bits)
             errors.append(q.signed(q.reduce(phase)))
         return t.join(np.stack(shares[0])), t.join(np.stack(shares[1])), np.stack(errors)

@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 
 from pqjax.engine.commands import INFER, PREPARE, ask, hear
-from pqjax.engine.execute import infer, load, prepare
+from pqjax.engine.execute import Own, infer, prepare
+from pqjax.engine.installing import Installation, announce_hints, send_hints
+from pqjax.engine.model import ServedModel
 from pqjax.graph import (
     Add,
     ArgMax,
@@ -214,13 +216,26 @@ def mini_onn(weight_bits=(4, 2, 2, 2, 2, 2, 2, 4), bits=4, seed=0):
     return graph, made.weights, rng.integers(-128, 128, (32, 32, 3))
 
 
+def owned(party, plan, model):
+    """What either party alone has of a model; the client is sent its hints."""
+    if model.hints is None:
+        return model.own if party.rank == 0 else Own()
+    if party.rank == 0:
+        announce_hints(party, model.hints)
+        send_hints(party, plan, model.hints, hear(party)[1], None)
+        return model.own
+    found = Installation(party, plan, None, None).complete(None)
+    return Own(found.by_layer(plan), found.seed)
+
+
 def run_both(plan, weights, x, deadline_s=120.0):
     """One preparation and one inference: the answer and both parties' traces."""
+    model = ServedModel.of(plan, weights)
 
     def side(rank):
         def run(wire):
             party = make_party(wire, rank, plan.preset.source, tuning=plan.preset.tuning)
-            mine = load(plan, weights) if rank == 0 else {}
+            mine = owned(party, plan, model)
             hear(party) if rank == 0 else ask(party, PREPARE, 0)
             ready = prepare(party, plan, mine)
             hear(party) if rank == 0 else ask(party, INFER, 0)

@@ -4,10 +4,11 @@ import collections
 import types
 
 import numpy as np
-from networks import random_network
+from networks import owned, random_network
 
 import pqjax
-from pqjax.engine.execute import load, prepare
+from pqjax.engine.execute import prepare
+from pqjax.engine.model import ServedModel
 from pqjax.protocols.party import make_party, run_pair
 
 PLAIN = (str, bytes, int, float, bool, type(None), np.ndarray, np.generic)
@@ -59,11 +60,12 @@ def test_no_repr_of_what_a_party_holds_shows_a_secret():
 
     for protocol in ("pqjax", "privquant"):
         plan = pqjax.plan(graph, protocol)
+        model = ServedModel.of(plan, weights)
 
-        def side(rank, plan=plan):
+        def side(rank, plan=plan, model=model):
             def run(wire):
                 party = make_party(wire, rank, plan.preset.source, tuning=plan.preset.tuning)
-                return party, prepare(party, plan, load(plan, weights) if rank == 0 else {})
+                return party, prepare(party, plan, owned(party, plan, model))
 
             return run
 

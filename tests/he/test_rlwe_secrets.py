@@ -8,12 +8,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from encrypted import SEED, filter_of, layer, operands, weights_of
+from encrypted import SEED, filter_of, hint_of, layer, operands, weights_of
 from layers import ALIKE
 
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
-from pqjax.he import STATIC, Matrix, Modulus, Secret, encrypt, hint_of, precision_for
+from pqjax.he import STATIC, Matrix, Modulus, Secret, encrypt, precision_for
 from pqjax.he.polynomial import product
 from pqjax.he.sampling import errors, ternary
 from pqjax.linear import LinearMap
@@ -135,28 +135,28 @@ def test_ciphertexts_are_uniform_whatever_they_hold():
     at = made()
     t, own = at.tiling, at.precision
     for value in (0, 1, (1 << L) - 1):
-        x = t.cut(np.full(MAP.in_shape, value, np.uint16))[0]
+        x = t.cut(np.full(MAP.in_shape, value, np.uint16))
         secret = Secret(STATIC, at.randomness)
 
-        sent = encrypt(t.used(secret.masks(at.matrix)), t.used(x), own)
+        sent = encrypt(t.used(secret.masks(at.matrix)[None]), t.used(x), own)
 
         assert uniform(sent, own.sent_bits)
         assert uniform(np.concatenate([Secret(STATIC, at.randomness).zero(SEED) for _ in range(4)]),
                        Q.bits)  # fmt: skip
-    assert not uniform(encrypt(np.zeros(t.slots, np.uint64), t.used(x), own), own.sent_bits)
+    assert not uniform(encrypt(np.zeros((1, t.slots), np.uint64), t.used(x), own), own.sent_bits)
 
 
 def test_two_inferences_of_one_input_share_nothing_and_a_secret_used_twice_would_show_it():
     at = made()
     t, own = at.tiling, at.precision
-    x = t.used(t.cut(operands(np.random.default_rng(0), MAP, L)[0])[0])
+    x = t.used(t.cut(operands(np.random.default_rng(0), MAP, L)[0]))
     fresh = [Secret(STATIC, at.randomness) for _ in range(2)]
 
-    one, two = (encrypt(t.used(secret.masks(at.matrix)), x, own) for secret in fresh)
+    one, two = (encrypt(t.used(secret.masks(at.matrix)[None]), x, own) for secret in fresh)
 
     assert differ(one, two, own.sent_bits)
     fresh[0]._met.clear()
-    again = encrypt(t.used(fresh[0].masks(at.matrix)), x, own)
+    again = encrypt(t.used(fresh[0].masks(at.matrix)[None]), x, own)
     ring = Ring(own.sent_bits)
     assert np.abs(ring.signed(ring.sub(again, one))).max() <= 42
 

@@ -39,13 +39,12 @@ def test_the_variant_chosen_is_the_cheapest_of_those_listed(protocol):
     made = pqjax.plan(GRAPH, protocol)
     for step in made.steps:
         if isinstance(step.node, (Conv, Dense)):
-            source = made.preset.source
             costs = [
                 task_cost(made.setting, dataclasses.replace(step.task, choice=choice))
                 for choice in fitting(made.preset, step.task)
             ]
-            least = min(priced(cost, source, None) for cost in costs)
-            assert priced(step.cost, source, None) == least
+            least = min(priced(cost, made.preset, None) for cost in costs)
+            assert priced(step.cost, made.preset, None) == least
 
 
 def test_a_forced_variant_says_so():

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import pathlib
 import time
 
 from pqjax.cli.classes import in_words, likeliest, names_of, read_names
@@ -12,6 +13,7 @@ from pqjax.cli.options import (
     Commands,
     command,
     connection,
+    hints_option,
     json_option,
     link_option,
     network_options,
@@ -45,6 +47,9 @@ def add(commands: Commands) -> None:
     patience = "keep dialling while nobody listens"
     made.add_argument("--patience", type=float, default=0.0, metavar="SECONDS", help=patience)
     made.add_argument("--verbose", action="store_true", help="print all outputs")
+    hints_option(made, "keep here what a model's clients get once")
+    hint = "a file of `pqjax hint`, so that the server need not send it"
+    made.add_argument("--hint", type=pathlib.Path, metavar="FILE", help=hint)
     json_option(made)
     network_options(made)
 
@@ -56,6 +61,7 @@ def _infer(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         address, name = args.address, parse_address(args.address)[0]
         options = connection(args, "client", address) | {"patience_s": args.patience, "name": name}
+        options |= {"hints": args.hints, "hint_file": args.hint}
         if args.link is not None:
             address = stack.enter_context(Relay(address, args.link)).address
         begin = time.perf_counter()

@@ -5,16 +5,18 @@ import os
 import pathlib
 import shutil
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pqjax.cli.console import say
 from pqjax.errors import InputError
-from pqjax.planner import PRESETS
+from pqjax.graph import Graph
+from pqjax.planner import PRESETS, Plan, plan
 from pqjax.wire.address import is_loopback, resolve
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.link import Link, parse_link
 from pqjax.wire.tls import Tls
 
+MANY = 100  # inferences that a plan is made for if nobody says
 _ROOM_BYTES = 64 << 20  # the longest trace so far, ResNet50's, takes a tenth
 
 Commands = argparse._SubParsersAction
@@ -93,10 +95,24 @@ def output_file(text: str) -> str:
 
 
 def plan_options(made: argparse.ArgumentParser, link: str) -> None:
-    """Adds --protocol and --link, from which a plan is made."""
+    """Adds --protocol, --inferences and --link, from which a plan is made."""
     presets = f"one of {', '.join(sorted(PRESETS))}"
     made.add_argument("--protocol", default="pqjax", metavar="NAME", help=presets)
+    many = "how many inferences a client is expected to make: what it gets once is worth the more"
+    made.add_argument("--inferences", type=positive(int), default=MANY, metavar="N", help=many)
     link_option(made, link)
+
+
+def hints_option(made: argparse.ArgumentParser, text: str) -> None:
+    """Adds --hints: a folder, by default in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    usual = pathlib.Path(base).expanduser() / "pqjax" / "hints"
+    made.add_argument("--hints", type=pathlib.Path, default=usual, metavar="DIR", help=text)
+
+
+def planned(args: argparse.Namespace, graph: Graph, classes: Sequence[str] | None = None) -> Plan:
+    """The plan that `plan_options` ask for."""
+    return plan(graph, args.protocol, args.link, classes=classes, inferences=args.inferences)
 
 
 def network_options(made: argparse.ArgumentParser) -> None:

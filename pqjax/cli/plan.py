@@ -5,10 +5,10 @@ import json
 import pathlib
 import textwrap
 
-from pqjax.cli.options import Commands, command, json_option, plan_options
+from pqjax.cli.options import Commands, command, json_option, plan_options, planned
 from pqjax.errors import DataError
 from pqjax.graph import Graph, load_model
-from pqjax.planner import Plan, plan
+from pqjax.planner import Plan
 from pqjax.planner.report import security
 from pqjax.planner.summary import summary
 from pqjax.wire.link import LAN, Link
@@ -18,8 +18,11 @@ _WAN = Link(mbps=200, rtt_ms=13)
 _WORDS = {
     "formats": "s16@9 is signed, 16 bits, value = integer / 2^9; u4@4 is unsigned; +5@2 is signed, and "
     "known not to be negative",
-    "variant": "of a linear layer: whose operand is extended (w: weights, x: inputs, full: the operand "
-    "fills its ring already) and whose bits choose in the oblivious transfers",
+    "variant": "of a linear layer: static-hints is computed on ciphertexts (tile, filters a hint, bits "
+    "of a ciphertext's coefficient and of a hint's); of the others, by oblivious transfer, whose "
+    "operand is extended (w: weights, x: inputs, full: the operand fills its ring already) and whose "
+    "bits choose",
+    "install": "what every client gets once, before its first inference",
     "stored OTs": "random oblivious transfers that a layer uses up; they are made ahead in the offline "
     "phase, where their bytes are counted, unless the plan streams them",
     "flows": "one-way bursts that the other side waits for; each takes half a round trip",
@@ -32,7 +35,7 @@ def add(commands: Commands) -> None:
     shown = command(
         commands, "plan", _plan, "print what every layer costs",
         "plan network.npz", "plan network.npz --protocol privquant --link 200mbps,13ms --variants",
-        "plan network.npz --json",
+        "plan network.npz --inferences 1 --json",
     )  # fmt: skip
     plan_options(shown, LINK)
     shown.add_argument("model", help="network file (.npz) or graph (.json)")
@@ -49,7 +52,7 @@ def add(commands: Commands) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    made = plan(read_graph(args.model), args.protocol, args.link)
+    made = planned(args, read_graph(args.model))
     if args.json:
         print(json.dumps(summary(made)))
         return 0
@@ -61,7 +64,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    made = plan(read_graph(args.model), args.protocol, args.link)
+    made = planned(args, read_graph(args.model))
     told = made.explain(args.layer)  # an unknown layer is an error either way
     if args.json:
         print(json.dumps(summary(made, args.layer)))

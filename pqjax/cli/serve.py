@@ -11,8 +11,10 @@ from pqjax.cli.options import (
     Commands,
     command,
     connection,
+    hints_option,
     network_options,
     plan_options,
+    planned,
     positive,
     seconds_option,
 )
@@ -23,7 +25,6 @@ from pqjax.engine.server import DRAIN_S
 from pqjax.engine.visit import IDLE_S, Visit
 from pqjax.errors import DataError, PqjaxError
 from pqjax.graph import load_model
-from pqjax.planner import plan
 from pqjax.planner.plan import REVEAL_LAYER
 from pqjax.wire.address import PORT
 from pqjax.wire.trace import Trace
@@ -48,6 +49,10 @@ def add(commands: Commands) -> None:
     seconds_option(made, "--idle", IDLE_S, idle)
     drain = "after Ctrl-C let sessions at work finish for so long; a second Ctrl-C ends them"
     seconds_option(made, "--drain", DRAIN_S, drain)
+    hints = (
+        "keep here what is made once for a model and sent to its clients, and the secret key to it"
+    )
+    hints_option(made, hints)
     plan_options(made, "plan for this network")
     network_options(made)
 
@@ -55,7 +60,7 @@ def add(commands: Commands) -> None:
 def _serve(args: argparse.Namespace) -> int:
     settle()
     graph, weights, meta = load_model(args.model)
-    made = plan(graph, args.protocol, args.link, classes=meta.get("classes"))
+    made = planned(args, graph, meta.get("classes"))
     failures = 0
 
     def began(client: str) -> None:
@@ -77,6 +82,7 @@ def _serve(args: argparse.Namespace) -> int:
                 log(str(error), client)
 
     told = {"on_begin": began, "on_end": ended, "on_refused": Refusals(), "on_stop": _stopping}
+    told["hints"] = args.hints
     limits = {"most_clients": args.clients, "idle_s": args.idle, "drain_s": args.drain}
     options = connection(args, "server", args.listen) | told | limits
     server = Server(made, weights, args.listen, progress=Bar(), **options)

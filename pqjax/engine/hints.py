@@ -212,9 +212,14 @@ def keep_made(folder: pathlib.Path, plan: Plan, weights: Weights, made: Made) ->
     version, hints = made.version, made.hints
     body = _KEY_MAGIC + plan.digest + weights_digest(weights)
     body += version.seed + version.key + hints.digest
-    _write(folder / f"{hints.digest.hex()}.hint", hints.whole.data, 0o644)
+    _write(hint_path(folder, hints), hints.whole.data, 0o644)
     key = body + hashlib.sha256(body).digest()
     _write(_key_path(folder, plan, weights), memoryview(key), 0o600)
+
+
+def hint_path(folder: pathlib.Path, hints: Hints) -> pathlib.Path:
+    """Where hints lie in a folder."""
+    return folder / f"{hints.digest.hex()}.hint"
 
 
 def _key_path(folder: pathlib.Path, plan: Plan, weights: Weights) -> pathlib.Path:

@@ -379,11 +379,12 @@ def _forced(
             [wish] if isinstance(wish, Choice)
             else [dataclasses.replace(choice, variant=wish) for choice in like]
         )  # fmt: skip
-        for choice in meant:
-            strange = unknown(dataclasses.asdict(choice))
-            if strange is not None:
-                what, value, known = strange
-                raise PlanError(f"{name}: unknown {what} {shown(value)}; known: {', '.join(known)}")
+        strange = [unknown(dataclasses.asdict(choice)) for choice in meant]
+        meant = [choice for choice, why in zip(meant, strange, strict=True) if why is None]
+        if not meant:
+            what, value, _ = next(why for why in strange if why is not None)
+            known = dict.fromkeys(x for why in strange if why for x in why[2])
+            raise PlanError(f"{name}: unknown {what} {shown(value)}; known: {', '.join(known)}")
         task = task_of(graph, graph[name], preset.setting())
         whys = {choice: LINEAR.unfit(dataclasses.replace(task, choice=choice)) for choice in meant}
         fits = [choice for choice, why in whys.items() if why is None]

@@ -10,12 +10,10 @@ from pqjax.graph.ir import Graph, Linear, Node, TensorType
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
 from pqjax.ot.source import Source
-from pqjax.planner.plan import STOCK_LAYER, Plan, Step
+from pqjax.planner.plan import KEYS_LAYER, STOCK_LAYER, Plan, Step
 from pqjax.planner.price import EMPTY, StepCost, fitting, priced, pricing, task_cost
 
 Row = tuple[str, ...]
-
-_FIGURES = ("offline MiB", "online MiB", "stored OTs", "flows", "seconds")
 
 
 def security(source: Source) -> str:
@@ -29,34 +27,42 @@ def security(source: Source) -> str:
 
 
 def format_of(out: TensorType) -> str:
-    """A number format in a few characters: u4@3 is unsigned, s16@8 signed, +8@3 known positive."""
+    """A number format in a few characters: u4@3 is unsigned, s16@8 signed, +8@3 known positive.
+
+    s16+1@8 has a guard bit.
+    """
     sign = "u" if not out.signed else "+" if out.nonnegative else "s"
-    return f"{sign}{out.bits}@{out.scale}"
+    guard = f"+{out.guard}" if out.guard else ""
+    return f"{sign}{out.bits}{guard}@{out.scale}"
 
 
 def table(plan: Plan, variants: bool = False) -> str:
     """One line per step; see `Plan.table`."""
     rows = _rows(plan, "layer", plan.steps, variants)
-    stock = plan.cost("offline", STOCK_LAYER)
-    if stock.bits:
-        rows.append((STOCK_LAYER, "", "", "", _mib(stock.bits), _mib(0), "", str(stock.flows), ""))
+    for layer in (STOCK_LAYER, KEYS_LAYER):
+        cost = StepCost(plan.cost("offline", layer))
+        if cost.bits:
+            figures = dict(_figures(plan, cost), **{"stored OTs": "", "seconds": ""})
+            rows.append((layer, "", "", "", *figures.values()))
     offline, online = plan.cost("offline"), plan.cost("online")
-    sums = _mib(offline.bits), _mib(online.bits), str(sum(plan.rots)), str((offline + online).flows)
-    rows.append(("total", "", "", "", *sums, f"{plan.seconds():.2f}" if plan.link else ""))
+    sums = dict(_figures(plan, StepCost(offline, online, plan.cost("install"))))
+    sums |= {"stored OTs": str(sum(plan.rots))}
+    sums |= {"seconds": f"{plan.seconds():.2f}" if plan.link else ""}
+    rows.append(("total", "", "", "", *sums.values()))
     return _columns(rows, left=4)
 
 
 def _rows(plan: Plan, first: str, steps: Iterable[Step], variants: bool = False) -> list[Row]:
     """A header and a row a step; with `variants` one for every choice that it could have, too."""
-    rows: list[Row] = [(first, "kind", "formats", "variant", *_FIGURES)]
+    rows: list[Row] = [(first, "kind", "formats", "variant", *_figures(plan, StepCost()))]
     for step in steps:
         node, task = step.node, step.task
         source = "" if not node.sources else f"{format_of(plan.graph.source(node))} -> "
         words = node.name, node.kind, source + format_of(node.out), step.variant or ""
-        rows.append((*words, *_figures(plan, step.cost)))
+        rows.append((*words, *_figures(plan, step.cost).values()))
         for choice in fitting(plan.preset, task) if variants and task.choice is not None else ():
             if choice != task.choice:
-                figures = _figures(plan, _cost_of(plan, step, choice))
+                figures = _figures(plan, _cost_of(plan, step, choice)).values()
                 rows.append(("", "", "", f"({choice.title})", *figures))
     return rows
 
@@ -101,16 +107,20 @@ def _choice(plan: Plan, step: Step) -> str:
     assert chosen is not None
     source = plan.preset.source
     prices = {c: priced(_cost_of(plan, step, c), plan.preset, plan.link) for c in fits}
-    heads = [f"{part} MiB" for part in (*LINEAR.parts, "OTs")]
-    rows: list[Row] = [("variant", *heads, "flows", "seconds", "")]
+    kinds, found = dict.fromkeys((*LINEAR.parts, "OTs"), 0), []
     for choice in dict.fromkeys((*fits, chosen)):
         cost = _cost_of(plan, step, choice)
         parts = LINEAR.by_part(plan.setting, dataclasses.replace(step.task, choice=choice))
         each = {name: part.bits for phase in parts for name, part in phase.items()}
-        bits = [each.get(part, 0) for part in LINEAR.parts]
-        bits.append(source.fill(EMPTY, cost.both.rots)[0].bits)
-        mark = "<- chosen" if choice == chosen else ""
-        rows.append((choice.title, *map(_mib, bits), *_figures(plan, cost)[-2:], mark))
+        each["OTs"] = source.fill(EMPTY, cost.both.rots)[0].bits
+        for name, bits in each.items():
+            kinds[name] += bits
+        figures, mark = _figures(plan, cost), "<- chosen" if choice == chosen else ""
+        found.append((choice.title, each, figures["flows"], figures["seconds"], mark))
+    used = [name for name, bits in kinds.items() if bits]
+    rows: list[Row] = [("variant", *(f"{name} MiB" for name in used), "flows", "seconds", "")]
+    for title, each, *rest in found:
+        rows.append((title, *(_mib(each.get(name, 0)) for name in used), *rest))
     unit = f"seconds on {plan.link}" if plan.link else "bits"
     if step.node.name in plan.forced:
         why = f"{chosen}: asked for by the caller."
@@ -151,10 +161,17 @@ def belongs(name: str, layer: str) -> bool:
     return name == layer or name.startswith(f"{layer}.")
 
 
-def _figures(plan: Plan, cost: StepCost) -> Row:
-    both, bits = cost.both, (_mib(cost.offline.bits), _mib(cost.online.bits))
-    seconds = f"{priced(cost, plan.preset, plan.link):.2f}" if plan.link else ""
-    return *bits, str(sum(both.rots)), str(both.flows), seconds
+def _figures(plan: Plan, cost: StepCost) -> dict[str, str]:
+    """A cost by the heads of its columns; what clients get once only where they get anything."""
+    both = cost.both
+    return {
+        **({"install MiB": _mib(cost.install.bits)} if plan.hinted else {}),
+        "offline MiB": _mib(cost.offline.bits),
+        "online MiB": _mib(cost.online.bits),
+        "stored OTs": str(sum(both.rots)),
+        "flows": str(both.flows),
+        "seconds": f"{priced(cost, plan.preset, plan.link):.2f}" if plan.link else "",
+    }
 
 
 def _columns(rows: Iterable[Row], left: int) -> str:

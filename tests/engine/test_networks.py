@@ -11,11 +11,15 @@ from pqjax.errors import InputError, OutOfCorrelations
 from pqjax.planner import PRESETS, plan
 
 
-@pytest.mark.parametrize("protocol", list(PRESETS))
+# For many inferences all linear layers are encrypted; for one some are not, for hints cost more.
+RUNS = [(protocol, 1) for protocol in PRESETS] + [("pqjax", 1 << 20)]
+
+
+@pytest.mark.parametrize("protocol, inferences", RUNS)
 @pytest.mark.parametrize("seed", range(4))
-def test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol):
+def test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol, inferences):
     graph, weights, x = random_network(seed)
-    made = plan(graph, protocol)
+    made = plan(graph, protocol, inferences=inferences)
 
     (_, trace0, party0), (y, trace1, party1) = run_both(made, weights, x)
 
@@ -28,10 +32,10 @@ def test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", list(PRESETS))
+@pytest.mark.parametrize("protocol, inferences", RUNS)
 @pytest.mark.parametrize("seed", range(4, 30))
-def test_many_more_random_networks(seed, protocol):
-    test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol)
+def test_many_more_random_networks(seed, protocol, inferences):
+    test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol, inferences)
 
 
 def test_run_local_gives_the_reference_and_a_trace():

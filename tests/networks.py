@@ -29,6 +29,7 @@ from pqjax.graph import (
     validate,
     width_for,
 )
+from pqjax.planner import find_preset
 from pqjax.protocols.party import make_party, run_pair
 
 
@@ -214,6 +215,13 @@ def mini_onn(weight_bits=(4, 2, 2, 2, 2, 2, 2, 4), bits=4, seed=0):
     graph = Graph(tuple(made.nodes))
     validate(graph, made.weights)
     return graph, made.weights, rng.integers(-128, 128, (32, 32, 3))
+
+
+PQJAX = find_preset("pqjax")
+# All linear layers on ciphertexts; small ones are cheaper otherwise, and the planner would say so.
+ENCRYPTED = dataclasses.replace(
+    PQJAX, choices=tuple(c for c in PQJAX.choices if c.method == "rlwe"), otherwise=()
+)
 
 
 def owned(party, plan, model):

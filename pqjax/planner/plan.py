@@ -22,7 +22,15 @@ from pqjax.linear.way import unknown
 from pqjax.ot.source import Pool
 from pqjax.planner.clock import Clock
 from pqjax.planner.presets import Preset, find_preset
-from pqjax.planner.price import EMPTY, StepCost, cheapest, price_of_choice, pricing, step_costs
+from pqjax.planner.price import (
+    EMPTY,
+    StepCost,
+    cheapest,
+    cheapest_together,
+    price_of_choice,
+    pricing,
+    step_costs,
+)
 from pqjax.schema import Length, Printable, check
 from pqjax.version import VERSION
 from pqjax.wire.cost import Cost, message, total
@@ -289,10 +297,7 @@ def plan(
         check_link(link)
     lowered, applied = rewrite(graph, preset, link)
     forced = _forced(lowered, preset, variants or {}, link)
-    at, choices = preset.setting(), dict(forced)
-    for node in lowered:
-        if isinstance(node, Linear) and node.name not in forced:
-            choices[node.name] = cheapest(preset, task_of(lowered, node, at), link)
+    choices = cheapest_together(lowered, preset, forced, link)
     lowered = _guarded(lowered, preset, choices, link, forced)
     ranges = {
         name: known[name]

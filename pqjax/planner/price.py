@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pqjax.errors import PlanError
 from pqjax.graph.ir import Graph, Linear, Node, TensorType
 from pqjax.graph.rewrite import Price
-from pqjax.layers import Pieces, Setting, Task, rule_of
+from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
+from pqjax.linear.keys import keys_cost
 from pqjax.ot.source import Pool
 from pqjax.planner.presets import Preset
 from pqjax.wire.cost import NOTHING, Cost, total
@@ -112,6 +113,43 @@ def cheapest(preset: Preset, task: Task, link: Link | None) -> Choice:
         whys = [f"variant {c} {LINEAR.unfit(dataclasses.replace(task, choice=c))}" for c in every]
         raise PlanError(f"{task.node.name}: {'; '.join(whys)}")
     return min(choices, key=lambda choice: price_of_choice(preset, task, choice, link))
+
+
+def cheapest_together(
+    graph: Graph, preset: Preset, forced: Mapping[str, Choice], link: Link | None
+) -> dict[str, Choice]:
+    """A choice for every linear layer: those of least price together, where some are forced.
+
+    Encrypted layers share an inference's secrets, and the one that takes most pays for all: so of all
+    numbers of secrets the best is taken, none among them.
+    """
+    at, known = preset.setting(), {}
+    for node in graph:
+        if isinstance(node, Linear):
+            task = task_of(graph, node, at)
+            own = forced.get(node.name)
+            choices = (
+                [cheapest(preset, task, link), *fitting(preset, task)] if own is None else [own]
+            )
+            known[node.name] = [
+                (
+                    price_of_choice(preset, task, choice, link),
+                    LINEAR.secrets(dataclasses.replace(task, choice=choice)),
+                    choice,
+                )
+                for choice in choices
+            ]
+    found: tuple[float, dict[str, Choice]] | None = None
+    for most in sorted({secrets for options in known.values() for _, secrets, _ in options}):
+        fits = [[x for x in options if x[1] <= most] for options in known.values()]
+        if not all(fits):
+            continue
+        best = [min(options, key=lambda option: option[0]) for options in fits]
+        price = sum(option[0] for option in best)
+        price += priced(StepCost(keys_cost(max(option[1] for option in best))), preset, link)
+        if found is None or price < found[0]:
+            found = price, {name: x[2] for name, x in zip(known, best, strict=True)}
+    return found[1] if found else {}
 
 
 def price_of_choice(preset: Preset, task: Task, choice: Choice, link: Link | None) -> float:

@@ -6,18 +6,18 @@ import stat
 
 import numpy as np
 import pytest
-from networks import random_network
+from networks import ENCRYPTED, random_network
 from serving import GRAPH, WEIGHTS, X, command, serving
 
 import pqjax
 from pqjax.engine.commands import INSTALL, PREPARE, ask
 from pqjax.engine.hints import HintFolder, Hints, find_made, hint_path, read_hints
 from pqjax.engine.model import ServedModel
-from pqjax.errors import CheckpointError, SessionEnded
+from pqjax.errors import CheckpointError, PlanError, SessionEnded
+from pqjax.graph import Conv, Graph, Input, TensorType
 from pqjax.planner import plan
 
-MANY = 1 << 20  # inferences: all layers have hints
-PLAN = plan(GRAPH, inferences=MANY)
+PLAN = plan(GRAPH, ENCRYPTED)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_other_weights_and_other_plans_have_hints_of_their_own(tmp_path):
     bias = next(name for name in changed if name.endswith("bias"))
     changed[bias] = changed[bias] * 0
     two = ServedModel.of(PLAN, changed, tmp_path)
-    three = ServedModel.of(plan(GRAPH, inferences=MANY, classes=None, link=pqjax.Link(1, 1)), WEIGHTS,
+    three = ServedModel.of(plan(GRAPH, ENCRYPTED, link=pqjax.Link(1, 1)), WEIGHTS,
                            tmp_path)  # fmt: skip
 
     models = (one, two, three)
@@ -227,12 +227,23 @@ def test_hints_are_sent_once_a_session_and_from_a_layer_that_there_is(model):
         assert asked(address)[0]
 
 
+def large_enough():
+    """A network of one layer whose products are many, so that encrypting it pays."""
+    out = TensorType((16, 16, 32), 13, 4)
+    conv = Conv("conv", ("x",), out, (3, 3), (1, 1), ((1, 1), (1, 1)), 3, 2, widths="worst")
+    graph = Graph((Input("x", (), TensorType((16, 16, 8), 4, 2)), conv))
+    rng = np.random.default_rng(0)
+    weights = {"conv/weight": rng.integers(-4, 4, (3, 3, 8, 32)), "conv/bias": np.zeros(32, int)}
+    return graph, weights
+
+
 def test_the_hints_of_a_model_are_files_of_the_command_line(tmp_path):
     network, out, store = tmp_path / "net.npz", tmp_path / "net.hint", tmp_path / "store"
-    pqjax.save_model(network, GRAPH, WEIGHTS)
+    graph, weights = large_enough()
+    pqjax.save_model(network, graph, weights)
 
-    made = command("hint", network, "--out", out, "--hints", store, "--inferences", MANY)
-    again = command("hint", network, "--hints", store, "--inferences", MANY)
+    made = command("hint", network, "--out", out, "--hints", store, "--inferences", 7)
+    again = command("hint", network, "--hints", store, "--inferences", 7)
     none = command("hint", network, "--hints", store, "--protocol", "privquant")
 
     assert made.returncode == again.returncode == none.returncode == 0, made.stderr
@@ -240,25 +251,28 @@ def test_the_hints_of_a_model_are_files_of_the_command_line(tmp_path):
     digest = Hints.of(np.fromfile(out, np.uint8)).digest.hex()
     assert digest in made.stderr and digest in again.stderr and f"{digest}.hint" in again.stdout
     assert "no hints" in none.stderr
-    served = ServedModel.of(plan(GRAPH, inferences=MANY), WEIGHTS, store)
+    served = ServedModel.of(plan(graph, inferences=7), weights, store)
     assert served.hints.digest.hex() == digest
 
 
 def test_plans_say_what_is_installed(tmp_path):
     network = tmp_path / "net.npz"
-    pqjax.save_model(network, GRAPH, WEIGHTS)
+    pqjax.save_model(network, *large_enough())
 
-    told = [
-        json.loads(command("plan", network, "--json", "--inferences", n).stdout) for n in (1, MANY)
-    ]
+    few, many = (
+        json.loads(command("plan", network, "--json", "--inferences", n).stdout) for n in (1, 1000)
+    )
 
-    assert told[0]["install_bytes"] < told[1]["install_bytes"]
-    assert told[0]["linear_bytes"] > told[1]["linear_bytes"]
-    assert told[1]["install_bytes"] == -(-PLAN.cost("install").bits // 8)
-    assert {"setup_bytes", "offline_bytes", "online_bytes", "flows"} <= told[0].keys()
+    assert 0 < few["install_bytes"] < many["install_bytes"]
+    assert few["linear_bytes"] > many["linear_bytes"]
+    assert few["inferences"] == 1 and {"setup_bytes", "offline_bytes", "flows"} <= few.keys()
+
+
+def test_a_few_small_layers_are_not_encrypted():
+    assert plan(GRAPH, inferences=1 << 20).secrets == 0
 
 
 @pytest.mark.parametrize("wish", [0, -1, 1.5, True, "2", 1 << 41])
 def test_a_plan_is_for_some_inferences(wish):
-    with pytest.raises(pqjax.errors.PlanError, match="inferences: 1 to"):
+    with pytest.raises(PlanError, match="inferences: 1 to"):
         plan(random_network(1)[0], inferences=wish)

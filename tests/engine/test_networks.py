@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from networks import random_network, run_both
+from networks import ENCRYPTED, random_network, run_both
 from pairs import stored
 
 import pqjax
@@ -10,16 +10,14 @@ from pqjax.engine.execute import Preparation
 from pqjax.errors import InputError, OutOfCorrelations
 from pqjax.planner import PRESETS, plan
 
-
-# For many inferences all linear layers are encrypted; for one some are not, for hints cost more.
-RUNS = [(protocol, 1) for protocol in PRESETS] + [("pqjax", 1 << 20)]
+RUNS = {**PRESETS, "encrypted": ENCRYPTED}
 
 
-@pytest.mark.parametrize("protocol, inferences", RUNS)
+@pytest.mark.parametrize("run", list(RUNS))
 @pytest.mark.parametrize("seed", range(4))
-def test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol, inferences):
+def test_random_networks_are_exact_and_cost_what_was_predicted(seed, run):
     graph, weights, x = random_network(seed)
-    made = plan(graph, protocol, inferences=inferences)
+    made = plan(graph, RUNS[run])
 
     (_, trace0, party0), (y, trace1, party1) = run_both(made, weights, x)
 
@@ -32,10 +30,10 @@ def test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol, i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol, inferences", RUNS)
+@pytest.mark.parametrize("run", list(RUNS))
 @pytest.mark.parametrize("seed", range(4, 30))
-def test_many_more_random_networks(seed, protocol, inferences):
-    test_random_networks_are_exact_and_cost_what_was_predicted(seed, protocol, inferences)
+def test_many_more_random_networks(seed, run):
+    test_random_networks_are_exact_and_cost_what_was_predicted(seed, run)
 
 
 def test_run_local_gives_the_reference_and_a_trace():

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from networks import random_network, run_both
+from networks import ENCRYPTED, random_network, run_both
 
 import pqjax
 from pqjax.errors import GraphError, PlanError
@@ -32,7 +32,6 @@ from pqjax.graph.guard import guarded
 from pqjax.graph.ir import ArgMax, Flatten, ScaleUp, Unguard
 from pqjax.planner import plan, read_plan
 
-MANY = 1 << 20  # inferences: then hints cost nothing, and all layers have them
 IMAGE = TensorType((6, 6, 2), 4, 2)
 SUM = TensorType((6, 6, 2), 9, 4)
 
@@ -170,7 +169,7 @@ def test_sums_of_several_layers_are_exact(count, seed):
     made = branches(count)
     weights = weights_of(made, rng)
     x = rng.integers(-8, 8, IMAGE.shape)
-    run = plan(made, inferences=MANY)
+    run = plan(made, ENCRYPTED)
 
     assert run.step("c0").node.out.guard == count.bit_length()
     (_, trace0, _), (y, trace1, _) = run_both(run, weights, x)
@@ -192,7 +191,7 @@ def test_graphs_with_guard_bits_are_not_for_users():
 
 
 def test_a_plan_whose_guard_bits_are_not_its_layers_is_none():
-    document = json.loads(plan(branches(1), inferences=MANY).document)
+    document = json.loads(plan(branches(1), ENCRYPTED).document)
     for name, change in (("c0", 0), ("c0", 2), ("relu", 0)):
         tree = json.loads(json.dumps(document))
         node = next(n for n in tree["graph"]["nodes"] if n["name"].startswith(name))
@@ -208,7 +207,7 @@ def test_a_plan_whose_guard_bits_are_not_its_layers_is_none():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_guarded_random_networks_open_no_guard_bit(seed):
-    made = plan(random_network(seed)[0], inferences=MANY)
+    made = plan(random_network(seed)[0], ENCRYPTED)
 
     assert any(node.out.guard for node in made.graph)
     for node in made.graph:

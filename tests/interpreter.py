@@ -44,7 +44,7 @@ def element(node, source, v):
         return v << node.shift
     if kind == "Clamp":
         return min(max(v, node.low), node.high)
-    assert kind in ("Extend", "Narrow"), kind
+    assert kind in ("Extend", "Narrow", "Unguard"), kind
     return v
 
 

@@ -49,6 +49,8 @@ OTS = ("tests/ot/test_secrets.py", "tests/ot/test_ot.py")
 SILENT = ("tests/ot/test_silent.py",)
 HASH = ("tests/crypto/test_crhash.py",)
 RLWE = ("tests/he/test_rlwe_secrets.py",)
+BY_RLWE = ("tests/linear/test_by_rlwe.py",)
+_KEYS = "pqjax/linear/keys.py"
 RUNS = ("tests/engine/test_whole_views.py",)
 
 
@@ -65,7 +67,8 @@ _CORR, _TRIPLES = "pqjax/ot/correlations.py", "pqjax/ot/triples.py"
 _COMPARE, _RESIZE = "pqjax/protocols/compare.py", "pqjax/protocols/resize.py"
 _TRANSFER, _LAYOUT = "pqjax/linear/by_ot_transfer.py", "pqjax/linear/by_ot_layout.py"
 _AHEAD = "pqjax/linear/ahead.py"
-_HE = {name: f"pqjax/he/{name}.py" for name in ("sampling", "matrix", "secret", "hint", "shares")}
+_HE_FILES = ("sampling", "matrix", "secret", "hint", "shares", "version")
+_HE = {name: f"pqjax/he/{name}.py" for name in _HE_FILES}
 _RUN = "pqjax/engine/execute.py"
 _INPUT = "pqjax/layers/input.py"
 
@@ -437,14 +440,14 @@ MUTANTS = (
     ),
     _one(
         "inputs are sent without masks", RLWE, _HE["shares"],
-        "return rounded(scaled + masks, own", "return rounded(scaled + 0 * masks, own",
+        "Ring(own.sent_bits).reduce(scaled + short)", "Ring(own.sent_bits).reduce(scaled + 0 * short)",
     ),
     Mutant(
         "hints are made without u", RLWE,
         (
             Edit(
                 _HE["hint"],
-                "    found += product(Matrix.key(modulus, matrix.seed).polynomials(), u, bits)\n", "",
+                "found += product(Matrix.key(", "found += 0 * product(Matrix.key(",
             ),
             Edit(
                 _HE["hint"], "product(public, self.u, self.precision.modulus.bits)",
@@ -454,17 +457,46 @@ MUTANTS = (
     ),
     _one(
         "one u for all rows of a hint", RLWE, _HE["hint"],
-        "u = ternary(rows, degree, randomness)",
-        "u = ternary(1, degree, randomness).repeat(rows, 0)",
+        "ternary(tiling.hints, tiling.degree, randomness)",
+        "ternary(1, tiling.degree, randomness).repeat(tiling.hints, 0)",
     ),
     _one(
         "u is a constant", RLWE, _HE["hint"],
-        "u = ternary(rows, degree, randomness)",
-        "u = ternary(rows, degree, Randomness(bytes(16)))",
+        "ternary(tiling.hints, tiling.degree, randomness)",
+        "ternary(tiling.hints, tiling.degree, Randomness(bytes(16)))",
     ),
     _one(
         "hints have no errors", RLWE, _HE["hint"],
-        "    found += errors(rows, degree, randomness).astype(np.uint64)\n", "",
+        "        found += errors(tiling.hints, modulus.degree, randomness).astype(np.uint64)\n", "",
+    ),
+    _one(
+        "all inferences have the same secrets", BY_RLWE, _KEYS,
+        "Secret(STATIC, party.randomness)", "Secret(STATIC, type(party.randomness)(bytes(16)))",
+    ),
+    _one(
+        "all tiles have the same secret", BY_RLWE, _KEYS,
+        "tuple(Secret(STATIC, party.randomness) for _ in range(secrets))",
+        "(Secret(STATIC, party.randomness),) * secrets",
+    ),
+    _one(
+        "all layers have the same u", BY_RLWE, _HE["version"],
+        "hashlib.sha256(self.key + text)", "hashlib.sha256(self.key)",
+    ),
+    _one(
+        "all versions have the same u", BY_RLWE, _HE["version"],
+        "hashlib.sha256(self.key + text)", "hashlib.sha256(text)",
+    ),
+    _one(
+        "all versions have the same seed and key", BY_RLWE, _HE["version"],
+        "cls(randomness.block(), randomness.block())", "cls(bytes(16), bytes(16))",
+    ),
+    _one(
+        "a key is anybody's to read", ("tests/engine/test_hints.py",), "pqjax/engine/hints.py",
+        "memoryview(key), 0o600", "memoryview(key), 0o644",
+    ),
+    _one(
+        "guard bits are read as they are", ("tests/graph/test_guard.py",), "pqjax/graph/validate.py",
+        "if most and not (node.keeps_guard or node.drops_guard):", "if False:",
     ),
     # Whole runs.
     _one(

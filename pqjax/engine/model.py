@@ -47,16 +47,24 @@ class ServedModel:
         """
         check_memory(plan)
         check_weights(plan, weights)
-        if not plan.hinted:
-            return cls(plan, load(plan, weights, Version.fresh()))
-        place = None if folder is None else pathlib.Path(folder)
-        made = find_made(place, plan, weights) if place else None
-        version = made.version if made else Version.fresh()
+        place = pathlib.Path(folder) if folder is not None and plan.hinted else None
+        kept = find_made(place, plan, weights) if place else None
+        if kept is not None:
+            return cls(plan, load(plan, weights, kept.version), kept.hints)
+        version = Version.fresh()
+        made = cls.of_version(plan, weights, version, progress)
+        if place and made.hints is not None:
+            keep_made(place, plan, weights, Made(version, made.hints))
+        return made
+
+    @classmethod
+    def of_version(
+        cls, plan: Plan, weights: Weights, version: Version, progress: Progress | None = None
+    ) -> "ServedModel":
+        """Weights that were checked, with hints of this version; no other weights may have it."""
         own = load(plan, weights, version)
-        if made is None:
-            head = np.frombuffer(header(plan, version.seed), np.uint8)
-            whole = np.concatenate([head, *make_hints(plan, own, version, progress)])
-            made = Made(version, Hints.of(whole))
-            if place:
-                keep_made(place, plan, weights, made)
-        return cls(plan, own, made.hints)
+        if not plan.hinted:
+            return cls(plan, own)
+        head = np.frombuffer(header(plan, version.seed), np.uint8)
+        whole = np.concatenate([head, *make_hints(plan, own, version, progress)])
+        return cls(plan, own, Hints.of(whole))

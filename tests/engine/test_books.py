@@ -130,12 +130,12 @@ def test_a_served_model_is_checked_once_and_cannot_be_changed():
     name = next(iter(WEIGHTS))
 
     anything: Any = model
-    layer = anything.layers[name.split("/")[0]]
+    layer = anything.own.layers[name.split("/")[0]]
     for array in (layer.encoded.weights, layer.bias):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
     with pytest.raises(TypeError):
-        anything.layers[name] = layer
+        anything.own.layers[name] = layer
     with pytest.raises(AttributeError):
         anything.plan = made
     assert WEIGHTS[name].flags.writeable  # the caller's own array is left alone

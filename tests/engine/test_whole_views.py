@@ -6,11 +6,24 @@ weights are zero, so that the answer is the same whatever the weights before it 
 
 import numpy as np
 import pytest
-from views import LIMIT, bias, distance, ideal_parties, observed, sequential_packing, statistics
+from networks import ENCRYPTED
+from views import (
+    LIMIT,
+    Record,
+    bias,
+    distance,
+    ideal_parties,
+    observed,
+    sequential_packing,
+    statistics,
+)
 
 import pqjax
-from pqjax.engine.execute import infer, load, prepare
+from pqjax.crypto.prg import Randomness
+from pqjax.engine.execute import Own, infer, prepare
+from pqjax.engine.model import ServedModel
 from pqjax.graph import Add, Conv, Graph, Input, Relu, Requantize, TensorType, validate
+from pqjax.he import Version
 from pqjax.planner import plan
 from pqjax.protocols.party import run_pair
 
@@ -59,11 +72,14 @@ def seen(made, weights, pixel, who, seed):
     """Rank `who`'s view of one inference in the OT-hybrid model, its preparation included."""
     image = np.full((SIDE, SIDE, 1), pixel)
     make = ideal_parties(made.preset.source, who, seed)
+    version = Version(bytes(16), Randomness(seed.to_bytes(16, "little")).block())
+    model = ServedModel.of_version(made, weights, version)
+    hints = model.hints.by_layer(made) if model.hints else {}
 
     def side(rank):
         def run(wire):
             party = make(wire, rank)
-            mine = load(made, weights) if rank == 0 else {}
+            mine = Own(hints, version.seed) if rank else model.own
             ready = prepare(party, made, mine)
             return infer(party, made, mine, ready, image if rank == 1 else None), party
 
@@ -72,7 +88,11 @@ def seen(made, weights, pixel, who, seed):
     with sequential_packing():
         (_, party0), (y, party1) = run_pair(side(0), side(1))
     np.testing.assert_array_equal(y, pqjax.reference(made.source, weights, image))
-    return observed((party0, party1)[who], N, revealed=who)
+    view = observed((party0, party1)[who], N, revealed=who)
+    for name, hint in hints.items() if who else ():
+        width = made.step(name).task.choice.packing.hint_bits
+        view.records.append(Record("frame", np.unpackbits(hint, bitorder="little"), (width,)))
+    return view
 
 
 def assert_alike(views):
@@ -84,10 +104,10 @@ def assert_alike(views):
 
 
 PRESETS = [
-    "pqjax", "privquant", "sirnn", pytest.param("cryptflow2", marks=pytest.mark.slow),
+    ENCRYPTED, "pqjax-ot", "privquant", "sirnn", pytest.param("cryptflow2", marks=pytest.mark.slow),
     pytest.param("sirnn-choice1", marks=pytest.mark.slow),
 ]  # fmt: skip
-EVERY = pytest.mark.parametrize("protocol", PRESETS)
+EVERY = pytest.mark.parametrize("protocol", PRESETS, ids=lambda x: getattr(x, "name", x))
 
 
 @EVERY

@@ -59,7 +59,7 @@ def test_what_nodes_say_is_true_of_their_values():
                 check_facts(made, node, values)
                 met[node.kind] += 1
 
-    assert set(met) == set(KINDS) - {"Input"}
+    assert set(met) == set(KINDS) - {"Input", "Unguard"}  # guard bits are in no graph of a user's
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -79,12 +79,12 @@ def test_separable_networks_stream_and_obey(variant: str):
 def test_the_planner_takes_the_cheaper_variant_of_a_depthwise_layer():
     graph, _, _ = separable_network(0)
 
-    for node in (n for n in plan(graph).graph if isinstance(n, Conv) and n.groups > 1):
+    for node in (n for n in plan(graph, "pqjax-ot").graph if isinstance(n, Conv) and n.groups > 1):
         costs = {
-            v: plan(graph, variants={node.name: v}).cost().bits
+            v: plan(graph, "pqjax-ot", variants={node.name: v}).cost().bits
             for v in ("full-choose-x", "full-choose-w")
         }
-        chosen = next(s.variant for s in plan(graph).steps if s.node.name == node.name)
+        chosen = next(s.variant for s in plan(graph, "pqjax-ot").steps if s.node.name == node.name)
         assert chosen is not None and costs[chosen] == min(costs.values())
 
 
@@ -97,7 +97,7 @@ def test_outputs_of_padding_alone_are_refused():
         validate(graph)
 
 
-@pytest.mark.parametrize("protocol", ["pqjax", "privquant"])
+@pytest.mark.parametrize("protocol", ["pqjax-ot", "privquant"])
 def test_any_convolution_can_be_asked_to_leave_its_padding_out(protocol):
     graph, weights, x = mini_onn()
     preset = PRESETS[protocol]

@@ -12,7 +12,8 @@ from views import LIMIT, neighbours, signed_mean
 
 import pqjax
 from pqjax.crypto.prg import Randomness
-from pqjax.engine.execute import infer, load, prepare
+from pqjax.engine.execute import Own, infer, prepare
+from pqjax.engine.model import ServedModel
 from pqjax.errors import InputError, OutOfCorrelations
 from pqjax.ot import SOURCES, setup, silent_sets
 from pqjax.ot import silent as silent_module
@@ -110,14 +111,15 @@ def test_rounds_of_the_real_sets_correlate_and_cost_what_was_predicted(name):
 @pytest.mark.parametrize("streamed", [False, True])
 def test_ten_inferences_of_a_session_cost_what_was_predicted(tiny, streamed):
     graph, weights, x = random_network(1)
-    preset = dataclasses.replace(find_preset("pqjax"), source=SOURCE)
+    preset = dataclasses.replace(find_preset("pqjax-ot"), source=SOURCE)
     if streamed:
         tuning = dataclasses.replace(preset.tuning, stream_above=0)
         preset = dataclasses.replace(preset, tuning=tuning)
     made = read_plan(pqjax.plan(graph, preset).document)
+    model = ServedModel.of(made, weights)
 
     def run(party):
-        mine, answers, entries = {} if party.rank else load(made, weights), [], []
+        mine, answers, entries = Own() if party.rank else model.own, [], []
         for _ in range(10):
             start = len(party.messenger.trace.entries)
             ready = prepare(party, made, mine)
@@ -144,7 +146,7 @@ def test_ten_inferences_of_a_session_cost_what_was_predicted(tiny, streamed):
 
 def test_a_network_runs_on_a_real_set():
     graph, weights, x = random_network(3)
-    preset = dataclasses.replace(find_preset("pqjax"), source=SOURCES["silent-b10"])
+    preset = dataclasses.replace(find_preset("pqjax-ot"), source=SOURCES["silent-b10"])
     made = pqjax.plan(graph, preset)
 
     result = pqjax.run_local(made, weights, x)

@@ -14,7 +14,8 @@ from networks import random_network
 from pairs import stored
 
 import pqjax
-from pqjax.engine.execute import infer, load, prepare
+from pqjax.engine.execute import Own, infer, prepare
+from pqjax.engine.model import ServedModel
 from pqjax.errors import PlanError
 from pqjax.ot import SOURCES
 from pqjax.ot.correlations import cot_cost, cot_receive, cot_send
@@ -161,10 +162,11 @@ def test_a_network_runs_on_another_source_and_costs_what_was_predicted():
 
 def test_what_an_inference_leaves_over_is_used_by_the_next():
     graph, weights, x = random_network(1)
-    made = pqjax.plan(graph, dataclasses.replace(find_preset("pqjax"), source=ROUNDS))
+    made = pqjax.plan(graph, dataclasses.replace(find_preset("pqjax-ot"), source=ROUNDS))
+    model = ServedModel.of(made, weights)
 
     def run(party):
-        mine = {} if party.rank else load(made, weights)
+        mine = Own() if party.rank else model.own
         ready = [prepare(party, made, mine) for _ in range(3)]
         answers = [infer(party, made, mine, each, x if party.rank else None) for each in ready]
         filled = [e for e in party.messenger.trace.entries if e.layer == "random ots"]

@@ -21,14 +21,14 @@ from experiments.command import parser, run
 from experiments.formats import CRYPTFLOW2, SIRNN, in_format
 from experiments.images import cifar_test
 from experiments.record import published, table
-from experiments.two_processes import checked, row_of, run_two_processes
+from experiments.two_processes import INFERENCES, checked, row_of, run_two_processes
 from pqjax import Link, load_model, plan, reference
 from pqjax.errors import PqjaxError
 from pqjax.graph import Graph
 from pqjax.pictures import picture_input
 
 CHECKPOINTS = pathlib.Path(__file__).parents[1] / "nets" / "checkpoints"
-PROTOCOLS = ("privquant", "pqjax")  # with times over both links
+PROTOCOLS = ("privquant", "pqjax-ot", "pqjax")  # with times over both links
 BASELINES = ("cryptflow2", "sirnn", "sirnn-choice1")  # one image over loopback
 QUOTED = ("CrypTFlow2", "SiRNN", "COINN", "CoPriv", "PrivQuant")
 LINK = Link(mbps=200, rtt_ms=13)
@@ -144,6 +144,7 @@ def report(tree: dict) -> str:
         line = {
             "system": f"{row['protocol']}, {row['network'].split('_', 1)[1].upper()}",
             "top-1": "" if value is None else f"{100 * value:.2f} %",
+            "once MB": row["install_bytes"] / 1e6,
             "GiB": row["GiB"],
             "offline MB": round(row["offline_bytes"] / 1e6, 3),
             "online MB": row["online_bytes"] / 1e6,
@@ -176,8 +177,9 @@ def report(tree: dict) -> str:
         f"# {config['title']}: private inference in two processes\n\n"
         + table(shown)
         + f"\n\nImages: {config['source']}. GiB and flows are exact and equal what both processes "
-        "metered, layer by layer; the published rows' GB are taken as printed. Seconds are "
-        "medians of warm runs at the client; x bound is the time over bits / rate + flows x 6.5 "
+        "metered, layer by layer; once MB is what a client gets before its first inference, for plans "
+        f"made for {INFERENCES} of them, and in no other column; the published rows' GB are taken as "
+        "printed. Seconds are medians of warm runs at the client; x bound is the time over bits / rate + flows x 6.5 "
         "ms. Every answer equals the integer reference bit for bit. The baselines (`cryptflow2`, "
         "`sirnn`) run our quantized network with the published systems' protocols, one image over"
         " loopback; predicted rows are the same architecture in the formats those systems were "

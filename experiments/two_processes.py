@@ -20,6 +20,7 @@ from pqjax.planner import Plan
 from pqjax.wire.link import Link
 from pqjax.wire.trace import PHASES
 
+INFERENCES = 100  # of a client that comes back, for which plans are made
 _START_S = 120.0
 
 
@@ -31,19 +32,21 @@ class Run:
       outputs: the client's answers (n, ...).
       server, client: the reports that the command line wrote.
       server_start: seconds from starting the server process until it listened.
+      hint_seconds: of making, once, what every client gets, before the server was started.
     """
 
     outputs: Int[np.ndarray, "n ..."]
     server: dict
     client: dict
     server_start: float
+    hint_seconds: float
 
     @property
     def first_seconds(self) -> float:
-        """Seconds from starting the server process to the first answer."""
-        times = self.each[0]
-        connecting = self.client["seconds"]["connect"]
-        return self.server_start + connecting + times["offline"] + times["online"]
+        """Seconds from starting the server process to a new client's first answer."""
+        seconds, times = self.client["seconds"], self.each[0]
+        joining = seconds["connect"] + seconds["install"]
+        return self.server_start + joining + times["offline"] + times["online"]
 
     @property
     def each(self) -> list[dict]:
@@ -58,7 +61,7 @@ def run_two_processes(
     link: Link | None = None,
     cache: pathlib.Path | None = None,
 ) -> Run:
-    """Serves `model` in one process and asks about `inputs` (n, ...) from another.
+    """Serves `model` in one process and asks about `inputs` (n, ...) from another, a new client.
 
     Args:
       model: network file.
@@ -76,9 +79,17 @@ def run_two_processes(
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder)
         np.save(place / "inputs.npy", inputs)
-        begin = time.perf_counter()
         pipe = subprocess.PIPE
-        serving = [*command, "serve", str(model), "--protocol", protocol, "--listen", "127.0.0.1:0"]
+        planned = ["--protocol", protocol, "--inferences", str(INFERENCES)]
+        planned += ["--hints", str(place / "served")]
+        begin = time.perf_counter()
+        hinting = [*command, "hint", str(model), *planned]
+        hinted = subprocess.run(hinting, capture_output=True, text=True, env=environment)
+        if hinted.returncode:
+            raise WireError(f"no hints: {hinted.stderr.strip()}")
+        hint_seconds = time.perf_counter() - begin
+        begin = time.perf_counter()
+        serving = [*command, "serve", str(model), *planned, "--listen", "127.0.0.1:0"]
         serving += ["--sessions", "1", "--trace", str(place / "server.json")]
         server = subprocess.Popen(serving, stdout=pipe, stderr=pipe, text=True, env=environment)
         try:
@@ -88,7 +99,7 @@ def run_two_processes(
             if not address:
                 raise WireError(f"the server did not start: {server.communicate()[1].strip()}")
             asked = [*command, "infer", address, str(place / "inputs.npy")]
-            asked += ["--trace", str(place / "client.json")]
+            asked += ["--trace", str(place / "client.json"), "--hints", str(place / "kept")]
             if link is not None:
                 asked += ["--link", str(link)]
             client = subprocess.run(asked, capture_output=True, text=True, env=environment)
@@ -104,7 +115,7 @@ def run_two_processes(
             side: json.loads((place / f"{side}.json").read_text()) for side in ("server", "client")
         }
     outputs = np.array(reports["client"]["outputs"])
-    return Run(outputs, reports["server"], reports["client"], started)
+    return Run(outputs, reports["server"], reports["client"], started, hint_seconds)
 
 
 def differences(made: Plan, run: Run) -> list[str]:
@@ -127,7 +138,7 @@ def checked(
       PqjaxError: an answer is not the reference's, or a layer is not as predicted.
     """
     graph, weights, meta = load_model(path)
-    made = plan(graph, protocol, classes=meta.get("classes"))
+    made = plan(graph, protocol, classes=meta.get("classes"), inferences=INFERENCES)
     got = run_two_processes(path, protocol, inputs, link)
     if not np.array_equal(got.outputs, reference(graph, weights, inputs)):
         raise PqjaxError(f"{path.stem}, {protocol}: an answer differs from the integer reference")
@@ -140,11 +151,13 @@ def checked(
 def row_of(made: Plan, got: Run, protocol: str) -> dict:
     """What a checked session says of itself; seconds are those of its last inference."""
     cost, last = made.cost("offline") + made.cost("online"), got.each[-1]
+    once = made.cost("install").bits
     return {
         "protocol": protocol,
         "equal_to_reference": True,
         "bits_as_predicted": True,
-        "GiB": made.cost().bits / 8 / 2**30,
+        "GiB": (made.cost().bits - once) / 8 / 2**30,
+        "hint_s": got.hint_seconds if once else 0.0,
         **{f"{phase}_bytes": phase_bytes(got, phase) for phase in PHASES},
         "flows": cost.flows,
         "loopback_s": last["offline"] + last["online"],

@@ -80,6 +80,8 @@ def _infer(args: argparse.Namespace) -> int:
             say(f"pqjax: {question.path} was {done}")
         outputs, times = [], []
         connected = time.perf_counter()
+        session.install()
+        installed = time.perf_counter()
         for x in batch:
             start = time.perf_counter()
             session.prepare()
@@ -91,7 +93,7 @@ def _infer(args: argparse.Namespace) -> int:
                 whole = f"  {outputs[-1].tolist()}" if args.verbose else ""
                 print(in_words(found, args.top is not None) + whole, flush=True)
         trace, made = session.trace, session.plan
-    seconds = {"connect": connected - begin, "each": times}
+    seconds = {"connect": connected - begin, "install": installed - connected, "each": times}
     answers = {"outputs": [y.tolist() for y in outputs]}
     told = report(made, trace, seconds, 1) | answers
     write_report(args.trace, told)

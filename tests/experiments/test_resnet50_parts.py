@@ -57,7 +57,7 @@ def test_a_trace_is_kept_once_for_viewers_and_for_reports(monkeypatch, tmp_path)
     client, server = [
         {"trace": [*each, {**ENTRY, "inference": 1}]} for each in (layers, layers[::-1])
     ]
-    run = Run(np.zeros(1), server, client, 0.0)
+    run = Run(np.zeros(1), server, client, 0.0, 0.0)
 
     path = timeline.write_trace("net", made, run)
     first, found = path.read_bytes(), timeline.read_trace("net")

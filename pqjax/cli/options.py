@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pqjax.cli.console import say
 from pqjax.errors import InputError
 from pqjax.planner import PRESETS
+from pqjax.planner.presets import OTS
 from pqjax.wire.address import is_loopback, resolve
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.link import Link, parse_link
@@ -93,9 +94,11 @@ def output_file(text: str) -> str:
 
 
 def plan_options(made: argparse.ArgumentParser, link: str) -> None:
-    """Adds --protocol and --link, from which a plan is made."""
+    """Adds --protocol, --ot and --link, from which a plan is made."""
     presets = f"one of {', '.join(sorted(PRESETS))}"
     made.add_argument("--protocol", default="pqjax", metavar="NAME", help=presets)
+    sources = "source of OTs of a protocol that has a store: silent, or softspoken (assumes no LPN)"
+    made.add_argument("--ot", choices=tuple(OTS), help=sources)
     link_option(made, link)
 
 

@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    made = plan(read_graph(args.model), args.protocol, args.link)
+    made = plan(read_graph(args.model), args.protocol, args.link, ot=args.ot)
     if args.json:
         print(json.dumps(summary(made)))
         return 0
@@ -61,7 +61,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    made = plan(read_graph(args.model), args.protocol, args.link)
+    made = plan(read_graph(args.model), args.protocol, args.link, ot=args.ot)
     told = made.explain(args.layer)  # an unknown layer is an error either way
     if args.json:
         print(json.dumps(summary(made, args.layer)))

@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
 def _serve(args: argparse.Namespace) -> int:
     settle()
     graph, weights, meta = load_model(args.model)
-    made = plan(graph, args.protocol, args.link, classes=meta.get("classes"))
+    made = plan(graph, args.protocol, args.link, classes=meta.get("classes"), ot=args.ot)
     failures = 0
 
     def began(client: str) -> None:

@@ -111,10 +111,10 @@ def _checked(document: bytes, clock: Clock) -> Plan:
     linear = {node.name for node in graph if isinstance(node, Linear)}
     if set(tree.choices) != linear or not set(tree.ranges) <= linear | {graph.input.name}:
         raise PlanError("not a plan: a choice for every linear layer expected, and no other ranges")
-    made = assembled(graph, _preset(tree), tree.choices, tree.ranges, clock)
+    made = assembled(graph, _preset(tree), tree.choices, tree.ranges, clock, tree.link)
     if tree.classes:
         check_class_names(graph, tree.classes)
-    made = dataclasses.replace(made, link=tree.link, classes=tree.classes, version=tree.version)
+    made = dataclasses.replace(made, classes=tree.classes, version=tree.version)
     cost = made.cost()
     if (cost.sent, cost.flows) != (tree.cost.bits, tree.cost.flows):
         raise PlanError(
@@ -152,5 +152,7 @@ def _preset(tree: _Document) -> Preset:
     about, choices = "as a plan describes it", tuple(dict.fromkeys(tree.choices.values()))
     source, masked = SOURCES[tree.source], tree.masked_input
     told = Preset(tree.protocol, about, source, tree.forms, choices, (), (), masked, tree.tuning)
-    known = PRESETS.get(tree.protocol)
-    return known if known is not None and known.setting() == told.setting() else told
+    if tree.protocol not in PRESETS:
+        return told
+    known = dataclasses.replace(PRESETS[tree.protocol], source=source)
+    return known if known.setting() == told.setting() else told

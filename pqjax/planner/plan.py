@@ -7,7 +7,7 @@ else is said.
 import dataclasses
 import functools
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pqjax.errors import InputError, PlanError, listed, shown
 from pqjax.graph.ir import ArgMax, Graph, Linear, Node, Weights
@@ -17,9 +17,9 @@ from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
 from pqjax.linear.method import unknown
-from pqjax.ot.source import Pool
+from pqjax.ot.source import Need, Pool
 from pqjax.planner.clock import Clock
-from pqjax.planner.presets import Preset, find_preset
+from pqjax.planner.presets import Preset, find_preset, with_ot
 from pqjax.planner.price import EMPTY, StepCost, cheapest, pricing, step_costs
 from pqjax.schema import Length, Printable, check
 from pqjax.version import VERSION
@@ -144,6 +144,12 @@ class Plan:
         """Random OTs that one inference draws from the store, by sending rank."""
         return total([s.cost.both for s in self.steps]).rots
 
+    @property
+    def stored(self) -> int:
+        """Random OTs that a party holds at most."""
+        drawn = largest(s.pieces for s in self.steps) if self.streamed else self.rots
+        return self.preset.source.stored(drawn)
+
     def schedule(self, inference: int = 0) -> tuple[Line, ...]:
         """Every layer of one inference of a session, with its cost.
 
@@ -230,6 +236,8 @@ def plan(
     link: Link | None = None,
     variants: Mapping[str, str | Choice] | None = None,
     classes: Sequence[str] | None = None,
+    ot: str | None = None,
+    inferences: int = 1,
 ) -> Plan:
     """Chooses the protocol of every layer.
 
@@ -239,14 +247,18 @@ def plan(
       link: the network to plan for; bits decide without one, predicted seconds with one.
       variants: layer name to variant, or to a whole choice, where the cheapest is not wanted.
       classes: names of the outputs in their order; public, they travel with the plan.
+      ot: "softspoken" or "silent", where the source of OTs is not to be the preset's.
+      inferences: how many a session is planned for; what is made for all of them is shared by them.
 
     Raises:
-      PlanError: an unknown preset, layer or variant, or names that do not fit.
+      PlanError: an unknown preset, layer, variant or source, names that do not fit, or no inferences.
       GraphError: a graph that does not hold together.
     """
     graph.check_bounds()
     known = validate(graph)
-    preset = find_preset(protocol) if isinstance(protocol, str) else protocol
+    preset = find_preset(protocol, ot) if isinstance(protocol, str) else with_ot(protocol, ot)
+    if type(inferences) is not int or inferences < 1:
+        raise PlanError(f"a session has 1 inference at the least, got {inferences!r}")
     if link is not None:
         check_link(link)
     lowered, applied = rewrite(graph, preset, link)
@@ -261,9 +273,9 @@ def plan(
         if name in graph and graph[name].out != lowered[name].out and name in known
     }
     names = check_class_names(graph, classes) if classes else ()
-    made = assembled(lowered, preset, choices, ranges, Clock(None))
+    made = assembled(lowered, preset, choices, ranges, Clock(None), link, inferences)
     made = dataclasses.replace(
-        made, source=graph, link=link, classes=names, forced=frozenset(forced), applied=applied
+        made, source=graph, classes=names, forced=frozenset(forced), applied=applied
     )
     if len(made.document) > DOCUMENT_LIMIT_BYTES:
         raise PlanError(
@@ -279,8 +291,12 @@ def assembled(
     choices: Mapping[str, Choice],
     ranges: Mapping[str, Interval],
     clock: Clock,
+    link: Link | None,
+    inferences: int = 1,
 ) -> Plan:
     """The plan that runs a graph, which passes have made, by these choices: one a linear layer.
+
+    A preset whose source chooses gets the one that this plan is best served by.
 
     Raises:
       PlanError: a choice does not fit its layer.
@@ -298,10 +314,19 @@ def assembled(
         tasks.append(task)
         pieces.append(rule_of(node).cost(at, task))
     drawn = total(cost.both for cost in step_costs(at, pieces, EMPTY)[0]).rots
-    at = dataclasses.replace(at, streamed=sum(drawn) > at.tuning.stream_above)
+    above = at.tuning.stream_above
+    source = at.source.chosen(Need(drawn, largest(pieces), above, inferences, link))
+    at = dataclasses.replace(at, source=source, streamed=source.stored(drawn) > above)
     costs, _ = step_costs(at, pieces, EMPTY)
     steps = [Step(*each) for each in zip(tasks, pieces, costs, strict=True)]
-    return Plan(graph, graph, preset, tuple(steps), ranges, streamed=at.streamed)
+    preset = dataclasses.replace(preset, source=source)
+    return Plan(graph, graph, preset, tuple(steps), ranges, link, streamed=at.streamed)
+
+
+def largest(steps: Iterable[Pieces]) -> Pool:
+    """The most random OTs that a piece draws, by sending rank."""
+    rots = {EMPTY, *(cost.rots for pieces in steps for phase in pieces for cost in phase)}
+    return max(x for x, _ in rots), max(x for _, x in rots)
 
 
 def _forced(graph: Graph, preset: Preset, wishes: Mapping[str, str | Choice]) -> dict[str, Choice]:

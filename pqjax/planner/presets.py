@@ -9,8 +9,9 @@ from pqjax.graph.rewrite import Pass
 from pqjax.layers import Setting
 from pqjax.linear.choice import FULL, PRIVQUANT, Choice, Form, When
 from pqjax.ot.inline import Inline
+from pqjax.ot.silent_choice import SilentChoice
 from pqjax.ot.source import Source
-from pqjax.ot.stocked import SoftSpoken
+from pqjax.ot.stocked import SoftSpoken, Stocked
 from pqjax.ot.tuning import Tuning
 from pqjax.protocols.resize import Forms
 
@@ -63,6 +64,8 @@ _PQJAX_PASSES = (
     passes.KNOWN_SIGN, passes.MERGE, passes.SHARE, passes.SIGNS,
 )  # fmt: skip
 
+OTS: dict[str, Source] = {"silent": SilentChoice(), "softspoken": SoftSpoken(4)}
+
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -100,8 +103,8 @@ PRESETS = {
         ),
         Preset(
             "pqjax",
-            "the best we know: SoftSpoken OT from a store, exact widths, linear layers ahead",
-            SoftSpoken(4),
+            "the best we know: silent OT from a store, exact widths, linear layers ahead",
+            OTS["silent"],
             Forms(known_wrap="element", relu_chosen=False),
             *_by_ot(*FULL, when="ahead"),
             _PQJAX_PASSES,
@@ -111,8 +114,25 @@ PRESETS = {
 }
 
 
-def find_preset(name: str) -> Preset:
-    """The preset of that name."""
+def find_preset(name: str, ot: str | None = None) -> Preset:
+    """The preset of that name; see `with_ot`."""
     if name not in PRESETS:
         raise PlanError(f"unknown protocol {shown(name)}; known: {', '.join(sorted(PRESETS))}")
-    return PRESETS[name]
+    return with_ot(PRESETS[name], ot)
+
+
+def with_ot(preset: Preset, ot: str | None) -> Preset:
+    """A preset with the source of OTs that `ot` names in `OTS`, if it is not None.
+
+    Raises:
+      PlanError: no such source, or a preset whose OTs are part of what it stands for.
+    """
+    if ot is None:
+        return preset
+    if ot not in OTS:
+        raise PlanError(f"unknown source of OTs {shown(ot)}; known: {', '.join(OTS)}")
+    if not isinstance(preset.source, Stocked):
+        raise PlanError(
+            f"protocol {preset.name!r} has no store of OTs, whose source could be chosen"
+        )
+    return dataclasses.replace(preset, source=OTS[ot])

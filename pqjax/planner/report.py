@@ -24,8 +24,8 @@ def security(source: Source) -> str:
     bits = source.delta_bits
     hashes = BOUND_BITS - (128 - bits)
     return (
-        f"security: semi-honest, {bits} bits computational; hashes {hashes} bits against many targets "
-        f"(a key of the session's own per direction, {KEY_HASHES} hashes each)"
+        f"security: semi-honest, {bits} bits computational by {source.assumes}; hashes {hashes} bits "
+        f"against many targets (a key of the session's own per direction, {KEY_HASHES} hashes each)"
     )
 
 

@@ -155,8 +155,8 @@ def protocol_rows(machine: _Machine) -> list[dict]:
 def ot_rows(machine: _Machine) -> list[dict]:
     """Random OTs as they are made, and hashed to keys, one way; silent ones a round at a time."""
     rows = []
-    for source in (*map(SoftSpoken, (1, 2, 4, 8)), *map(Silent, SETS)):
-        n = SETS[source.noise].gain if isinstance(source, Silent) else 1 << 19
+    for source in (*map(SoftSpoken, (1, 2, 4, 8)), *(Silent((name, name)) for name in SETS)):
+        n = source.sets[0].gain if isinstance(source, Silent) else 1 << 19
         _, pool = source.fill((0, 0), (n, 0))
         bits = source.fill(pool, (n, 0))[0].bits  # of later fills: seeds are there
         for hashed in (False, True):

@@ -15,6 +15,7 @@ from pqjax.ot.tuning import Tuning
 from pqjax.protocols.party import Party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.channel import as_bytes
+from pqjax.wire.cost import total
 from pqjax.wire.messenger import Messenger
 
 INLINE = Inline()
@@ -85,6 +86,13 @@ def stored(party):
     """Random OTs in this party's store where it is sender, and where it is receiver."""
     ends = (party.sender, party.receiver)
     return tuple(e.stock.left if isinstance(party.source, Stocked) else 0 for e in ends)
+
+
+def left_over(plan, party):
+    """What a plan says that `stored` is after its first inference."""
+    drawn = total(cost for s in plan.steps for phase in s.pieces for cost in phase).rots
+    _, pool = plan.preset.source.fill((0, 0), drawn)
+    return pool[party.rank], pool[1 - party.rank]
 
 
 class Digested:

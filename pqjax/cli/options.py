@@ -11,6 +11,7 @@ from pqjax.cli.console import say
 from pqjax.errors import InputError
 from pqjax.graph import Graph
 from pqjax.planner import PRESETS, Plan, plan
+from pqjax.planner.presets import OTS
 from pqjax.wire.address import is_loopback, resolve
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.link import Link, parse_link
@@ -95,9 +96,11 @@ def output_file(text: str) -> str:
 
 
 def plan_options(made: argparse.ArgumentParser, link: str) -> None:
-    """Adds --protocol, --inferences and --link, from which a plan is made."""
+    """Adds --protocol, --ot, --inferences and --link, from which a plan is made."""
     presets = f"one of {', '.join(sorted(PRESETS))}"
     made.add_argument("--protocol", default="pqjax", metavar="NAME", help=presets)
+    sources = "source of OTs of a protocol that has a store: silent, or softspoken (assumes no LPN)"
+    made.add_argument("--ot", choices=tuple(OTS), help=sources)
     many = "how many inferences a client is expected to make: what it gets once is worth the more"
     made.add_argument("--inferences", type=positive(int), default=MANY, metavar="N", help=many)
     link_option(made, link)
@@ -112,7 +115,8 @@ def hints_option(made: argparse.ArgumentParser, text: str) -> None:
 
 def planned(args: argparse.Namespace, graph: Graph, classes: Sequence[str] | None = None) -> Plan:
     """The plan that `plan_options` ask for."""
-    return plan(graph, args.protocol, args.link, classes=classes, inferences=args.inferences)
+    many = args.inferences
+    return plan(graph, args.protocol, args.link, classes=classes, inferences=many, ot=args.ot)
 
 
 def network_options(made: argparse.ArgumentParser) -> None:

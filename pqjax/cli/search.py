@@ -10,6 +10,7 @@ from pqjax.cli.options import Commands, command, json_option, output_file, plan_
 from pqjax.cli.plan import LINK, read_graph
 from pqjax.errors import DataError, InputError
 from pqjax.graph.sensitivity import read_sensitivities
+from pqjax.planner import find_preset
 from pqjax.planner.summary import summary
 from pqjax.search import Limit, Space, parse_bits, search, widths_report
 
@@ -44,7 +45,7 @@ def _search(args: argparse.Namespace) -> int:
     space = Space(
         _widths(args.bits) or Space.weights, _widths(args.activations), _widths(args.residual)
     )
-    found = search(graph, sensitivities, limit, args.protocol, space, say)
+    found = search(graph, sensitivities, limit, find_preset(args.protocol, args.ot), space, say)
     if args.json:
         tree = {
             "widths": dataclasses.asdict(found.widths), "loss": found.loss, "cost": found.cost,

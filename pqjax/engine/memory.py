@@ -10,9 +10,8 @@ _WORD_BYTES = 8
 
 
 def least_bytes(plan: Plan) -> int:
-    """What a party holds at once at the least: an inference's stored OTs, and its largest tensor."""
-    stored = 0 if plan.streamed else _OT_BYTES * sum(plan.rots)
-    return stored + _WORD_BYTES * max(node.out.n for node in plan.graph)
+    """What a party holds at once at the least: stored OTs, and its largest tensor."""
+    return _OT_BYTES * plan.stored + _WORD_BYTES * max(node.out.n for node in plan.graph)
 
 
 def available_bytes() -> int | None:

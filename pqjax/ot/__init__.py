@@ -4,13 +4,11 @@
 """
 
 from pqjax.ot.inline import Inline
-from pqjax.ot.silent import Silent
-from pqjax.ot.silent_sets import SETS
+from pqjax.ot.silent import EVERY
 from pqjax.ot.softspoken import PARAMETERS
 from pqjax.ot.source import Source
 from pqjax.ot.stocked import SoftSpoken
 
 SOURCES: dict[str, Source] = {
-    source.name: source
-    for source in (Inline(), *(SoftSpoken(k) for k in PARAMETERS), *(Silent(x) for x in SETS))
+    source.name: source for source in (Inline(), *(SoftSpoken(k) for k in PARAMETERS), *EVERY)
 }

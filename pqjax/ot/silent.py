@@ -4,7 +4,7 @@
   2. sender -> receiver   a block for every level of every tree, by groups.   128 t depth bits a round
 
 The first round is one of the smallest set, which serves a small network alone. The rounds that follow
-are of the source's own set. Seeds come out of the store, so that it never holds fewer than the next
+are of the direction's own set. Seeds come out of the store, so that it never holds fewer than the next
 round takes. (Ferret, eprint 2020/924, semi-honest and with regular noise.)
 """
 
@@ -32,31 +32,39 @@ _SEED_BITS = WIDTH // _K - 1
 
 @dataclasses.dataclass(frozen=True)
 class Silent(Stocked):
-    """A store filled by rounds of one parameter set: 0.2 (b13) to 1.4 (b10) bits an OT.
+    """A store filled by rounds of one parameter set a direction: 0.2 (b13) to 1.4 (b10) bits an OT.
 
     Attributes:
-      noise: the set's name in `SETS`. A larger one sends less for each OT and makes more at once.
+      noise: names of sets in `SETS`, by sending rank. A larger one sends less for each OT and makes more
+        at once.
 
     Raises:
       InputError: no such set.
     """
 
-    noise: str
+    noise: tuple[str, str]
     delta_bits: typing.ClassVar[int] = WIDTH - 1  # the lowest is 1
+    assumes: typing.ClassVar[str] = "AES and LPN with regular noise"
 
     def __post_init__(self) -> None:
-        if self.noise not in SETS:
+        if len(self.noise) != 2 or not set(self.noise) <= set(SETS):
             raise InputError(f"silent OT has the sets {', '.join(SETS)}, got {self.noise!r}")
 
     @property
+    def sets(self) -> tuple[NoiseSet, NoiseSet]:
+        """The sets, by sending rank."""
+        return SETS[self.noise[0]], SETS[self.noise[1]]
+
+    @property
     def name(self) -> str:
-        """Such as silent-b12."""
-        return f"silent-{self.noise}"
+        """Such as silent-b13-b11."""
+        return f"silent-{self.noise[0]}-{self.noise[1]}"
 
     def set_up(self, messenger: Messenger, randomness: Randomness) -> tuple[OtSender, OtReceiver]:
         """Base OTs and SoftSpoken's trees. Cost: `set_up_cost`."""
         sends, receives = extend_both(messenger, randomness, _K, odd=True)
-        return SilentSender(*sends, self.noise), SilentReceiver(*receives, self.noise)
+        mine, theirs = self.sets[messenger.rank], self.sets[1 - messenger.rank]
+        return SilentSender(*sends, mine), SilentReceiver(*receives, theirs)
 
     def set_up_cost(self) -> Cost:
         """Base OTs and tree corrections."""
@@ -64,9 +72,8 @@ class Silent(Stocked):
 
     def fill(self, pool: Pool, wanted: Pool) -> tuple[Cost, Pool]:
         """Rounds for what the pool lacks; it keeps the seeds of the next one beside what is drawn."""
-        noise, first = SETS[self.noise], SETS[FIRST]
-        cost, left = NOTHING, list(pool)
-        for sender, n in enumerate(wanted):
+        cost, left, first = NOTHING, list(pool), SETS[FIRST]
+        for sender, (noise, n) in enumerate(zip(self.sets, wanted, strict=True)):
             if not n:
                 continue
             if not left[sender]:
@@ -74,14 +81,28 @@ class Silent(Stocked):
                 cost += message(sender, first.block_bits)
                 left[sender] = first.made
             rounds = max(0, -(-(n + noise.seeds - left[sender]) // noise.gain))
-            cost += message(sender, noise.block_bits * rounds) if rounds else NOTHING
+            if rounds:
+                cost += message(sender, noise.block_bits * rounds)
             left[sender] += rounds * noise.gain - n
         return cost, (left[0], left[1])
 
+    def share(self, wanted: Pool) -> Cost:
+        """Of a round, what is theirs of all that it makes; and no flows, for others share them."""
+        bits = [-(-n * s.block_bits // s.gain) for s, n in zip(self.sets, wanted, strict=True)]
+        return Cost((bits[0], bits[1]))
 
-def _rounds(noise: str, begun: bool, n: int) -> list[NoiseSet]:
+    def stored(self, wanted: Pool) -> int:
+        """Beside what is drawn no more than a round makes, or what the first one left of its own."""
+        least = SETS[FIRST].made
+        return sum(n + max(s.made, least) for s, n in zip(self.sets, wanted, strict=True) if n)
+
+
+EVERY = tuple(Silent((a, b)) for a in SETS for b in SETS)
+
+
+def _rounds(own: NoiseSet, begun: bool, n: int) -> list[NoiseSet]:
     """The rounds that put n more OTs in store."""
-    first, own = SETS[FIRST], SETS[noise]
+    first = SETS[FIRST]
     if begun or not n:
         return [own] * (n // own.gain)
     return [first, *[own] * ((n - first.made) // own.gain)]
@@ -90,7 +111,7 @@ def _rounds(noise: str, begun: bool, n: int) -> list[NoiseSet]:
 class SilentSender(StockedSender):
     """Grows trees for its store; delta is odd and its rows are even."""
 
-    def __init__(self, delta: Words, hash: Hash, extension: ExtensionSender, noise: str):
+    def __init__(self, delta: Words, hash: Hash, extension: ExtensionSender, noise: NoiseSet):
         super().__init__(delta, hash)
         self._extension, self._noise, self._begun = extension, noise, False
 
@@ -121,7 +142,7 @@ class SilentSender(StockedSender):
 class SilentReceiver(StockedReceiver):
     """Grows the same trees but for one leaf each; its choices are the lowest bits of its rows."""
 
-    def __init__(self, hash: Hash, extension: ExtensionReceiver, noise: str):
+    def __init__(self, hash: Hash, extension: ExtensionReceiver, noise: NoiseSet):
         super().__init__(hash)
         self._extension, self._noise, self._begun = extension, noise, False
 

@@ -18,9 +18,11 @@ from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
 from pqjax.ot.tuning import Tuning
 from pqjax.wire.cost import NOTHING, Cost
+from pqjax.wire.link import Link
 from pqjax.wire.messenger import Messenger
 
 MOST_PICK_BITS = 4
+MOST_STORED = 1 << 25  # OTs, half a gibibyte of rows
 Pool = tuple[int, int]  # stored OTs by the rank that is their sender
 Choices = UInt8[np.ndarray, " n"]
 Raw = UInt8[np.ndarray, " bytes"]
@@ -32,6 +34,19 @@ Offered = tuple[Words, Callable[[], Triples]]  # tables to offer, and what makes
 Chosen = tuple[Choices, Callable[[Choices], Triples]]  # choices, and what makes shares of entries
 
 
+class Need(typing.NamedTuple):
+    """What a plan draws, by sending rank: in each of so many inferences, and at most at a time.
+
+    `ahead` is how many OTs in store are not too many to be made before an inference.
+    """
+
+    drawn: Pool
+    piece: Pool
+    ahead: int
+    inferences: int = 1
+    link: Link | None = None
+
+
 class Source(abc.ABC):
     """How OTs are made, and exactly what they cost. Frozen, hashable, with a name for documents.
 
@@ -40,6 +55,7 @@ class Source(abc.ABC):
 
     name: str
     delta_bits: typing.ClassVar[int] = 128  # of the correlation, that are secret
+    assumes: typing.ClassVar[str] = "AES"
 
     @abc.abstractmethod
     def set_up(self, messenger: Messenger, randomness: Randomness) -> "tuple[OtSender, OtReceiver]":
@@ -79,6 +95,18 @@ class Source(abc.ABC):
         the cost, and the pool once they are drawn: left + wanted - pool OTs are made.
         """
         return NOTHING, pool
+
+    def share(self, wanted: Pool) -> Cost:
+        """What `wanted` OTs add to the cost of making many more: what layers are compared by."""
+        return self.fill((0, 0), wanted)[0]
+
+    def stored(self, wanted: Pool) -> int:
+        """How many OTs are in store at most if so many are drawn after every fill."""
+        return sum(wanted)
+
+    def chosen(self, need: Need) -> "Source":
+        """The source of a plan: this one, but for one that is made to choose from others."""
+        return self
 
 
 class OtSender(abc.ABC):

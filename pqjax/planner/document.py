@@ -120,10 +120,10 @@ def _checked(document: bytes, clock: Clock) -> Plan:
     linear = {node.name for node in graph if isinstance(node, Linear)}
     if set(tree.choices) != linear or not set(tree.ranges) <= linear | {graph.input.name}:
         raise PlanError("not a plan: a choice for every linear layer expected, and no other ranges")
-    made = assembled(graph, _preset(tree), tree.choices, tree.ranges, clock)
+    made = assembled(graph, _preset(tree), tree.choices, tree.ranges, clock, tree.link)
     if tree.classes:
         check_class_names(graph, tree.classes)
-    made = dataclasses.replace(made, link=tree.link, classes=tree.classes, version=tree.version)
+    made = dataclasses.replace(made, classes=tree.classes, version=tree.version)
     cost = made.cost()
     if (cost.sent, cost.flows) != (tree.cost.bits, tree.cost.flows):
         raise PlanError(
@@ -161,7 +161,9 @@ def _preset(tree: _Document) -> Preset:
     about, choices = "as a plan describes it", tuple(dict.fromkeys(tree.choices.values()))
     source, masked = SOURCES[tree.source], tree.masked_input
     facts = source, tree.forms, choices, (), (), masked, tree.tuning, tree.inferences
-    told, known = Preset(tree.protocol, about, *facts), PRESETS.get(tree.protocol)
-    if known is None or known.setting() != told.setting():
+    told = Preset(tree.protocol, about, *facts)
+    if tree.protocol not in PRESETS:
         return told
-    return dataclasses.replace(known, inferences=tree.inferences)
+    known = PRESETS[tree.protocol]
+    known = dataclasses.replace(known, source=source, inferences=tree.inferences)
+    return known if known.setting() == told.setting() else told

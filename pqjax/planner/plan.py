@@ -7,7 +7,7 @@ else is said.
 import dataclasses
 import functools
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pqjax.errors import InputError, PlanError, listed, shown
 from pqjax.graph.guard import guarded
@@ -19,9 +19,9 @@ from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
 from pqjax.linear.keys import keys_cost
 from pqjax.linear.way import unknown
-from pqjax.ot.source import Pool
+from pqjax.ot.source import Need, Pool
 from pqjax.planner.clock import Clock
-from pqjax.planner.presets import Preset, find_preset
+from pqjax.planner.presets import Preset, find_preset, with_ot
 from pqjax.planner.price import (
     EMPTY,
     StepCost,
@@ -159,6 +159,12 @@ class Plan:
         """Random OTs that one inference draws from the store, by sending rank."""
         return total([s.cost.both for s in self.steps]).rots
 
+    @property
+    def stored(self) -> int:
+        """Random OTs that a party holds at most."""
+        drawn = largest(s.pieces for s in self.steps) if self.streamed else self.rots
+        return self.preset.source.stored(drawn)
+
     @functools.cached_property
     def hinted(self) -> tuple[Step, ...]:
         """The steps that a client needs a hint for, which it gets once."""
@@ -269,6 +275,7 @@ def plan(
     variants: Mapping[str, str | Choice] | None = None,
     classes: Sequence[str] | None = None,
     inferences: int | None = None,
+    ot: str | None = None,
 ) -> Plan:
     """Chooses the protocol of every layer.
 
@@ -280,9 +287,10 @@ def plan(
       classes: names of the outputs in their order; public, they travel with the plan.
       inferences: how many a client is expected to make: what it gets once is worth the more the more
         there are. As the preset says, if not given: one.
+      ot: "softspoken" or "silent", where the source of OTs is not to be the preset's.
 
     Raises:
-      PlanError: an unknown preset, layer or variant, or names that do not fit.
+      PlanError: an unknown preset, layer, variant or source, names that do not fit, or no inferences.
       GraphError: a graph that does not hold together.
     """
     graph.check_bounds()
@@ -290,7 +298,7 @@ def plan(
         if node.out.guard:
             raise node.error("guard bits are the planner's to give")
     known = validate(graph)
-    preset = find_preset(protocol) if isinstance(protocol, str) else protocol
+    preset = find_preset(protocol, ot) if isinstance(protocol, str) else with_ot(protocol, ot)
     if inferences is not None:
         preset = dataclasses.replace(preset, inferences=_checked_inferences(inferences))
     if link is not None:
@@ -305,9 +313,9 @@ def plan(
         if name in graph and graph[name].out.bits != lowered[name].out.bits and name in known
     }
     names = check_class_names(graph, classes) if classes else ()
-    made = assembled(lowered, preset, choices, ranges, Clock(None))
+    made = assembled(lowered, preset, choices, ranges, Clock(None), link)
     made = dataclasses.replace(
-        made, source=graph, link=link, classes=names, forced=frozenset(forced), applied=applied
+        made, source=graph, classes=names, forced=frozenset(forced), applied=applied
     )
     if len(made.document) > DOCUMENT_LIMIT_BYTES:
         raise PlanError(
@@ -323,8 +331,11 @@ def assembled(
     choices: Mapping[str, Choice],
     ranges: Mapping[str, Interval],
     clock: Clock,
+    link: Link | None,
 ) -> Plan:
     """The plan that runs a graph, which passes have made, by these choices: one a linear layer.
+
+    A preset whose source chooses gets the one that this plan is best served by.
 
     Raises:
       PlanError: a choice does not fit its layer.
@@ -342,10 +353,20 @@ def assembled(
         tasks.append(task)
         pieces.append(rule_of(node).cost(at, task))
     drawn = total(cost.both for cost in step_costs(at, pieces, EMPTY)[0]).rots
-    at = dataclasses.replace(at, streamed=sum(drawn) > at.tuning.stream_above)
+    above = at.tuning.stream_above
+    # A client may make all its inferences in sessions of one.
+    source = at.source.chosen(Need(drawn, largest(pieces), above, 1, link))
+    at = dataclasses.replace(at, source=source, streamed=source.stored(drawn) > above)
     costs, _ = step_costs(at, pieces, EMPTY)
     steps = [Step(*each) for each in zip(tasks, pieces, costs, strict=True)]
-    return Plan(graph, graph, preset, tuple(steps), ranges, streamed=at.streamed)
+    preset = dataclasses.replace(preset, source=source)
+    return Plan(graph, graph, preset, tuple(steps), ranges, link, streamed=at.streamed)
+
+
+def largest(steps: Iterable[Pieces]) -> Pool:
+    """The most random OTs that a piece draws, by sending rank."""
+    rots = {EMPTY, *(cost.rots for pieces in steps for phase in pieces for cost in phase)}
+    return max(x for x, _ in rots), max(x for _, x in rots)
 
 
 def _guarded(
@@ -399,12 +420,9 @@ def _forced(
                 f"{whys[meant[-1]]}"
             )
         options = LINEAR.options(dataclasses.replace(task, choice=fits[0]), preset.inferences)
-        like = fits[0].packing is not None
-        found[name] = (
-            fits[0]
-            if like
-            else min(options, key=lambda choice: price_of_choice(preset, task, choice, link))
-        )
+        if fits[0].packing is not None:
+            options = fits[:1]
+        found[name] = min(options, key=lambda c: price_of_choice(preset, task, c, link))
     return found
 
 

@@ -11,8 +11,9 @@ from pqjax.linear.by_rlwe import VARIANT
 from pqjax.linear.choice import FULL, PRIVQUANT, Choice, Form, When
 from pqjax.linear.way import RLWE
 from pqjax.ot.inline import Inline
+from pqjax.ot.silent_choice import SilentChoice
 from pqjax.ot.source import Source
-from pqjax.ot.stocked import SoftSpoken
+from pqjax.ot.stocked import SoftSpoken, Stocked
 from pqjax.ot.tuning import Tuning
 from pqjax.protocols.resize import Forms
 
@@ -69,6 +70,8 @@ _PQJAX_PASSES = (
     passes.KNOWN_SIGN, passes.MERGE, passes.SHARE, passes.SIGNS,
 )  # fmt: skip
 
+OTS: dict[str, Source] = {"silent": SilentChoice(), "softspoken": SoftSpoken(4)}
+
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -106,8 +109,8 @@ PRESETS = {
         ),
         Preset(
             "pqjax",
-            "the best we know: linear layers over RLWE with static hints, OT from a store for the rest",
-            SoftSpoken(4),
+            "the best we know: linear layers over RLWE with static hints, silent OT for the rest",
+            OTS["silent"],
             Forms(known_wrap="element", relu_chosen=False),
             (*_ENCRYPTED, *_AHEAD),
             _AHEAD_ON_PIXELS,
@@ -116,8 +119,8 @@ PRESETS = {
         ),
         Preset(
             "pqjax-ot",
-            "the best we know without RLWE: SoftSpoken OT from a store, linear layers ahead",
-            SoftSpoken(4),
+            "the best we know without RLWE: silent OT from a store, linear layers ahead",
+            OTS["silent"],
             Forms(known_wrap="element", relu_chosen=False),
             _AHEAD,
             _AHEAD_ON_PIXELS,
@@ -128,8 +131,25 @@ PRESETS = {
 }
 
 
-def find_preset(name: str) -> Preset:
-    """The preset of that name."""
+def find_preset(name: str, ot: str | None = None) -> Preset:
+    """The preset of that name; see `with_ot`."""
     if name not in PRESETS:
         raise PlanError(f"unknown protocol {shown(name)}; known: {', '.join(sorted(PRESETS))}")
-    return PRESETS[name]
+    return with_ot(PRESETS[name], ot)
+
+
+def with_ot(preset: Preset, ot: str | None) -> Preset:
+    """A preset with the source of OTs that `ot` names in `OTS`, if it is not None.
+
+    Raises:
+      PlanError: no such source, or a preset whose OTs are part of what it stands for.
+    """
+    if ot is None:
+        return preset
+    if ot not in OTS:
+        raise PlanError(f"unknown source of OTs {shown(ot)}; known: {', '.join(OTS)}")
+    if not isinstance(preset.source, Stocked):
+        raise PlanError(
+            f"protocol {preset.name!r} has no store of OTs, whose source could be chosen"
+        )
+    return dataclasses.replace(preset, source=OTS[ot])

@@ -1,5 +1,6 @@
 """What one node costs by itself, as passes and the choice of methods compare it."""
 
+import bisect
 import dataclasses
 import functools
 import itertools
@@ -12,7 +13,7 @@ from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
 from pqjax.linear.keys import keys_cost
-from pqjax.ot.source import Pool
+from pqjax.ot.source import Pool, Source
 from pqjax.planner.presets import Preset
 from pqjax.wire.cost import NOTHING, Cost, total
 from pqjax.wire.link import Link
@@ -48,15 +49,34 @@ def spent(at: Setting, pieces: Iterable[Cost], pool: Pool) -> tuple[Cost, Pool]:
     for _, run in itertools.groupby(pieces, id):  # tiles of a tensor are all alike but the last
         piece, *more = run
         times = 1 + len(more)
+        if not at.streamed:
+            costs.append(piece.repeated(times))
+            continue
+        free = dataclasses.replace(piece, rots=(0, 0))
         while times:
-            cost, left = piece, pool
-            if at.streamed:
+            alike = _served(at.source, pool, piece.rots, times)
+            if alike:
+                _, pool = at.source.fill(pool, _times(piece.rots, alike))
+                costs.append(free.repeated(alike))
+            else:
                 made, left = at.source.fill(pool, piece.rots)
-                cost = dataclasses.replace(made + piece, rots=(0, 0))
-            alike = times if left == pool else 1
-            costs.append(cost.repeated(alike))
-            times, pool = times - alike, left
+                alike = times if left == pool else 1
+                costs.append((made + free).repeated(alike))
+                pool = left
+            times -= alike
     return total(costs), pool
+
+
+def _times(wanted: Pool, n: int) -> Pool:
+    return wanted[0] * n, wanted[1] * n
+
+
+def _served(source: Source, pool: Pool, wanted: Pool, most: int) -> int:
+    """How often, of `most`, the pool serves a draw with nothing made."""
+    most = min([most, *(left // n for left, n in zip(pool, wanted, strict=True) if n)])
+    return bisect.bisect_left(
+        range(1, most + 1), True, key=lambda n: source.fill(pool, _times(wanted, n))[0] != NOTHING
+    )
 
 
 def step_costs(at: Setting, steps: Sequence[Pieces], pool: Pool) -> tuple[list[StepCost], Pool]:
@@ -83,7 +103,7 @@ def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
     In bits, or in seconds on a link.
     """
     both = cost.both
-    both += preset.source.fill(EMPTY, both.rots)[0]
+    both += preset.source.share(both.rots)
     if link is None:
         return both.bits + cost.install.bits / preset.inferences
     once = link.seconds(*cost.install.sent, 0)

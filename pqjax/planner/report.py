@@ -11,7 +11,7 @@ from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
 from pqjax.ot.source import Source
 from pqjax.planner.plan import KEYS_LAYER, STOCK_LAYER, Plan, Step
-from pqjax.planner.price import EMPTY, StepCost, fitting, priced, pricing, task_cost
+from pqjax.planner.price import StepCost, fitting, priced, pricing, task_cost
 
 Row = tuple[str, ...]
 
@@ -21,8 +21,8 @@ def security(source: Source) -> str:
     bits = source.delta_bits
     hashes = BOUND_BITS - (128 - bits)
     return (
-        f"security: semi-honest, {bits} bits computational; hashes {hashes} bits against many targets "
-        f"(a key of the session's own per direction, {KEY_HASHES} hashes each)"
+        f"security: semi-honest, {bits} bits computational by {source.assumes}; hashes {hashes} bits "
+        f"against many targets (a key of the session's own per direction, {KEY_HASHES} hashes each)"
     )
 
 
@@ -107,12 +107,13 @@ def _choice(plan: Plan, step: Step) -> str:
     assert chosen is not None
     source = plan.preset.source
     prices = {c: priced(_cost_of(plan, step, c), plan.preset, plan.link) for c in fits}
-    kinds, found = dict.fromkeys((*LINEAR.parts, "OTs"), 0), []
+    kinds: dict[str, int] = dict.fromkeys((*LINEAR.parts, "OTs"), 0)
+    found = []
     for choice in dict.fromkeys((*fits, chosen)):
         cost = _cost_of(plan, step, choice)
         parts = LINEAR.by_part(plan.setting, dataclasses.replace(step.task, choice=choice))
         each = {name: part.bits for phase in parts for name, part in phase.items()}
-        each["OTs"] = source.fill(EMPTY, cost.both.rots)[0].bits
+        each["OTs"] = source.share(cost.both.rots).bits
         for name, bits in each.items():
             kinds[name] += bits
         figures, mark = _figures(plan, cost), "<- chosen" if choice == chosen else ""

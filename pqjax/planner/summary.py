@@ -4,7 +4,6 @@ import typing
 
 from pqjax.graph.ir import Linear
 from pqjax.planner.plan import KEYS_LAYER, Plan, Step
-from pqjax.planner.price import EMPTY
 from pqjax.planner.report import belongs
 from pqjax.wire.cost import Cost, total
 
@@ -19,7 +18,7 @@ def summary(plan: Plan, layer: str | None = None) -> dict[str, typing.Any]:
     phases = {phase: plan.cost(phase) for phase in ("setup", "install", "offline", "online")}
     steps = [s for s in plan.steps if layer is None or belongs(s.node.name, layer)]
     linear = total([s.cost.both for s in plan.steps if isinstance(s.node, Linear)])
-    linear += plan.cost("offline", KEYS_LAYER) + plan.preset.source.fill(EMPTY, linear.rots)[0]
+    linear += plan.cost("offline", KEYS_LAYER) + plan.preset.source.share(linear.rots)
     return {
         "protocol": plan.protocol,
         "version": plan.version,

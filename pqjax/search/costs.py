@@ -54,7 +54,7 @@ class Limit:
         if self.online:
             return step.cost.online.bits
         cost = step.cost.both
-        whole = cost + preset.source.fill((0, 0), cost.rots)[0]
+        whole = cost + preset.source.share(cost.rots)
         return self.link.seconds(*whole.sent, cost.flows) if self.link else whole.bits
 
     def text(self, value: float) -> str:

@@ -22,12 +22,11 @@ _CROSS: Delays = ((0, 1), (1, 0))
 
 def _after(later: Delays, earlier: Delays) -> Delays:
     """Composes two clock maps in the (max, +) semiring: first `earlier`, then `later`."""
-    return tuple(  # type: ignore[return-value]
-        tuple(
-            max(_NEVER, max(later[row][mid] + earlier[mid][col] for mid in (0, 1)))
-            for col in (0, 1)
-        )
-        for row in (0, 1)
+    (a, b), (c, d) = later
+    (e, f), (g, h) = earlier
+    return (
+        (max(_NEVER, a + e, b + g), max(_NEVER, a + f, b + h)),
+        (max(_NEVER, c + e, d + g), max(_NEVER, c + f, d + h)),
     )
 
 

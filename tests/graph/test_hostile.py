@@ -12,6 +12,7 @@ from hostile import NASTY, canonical, members, mutate_file, mutated_document, re
 from networks import random_network
 
 from pqjax.graph import Graph, Input, Relu, TensorType, load_model, save_model
+from pqjax.ot import SOURCES
 from pqjax.ot.tuning import Tuning
 from pqjax.planner import PRESETS, plan
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
@@ -108,14 +109,16 @@ def test_documents_as_large_as_they_may_be_take_seconds_and_little_memory():
     assert longest < 5 and grown < 256
 
 
-def test_large_tensors_in_the_smallest_tiles_are_priced_at_once():
+@pytest.mark.parametrize("source", ["softspoken4", "silent-b10-b10", "silent-b13-b13"])
+def test_large_tensors_in_the_smallest_tiles_are_priced_at_once(source):
     """Once 900,000 costs were added one by one, whatever the deadline."""
     image = TensorType((2048, 2048, 8), 8, 0)
     flat = dataclasses.replace(image, nonnegative=True)
     relus = [Relu(f"r{i}", (f"r{i - 1}" if i else "x",), flat) for i in range(7)]
     graph = Graph((Input("x", (), image), *relus))
     tuning = Tuning(tile_elements=256, stream_above=0)
-    made = plan(graph, dataclasses.replace(PRESETS["pqjax"], passes=(), tuning=tuning))
+    preset = dataclasses.replace(PRESETS["pqjax"], source=SOURCES[source])
+    made = plan(graph, dataclasses.replace(preset, passes=(), tuning=tuning))
 
     longest, grown = slowest([lambda: refused(made.document)])
 

@@ -28,7 +28,7 @@ from pqjax.wire.cost import NOTHING
 from pqjax.wire.messenger import Messenger
 
 TINY = {"b10": NoiseSet(40, 10, 8), "b11": NoiseSet(44, 11, 9)}
-SOURCE = Silent("b11")
+SOURCE = Silent(("b11", "b11"))
 
 
 @pytest.fixture
@@ -55,14 +55,21 @@ def drawn(party, n):
 
 @pytest.mark.parametrize("name", ["b9", "b14", "", "B11", "10485760"])
 def test_no_other_set_can_be_asked_for(name):
+    for pair in ((name, "b10"), ("b10", name)):
+        with pytest.raises(InputError, match="b10, b11, b12, b13"):
+            Silent(pair)
+        assert f"silent-{pair[0]}-{pair[1]}" not in SOURCES
+
+
+@pytest.mark.parametrize("names", [(), ("b10",), ("b10",) * 3])
+def test_a_source_has_a_set_for_each_direction(names):
     with pytest.raises(InputError, match="b10, b11, b12, b13"):
-        Silent(name)
-    assert f"silent-{name}" not in SOURCES
+        Silent(names)
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_round_of_a_set_sends_few_bits_an_ot(name):
-    noise, source = SETS[name], SOURCES[f"silent-{name}"]
+    noise, source = SETS[name], SOURCES[f"silent-{name}-b10"]
     pool = (SETS[FIRST].made, 0)
 
     cost, left = source.fill(pool, (pool[0], 0))
@@ -73,9 +80,11 @@ def test_a_round_of_a_set_sends_few_bits_an_ot(name):
 
 
 def test_a_small_network_is_set_up_in_less_than_700_kilobytes():
-    cost, _ = Silent("b13").fill((0, 0), (10**5, 10**5))
+    source = Silent(("b13", "b13"))
 
-    assert (cost + Silent("b13").set_up_cost()).bits < 8 * 700_000
+    cost, _ = source.fill((0, 0), (10**5, 10**5))
+
+    assert (cost + source.set_up_cost()).bits < 8 * 700_000
 
 
 def test_a_direction_that_draws_nothing_costs_nothing():
@@ -88,7 +97,7 @@ def test_a_direction_that_draws_nothing_costs_nothing():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_rounds_of_the_real_sets_correlate_and_cost_what_was_predicted(name):
-    source = SOURCES[f"silent-{name}"]
+    source = SOURCES[f"silent-b10-{name}"]
     n = SETS[FIRST].made + 1  # of the first round and of one of its own
 
     def run(party):
@@ -146,7 +155,7 @@ def test_ten_inferences_of_a_session_cost_what_was_predicted(tiny, streamed):
 
 def test_a_network_runs_on_a_real_set():
     graph, weights, x = random_network(3)
-    preset = dataclasses.replace(find_preset("pqjax-ot"), source=SOURCES["silent-b10"])
+    preset = dataclasses.replace(find_preset("pqjax-ot"), source=SOURCES["silent-b10-b10"])
     made = pqjax.plan(graph, preset)
 
     result = pqjax.run_local(made, weights, x)

@@ -49,6 +49,7 @@ OTS = ("tests/ot/test_secrets.py", "tests/ot/test_ot.py")
 SILENT = ("tests/ot/test_silent.py",)
 HASH = ("tests/crypto/test_crhash.py",)
 RLWE = ("tests/he/test_rlwe_secrets.py",)
+REPLY = ("tests/he/test_reply_secrets.py",)
 RUNS = ("tests/engine/test_whole_views.py",)
 
 
@@ -65,7 +66,10 @@ _CORR, _TRIPLES = "pqjax/ot/correlations.py", "pqjax/ot/triples.py"
 _COMPARE, _RESIZE = "pqjax/protocols/compare.py", "pqjax/protocols/resize.py"
 _TRANSFER, _LAYOUT = "pqjax/linear/by_ot_transfer.py", "pqjax/linear/by_ot_layout.py"
 _AHEAD = "pqjax/linear/ahead.py"
-_HE = {name: f"pqjax/he/{name}.py" for name in ("sampling", "matrix", "secret", "hint", "shares")}
+_HE = {
+    name: f"pqjax/he/{name}.py"
+    for name in ("sampling", "matrix", "secret", "hint", "shares", "exchange", "resharing")
+}
 _RUN = "pqjax/engine/execute.py"
 _INPUT = "pqjax/layers/input.py"
 
@@ -465,6 +469,52 @@ MUTANTS = (
     _one(
         "hints have no errors", RLWE, _HE["hint"],
         "    found += errors(rows, degree, randomness).astype(np.uint64)\n", "",
+    ),
+    _one(
+        "inputs of two-way layers are sent without masks", REPLY, _HE["exchange"],
+        "ring.reduce(scaled + masks)", "ring.reduce(scaled + 0 * masks)",
+    ),
+    _one(
+        "replies are sent without masks", REPLY, _HE["resharing"],
+        "uniform = randomness.elements(phase.size, Ring(b0))",
+        "uniform = 0 * randomness.elements(phase.size, Ring(b0))",
+    ),
+    _one(
+        "masks of replies repeat", REPLY, _HE["resharing"],
+        "uniform = randomness.elements(phase.size, Ring(b0))",
+        "uniform = np.tile(randomness.elements(phase.size // 2, Ring(b0)), 2)",
+    ),
+    _one(
+        "flooded replies are sent without masks", REPLY, _HE["resharing"],
+        "drawn = randomness.elements(phase.size, Ring(p))",
+        "drawn = 0 * randomness.elements(phase.size, Ring(p))",
+    ),
+    _one(
+        "masks of the message are sent without flooding", REPLY, _HE["resharing"],
+        "flood = randomness.elements(phase.size, Ring(own.flood_bits + 1))",
+        "flood = np.full(phase.size, 1 << own.flood_bits)",
+    ),
+    Mutant(
+        "replies are made without u", REPLY,
+        (
+            Edit(_HE["exchange"], "        hidden = product(", "        hidden = 0 * product("),
+            Edit(_HE["exchange"], "        zeros = product(", "        zeros = 0 * product("),
+        ),
+    ),
+    _one(
+        "one u for all polynomials of a reply", REPLY, _HE["exchange"],
+        "u = ternary(self.parcels * t.hints, self.degree, randomness)",
+        "u = ternary(1, self.degree, randomness).repeat(self.parcels * t.hints, 0)",
+    ),
+    _one(
+        "u of a reply is a constant", REPLY, _HE["exchange"],
+        "u = ternary(self.parcels * t.hints, self.degree, randomness)",
+        "u = ternary(self.parcels * t.hints, self.degree, Randomness(bytes(16)))",
+    ),
+    _one(
+        "replies have no errors", REPLY, _HE["exchange"],
+        "hidden += errors(len(u), self.degree, randomness)",
+        "hidden += 0 * errors(len(u), self.degree, randomness)",
     ),
     # Whole runs.
     _one(

@@ -33,7 +33,7 @@ class Options:
     Attributes:
       widths: the layer's own accumulator and the smallest parameters for it.
       tiling: fewest bits both ways, instead of fewest up with one filter.
-      packing: two sums a coefficient where that is cheaper.
+      packing: two sums a coefficient where that is cheaper, both ways together.
       sharing: how replies become shares.
       uniform_bits: the accumulator of all layers, without `widths`.
     """
@@ -67,14 +67,16 @@ def two_way(
     if own < sum_bits:
         raise InputError(f"the layer has sums of {sum_bits} bits, more than {own}")
 
-    def price(at: TwoWay) -> tuple[float, ...]:
-        extra = at.wraps * wrap_bits
-        both = at.sent_cost + at.reply_cost + extra
-        return (both,) if options.tiling else (at.sent_cost + extra, both)
+    def total(at: TwoWay) -> float:
+        return at.sent_cost + at.reply_cost + at.wraps * wrap_bits
 
-    found = min(_layers(m, own, of, options), key=price, default=None)
+    def first(at: TwoWay) -> tuple[float, ...]:
+        return (total(at),) if options.tiling else (at.sent_cost, total(at))
+
+    best = [min(group, key=first, default=None) for group in _groups(m, own, of, options)]
+    found = min(filter(None, best), key=total, default=None)
     if found is None:
-        good = [n for n in range(1, own) if any(True for _ in _layers(m, n, of, options))]
+        good = [n for n in range(1, own) if _fits(m, n, of, options)]
         known = f"sums of at most {max(good)} bits would" if good else "no width of sums would"
         raise InputError(
             f"no parameters for {options.sharing.value} sums of {own} bits and filters of norm "
@@ -83,32 +85,41 @@ def two_way(
     return found
 
 
-def _layers(m: Geometry, sum_bits: int, of: Filter, options: Options) -> Iterator[TwoWay]:
-    """All that the options allow."""
-    packings = [Packing.NONE]
-    if options.packing:
-        across = m.groups == 1 and m.inputs > 1
-        packings += [Packing.WITHIN, *([Packing.CROSS] if across else [])]
-    for packing in packings:
-        plain, bounds, inner = sum_bits, of, m
-        if packing is not Packing.NONE:
-            plain = 2 * sum_bits
-        if packing is Packing.CROSS:
-            bounds, inner = packed_filter(of, sum_bits), halved(m)
-        for degree in LIMITS if options.widths else [_UNIFORM.degree]:
-            if not _widths(plain, bounds, degree, options):
-                continue  # more filters need more room
-            for tiling in tilings(inner, degree):
-                if tiling.filters == 1 or options.tiling:
-                    for own in _widths(plain, bounds.packed(tiling.filters), degree, options):
-                        yield TwoWay(tiling, own, packing, sum_bits)
+def _fits(m: Geometry, sum_bits: int, of: Filter, options: Options) -> bool:
+    return any(True for group in _groups(m, sum_bits, of, options) for _ in group)
 
 
-def _widths(plain: int, of: Filter, degree: int, options: Options) -> tuple[ReplyPrecision, ...]:
+def _groups(m: Geometry, sum_bits: int, of: Filter, options: Options) -> Iterator[Iterator[TwoWay]]:
+    """All that the options allow: the tilings of every packing and degree."""
+    for degree in LIMITS if options.widths else [_UNIFORM.degree]:
+        yield _tiled(m, sum_bits, of, options, Packing.NONE, degree)
+        if options.packing:
+            yield _tiled(m, sum_bits, of, options, Packing.WITHIN, degree)
+        if options.packing and m.groups == 1 and m.inputs > 1:
+            yield _tiled(m, sum_bits, of, options, Packing.CROSS, degree)
+
+
+def _tiled(
+    m: Geometry, sum_bits: int, of: Filter, options: Options, packing: Packing, degree: int
+) -> Iterator[TwoWay]:
+    plain_bits = sum_bits if packing is Packing.NONE else 2 * sum_bits
+    if packing is Packing.CROSS:
+        of, m = packed_filter(of, sum_bits), halved(m)
+    if not _widths(plain_bits, of, degree, options):
+        return  # more filters need more room
+    for tiling in tilings(m, degree):
+        if tiling.filters == 1 or options.tiling:
+            for own in _widths(plain_bits, of.packed(tiling.filters), degree, options):
+                yield TwoWay(tiling, own, packing, sum_bits)
+
+
+def _widths(
+    plain_bits: int, of: Filter, degree: int, options: Options
+) -> tuple[ReplyPrecision, ...]:
     if options.widths:
-        return widths(plain, of, degree, options.sharing)
+        return widths(plain_bits, of, degree, options.sharing)
     most = _UNIFORM.bits
     try:
-        return (ReplyPrecision(_UNIFORM, of, plain, most, most, options.sharing),)
+        return (ReplyPrecision(_UNIFORM, of, plain_bits, most, most, options.sharing),)
     except InputError:
         return ()

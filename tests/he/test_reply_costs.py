@@ -53,7 +53,8 @@ def test_each_idea_saves_on_networks_and_together_more_than_reported(name):
     for more, fewer in (("cheetah", "widths"), ("cheetah", "tiling"), ("widths", "widths and packing"),
                         ("widths", "widths and tiling"), ("widths and tiling", "hequant")):  # fmt: skip
         assert both[fewer] < both[more], table
-    assert both["cheetah"] / both["hequant"] > REPORTED, table
+    # One filter an output polynomial makes CHEETAH dear: the tighter measure lets it have several.
+    assert both["cheetah"] > both["tiling"] > REPORTED * both["hequant"], table
 
 
 def test_packing_pays_less_once_its_wraps_are_paid_for():

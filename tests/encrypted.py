@@ -1,6 +1,7 @@
 """A linear layer over RLWE, both parties' halves in one place, with what only a test may see."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,10 +11,13 @@ from pqjax.he import (
     Filter,
     Hint,
     Matrix,
+    Packing,
     Precision,
+    Reply,
     Secret,
     ServerKey,
     Tiling,
+    TwoWay,
     cheapest,
     encrypt,
 )
@@ -114,3 +118,38 @@ def operands(rng, m, sum_bits):
     ring = Ring(sum_bits)
     both = rng.integers(0, 1 << sum_bits, (2, *m.in_shape))
     return ring.reduce(both[0]), ring.reduce(both[1])
+
+
+class Exchange(NamedTuple):
+    """A layer computed with a reply: what both parties hold, and what went between them."""
+
+    at: TwoWay
+    secret: Secret
+    matrix: Matrix
+    public: np.ndarray
+    sent: np.ndarray
+    reply: Reply
+    server: np.ndarray
+    client: np.ndarray
+
+    def image(self, exact=True):
+        """The sums mod 2^l, with an ideal wrap of low slots if exact; half of those with a guard."""
+        at, shares = self.at, (self.server, self.client)
+        wraps = None, None
+        if exact and at.packing is not Packing.NONE:
+            rests = [at.slots(share, rank).rest for rank, share in enumerate(shares)]
+            wraps = (rests[0] + rests[1]) >> np.uint64(at.result_bits), np.zeros_like(self.client)
+        images = [at.image(shares[rank], rank, wraps[rank]) for rank in (0, 1)]
+        both = Ring(at.result_bits).add(*images)
+        return both >> both.dtype.type(at.precision.guard)
+
+
+def exchange(at, w, x, x0, key=bytes(16), name="layer"):
+    """One inference of x = x0 + x1 mod 2^at.operand_bits, of keys that follow from one."""
+    ring, server = Ring(at.operand_bits), Randomness(key[::-1])
+    secret = Secret(at.precision.modulus, Randomness(bytes(15) + key[:1]))
+    matrix = at.matrix(SEED, name)
+    sent = at.encrypt(secret, matrix, ring.sub(ring.reduce(x), x0))
+    public = secret.zero(SEED)
+    reply, share = at.reply(w, sent, public, matrix, x0, server)
+    return Exchange(at, secret, matrix, public, sent, reply, share, at.decrypt(secret, reply))

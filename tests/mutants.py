@@ -51,6 +51,7 @@ HASH = ("tests/crypto/test_crhash.py",)
 RLWE = ("tests/he/test_rlwe_secrets.py",)
 BY_RLWE = ("tests/linear/test_by_rlwe.py",)
 _KEYS = "pqjax/linear/keys.py"
+REPLY = ("tests/he/test_reply_secrets.py",)
 RUNS = ("tests/engine/test_whole_views.py",)
 
 
@@ -67,7 +68,7 @@ _CORR, _TRIPLES = "pqjax/ot/correlations.py", "pqjax/ot/triples.py"
 _COMPARE, _RESIZE = "pqjax/protocols/compare.py", "pqjax/protocols/resize.py"
 _TRANSFER, _LAYOUT = "pqjax/linear/by_ot_transfer.py", "pqjax/linear/by_ot_layout.py"
 _AHEAD = "pqjax/linear/ahead.py"
-_HE_FILES = ("sampling", "matrix", "secret", "hint", "shares", "version")
+_HE_FILES = ("sampling", "matrix", "secret", "hint", "shares", "version", "exchange", "resharing")
 _HE = {name: f"pqjax/he/{name}.py" for name in _HE_FILES}
 _RUN = "pqjax/engine/execute.py"
 _INPUT = "pqjax/layers/input.py"
@@ -497,6 +498,52 @@ MUTANTS = (
     _one(
         "guard bits are read as they are", ("tests/graph/test_guard.py",), "pqjax/graph/validate.py",
         "if most and not (node.keeps_guard or node.drops_guard):", "if False:",
+    ),
+    _one(
+        "inputs of two-way layers are sent without masks", REPLY, _HE["exchange"],
+        "ring.reduce(scaled + masks)", "ring.reduce(scaled + 0 * masks)",
+    ),
+    _one(
+        "replies are sent without masks", REPLY, _HE["resharing"],
+        "uniform = randomness.elements(phase.size, Ring(b0))",
+        "uniform = 0 * randomness.elements(phase.size, Ring(b0))",
+    ),
+    _one(
+        "masks of replies repeat", REPLY, _HE["resharing"],
+        "uniform = randomness.elements(phase.size, Ring(b0))",
+        "uniform = np.tile(randomness.elements(phase.size // 2, Ring(b0)), 2)",
+    ),
+    _one(
+        "flooded replies are sent without masks", REPLY, _HE["resharing"],
+        "drawn = randomness.elements(phase.size, Ring(p))",
+        "drawn = 0 * randomness.elements(phase.size, Ring(p))",
+    ),
+    _one(
+        "masks of the message are sent without flooding", REPLY, _HE["resharing"],
+        "flood = randomness.elements(phase.size, Ring(own.flood_bits + 1))",
+        "flood = np.full(phase.size, 1 << own.flood_bits)",
+    ),
+    Mutant(
+        "replies are made without u", REPLY,
+        (
+            Edit(_HE["exchange"], "        hidden = product(", "        hidden = 0 * product("),
+            Edit(_HE["exchange"], "        zeros = product(", "        zeros = 0 * product("),
+        ),
+    ),
+    _one(
+        "one u for all polynomials of a reply", REPLY, _HE["exchange"],
+        "u = ternary(self.parcels * t.hints, self.degree, randomness)",
+        "u = ternary(1, self.degree, randomness).repeat(self.parcels * t.hints, 0)",
+    ),
+    _one(
+        "u of a reply is a constant", REPLY, _HE["exchange"],
+        "u = ternary(self.parcels * t.hints, self.degree, randomness)",
+        "u = ternary(self.parcels * t.hints, self.degree, Randomness(bytes(16)))",
+    ),
+    _one(
+        "replies have no errors", REPLY, _HE["exchange"],
+        "hidden += errors(len(u), self.degree, randomness)",
+        "hidden += 0 * errors(len(u), self.degree, randomness)",
     ),
     # Whole runs.
     _one(

@@ -59,7 +59,7 @@ class Phases:
         down, right = (sorted({phase for _, phase in taps}) for taps in self._taps)
         return list(itertools.product(down, right))
 
-    @property
+    @functools.cached_property
     def kernel(self) -> Pair:
         """Height and width of the kernel that is left."""
         down, right = (max(at for at, _ in taps) + 1 for taps in self._taps)
@@ -73,7 +73,7 @@ class Phases:
         down, right = ((n + sum(p) - 1 - (t - 1) * d) // s + 1 for n, p, t, d, s in axes)
         return down, right
 
-    @property
+    @functools.cached_property
     def image(self) -> Pair:
         """Height and width of a phase as far as it is read."""
         down, right = (n + t - 1 for n, t in zip(self.out_image, self.kernel, strict=True))

@@ -17,6 +17,7 @@ ciphertexts they come from, and what tests measure; it is a premise of exactness
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 
 from pqjax.errors import InputError
 from pqjax.he.modulus import ERROR_VARIANCE, STATIC, Modulus
@@ -107,26 +108,40 @@ class Precision:
     @property
     def _variances(self) -> tuple[float, float, float]:
         """Of all that weights multiply; of a term with u; of a term with s, its mean included."""
-        sent = self.filter.squares * (_rounding(self.dropped_bits) + ERROR_VARIANCE)
+        sent = self.filter.squares * (rounding_variance(self.dropped_bits) + ERROR_VARIANCE)
         mean = 1 / 4 if self.hint_dropped_bits else 0
-        return sent, ERROR_VARIANCE, ERROR_VARIANCE + _rounding(self.hint_dropped_bits) + mean
+        return (
+            sent,
+            ERROR_VARIANCE,
+            ERROR_VARIANCE + rounding_variance(self.hint_dropped_bits) + mean,
+        )
 
     @functools.cached_property
     def failure_log2(self) -> float:
         """log2 of a bound on the probability that one sum is wrong."""
-        n = self.modulus.degree
         mean = math.sqrt(self.filter.squares * self.filter.terms) / 2 if self.dropped_bits else 0
-        room = self.room - mean
-        if room <= 0:
-            return 0.0
-        sent, key, hint = self._variances
-        x = room / self.deviation**2
-        log = math.log(2) - x * room + x * x / 2 * sent
-        log += n * sum(_with_ternary(x * x / 2 * variance) for variance in (key, hint))
-        return min(0.0, log / math.log(2))
+        sent, *ternary = self._variances
+        return tail_log2(self.room - mean, sent, ternary, self.modulus.degree)
 
 
-def _rounding(bits: int) -> float:
+def tail_log2(room: float, plain: float, ternary: Sequence[float], degree: int) -> float:
+    """log2 of a bound on the probability that an error e reaches `room`, see above.
+
+    Args:
+      room: less the mean of e.
+      plain: the variance of what is multiplied with weights, or with nothing.
+      ternary: mean squares of the coefficients whose products with ternary polynomials are added.
+      degree: N.
+    """
+    if room <= 0:
+        return 0.0
+    x = room / (plain + 2 / 3 * degree * sum(ternary))
+    log = math.log(2) - x * room + x * x / 2 * plain
+    log += degree * sum(_with_ternary(x * x / 2 * variance) for variance in ternary)
+    return min(0.0, log / math.log(2))
+
+
+def rounding_variance(bits: int) -> float:
     """Variance of what rounding takes away: uniform on 2^bits integers."""
     return (4**bits - 1) / 12
 

@@ -44,5 +44,8 @@ class Secret:
         """The client's share mod 2^(l+1) of twice a tile's sums, known before its input."""
         own = hint.precision
         whole = hint.high << np.uint64(own.hint_dropped_bits)
-        phase = tiling.wanted(product(whole, self._s, own.modulus.bits))
-        return client_share(phase, own)
+        return client_share(tiling.wanted(self.times(whole)), own)
+
+    def times(self, polynomials: Polynomials) -> Polynomials:
+        """Polynomials times s mod q: of a c1, what with its c0 makes a phase."""
+        return product(polynomials, self._s, self._modulus.bits)

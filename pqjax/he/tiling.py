@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Integer, Shaped, UInt, UInt64
+from jaxtyping import Bool, Integer, Shaped, UInt, UInt64
 
 from pqjax.errors import InputError
 from pqjax.he.modulus import STATIC, Modulus
@@ -65,7 +65,7 @@ class Tiling:
         """Slots of a channel."""
         return math.prod(self.tile)
 
-    @property
+    @functools.cached_property
     def channels(self) -> int:
         """Cw: channels in one polynomial."""
         return min(self.phases.inputs, self.degree // (self.area * self.filters))
@@ -80,7 +80,7 @@ class Tiling:
         """How many polynomials make the layer's hint."""
         return -(-self.map.outputs // self.filters)
 
-    @property
+    @functools.cached_property
     def grid(self) -> Pair:
         """Tiles down and across. Neighbours share kernel - 1 rows or columns."""
         axes = zip(self.phases.out_image, self._out_tile, strict=True)
@@ -92,7 +92,7 @@ class Tiling:
         """How many tiles there are, each of which needs a secret of its own."""
         return math.prod(self.grid)
 
-    @property
+    @functools.cached_property
     def _out_tile(self) -> Pair:
         axes = zip(self.tile, self.phases.kernel, strict=True)
         down, right = (n - t + 1 for n, t in axes)
@@ -137,6 +137,13 @@ class Tiling:
         y = y.reshape(down, right, self.map.outputs, high, wide).transpose(0, 3, 1, 4, 2)
         rows, columns = self.phases.out_image
         return y.reshape(down * high, right * wide, -1)[:rows, :columns]
+
+    @functools.cached_property
+    def inside(self) -> Bool[np.ndarray, "tiles pixels"]:
+        """Which of a tile's sums lie in the image; others are padding's."""
+        axes = zip(self.phases.out_image, self.grid, self._out_tile, strict=True)
+        rows, columns = ((np.arange(g * t) < n).reshape(g, t) for n, g, t in axes)
+        return (rows[:, None, :, None] & columns[:, None, :]).reshape(self.tiles, -1)
 
     def used(self, polynomials: UInt[np.ndarray, "tiles P N"]) -> UInt[np.ndarray, "tiles slots"]:
         """Of tiles' polynomials the coefficients that travel."""

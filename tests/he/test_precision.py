@@ -10,7 +10,7 @@ from layers import ALIKE
 
 from pqjax.errors import InputError
 from pqjax.he import LIMITS, STATIC, STATIC_LIMITS, Filter, Modulus, Precision, precision_for
-from pqjax.he.precision import _rounding
+from pqjax.he.precision import rounding_variance
 from pqjax.linear import LinearMap
 from pqjax.ring import Ring
 
@@ -123,4 +123,4 @@ def test_rounding_errors_have_the_variance_and_mean_that_the_bound_takes(dropped
     values = np.arange(1 << dropped)
     off = ((values + ((1 << dropped) >> 1)) >> dropped << dropped) - values
 
-    assert off.var() == _rounding(dropped) and off.mean() == (0.5 if dropped else 0)
+    assert off.var() == rounding_variance(dropped) and off.mean() == (0.5 if dropped else 0)

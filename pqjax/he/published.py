@@ -1,0 +1,125 @@
+"""Which parameters two published systems take for a layer, and each of the second's ideas alone.
+
+    CHEETAH   (eprint 2022/207) sums of 37 bits and N = 4096 everywhere, the whole modulus both ways,
+              as few polynomials up as one filter an output polynomial allows
+    HEQUANT   (arXiv 2401.15970) *widths* from the layer: its accumulator, N, q, and fewer bits back;
+              *tiling* of fewest bits both ways, of several filters an output polynomial:
+              dH dW (ceil(C / Cw) N log q + ceil(K / Kw) N b1) + K H' W' b0;
+              *packing* of two sums in a coefficient
+
+Encodings, tilings and packings are theirs; moduli are ours, of at most 64 bits, every c1 has its u, and
+nothing is rounded that the layer's widths do not ask for.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+from pqjax.errors import InputError
+from pqjax.he.exchange import TwoWay
+from pqjax.he.modulus import LIMITS, Modulus
+from pqjax.he.packing import Packing, halved, packed_filter
+from pqjax.he.phases import Geometry
+from pqjax.he.precision import Filter
+from pqjax.he.resharing import ReplyPrecision, Sharing, widths
+from pqjax.he.tiling import tilings
+
+_UNIFORM = Modulus(4096, 64, static=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What of HEQuant is switched on; with none it is Cheetah.
+
+    Attributes:
+      widths: the layer's own accumulator and the smallest parameters for it.
+      tiling: fewest bits both ways, instead of fewest up with one filter.
+      packing: two sums a coefficient where that is cheaper, both ways together.
+      sharing: how replies become shares.
+      uniform_bits: the accumulator of all layers, without `widths`.
+    """
+
+    widths: bool
+    tiling: bool
+    packing: bool
+    sharing: Sharing
+    uniform_bits: int = 37
+
+
+CHEETAH = Options(False, False, False, Sharing.APPROXIMATE)
+HEQUANT = Options(True, True, True, Sharing.GUARDED)
+
+
+def two_way(
+    m: Geometry, sum_bits: int, of: Filter, options: Options, wrap_bits: float = 0.0
+) -> TwoWay:
+    """A layer's parameters: the cheapest of what the options allow.
+
+    Args:
+      m: the layer.
+      sum_bits: its accumulator: all sums, and all parts of them, fit with their sign.
+      of: bounds on its filters.
+      options: see there.
+      wrap_bits: what one of `TwoWay.wraps` costs; 0 if errors of high slots are accepted.
+
+    InputError if no parameters do, with the widest sums that would have.
+    """
+    own = sum_bits if options.widths else options.uniform_bits
+    if own < sum_bits:
+        raise InputError(f"the layer has sums of {sum_bits} bits, more than {own}")
+
+    def total(at: TwoWay) -> float:
+        return at.sent_cost + at.reply_cost + at.wraps * wrap_bits
+
+    def first(at: TwoWay) -> tuple[float, ...]:
+        return (total(at),) if options.tiling else (at.sent_cost, total(at))
+
+    best = [min(group, key=first, default=None) for group in _groups(m, own, of, options)]
+    found = min(filter(None, best), key=total, default=None)
+    if found is None:
+        good = [n for n in range(1, own) if _fits(m, n, of, options)]
+        known = f"sums of at most {max(good)} bits would" if good else "no width of sums would"
+        raise InputError(
+            f"no parameters for {options.sharing.value} sums of {own} bits and filters of norm "
+            f"{of.norm:.1f}; {known} do"
+        )
+    return found
+
+
+def _fits(m: Geometry, sum_bits: int, of: Filter, options: Options) -> bool:
+    return any(True for group in _groups(m, sum_bits, of, options) for _ in group)
+
+
+def _groups(m: Geometry, sum_bits: int, of: Filter, options: Options) -> Iterator[Iterator[TwoWay]]:
+    """All that the options allow: the tilings of every packing and degree."""
+    for degree in LIMITS if options.widths else [_UNIFORM.degree]:
+        yield _tiled(m, sum_bits, of, options, Packing.NONE, degree)
+        if options.packing:
+            yield _tiled(m, sum_bits, of, options, Packing.WITHIN, degree)
+        if options.packing and m.groups == 1 and m.inputs > 1:
+            yield _tiled(m, sum_bits, of, options, Packing.CROSS, degree)
+
+
+def _tiled(
+    m: Geometry, sum_bits: int, of: Filter, options: Options, packing: Packing, degree: int
+) -> Iterator[TwoWay]:
+    plain_bits = sum_bits if packing is Packing.NONE else 2 * sum_bits
+    if packing is Packing.CROSS:
+        of, m = packed_filter(of, sum_bits), halved(m)
+    if not _widths(plain_bits, of, degree, options):
+        return  # more filters need more room
+    for tiling in tilings(m, degree):
+        if tiling.filters == 1 or options.tiling:
+            for own in _widths(plain_bits, of.packed(tiling.filters), degree, options):
+                yield TwoWay(tiling, own, packing, sum_bits)
+
+
+def _widths(
+    plain_bits: int, of: Filter, degree: int, options: Options
+) -> tuple[ReplyPrecision, ...]:
+    if options.widths:
+        return widths(plain_bits, of, degree, options.sharing)
+    most = _UNIFORM.bits
+    try:
+        return (ReplyPrecision(_UNIFORM, of, plain_bits, most, most, options.sharing),)
+    except InputError:
+        return ()

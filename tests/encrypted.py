@@ -82,7 +82,7 @@ class Layer:
             shares[1].append(secret.share(t, self.hint))
 
             whole = self.hint.high << np.uint64(own.hint_dropped_bits)
-            phase = t.wanted(product(whole, secret._s, q.bits)) + zero
+            phase = t.rows(product(whole, secret._s, q.bits)[:, t.positions]) + zero
             phase += t.convolve(self.weights, sent, own.sent_bits) << np.uint64(own.dropped_bits)
             y = ring.reduce(t.convolve(self.weights, t.used(true[i]), own.sum_bits) - sums)
             phase -= y.astype(np.uint64) << np.uint64(q.bits - own.sum_bits)

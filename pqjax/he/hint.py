@@ -12,7 +12,7 @@ from jaxtyping import Integer, UInt, UInt64
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
 from pqjax.he.matrix import Matrix
-from pqjax.he.polynomial import Polynomials, Small, product
+from pqjax.he.polynomial import Polynomials, Small, coefficients, product
 from pqjax.he.precision import Precision
 from pqjax.he.sampling import errors, ternary
 from pqjax.he.shares import rounded, server_share
@@ -24,7 +24,7 @@ class Hint:
     """What clients of a layer get once: the top bits of its products, in Ring(hint_bits)."""
 
     precision: Precision
-    high: Polynomials
+    high: UInt[np.ndarray, "hints N"]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)  # the model, and what hides it
@@ -38,7 +38,8 @@ class ServerKey:
 
     def zero(self, public: Polynomials) -> UInt64[np.ndarray, "K pixels"]:
         """An encryption of zero, u b_pk, at a tile's sums; b_pk (1, N) is its secret's."""
-        return self.tiling.wanted(product(public, self.u, self.precision.modulus.bits))
+        bits, at = self.precision.modulus.bits, self.tiling.positions
+        return self.tiling.rows(coefficients(public, self.u, at, bits))
 
     def share(
         self,
@@ -79,6 +80,8 @@ def hint_of(
     modulus = own.modulus
     if (matrix.count, matrix.modulus) != (tiling.polynomials, modulus):
         raise InputError(f"the layer takes {tiling.polynomials} polynomials, got {matrix.count}")
+    # A digit of 8 bits more costs a product more.
+    weights = weights.astype(np.min_scalar_type(min(weights.min(), ~weights.max())))
     squares = (tiling.filters * (weights.astype(np.int64) ** 2).sum((0, 1, 2))).max()
     if squares > own.filter.squares or tiling.degree != modulus.degree:
         raise InputError("the filters are larger than the layer's widths allow")
@@ -88,4 +91,4 @@ def hint_of(
     found += product(Matrix.key(modulus, matrix.seed).polynomials(), u, bits)
     found += errors(rows, degree, randomness).astype(np.uint64)
     high = rounded(modulus.ring.reduce(found).astype(np.uint64), bits, own.hint_bits)
-    return Hint(own, high.astype(np.uint64)), ServerKey(tiling, own, u, weights)
+    return Hint(own, high), ServerKey(tiling, own, u, weights)

@@ -91,7 +91,7 @@ class Layer:
             shares[1].append(secret.share(t, self.hint))
 
             whole = self.hint.high << np.uint64(own.hint_dropped_bits)
-            phase = t.wanted(product(whole, secret._s, q.bits)) + zero
+            phase = t.rows(product(whole, secret._s, q.bits)[:, t.positions]) + zero
             phase += t.convolve(self.weights, sent, own.sent_bits)[0] << np.uint64(own.dropped_bits)
             y, sums = (
                 t.convolve(self.weights, t.used(each[i, None]), own.sum_bits)[0]

@@ -451,8 +451,8 @@ MUTANTS = (
                 "found += product(Matrix.key(", "found += 0 * product(Matrix.key(",
             ),
             Edit(
-                _HE["hint"], "product(public, self.u, self.precision.modulus.bits)",
-                "0 * product(public, self.u, self.precision.modulus.bits)",
+                _HE["hint"], "coefficients(public, self.u, at, bits)",
+                "0 * coefficients(public, self.u, at, bits)",
             ),
         ),
     ),

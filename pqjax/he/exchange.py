@@ -194,19 +194,17 @@ class TwoWay:
         a = matrix.polynomials().reshape(sent.shape)
         c1 = np.stack([t.multiply(packed, rows, k) for rows in a]).reshape(hidden.shape) + hidden
         high = rounded(own.modulus.ring.reduce(c1).astype(np.uint64), k, own.c1_bits)
-        phase = [
-            t.convolve(packed, t.used(b), k) + t.wanted(zero)
-            for b, zero in zip(sent, zeros, strict=True)
-        ]
+        hidden = np.stack([t.rows(zero[:, t.positions]) for zero in zeros])
+        phase = t.convolve(packed, t.used(sent), k) + hidden
         phase = own.modulus.ring.reduce(self._gather(phase)).astype(np.uint64)
         c0, share = mask(phase, own, randomness)
-        mine = self._gather([t.convolve(packed, t.used(plain), p) for plain in self.encode(x)])
+        mine = self._gather(t.convolve(packed, t.used(self.encode(x)), p))
         share = Ring(own.share_bits).reduce(share + (mine << np.uint64(own.guard)))
         c1 = high.astype(np.uint64).reshape(self.parcels, t.hints, -1)
         return Reply(c1, c0.astype(np.uint64)), share.astype(np.uint64)
 
-    def _gather(self, found: list[np.ndarray]) -> Share:
-        return np.stack(found).astype(np.uint64).transpose(0, 2, 1)[self._kept]
+    def _gather(self, found: UInt64[np.ndarray, "parcels K pixels"]) -> Share:
+        return found.astype(np.uint64).transpose(0, 2, 1)[self._kept]
 
     def decrypt(self, secret: Secret, reply: Reply) -> Share:
         """The client's share, in Ring(share_bits)."""
@@ -214,11 +212,11 @@ class TwoWay:
 
     def phase(self, secret: Secret, reply: Reply) -> Share:
         """c0 + c1 s mod q: all that the secret opens, for `decrypt` and for tests."""
-        own = self.precision
+        own, t = self.precision, self.tiling
         k = own.modulus.bits
         whole = (reply.c1 << np.uint64(k - own.c1_bits)).reshape(-1, self.degree)
         opened = secret.times(whole).reshape(reply.c1.shape)
-        phase = self._gather([self.tiling.wanted(rows) for rows in opened])
+        phase = self._gather(np.stack([t.rows(rows[:, t.positions]) for rows in opened]))
         phase += reply.c0 << np.uint64(k - own.c0_bits)
         return own.modulus.ring.reduce(phase).astype(np.uint64)
 

@@ -12,7 +12,7 @@ from jaxtyping import Integer, UInt, UInt8, UInt64
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
 from pqjax.he.matrix import Matrix
-from pqjax.he.polynomial import Polynomials, Small, product
+from pqjax.he.polynomial import Polynomials, Small, coefficients, product
 from pqjax.he.precision import Precision
 from pqjax.he.sampling import errors, ternary
 from pqjax.he.shares import rounded, server_share
@@ -25,19 +25,18 @@ class Hint:
     """What clients of a layer get once: the top bits of its products, in Ring(hint_bits)."""
 
     precision: Precision
-    high: Polynomials
+    high: UInt[np.ndarray, "hints N"]
 
     def pack(self) -> UInt8[np.ndarray, " bytes"]:
         """Its bits one after the other, row by row."""
-        ring = Ring(self.precision.hint_bits)
-        return pack(ring.reduce(self.high.reshape(-1)), ring.bits)
+        return pack(self.high.reshape(-1), self.precision.hint_bits)
 
     @classmethod
     def unpack(cls, own: Precision, packed: UInt8[np.ndarray, " bytes"]) -> "Hint":
         """What `pack` made; any bytes are a hint's."""
         degree = own.modulus.degree
         high = unpack(packed, 8 * packed.size // own.hint_bits, own.hint_bits)
-        return cls(own, high.astype(np.uint64).reshape(-1, degree))
+        return cls(own, high.reshape(-1, degree))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)  # the model, and what hides it
@@ -65,6 +64,8 @@ class ServerKey:
           weights: signed.
           randomness: the server's.
         """
+        # A digit of 8 bits more costs a product more.
+        weights = weights.astype(np.min_scalar_type(min(weights.min(), ~weights.max())))
         squares = (tiling.filters * (weights.astype(np.int64) ** 2).sum((0, 1, 2))).max()
         if squares > own.filter.squares or tiling.degree != own.modulus.degree:
             raise InputError("the filters are larger than the layer's widths allow")
@@ -87,11 +88,12 @@ class ServerKey:
         found += product(Matrix.key(modulus, matrix.seed).polynomials(), self.u, modulus.bits)
         found += errors(tiling.hints, modulus.degree, randomness).astype(np.uint64)
         high = rounded(modulus.ring.reduce(found).astype(np.uint64), modulus.bits, own.hint_bits)
-        return Hint(own, high.astype(np.uint64))
+        return Hint(own, high)
 
     def zero(self, public: Polynomials) -> UInt64[np.ndarray, "K pixels"]:
         """An encryption of zero, u b_pk, at a tile's sums; b_pk (1, N) is its secret's."""
-        return self.tiling.wanted(product(public, self.u, self.precision.modulus.bits))
+        bits, at = self.precision.modulus.bits, self.tiling.positions
+        return self.tiling.rows(coefficients(public, self.u, at, bits))
 
     def share(
         self,

@@ -19,19 +19,22 @@ keep this below 1/2: then rounding is exact.
 """
 
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int8, UInt64
+import numpy.typing
+from jaxtyping import Int, Int8, UInt, UInt64
 
 from pqjax.errors import InputError
-from pqjax.ring import Ring, aligned, kernel
+from pqjax.ring import Ring, aligned, kernel, matmul
 from pqjax.ring.ring import Array
 
 Polynomials = UInt64[np.ndarray, "n N"]
 Small = Int8[np.ndarray, "n N"]
 _BLOCKS = (4, 16, 64, 256)  # rows at a time: few shapes, and what is between transforms stays near
+_FEW = (16, 64, 128)  # wanted coefficients: more of them cost more than transforms
 
 
 def error_bound(degree: int, digit_bits: int) -> float:
@@ -44,39 +47,75 @@ def digits(degree: int, bits: int) -> int:
     return next(n for n in range(1, bits + 1) if error_bound(degree, -(-bits // n)) < 0.5)
 
 
-def product(a: Polynomials, small: Small, bits: int) -> Polynomials:
+def product(a: UInt[np.ndarray, "n N"], small: Small, bits: int) -> Polynomials:
     """Row by row a * small mod 2^bits, exact. Either may be a single row that meets all of the other.
 
     Args:
-      a: uint64 coefficients, reduced mod 2^bits.
+      a: unsigned coefficients, reduced mod 2^bits.
       small: int8 coefficients of -1, 0 and 1.
       bits: log2 of the modulus, 1..64.
     """
-    degree, n = a.shape[-1], max(len(a), len(small))
-    if a.ndim != 2 or small.ndim != 2 or small.shape[1] != degree or degree & (degree - 1):
-        raise InputError(f"expected rows of 2^k coefficients, got {a.shape} and {small.shape}")
-    if {len(a), len(small)} - {1, n} or not n or a.dtype != np.uint64 or small.dtype != np.int8:
-        raise InputError(
-            f"expected uint64 and int8, as many rows or one, got {a.dtype} {a.shape} and "
-            f"{small.dtype} {small.shape}"
-        )
-    if small.max() > 1 or small.min() < -1:
-        raise InputError("the small polynomials must be ternary")
+    degree, n = _checked(a, small)
     count = digits(degree, bits)
     assert error_bound(degree, -(-bits // count)) < 0.5
     out = np.empty((n, degree), np.uint64)
-    for at in range(0, n, _BLOCKS[-1]):
-        m = min(_BLOCKS[-1], n - at)
-        parts = [_rows(x, at, m) for x in (a, small)]
+    for at, m in _blocks(n):
+        parts = [_rows(x, at, m, kind) for x, kind in ((a, np.uint64), (small, np.int8))]
         out[at : at + m] = np.asarray(_product_kernel(*parts, bits=bits, count=count))[:m]
     return out
 
 
-def _rows(x: np.ndarray, at: int, m: int) -> np.ndarray:
+def coefficients(
+    a: UInt[np.ndarray, "n N"], small: Small, at: Int[np.ndarray, " m"], bits: int
+) -> UInt64[np.ndarray, "n m"]:
+    """The coefficients of `product` at so many places.
+
+    Where one of a and small is a single row, a few cost less as a product of int8 digits with a matrix
+    of that row's turned copies, one a place.
+    """
+    _, n = _checked(a, small)
+    if len(at) > _FEW[-1] or 1 not in (len(a), len(small)):
+        return product(a, small, bits)[:, at]
+    one, rows = (small[0], a) if len(small) == 1 else (a[0].astype(np.uint64), small)
+    whole = Ring(-(-bits // 8) * 8)  # few rings, few kernels
+    turned = np.zeros((len(one), next(m for m in _FEW if len(at) <= m)), one.dtype)
+    # X^N = -1: what would lie below 0 is minus what lies N above.
+    doubled = np.concatenate([np.negative(one), one])
+    turned[:, : len(at)] = doubled[len(one) + at - np.arange(len(one))[:, None]]
+    ternary = "b" if one.dtype == np.int8 else "a"
+    bound = {f"{ternary}_bits": 2, f"{ternary}_signed": True}
+    out = np.empty((n, len(at)), np.uint64)
+    for first, m in _blocks(n):
+        block = _rows(rows, first, m, rows.dtype) if n > 1 else rows
+        out[first : first + m] = matmul(block, turned, whole, **bound)[:m, : len(at)]
+    return out & np.uint64(Ring(bits).mask)
+
+
+def _checked(a: np.ndarray, small: np.ndarray) -> tuple[int, int]:
+    """N, and how many rows the result has; InputError for operands that are none."""
+    degree, n = a.shape[-1], max(len(a), len(small))
+    if a.ndim != 2 or small.ndim != 2 or small.shape[1] != degree or degree & (degree - 1):
+        raise InputError(f"expected rows of 2^k coefficients, got {a.shape} and {small.shape}")
+    if {len(a), len(small)} - {1, n} or not n or a.dtype.kind != "u" or small.dtype != np.int8:
+        raise InputError(
+            f"expected unsigned and int8, as many rows or one, got {a.dtype} {a.shape} and "
+            f"{small.dtype} {small.shape}"
+        )
+    if small.max() > 1 or small.min() < -1:
+        raise InputError("the small polynomials must be ternary")
+    return degree, n
+
+
+def _blocks(n: int) -> Iterator[tuple[int, int]]:
+    """Where each block of rows begins, and how many they are."""
+    return ((at, min(_BLOCKS[-1], n - at)) for at in range(0, n, _BLOCKS[-1]))
+
+
+def _rows(x: np.ndarray, at: int, m: int, dtype: np.typing.DTypeLike) -> np.ndarray:
     """Rows at.. of many, and zeros up to one of few lengths; a single row as it is."""
     if len(x) == 1:
-        return x
-    out = aligned((next(b for b in _BLOCKS if m <= b), x.shape[1]), x.dtype)
+        return x.astype(dtype)
+    out = aligned((next(b for b in _BLOCKS if m <= b), x.shape[1]), dtype)
     out[:m], out[m:] = x[at : at + m], 0
     return out
 

@@ -12,7 +12,7 @@ from pqjax.errors import InputError
 from pqjax.he.hint import Hint
 from pqjax.he.matrix import Matrix
 from pqjax.he.modulus import Modulus
-from pqjax.he.polynomial import Polynomials, product
+from pqjax.he.polynomial import Polynomials, coefficients, product
 from pqjax.he.sampling import errors, ternary
 from pqjax.he.shares import client_share
 from pqjax.he.tiling import Tiling
@@ -43,8 +43,9 @@ class Secret:
     def share(self, tiling: Tiling, hint: Hint) -> UInt[np.ndarray, "K pixels"]:
         """The client's share mod 2^(l+1) of twice a tile's sums, known before its input."""
         own = hint.precision
-        whole = hint.high << np.uint64(own.hint_dropped_bits)
-        return client_share(tiling.wanted(self.times(whole)), own)
+        # The low bits of a hint are zeros: its high ones are multiplied, in a ring of their own.
+        high = coefficients(hint.high, self._s, tiling.positions, own.hint_bits)
+        return client_share(tiling.rows(high << np.uint64(own.hint_dropped_bits)), own)
 
     def times(self, polynomials: Polynomials) -> Polynomials:
         """Polynomials times s mod q: of a c1, what with its c0 makes a phase."""

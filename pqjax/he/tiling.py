@@ -18,14 +18,16 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Integer, Shaped, UInt, UInt64
+from jaxtyping import Bool, Int, Integer, Shaped, UInt, UInt64
 
 from pqjax.errors import InputError
 from pqjax.he.modulus import STATIC, Modulus
 from pqjax.he.phases import Geometry, Image, Pair, Phases
 from pqjax.he.polynomial import Polynomials
 from pqjax.he.precision import Filter, Precision, precision_for
-from pqjax.ring import Ring, conv
+from pqjax.ring import Ring, conv, matmul
+
+_STRETCH = 512  # coefficients of a hint at a time: all copies of all channels would fill the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,12 +158,16 @@ class Tiling:
         (h, w), (_, width) = self.phases.kernel, self.tile
         return (self.filters * self.channels - 1) * self.area + width * (h - 1) + w - 1
 
-    def wanted(self, products: Polynomials) -> UInt64[np.ndarray, "K pixels"]:
-        """Of a tile's products (hints, N) the coefficients that are sums."""
+    @functools.cached_property
+    def positions(self) -> Int[np.ndarray, " wanted"]:
+        """Which coefficients of a tile's products are sums: Kw filters' pixels."""
         (high, wide), block = self._out_tile, self.channels * self.area
         pixels = (np.arange(high)[:, None] * self.tile[1] + np.arange(wide)).reshape(-1)
-        at = self._offset - np.arange(self.filters)[:, None] * block + pixels
-        return products[:, at].reshape(-1, len(pixels))[: self.map.outputs]
+        return (self._offset - np.arange(self.filters)[:, None] * block + pixels).reshape(-1)
+
+    def rows(self, found: UInt64[np.ndarray, "hints wanted"]) -> UInt64[np.ndarray, "K pixels"]:
+        """The coefficients at `positions`, a row a filter."""
+        return found.reshape(-1, math.prod(self._out_tile))[: self.map.outputs]
 
     def multiply(
         self, weights: Integer[np.ndarray, "h w F K"], polynomials: Polynomials, bits: int
@@ -171,19 +177,26 @@ class Tiling:
         A product with w^ is a sum of turned copies (X^N = -1), one a weight: a convolution of a kernel's
         rows Ww apart, by int8 digits.
         """
-        (h, w), inputs = self.phases.kernel, self.phases.inputs
-        kernels = self._packed(weights)
-        turned = np.concatenate([polynomials, Ring(bits).neg(polynomials)], axis=1)
+        h, w = self.phases.kernel
+        step, kernels = min(_STRETCH, self.degree), self._packed(weights)
+        places = np.arange(h)[:, None] * self.tile[1] + np.arange(step + w - 1)
+        found = np.empty((self.hints, self.degree), np.uint64)
+        for at in range(0, self.degree, step):
+            turned = self._turned(polynomials, places + at, bits)[None]
+            found[:, at : at + step] = conv(
+                turned, kernels, Ring(bits),
+                groups=self.map.groups, w_bits=8 * weights.itemsize, w_signed=True,
+            )[0, 0].T  # fmt: skip
+        return found
+
+    def _turned(self, polynomials: np.ndarray, places: np.ndarray, bits: int) -> np.ndarray:
+        """What a weight of each of Kw F channels meets at places (a, b): (a, b, Kw F)."""
+        inputs, ring = self.phases.inputs, Ring(bits)
+        turned = np.concatenate([polynomials, ring.neg(polynomials)], axis=1, dtype=ring.dtype)
         channel = np.tile(np.arange(inputs), self.filters)
         block = np.repeat(np.arange(self.filters), inputs) * self.channels * self.area
         shift = self._offset - block - channel % self.channels * self.area
-        places = np.arange(h)[:, None] * self.tile[1] + np.arange(self.degree + w - 1)
-        at = (places[..., None] - shift) % (2 * self.degree)
-        found = conv(
-            turned[channel // self.channels, at][None], kernels, Ring(bits),
-            groups=self.map.groups, w_bits=8 * weights.itemsize, w_signed=True,
-        )  # fmt: skip
-        return np.asarray(found)[0, 0].T.astype(np.uint64)
+        return turned[channel // self.channels, (places[..., None] - shift) % (2 * self.degree)]
 
     def _packed(self, weights: np.ndarray) -> np.ndarray:
         """Kernels (h, w, Kw F, hints): the filters of a hint beside each other."""
@@ -197,9 +210,17 @@ class Tiling:
         self, weights: Integer[np.ndarray, "h w F K"], slots: np.ndarray, bits: int
     ) -> UInt64[np.ndarray, "tiles K pixels"]:
         """The wanted coefficients of `multiply` for what travelled, (tiles, slots), mod 2^bits."""
+        (h, w), digits = self.phases.kernel, 8 * weights.itemsize
         if self.filters > 1:
-            whole = slots.reshape(-1, self.polynomials, self.degree).astype(np.uint64)
-            return np.stack([self.wanted(self.multiply(weights, tile, bits)) for tile in whole])
+            taps = np.add.outer(np.arange(h) * self.tile[1], np.arange(w)).reshape(-1)
+            kernels = self._packed(weights).reshape(-1, self.hints)
+            found = []
+            for whole in slots.reshape(-1, self.polynomials, self.degree):
+                columns = self._turned(whole, self.positions[:, None] + taps, bits)
+                columns = columns.reshape(len(self.positions), -1)
+                sums = matmul(columns, kernels, Ring(bits), b_bits=digits, b_signed=True)
+                found.append(self.rows(sums.T.astype(np.uint64)))
+            return np.stack(found)
         tiles = slots.reshape(len(slots), -1, *self.tile).transpose(0, 2, 3, 1)
         found = conv(
             tiles, self.phases.weights(weights), Ring(bits),

@@ -120,6 +120,16 @@ def test_weights_beyond_the_bounds_of_their_widths_are_refused():
         layer(m, large, 14, precision=precision_for(14, filter_of(small)))
 
 
+@pytest.mark.parametrize("largest,dtype", [(127, np.int8), (-128, np.int8), (128, np.int16)])
+def test_weights_are_kept_as_narrow_as_they_are(largest, dtype):
+    m = LinearMap.pointwise((2, 2), 20, 3)
+    rng = np.random.default_rng(1)
+    w = weights_of(rng, m, 4).astype(np.int64)
+    w[..., 1] = largest
+
+    assert check(rng, m, 14, w).key.weights.dtype == dtype
+
+
 def test_more_than_one_tiling_is_worth_a_look_and_the_cheapest_follows_the_number_of_inferences():
     m = LinearMap((18, 18), (3, 3), (1, 1), ALIKE, (1, 1), 1, 16, 32)
     costs = {}

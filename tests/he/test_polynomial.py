@@ -5,7 +5,7 @@ import pytest
 
 from pqjax.errors import InputError
 from pqjax.he import polynomial
-from pqjax.he.polynomial import digits, error_bound, product
+from pqjax.he.polynomial import coefficients, digits, error_bound, product
 
 
 def slow(a, small, bits):
@@ -55,6 +55,23 @@ def test_a_single_row_meets_all_of_the_other(rows):
     assert len(found) == max(rows)
     for i in (0, len(found) - 1):
         np.testing.assert_array_equal(found[i], slow(a[i % len(a)], s[i % len(s)], 40))
+
+
+@pytest.mark.parametrize("rows", [(1, 20), (300, 1), (1, 1), (5, 5)])
+@pytest.mark.parametrize("places", [1, 16, 17, 128, 129])
+@pytest.mark.parametrize("bits", [25, 32, 40, 64])
+def test_coefficients_are_those_of_the_product(rows, places, bits):
+    rng = np.random.default_rng(places)
+    a, s = uniform(rng, (rows[0], 256), bits), rng.integers(-1, 2, (rows[1], 256)).astype(np.int8)
+    a[:, ::2], s[:, ::2] = (1 << bits) - 1, -1
+    at = rng.permutation(256)[:places]
+
+    found = coefficients(a, s, at, bits)
+
+    assert found.shape == (max(rows), places)
+    for i in (0, len(found) - 1):
+        expected = slow(a[i % len(a)], s[i % len(s)], bits)
+        np.testing.assert_array_equal(found[i], expected[at])
 
 
 @pytest.mark.parametrize(
@@ -108,3 +125,5 @@ def test_a_bound_made_too_small_makes_wrong_products(monkeypatch):
 def test_other_operands_are_refused(a, s):
     with pytest.raises(InputError):
         product(a, s, 40)
+    with pytest.raises(InputError):
+        coefficients(a, s, np.arange(2), 40)

@@ -45,7 +45,9 @@ def _search(args: argparse.Namespace) -> int:
     space = Space(
         _widths(args.bits) or Space.weights, _widths(args.activations), _widths(args.residual)
     )
-    found = search(graph, sensitivities, limit, find_preset(args.protocol, args.ot), space, say)
+    preset = find_preset(args.protocol, args.ot)
+    preset = dataclasses.replace(preset, inferences=args.inferences)
+    found = search(graph, sensitivities, limit, preset, space, say)
     if args.json:
         tree = {
             "widths": dataclasses.asdict(found.widths), "loss": found.loss, "cost": found.cost,

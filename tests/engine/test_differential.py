@@ -98,8 +98,12 @@ def test_what_validate_accepts_every_preset_plans_or_names_a_limit_of_its_own():
     assert counts["cryptflow2"] > 200
 
 
-def run_all(source, jobs, deadline_s=120.0):
-    """Runs (plan, weights, x) one after the other between two parties: answers, entries, clocks."""
+def run_all(jobs, deadline_s=120.0):
+    """Runs (plan, weights, x), plans of one source, one after the other between two parties.
+
+    Of every run the answer, the entries, the clock before and the random OTs left over after it.
+    """
+    [source] = {made.preset.source for made, _, _ in jobs}
     models = [ServedModel.of_version(made, weights, VERSION) for made, weights, _ in jobs]
 
     def side(rank):
@@ -113,8 +117,7 @@ def run_all(source, jobs, deadline_s=120.0):
                     mine = Own(hints.by_layer(made), hints.seed) if hints else Own()
                 ready = prepare(party, made, mine)
                 y = infer(party, made, mine, ready, x if rank else None)
-                left = sum(stored(party))
-                found.append((y, party.messenger.trace.entries[at:], clock, left))
+                found.append((y, party.messenger.trace.entries[at:], clock, stored(party)))
             return found
 
         return run
@@ -122,9 +125,18 @@ def run_all(source, jobs, deadline_s=120.0):
     return run_pair(side(0), side(1), deadline_s)
 
 
-def check_books(made, rank, entries, clocks):
-    """Bits and flows of a run, layer by layer, against the plan's schedule."""
-    lines = [line for line in made.schedule(1) if line.layer != "begin"]  # nobody names a phase
+def check_run(made, pool, server, client):
+    """One of `run_all`'s against the plan, with so many OTs in store before it; how many are then."""
+    lines, left = made._lines(pool)
+    lines = [line for line in lines if line.layer != "begin"]  # nobody names a phase
+    for rank, (_, entries, _, _) in enumerate((server, client)):
+        check_books(lines, rank, entries, (server[2], client[2]))
+    assert server[3] == client[3][::-1] == left, "other random OTs are left over"
+    return left
+
+
+def check_books(lines, rank, entries, clocks):
+    """Bits and flows of a run, layer by layer, against its schedule."""
     assert len(entries) == len(lines)
     for line, entry in zip(lines, entries, strict=True):
         clocks = line.cost.clocks(clocks)
@@ -159,15 +171,12 @@ def differential(seeds, protocols, **of_graph):
         for protocol, made in found.items():
             jobs.append((made, weights, x))
             meant.append((seed, graph, protocol, twins[0][graph.output.name]))
-    theirs, mine = run_all(RUNS[protocols[0]].source, jobs)
+    (theirs, mine), pool = run_all(jobs), (0, 0)
     for job, what, server, client in zip(jobs, meant, theirs, mine, strict=True):
         seed, graph, protocol, wanted = what
         with named(seed, graph, protocol):
             assert equal(client[0], wanted), "the answer is not the reference's"
-            clocks = (server[2], client[2])
-            check_books(job[0], 0, server[1], clocks)
-            check_books(job[0], 1, client[1], clocks)
-            assert server[3] == client[3] == 0, "random OTs are left over"
+            pool = check_run(job[0], pool, server, client)
         counts[f"{protocol} equal"] += 1
     return counts
 
@@ -201,12 +210,10 @@ def test_pitfalls_run_as_the_reference_says(protocols):
             jobs.append((made, weights, x))
             wanted.append(twins[0][graph.output.name])
 
-    theirs, mine = run_all(RUNS[protocols[0]].source, jobs)
+    (theirs, mine), pool = run_all(jobs), (0, 0)
 
-    assert set(counts) <= {"cryptflow2 refused", "encrypted refused"}, (
-        counts
-    )  # too wide for their rings
+    too_wide = {"cryptflow2 refused", "encrypted refused"}
+    assert set(counts) <= too_wide, counts
     for job, answer, server, client in zip(jobs, wanted, theirs, mine, strict=True):
         assert equal(client[0], answer), job[0].source.to_json()
-        for rank, side in enumerate((server, client)):
-            check_books(job[0], rank, side[1], (server[2], client[2]))
+        pool = check_run(job[0], pool, server, client)

@@ -365,8 +365,8 @@ def test_command_line_runs_two_processes(tmp_path):
         assert report["differences"] == []
         first, second = report["inferences"]
         assert first["setup"]["sent_bits"] > 0 == second["setup"]["sent_bits"]
-        for phase in ("offline", "online"):
-            assert first[phase]["sent_bits"] == second[phase]["sent_bits"] > 0
+        assert first["offline"]["sent_bits"] > second["offline"]["sent_bits"] > 0  # OTs left over
+        assert first["online"]["sent_bits"] == second["online"]["sent_bits"] > 0
 
 
 def test_a_server_without_its_certificates_says_so_before_it_listens(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,14 @@ from pqjax.planner import plan
 PLAN = plan(GRAPH, ENCRYPTED)
 
 
+def hinted(made, weights, folder=None) -> Any:
+    """A served model, with hints."""
+    return ServedModel.of(made, weights, folder)
+
+
 @pytest.fixture(scope="module")
 def model():
-    return ServedModel.of(PLAN, WEIGHTS)
+    return hinted(PLAN, WEIGHTS)
 
 
 def asked(address, **options):
@@ -137,7 +143,7 @@ def test_a_file_of_hints_that_does_not_fit_is_refused(model, tmp_path, what, com
         "text": lambda: np.frombuffer(b"not what you think" * 99, np.uint8),
         "other plan": lambda: altered(whole, 9),
         "altered": lambda: altered(whole, whole.size - 1),
-        "other weights": lambda: ServedModel.of(PLAN, others).hints.whole,
+        "other weights": lambda: hinted(PLAN, others).hints.whole,
     }
     if what in contents:
         contents[what]().tofile(path)
@@ -149,8 +155,8 @@ def test_a_file_of_hints_that_does_not_fit_is_refused(model, tmp_path, what, com
 
 
 def test_a_server_keeps_its_hints_and_the_key_to_them(tmp_path):
-    first = ServedModel.of(PLAN, WEIGHTS, tmp_path)
-    again = ServedModel.of(PLAN, WEIGHTS, tmp_path)
+    first = hinted(PLAN, WEIGHTS, tmp_path)
+    again = hinted(PLAN, WEIGHTS, tmp_path)
 
     assert first.hints.digest == again.hints.digest
     name = HINTED[0]
@@ -165,45 +171,45 @@ def test_a_server_keeps_its_hints_and_the_key_to_them(tmp_path):
 
 
 def test_other_weights_and_other_plans_have_hints_of_their_own(tmp_path):
-    one = ServedModel.of(PLAN, WEIGHTS, tmp_path)
+    one = hinted(PLAN, WEIGHTS, tmp_path)
     changed = dict(WEIGHTS)
     bias = next(name for name in changed if name.endswith("bias"))
     changed[bias] = changed[bias] * 0
-    two = ServedModel.of(PLAN, changed, tmp_path)
-    three = ServedModel.of(plan(GRAPH, ENCRYPTED, link=pqjax.Link(1, 1)), WEIGHTS,
+    two = hinted(PLAN, changed, tmp_path)
+    three = hinted(plan(GRAPH, ENCRYPTED, link=pqjax.Link(1, 1)), WEIGHTS,
                            tmp_path)  # fmt: skip
 
     models = (one, two, three)
     assert len({m.hints.digest for m in models}) == len({m.hints.seed for m in models}) == 3
     assert len(list(tmp_path.glob("*.key"))) == 3
-    fresh = [ServedModel.of(PLAN, WEIGHTS).hints.seed for _ in range(2)]
+    fresh = [hinted(PLAN, WEIGHTS).hints.seed for _ in range(2)]
     assert fresh[0] != fresh[1]
 
 
 @pytest.mark.parametrize("at", [3, 40, 80, 100, -1])
 def test_an_altered_key_is_refused(tmp_path, at):
-    ServedModel.of(PLAN, WEIGHTS, tmp_path)
+    hinted(PLAN, WEIGHTS, tmp_path)
     (path,) = tmp_path.glob("*.key")
     raw = bytearray(path.read_bytes())
     raw[at] ^= 1
     path.write_bytes(raw)
 
     with pytest.raises(CheckpointError, match="cut off or altered: delete it"):
-        ServedModel.of(PLAN, WEIGHTS, tmp_path)
+        hinted(PLAN, WEIGHTS, tmp_path)
     path.write_bytes(raw[:20])
     with pytest.raises(CheckpointError, match="cut off or altered"):
         find_made(tmp_path, PLAN, WEIGHTS)
 
 
 def test_a_server_refuses_hints_that_were_altered(tmp_path):
-    made = ServedModel.of(PLAN, WEIGHTS, tmp_path)
+    made = hinted(PLAN, WEIGHTS, tmp_path)
     path = hint_path(tmp_path, made.hints)
     changed = altered(made.hints.whole, 200)
     del made
     changed.tofile(path)
 
     with pytest.raises(CheckpointError, match="is altered: it holds other bytes"):
-        ServedModel.of(PLAN, WEIGHTS, tmp_path)
+        hinted(PLAN, WEIGHTS, tmp_path)
 
 
 def test_hints_are_sent_once_a_session_and_from_a_layer_that_there_is(model):
@@ -251,7 +257,7 @@ def test_the_hints_of_a_model_are_files_of_the_command_line(tmp_path):
     digest = Hints.of(np.fromfile(out, np.uint8)).digest.hex()
     assert digest in made.stderr and digest in again.stderr and f"{digest}.hint" in again.stdout
     assert "no hints" in none.stderr
-    served = ServedModel.of(plan(graph, inferences=7), weights, store)
+    served = hinted(plan(graph, inferences=7), weights, store)
     assert served.hints.digest.hex() == digest
 
 

@@ -20,6 +20,7 @@ from pqjax.graph import (
     Input,
     MaxPool,
     Narrow,
+    Node,
     Relu,
     Requantize,
     TensorType,
@@ -115,7 +116,8 @@ def test_what_compares_or_moves_keeps_guard_bits(keeper):
 @pytest.mark.parametrize("count, bits", [(2, 2), (3, 2), (4, 3)])
 def test_sums_of_guarded_layers_have_as_many_bits_as_their_errors_take(count, bits):
     names = [f"c{i}" for i in range(count)]
-    nodes, last = [conv(name, out=dataclasses.replace(SUM, bits=12)) for name in names], names[0]
+    wide, last = dataclasses.replace(SUM, bits=12), names[0]
+    nodes: list[Node] = [conv(name, out=wide) for name in names]
     for name in names[1:]:
         nodes.append(Add(f"{last}+", (last, name), nodes[0].out))
         last = f"{last}+"
@@ -151,7 +153,7 @@ def test_what_has_no_guard_bits_is_added_to_what_has():
 def branches(count):
     """Convolutions that are added up before anything is shifted, and a residual among them."""
     wide = dataclasses.replace(SUM, bits=12)
-    nodes = [conv(f"c{i}", out=wide) for i in range(count)]
+    nodes: list[Node] = [conv(f"c{i}", out=wide) for i in range(count)]
     last = nodes[0].name
     for node in nodes[1:]:
         nodes.append(Add(f"{last}+", (last, node.name), wide))

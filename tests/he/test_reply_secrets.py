@@ -101,7 +101,7 @@ def noise_of(at, found, w):
     e_in = (found.sent - (at.encode(x1) << grid)).reshape(hidden.shape) + hidden
     e_in = q.reduce(e_in).astype(np.uint64)
     assert np.abs(q.signed(e_in)).max() <= 21
-    part = [t.convolve(w, t.used(rows), k) for rows in e_in.reshape(found.sent.shape)]
+    part = t.convolve(w, t.used(e_in.reshape(found.sent.shape)), k)
     return noise.astype(float).reshape(-1), q.signed(at._gather(part)).astype(float).reshape(-1)
 
 

@@ -181,9 +181,9 @@ def report(tree: dict) -> str:
         f"made for {INFERENCES} of them, and in no other column; the published rows' GB are taken as "
         "printed. Seconds are medians of warm runs at the client; x bound is the time over bits / rate "
         "+ flows x 6.5 ms. Every answer equals the integer reference bit for bit. The baselines "
-        "(`cryptflow2`, `sirnn`) run our quantized network with the published systems' protocols, one image over"
-        " loopback; predicted rows are the same architecture in the formats those systems were "
-        "published with.\n"
+        "(`cryptflow2`, `sirnn`) run our quantized network with the published systems' protocols, one "
+        "image over loopback; predicted rows are the same architecture in the formats those systems "
+        "were published with.\n"
         f"Quoted rows: {published('source')}, table 11: {quoted['title']}.\n"
     )
 

@@ -29,7 +29,8 @@ class Limit:
 
     Attributes:
       value: bits, or seconds where there is a link.
-      online: of the online phase alone; else of all phases, the setup included.
+      online: of the online phase alone; else of all phases, the setup included, and of what a client
+        gets once what falls to one of the inferences that the preset is for.
       link: to count seconds on, those of offline and online phase; None to count bits.
     """
 
@@ -47,7 +48,10 @@ class Limit:
         """What a plan costs, exactly."""
         if self.link is not None:
             return made.seconds(self.link)
-        return made.cost("online" if self.online else None).bits
+        if self.online:
+            return made.cost("online").bits
+        once = made.cost("install").bits
+        return made.cost().bits - once + once / made.preset.inferences
 
     def of_step(self, step: Step, preset: Preset) -> float:
         """A step's part of it, with the making of its stored OTs."""
@@ -55,7 +59,9 @@ class Limit:
             return step.cost.online.bits
         cost = step.cost.both
         whole = cost + preset.source.share(cost.rots)
-        return self.link.seconds(*whole.sent, cost.flows) if self.link else whole.bits
+        if self.link is not None:
+            return self.link.seconds(*whole.sent, cost.flows)
+        return whole.bits + step.cost.install.bits / preset.inferences
 
     def text(self, value: float) -> str:
         """A value in the limit's unit."""

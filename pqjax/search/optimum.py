@@ -20,6 +20,7 @@ from pqjax.search.program import Losses, WidthProgram
 
 WEIGHT_BITS = tuple(range(2, 9))
 _MOST_CUTS = 40
+_STRETCHES = 16  # of the tables' error, by which a limit is lowered until something keeps to it
 
 Report = Callable[[str], None]
 
@@ -195,7 +196,7 @@ def _best(
         program.exclude(weights)
     tight = limit
     while tight > 0:  # below what the tables may be too low: holds, but may not be the very best
-        tight -= max(costs.error, 1e-6 * limit)
+        tight -= max(costs.error / _STRETCHES, 1e-6 * limit)
         weights = WidthProgram(fits, losses, costs, tight).solve()
         if weights is None:
             return None

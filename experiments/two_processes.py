@@ -166,6 +166,13 @@ def row_of(made: Plan, got: Run, protocol: str) -> dict:
     }
 
 
+def once(row: dict) -> dict:
+    """Of `row_of`'s row what a client gets once and how long it took to make, if anything is."""
+    if not row.get("install_bytes"):
+        return {}
+    return {"once MB": row["install_bytes"] / 1e6, "made in s": row["hint_s"]}
+
+
 def phase_bytes(run: Run, phase: str) -> int:
     """Serialized bytes of the first inference's phase, both directions, frame headers included."""
     first = [e for e in run.client["trace"] if e["inference"] == 0 and e["phase"] == phase]

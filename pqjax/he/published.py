@@ -12,7 +12,8 @@ nothing is rounded that the layer's widths do not ask for.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Iterator
 
 from pqjax.errors import InputError
 from pqjax.he.exchange import TwoWay
@@ -21,7 +22,7 @@ from pqjax.he.packing import Packing, halved, packed_filter
 from pqjax.he.phases import Geometry
 from pqjax.he.precision import Filter
 from pqjax.he.resharing import ReplyPrecision, Sharing, widths
-from pqjax.he.tiling import tilings
+from pqjax.he.tiling import Tiling, tilings
 
 _UNIFORM = Modulus(4096, 64, static=False)
 
@@ -49,6 +50,7 @@ CHEETAH = Options(False, False, False, Sharing.APPROXIMATE)
 HEQUANT = Options(True, True, True, Sharing.GUARDED)
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def two_way(
     m: Geometry, sum_bits: int, of: Filter, options: Options, wrap_bits: float = 0.0
 ) -> TwoWay:
@@ -107,10 +109,25 @@ def _tiled(
         of, m = packed_filter(of, sum_bits), halved(m)
     if not _widths(plain_bits, of, degree, options):
         return  # more filters need more room
-    for tiling in tilings(m, degree):
-        if tiling.filters == 1 or options.tiling:
-            for own in _widths(plain_bits, of.packed(tiling.filters), degree, options):
-                yield TwoWay(tiling, own, packing, sum_bits)
+    found = (t for t in tilings(m, degree) if t.filters == 1 or options.tiling)
+    for tiling in found if packing is Packing.WITHIN else _small(found):
+        for own in _widths(plain_bits, of.packed(tiling.filters), degree, options):
+            yield TwoWay(tiling, own, packing, sum_bits)
+
+
+def _small(found: Iterable[Tiling]) -> list[Tiling]:
+    """Without those that take at least as much both ways as one of as many filters, and equal widths.
+
+    So it is unless tiles lie in pairs, where what travels of sums depends on the tiles.
+    """
+    kept: dict[int, list[tuple[int, int, Tiling]]] = {}
+    for tiling in found:
+        tiles = tiling.tiles
+        up, others = tiles * tiling.polynomials, kept.setdefault(tiling.filters, [])
+        if not any(a <= up and b <= tiles for a, b, _ in others):
+            others[:] = [x for x in others if x[0] < up or x[1] < tiles]
+            others.append((up, tiles, tiling))
+    return [tiling for others in kept.values() for _, _, tiling in others]
 
 
 def _widths(

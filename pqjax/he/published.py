@@ -45,6 +45,13 @@ class Options:
     sharing: Sharing
     uniform_bits: int = 37
 
+    def sum_bits(self, needed: int) -> int:
+        """The accumulator of a layer that needs so many bits; InputError if uniform ones are fewer."""
+        own = needed if self.widths else self.uniform_bits
+        if own < needed:
+            raise InputError(f"the layer has sums of {needed} bits, more than {own}")
+        return own
+
 
 CHEETAH = Options(False, False, False, Sharing.APPROXIMATE)
 HEQUANT = Options(True, True, True, Sharing.GUARDED)
@@ -65,9 +72,7 @@ def two_way(
 
     InputError if no parameters do, with the widest sums that would have.
     """
-    own = sum_bits if options.widths else options.uniform_bits
-    if own < sum_bits:
-        raise InputError(f"the layer has sums of {sum_bits} bits, more than {own}")
+    own = options.sum_bits(sum_bits)
 
     def total(at: TwoWay) -> float:
         return at.sent_cost + at.reply_cost + at.wraps * wrap_bits
@@ -107,11 +112,11 @@ def _tiled(
     plain_bits = sum_bits if packing is Packing.NONE else 2 * sum_bits
     if packing is Packing.CROSS:
         of, m = packed_filter(of, sum_bits), halved(m)
-    if not _widths(plain_bits, of, degree, options):
+    if not widths_of(plain_bits, of, degree, options):
         return  # more filters need more room
     found = (t for t in tilings(m, degree) if t.filters == 1 or options.tiling)
     for tiling in found if packing is Packing.WITHIN else _small(found):
-        for own in _widths(plain_bits, of.packed(tiling.filters), degree, options):
+        for own in widths_of(plain_bits, of.packed(tiling.filters), degree, options):
             yield TwoWay(tiling, own, packing, sum_bits)
 
 
@@ -130,9 +135,10 @@ def _small(found: Iterable[Tiling]) -> list[Tiling]:
     return [tiling for others in kept.values() for _, _, tiling in others]
 
 
-def _widths(
+def widths_of(
     plain_bits: int, of: Filter, degree: int, options: Options
 ) -> tuple[ReplyPrecision, ...]:
+    """Widths that the options allow for sums, and filters as one polynomial holds them; none may do."""
     if options.widths:
         return widths(plain_bits, of, degree, options.sharing)
     most = _UNIFORM.bits

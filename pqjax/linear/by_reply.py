@@ -15,7 +15,6 @@ import math
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from pqjax.crypto.prg import BLOCK_BYTES
 from pqjax.errors import InputError
 from pqjax.he import (
     CHEETAH,
@@ -33,6 +32,7 @@ from pqjax.he import (
     two_way,
 )
 from pqjax.he import Packing as Slots
+from pqjax.he.matrix import SEED_BYTES
 from pqjax.he.polynomial import Polynomials
 from pqjax.he.published import widths_of
 from pqjax.linear.by_rlwe import bound
@@ -161,7 +161,7 @@ class ByReply:
         modulus = at.precision.modulus
         with messenger.step("key"):
             if party.rank == 0:
-                seed = messenger.receive_elements(BLOCK_BYTES, byte).tobytes()
+                seed = messenger.receive_elements(SEED_BYTES, byte).tobytes()
                 public = messenger.receive_elements(modulus.degree, modulus.ring)
                 return Ready(at.matrix(seed, name), public=public.astype(np.uint64)[None])
             seed, secret = party.randomness.block(), Secret(modulus, party.randomness)

@@ -47,7 +47,7 @@ from pqjax.ring import Ring
 from pqjax.wire.cost import message
 
 # What is switched on, by system and variant. Two sums in a coefficient are left out: exact shares of
-# them take a wrap each, which costs more than it saves (tests/he/test_reply_costs.py).
+# them take a wrap each, which nobody spends here and which seldom pays (tests/he/test_reply_costs.py).
 _PLAIN = dataclasses.replace(HEQUANT, widths=False, tiling=False, packing=False)
 SYSTEMS: dict[str, dict[str, Options]] = {
     "cheetah": {"uniform": CHEETAH},

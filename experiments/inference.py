@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
 
+from experiments import two_processes
 from experiments.command import parser, run
 from experiments.formats import CRYPTFLOW2, SIRNN, in_format
 from experiments.images import cifar_test
@@ -144,7 +145,7 @@ def report(tree: dict) -> str:
         line = {
             "system": f"{row['protocol']}, {row['network'].split('_', 1)[1].upper()}",
             "top-1": "" if value is None else f"{100 * value:.2f} %",
-            "once MB": row["install_bytes"] / 1e6,
+            **two_processes.once(row),
             "GiB": row["GiB"],
             "offline MB": round(row["offline_bytes"] / 1e6, 3),
             "online MB": row["online_bytes"] / 1e6,

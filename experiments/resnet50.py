@@ -253,8 +253,7 @@ def quick_report(tree: dict) -> str:
 def columns(row: dict) -> dict:
     """What the tables show of `row_of`'s row."""
     return {
-        "once MB": row["install_bytes"] / 1e6,
-        "made in s": row["hint_s"],
+        **two_processes.once(row),
         "GiB": row["GiB"],
         "offline MB": row["offline_bytes"] / 1e6,
         "online MB": row["online_bytes"] / 1e6,

@@ -178,14 +178,16 @@ def _literal(choices: tuple) -> _Read:
 
 def _either(readers: tuple[_Read, ...]) -> _Read:
     def read(value):
-        wanted = []
+        wanted, inside = [], []
         for each in readers:
             try:
                 return each(value)
             except _Misfit as misfit:
                 if misfit.inside or misfit.path:  # the right kind, with something amiss inside
-                    raise
+                    inside.append(misfit)
                 wanted.append(misfit.wanted)
+        if inside:  # of several kinds the one whose fields were found
+            raise max(inside, key=lambda misfit: bool(misfit.path))
         raise _Misfit(" or ".join(wanted), value)
 
     return read

@@ -50,6 +50,8 @@ SILENT = ("tests/ot/test_silent.py",)
 HASH = ("tests/crypto/test_crhash.py",)
 RLWE = ("tests/he/test_rlwe_secrets.py",)
 BY_RLWE = ("tests/linear/test_by_rlwe.py",)
+BY_REPLY = ("tests/linear/test_by_reply.py",)
+_BY_REPLY = "pqjax/linear/by_reply.py"
 _KEYS = "pqjax/linear/keys.py"
 REPLY = ("tests/he/test_reply_secrets.py",)
 RUNS = ("tests/engine/test_whole_views.py",)
@@ -544,6 +546,19 @@ MUTANTS = (
         "replies have no errors", REPLY, _HE["exchange"],
         "hidden += errors(len(u), self.degree, randomness)",
         "hidden += 0 * errors(len(u), self.degree, randomness)",
+    ),
+    _one(
+        "all layers with a reply have one seed", BY_REPLY, _BY_REPLY,
+        "seed, secret = party.randomness.block(),", "seed, secret = bytes(16),",
+    ),
+    _one(
+        "all layers with a reply have one secret", BY_REPLY, _BY_REPLY,
+        "Secret(modulus, party.randomness)", "Secret(modulus, type(party.randomness)(bytes(16)))",
+    ),
+    _one(
+        "what hides replies is a constant", BY_REPLY, _BY_REPLY,
+        "ready.public, matrix, x, party.randomness)",
+        "ready.public, matrix, x, type(party.randomness)(bytes(16)))",
     ),
     # Whole runs.
     _one(

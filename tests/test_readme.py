@@ -75,16 +75,19 @@ def test_every_command_of_a_block_is_one_that_a_test_knows():
     assert len(BLOCKS) == 5 and len(python_blocks()) == 2
 
 
-def test_the_python_blocks_run(monkeypatch):
+def test_the_python_blocks_run(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     alone, asking = python_blocks()
     names: dict = {}
 
     exec(compile(alone, "README.md", "exec"), names)
     with served(["pqjax", "serve", "nets/checkpoints/minionn_w2a4.npz"], ROOT) as address:
-        exec(compile(asking.replace("127.0.0.1:7700", address), "README.md", "exec"), names)
+        asking = asking.replace("127.0.0.1:7700", address)
+        asking = asking.replace('hints="hints"', f"hints={str(tmp_path)!r}")
+        exec(compile(asking, "README.md", "exec"), names)
 
     assert (names["y"] == names["result"].output).all()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".hint"]
 
 
 def test_every_make_target_exists():

@@ -9,7 +9,7 @@ from pqjax.cli.options import Commands, command, json_option, plan_options, plan
 from pqjax.errors import DataError
 from pqjax.graph import Graph, load_model
 from pqjax.planner import Plan
-from pqjax.planner.report import security
+from pqjax.planner.report import exactness, security
 from pqjax.planner.summary import summary
 from pqjax.wire.link import LAN, Link
 
@@ -19,7 +19,8 @@ _WORDS = {
     "formats": "s16@9 is signed, 16 bits, value = integer / 2^9; u4@4 is unsigned; +5@2 is signed, and "
     "known not to be negative",
     "variant": "of a linear layer: static-hints is computed on ciphertexts (tile, filters a hint, bits "
-    "of a ciphertext's coefficient and of a hint's); of the others, by oblivious transfer, whose "
+    "of a ciphertext's coefficient and of a hint's), as are uniform, widths and tiling, whose results "
+    "come back (with N, bits up and back); of the others, by oblivious transfer, whose "
     "operand is extended (w: weights, x: inputs, full: the operand fills its ring already) and whose "
     "bits choose",
     "install": "what every client gets once, before its first inference",
@@ -59,7 +60,8 @@ def _plan(args: argparse.Namespace) -> int:
     links = [made.link] if made.link else [LAN, _WAN]
     seconds = ", ".join(f"{made.seconds(link):.2f} s on {link}" for link in links)
     print(made.table(args.variants))
-    print(f"\nnetwork alone: {seconds}\n{legend(made)}\n{security(made.preset.source)}")
+    held = f"{exactness(made)}\n{security(made.preset.source)}"
+    print(f"\nnetwork alone: {seconds}\n{legend(made)}\n{held}")
     return 0
 
 

@@ -86,6 +86,7 @@ def _serve(args: argparse.Namespace) -> int:
     limits = {"most_clients": args.clients, "idle_s": args.idle, "drain_s": args.drain}
     options = connection(args, "server", args.listen) | told | limits
     server = Server(made, weights, args.listen, progress=Bar(), **options)
+    del weights  # the server has its own, narrower
     say(BANNER)
     for line in describe(made, args.model):
         say(f"pqjax: {line}")

@@ -90,10 +90,11 @@ def _extended_residuals(graph: Graph) -> Graph:
     return Graph(tuple(nodes))
 
 
-def uniform_ring(bits: int) -> Pass:
+def uniform_ring(bits: int, weights: bool = True) -> Pass:
     """Everything in one ring of `bits` bits, weights included, as CrypTFlow2 does (eprint 2020/1002).
 
-    Accumulators cannot overflow, or have as many bits already.
+    Without `weights` those stay as narrow as they are: under encryption their width is noise, and no
+    bits that travel. Accumulators cannot overflow, or have as many bits already.
 
     Raises (when applied):
       GraphError: names a node whose values need more bits than the ring has.
@@ -104,10 +105,11 @@ def uniform_ring(bits: int) -> Pass:
         nodes: list[Node] = []
         for node in graph:
             _check_fits(node, known[node.name], bits, node.name in loose)
-            nodes += _in_ring(graph, node, bits, known)
+            nodes += _in_ring(graph, node, bits, known, weights)
         return Graph(tuple(nodes))
 
-    return Pass(f"uniform-{bits}-bit-ring", f"every tensor in {bits} bits", whole=whole)
+    name = f"uniform-{bits}-bit-ring" + ("" if weights else "-of-values")
+    return Pass(name, f"every tensor in {bits} bits", whole=whole)
 
 
 def _check_fits(node: Node, interval: Interval, bits: int, loose: bool) -> None:
@@ -128,12 +130,16 @@ def _check_fits(node: Node, interval: Interval, bits: int, loose: bool) -> None:
             raise node.error(f"{what} {need} bits, more than the uniform ring's {bits}{instead}")
 
 
-def _in_ring(graph: Graph, node: Node, bits: int, known: Mapping[str, Interval]) -> list[Node]:
+def _in_ring(
+    graph: Graph, node: Node, bits: int, known: Mapping[str, Interval], weights: bool
+) -> list[Node]:
     """One node as it runs in the uniform ring."""
     positive = node.out.low == 0 and node.out.bits < bits
     out = replace(node.out, bits=bits, signed=True, nonnegative=positive)
     if isinstance(node, ir.Linear):
         open_sign = replace(out, nonnegative=False)
+        if not weights:
+            return [replace(node, out=open_sign)]
         # Weights of `bits` bits could reach beyond any width; those there are do not.
         widths = "empirical" if node.widths == "empirical" else "weights"
         return [replace(node, out=open_sign, weight_bits=bits, widths=widths)]

@@ -18,9 +18,9 @@ import math
 import numpy as np
 from jaxtyping import Bool, Integer, UInt64
 
-from pqjax.crypto.prg import BLOCK_BYTES, Randomness
+from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
-from pqjax.he.matrix import Matrix
+from pqjax.he.matrix import SEED_BYTES, Matrix
 from pqjax.he.packing import (
     Packing,
     Slots,
@@ -122,7 +122,7 @@ class TwoWay:
     @property
     def key_cost(self) -> int:
         """Bits from the client to the server with every key: b_pk and the seed."""
-        return self.degree * self.precision.modulus.bits + 8 * BLOCK_BYTES
+        return self.degree * self.precision.modulus.bits + 8 * SEED_BYTES
 
     @property
     def sent_cost(self) -> int:

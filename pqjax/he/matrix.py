@@ -13,6 +13,7 @@ from pqjax.errors import InputError
 from pqjax.he.modulus import Modulus
 from pqjax.he.polynomial import Polynomials
 
+SEED_BYTES = BLOCK_BYTES
 _KEY = "\0"  # no layer has this name
 
 
@@ -33,8 +34,8 @@ class Matrix:
     count: int
 
     def __post_init__(self) -> None:
-        if len(self.seed) != BLOCK_BYTES:
-            raise InputError(f"a seed has {BLOCK_BYTES} bytes, got {len(self.seed)}")
+        if len(self.seed) != SEED_BYTES:
+            raise InputError(f"a seed has {SEED_BYTES} bytes, got {len(self.seed)}")
 
     @classmethod
     def key(cls, modulus: Modulus, seed: bytes) -> "Matrix":

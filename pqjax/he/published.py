@@ -12,7 +12,8 @@ nothing is rounded that the layer's widths do not ask for.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Iterator
 
 from pqjax.errors import InputError
 from pqjax.he.exchange import TwoWay
@@ -21,7 +22,7 @@ from pqjax.he.packing import Packing, halved, packed_filter
 from pqjax.he.phases import Geometry
 from pqjax.he.precision import Filter
 from pqjax.he.resharing import ReplyPrecision, Sharing, widths
-from pqjax.he.tiling import tilings
+from pqjax.he.tiling import Tiling, tilings
 
 _UNIFORM = Modulus(4096, 64, static=False)
 
@@ -44,11 +45,19 @@ class Options:
     sharing: Sharing
     uniform_bits: int = 37
 
+    def sum_bits(self, needed: int) -> int:
+        """The accumulator of a layer that needs so many bits; InputError if uniform ones are fewer."""
+        own = needed if self.widths else self.uniform_bits
+        if own < needed:
+            raise InputError(f"the layer has sums of {needed} bits, more than {own}")
+        return own
+
 
 CHEETAH = Options(False, False, False, Sharing.APPROXIMATE)
 HEQUANT = Options(True, True, True, Sharing.GUARDED)
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def two_way(
     m: Geometry, sum_bits: int, of: Filter, options: Options, wrap_bits: float = 0.0
 ) -> TwoWay:
@@ -63,9 +72,7 @@ def two_way(
 
     InputError if no parameters do, with the widest sums that would have.
     """
-    own = sum_bits if options.widths else options.uniform_bits
-    if own < sum_bits:
-        raise InputError(f"the layer has sums of {sum_bits} bits, more than {own}")
+    own = options.sum_bits(sum_bits)
 
     def total(at: TwoWay) -> float:
         return at.sent_cost + at.reply_cost + at.wraps * wrap_bits
@@ -105,17 +112,33 @@ def _tiled(
     plain_bits = sum_bits if packing is Packing.NONE else 2 * sum_bits
     if packing is Packing.CROSS:
         of, m = packed_filter(of, sum_bits), halved(m)
-    if not _widths(plain_bits, of, degree, options):
+    if not widths_of(plain_bits, of, degree, options):
         return  # more filters need more room
-    for tiling in tilings(m, degree):
-        if tiling.filters == 1 or options.tiling:
-            for own in _widths(plain_bits, of.packed(tiling.filters), degree, options):
-                yield TwoWay(tiling, own, packing, sum_bits)
+    found = (t for t in tilings(m, degree) if t.filters == 1 or options.tiling)
+    for tiling in found if packing is Packing.WITHIN else _small(found):
+        for own in widths_of(plain_bits, of.packed(tiling.filters), degree, options):
+            yield TwoWay(tiling, own, packing, sum_bits)
 
 
-def _widths(
+def _small(found: Iterable[Tiling]) -> list[Tiling]:
+    """Without those that take at least as much both ways as one of as many filters, and equal widths.
+
+    So it is unless tiles lie in pairs, where what travels of sums depends on the tiles.
+    """
+    kept: dict[int, list[tuple[int, int, Tiling]]] = {}
+    for tiling in found:
+        tiles = tiling.tiles
+        up, others = tiles * tiling.polynomials, kept.setdefault(tiling.filters, [])
+        if not any(a <= up and b <= tiles for a, b, _ in others):
+            others[:] = [x for x in others if x[0] < up or x[1] < tiles]
+            others.append((up, tiles, tiling))
+    return [tiling for others in kept.values() for _, _, tiling in others]
+
+
+def widths_of(
     plain_bits: int, of: Filter, degree: int, options: Options
 ) -> tuple[ReplyPrecision, ...]:
+    """Widths that the options allow for sums, and filters as one polynomial holds them; none may do."""
     if options.widths:
         return widths(plain_bits, of, degree, options.sharing)
     most = _UNIFORM.bits

@@ -30,6 +30,9 @@ from pqjax.ring import Ring, conv, matmul
 _STRETCH = 512  # coefficients of a hint at a time: all copies of all channels would fill the memory
 
 
+_phases = functools.lru_cache(maxsize=1 << 10)(Phases)  # one layer's are those of all its tilings
+
+
 @dataclasses.dataclass(frozen=True)
 class Tiling:
     """A layer cut into equal tiles of its padded image, and filters packed into hints.
@@ -60,7 +63,7 @@ class Tiling:
     @functools.cached_property
     def phases(self) -> Phases:
         """The layer as a convolution of step 1."""
-        return Phases(self.map)
+        return _phases(self.map)
 
     @property
     def area(self) -> int:
@@ -232,7 +235,7 @@ class Tiling:
 
 def tilings(m: Geometry, degree: int) -> Iterator[Tiling]:
     """All worth a look: the smallest tile for each number of tiles, fewest filters for each of hints."""
-    phases = Phases(m)
+    phases = _phases(m)
     counts = {-(-m.outputs // n): n for n in range(m.outputs, 0, -1)}
     filters_of = sorted(counts.values()) if m.groups == 1 else [1]
     for high in _sides(phases.image[0], phases.kernel[0], degree):

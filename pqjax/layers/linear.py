@@ -49,11 +49,14 @@ class LinearRule(Rule):
 
     parts = (
         "hint",
+        "key",
         "low bits",
         "extension",
         "product",
         "wrap & mux",
         "masked input",
+        "ciphertexts",
+        "reply",
     )  # of a cost, as reports call them
 
     def unfit(self, task: Task) -> str | None:
@@ -70,6 +73,10 @@ class LinearRule(Rule):
     def guards(self, choice: Choice) -> bool:
         """Whether shares made in a way have guard bits."""
         return way_of(choice).guards
+
+    def exact(self, choice: Choice) -> bool:
+        """Whether sums made in a way are never off by one."""
+        return way_of(choice).exact
 
     def options(self, task: Task, inferences: int) -> Sequence[Choice]:
         """Its choice with all that is to be found for the layer."""

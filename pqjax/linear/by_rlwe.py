@@ -23,7 +23,7 @@ from pqjax.errors import InputError
 from pqjax.he import STATIC, Filter, Hint, Matrix, Precision, ServerKey, Tiling, Version
 from pqjax.he.shares import rounded, with_masks
 from pqjax.he.tiling import cheapest
-from pqjax.linear.choice import Choice, Packing, When
+from pqjax.linear.choice import Choice, Packing, ReplyPacking, When
 from pqjax.linear.job import Encoded, Job, Parts, filling, unfilled
 from pqjax.linear.keys import Keys
 from pqjax.linear.map import Image
@@ -94,16 +94,16 @@ def _laid(job: Job, packing: Packing) -> tuple[Tiling, Precision]:
 class ByRlwe:
     """A `Way` with the layout and the widths that a plan names."""
 
-    packing: Packing | None
+    packing: Packing | ReplyPacking | None
     when: When
-    guards = True
+    guards = exact = True
 
     def unfit(self, job: Job, own: bool) -> str | None:
         """Why not: an operand narrower than the accumulator, or no parameters are safe and exact."""
         if job.x.bits < job.bits and not own:
             return unfilled(job, own)
         try:
-            next(packings(job, 1)) if self.packing is None else _laid(job, self.packing)
+            next(packings(job, 1)) if self.packing is None else self._laid(job)
         except InputError as error:
             return f"cannot be encrypted: {error}"
         return None
@@ -193,7 +193,8 @@ class ByRlwe:
         return own.sent_bits - own.sum_bits if self.when == "ahead" else 0
 
     def _laid(self, job: Job) -> tuple[Tiling, Precision]:
-        assert self.packing is not None
+        if not isinstance(self.packing, Packing):
+            raise InputError("its packing is of another method")
         return _laid(job, self.packing)
 
     def _matrix(self, job: Job, name: str, seed: bytes) -> Matrix:

@@ -57,11 +57,39 @@ class Packing:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReplyPacking:
+    """How a layer whose result comes back lies in polynomials, and how many bits travel (`pqjax.he`).
+
+    Attributes:
+      tile: height and width of a tile of the padded image.
+      filters: how many share a polynomial of the reply.
+      degree: N.
+      sent_bits: log2 q, of a ciphertext's coefficient.
+      c1_bits, c0_bits: high bits of a reply's coefficients.
+    """
+
+    tile: typing.Annotated[tuple[_Count, _Count], Product(1 << 12)]
+    filters: _Count
+    degree: _Count
+    sent_bits: _Width
+    c1_bits: _Width
+    c0_bits: _Width
+
+    def __str__(self) -> str:
+        high, wide = self.tile
+        back = f"{self.c1_bits} and {self.c0_bits}"
+        return (
+            f"{high}x{wide}, {self.filters} a reply, N = {self.degree}, {self.sent_bits} bits up, "
+            f"{back} back"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Choice:
     """How a linear layer is computed.
 
     Attributes:
-      method: a key of `METHODS`.
+      method: as `pqjax.linear.way` knows it, such as a key of `METHODS`.
       variant: one of the method's, such as a key of `VARIANTS`.
       form: whether the operand is multiplied patch by patch (im2col, the padding carried along; one
         group only) or pixel by pixel, each in all its uses.
@@ -74,7 +102,7 @@ class Choice:
     variant: str
     form: Form
     when: When
-    packing: Packing | None = None
+    packing: Packing | ReplyPacking | None = None
 
     @property
     def title(self) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Integer, UInt8
 
 from pqjax.he import Version
 from pqjax.linear import ahead, on_shares
+from pqjax.linear.by_reply import SYSTEMS, ByReply
 from pqjax.linear.by_rlwe import VARIANT, ByRlwe
 from pqjax.linear.choice import Choice, Form, When
 from pqjax.linear.job import Encoded, Job, Parts, filling, unfilled
@@ -31,10 +32,13 @@ class Way(Protocol):
 
     Attributes:
       guards: whether its shares have guard bits.
+      exact: whether no sum is ever off by one.
     """
 
     @property
     def guards(self) -> bool: ...  # noqa: D102
+    @property
+    def exact(self) -> bool: ...  # noqa: D102
 
     def unfit(self, job: Job, own: bool) -> str | None:
         """Why the layer cannot be run so, None where it can; `own`: it reads the client's own input."""
@@ -74,7 +78,7 @@ class Way(Protocol):
 class ByTransfer:
     """What ways by oblivious transfer have in common."""
 
-    guards = False
+    guards, exact = False, True
 
     def options(self, choice: Choice, job: Job, inferences: int) -> Sequence[Choice]:
         """As it is."""
@@ -168,6 +172,8 @@ def way_of(choice: Choice) -> Way:
     """The way that a choice names, with its method, layout and widths."""
     if choice.method == RLWE:
         return ByRlwe(choice.packing, choice.when)
+    if choice.method in SYSTEMS:
+        return ByReply(SYSTEMS[choice.method][choice.variant], choice.packing, choice.when)
     return (Ahead if choice.when == "ahead" else OnShares)(method_of(choice))
 
 
@@ -176,9 +182,11 @@ def unknown(choice: Mapping[str, object]) -> tuple[str, object, Sequence[str]] |
 
     None where all are known. Takes the fields as they come, of any type.
     """
-    known = {"method": (*METHODS, RLWE), "form": get_args(Form), "when": get_args(When)}
+    variants = {name: tuple(method.variants) for name, method in METHODS.items()}
+    variants |= {RLWE: (VARIANT,), **{name: tuple(ideas) for name, ideas in SYSTEMS.items()}}
+    known = {"method": tuple(variants), "form": get_args(Form), "when": get_args(When)}
     method = choice.get("method")
     if method in known["method"]:
-        known["variant"] = (VARIANT,) if method == RLWE else METHODS[str(method)].variants
+        known["variant"] = variants[str(method)]
     found = [field for field, values in known.items() if choice.get(field) not in values]
     return (found[0], choice.get(found[0]), known[found[0]]) if found else None

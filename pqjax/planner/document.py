@@ -34,7 +34,7 @@ from pqjax.version import VERSION
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
 from pqjax.wire.link import Link
 
-FORMAT = 4
+FORMAT = 5
 _FIELDS = {field.name for field in dataclasses.fields(Choice)}
 
 
@@ -53,7 +53,8 @@ class _Document:
     choices: typing.Annotated[Mapping[Name, Choice], Length(0, MOST_MADE_NODES)]
     classes: ClassNames
     cost: _Sent
-    format: typing.Literal[4]
+    exact: bool
+    format: typing.Literal[5]
     forms: Forms
     graph: object
     inferences: typing.Annotated[int, Between(1, MOST_INFERENCES)]
@@ -74,6 +75,7 @@ def write(made: Plan) -> bytes:
         "choices": {name: dataclasses.asdict(choice) for name, choice in choices.items()},
         "classes": made.classes,
         "cost": {"bits": cost.sent, "flows": cost.flows},
+        "exact": preset.exact,
         "format": FORMAT,
         "forms": dataclasses.asdict(preset.forms),
         "graph": made.graph.tree(),
@@ -160,10 +162,11 @@ def _preset(tree: _Document) -> Preset:
         raise PlanError(_unknown("source of OTs", tree.source, SOURCES, tree.version))
     about, choices = "as a plan describes it", tuple(dict.fromkeys(tree.choices.values()))
     source, masked = SOURCES[tree.source], tree.masked_input
-    facts = source, tree.forms, choices, (), (), masked, tree.tuning, tree.inferences
+    facts = source, tree.forms, choices, (), (), masked, tree.tuning, tree.inferences, tree.exact
     told = Preset(tree.protocol, about, *facts)
     if tree.protocol not in PRESETS:
         return told
     known = PRESETS[tree.protocol]
     known = dataclasses.replace(known, source=source, inferences=tree.inferences)
-    return known if known.setting() == told.setting() else told
+    same = known.setting() == told.setting() and known.exact == told.exact
+    return known if same else told

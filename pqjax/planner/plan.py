@@ -348,6 +348,8 @@ def assembled(
         task = task_of(graph, node, at, choices.get(node.name))
         if task.choice is not None:
             why = LINEAR.unfit(task) or LINEAR.misguarded(task)
+            if preset.exact and not LINEAR.exact(task.choice):
+                why = why or f"may be off by one, and protocol {preset.name!r} is exact"
             if why is not None:
                 raise PlanError(f"{node.name}: variant {task.choice.variant!r} {why}")
         tasks.append(task)

@@ -30,6 +30,8 @@ class Preset:
       choices: ways of multiplying to choose the cheapest from, for every linear layer.
       otherwise: those for layers that none of `choices` fits (convolutions in groups).
       passes: graph rewrites, in order.
+      exact: whether answers are those of the network bit for bit; else sums of linear layers may be off
+        by one.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Preset:
     masked_input: bool = True
     tuning: Tuning = Tuning()
     inferences: int = 1
+    exact: bool = True
 
     def setting(self, streamed: bool = False) -> Setting:
         """What holds for every layer."""
@@ -64,6 +67,7 @@ _PRIVQUANT_PASSES = (
     WORST_CASE_WIDTHS, passes.LOWER, passes.SIGNS, passes.TRUNC, passes.MERGE, passes.ALIGN,
     passes.RELU_AFTER_SHIFT, passes.POOL_BEFORE_RELU, passes.KNOWN_SIGN,
 )  # fmt: skip
+_UNIFORM, _UNIFORM_ON_PIXELS = _by_ot(*FULL)
 _PQJAX_PASSES = (
     passes.LOWER, passes.SIGNS, passes.TRUNC, passes.OPERANDS, passes.MERGE, passes.ALIGN,
     passes.HOIST, passes.RELU_AFTER_SHIFT, passes.CUT, passes.POOL_BEFORE_RELU, passes.ABSORB_RELU,
@@ -80,8 +84,31 @@ PRESETS = {
             "CrypTFlow2: one ring of 37 bits for everything, faithful truncation",
             _INLINE,
             Forms(known_wrap="table", relu_chosen=True),
-            *_by_ot(*FULL),
+            _UNIFORM,
+            _UNIFORM_ON_PIXELS,
             (passes.LOWER, uniform_ring(37)),
+        ),
+        Preset(
+            "cheetah",
+            "Cheetah: that ring, linear layers on ciphertexts that come back, off by one at times",
+            OTS["silent"],
+            Forms(known_wrap="element", relu_chosen=False),
+            (Choice("cheetah", "uniform", "pixels", "shared"),),
+            (*_UNIFORM, *_UNIFORM_ON_PIXELS),
+            (passes.LOWER, uniform_ring(37, weights=False)),
+            masked_input=False,
+            exact=False,
+        ),
+        Preset(
+            # Of variants "uniform", "widths", "tiling" and "widths+tiling" each may be its choice.
+            "hequant",
+            "HEQuant without packing: ciphertexts of quantized widths and tiles that come back",
+            OTS["silent"],
+            Forms(known_wrap="element", relu_chosen=False),
+            (Choice("hequant", "widths+tiling", "pixels", "shared"),),
+            (*_AHEAD, *_AHEAD_ON_PIXELS),
+            _PQJAX_PASSES,
+            masked_input=False,
         ),
         Preset(
             "sirnn",

@@ -26,6 +26,15 @@ def security(source: Source) -> str:
     )
 
 
+def exactness(plan: Plan) -> str:
+    """Whether answers are the network's own, in a line."""
+    if plan.preset.exact:
+        return "answers: those of the integer network, bit for bit"
+    return (
+        "answers: may differ from the integer network's, as sums of linear layers may be off by one"
+    )
+
+
 def format_of(out: TensorType) -> str:
     """A number format in a few characters: u4@3 is unsigned, s16@8 signed, +8@3 known positive.
 
@@ -80,6 +89,8 @@ def explain(plan: Plan, layer: str) -> str:
     else:
         parts.append("Takes no step of its own: a pass has made it part of another layer.")
     parts += [_choice(plan, s) for s in steps if s.task.choice is not None]
+    if not plan.preset.exact:
+        parts.append(exactness(plan))
     changes = _changes(plan, layer)
     if changes:
         parts.append("Passes that changed it\n" + changes)

@@ -13,7 +13,8 @@ def summary(plan: Plan, layer: str | None = None) -> dict[str, typing.Any]:
 
     `linear_bytes` are those of linear layers with every inference, their OTs included; `install_bytes`
     what a client gets once; `seconds` what the network alone takes of offline and online phase,
-    without a link None. With a layer's name: the steps made of it.
+    without a link None; `exact` whether sums of linear layers are never off by one. With a layer's name:
+    the steps made of it.
     """
     phases = {phase: plan.cost(phase) for phase in ("setup", "install", "offline", "online")}
     steps = [s for s in plan.steps if layer is None or belongs(s.node.name, layer)]
@@ -23,6 +24,7 @@ def summary(plan: Plan, layer: str | None = None) -> dict[str, typing.Any]:
         "protocol": plan.protocol,
         "version": plan.version,
         "digest": plan.digest.hex(),
+        "exact": plan.preset.exact,
         "inferences": plan.preset.inferences,
         "link": None if plan.link is None else str(plan.link),
         **{f"{phase}_bytes": _bytes(cost) for phase, cost in phases.items()},

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from impolite import strange_graph
 from interpreter import every_value_slowly
-from networks import ENCRYPTED
+from networks import ENCRYPTED, EXACT
 from pairs import stored
 from pitfalls import PITFALLS
 
@@ -26,11 +26,11 @@ from pqjax.errors import GraphError, PlanError
 from pqjax.graph import every_value, validate
 from pqjax.he import Version
 from pqjax.ot.stocked import Stocked
-from pqjax.planner import PRESETS, plan
+from pqjax.planner import plan
 from pqjax.planner.plan import check_weights
 from pqjax.protocols.party import make_party, run_pair
 
-RUNS = {**PRESETS, "encrypted": ENCRYPTED}
+RUNS = {**EXACT, "encrypted": ENCRYPTED}
 STOCKED = [name for name, preset in RUNS.items() if isinstance(preset.source, Stocked)]
 INLINE = [name for name in RUNS if name not in STOCKED]
 VERSION = Version(bytes(16), bytes(range(16)))

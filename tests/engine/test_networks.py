@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from networks import ENCRYPTED, random_network, run_both
+from networks import ENCRYPTED, EXACT, random_network, run_both
 from pairs import left_over, stored
 
 import pqjax
 from pqjax.engine.execute import Preparation
 from pqjax.errors import InputError, OutOfCorrelations
-from pqjax.planner import PRESETS, plan
+from pqjax.planner import plan
 
-RUNS = {**PRESETS, "encrypted": ENCRYPTED}
+RUNS = {**EXACT, "encrypted": ENCRYPTED}
 
 
 @pytest.mark.parametrize("run", list(RUNS))

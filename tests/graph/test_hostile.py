@@ -20,8 +20,8 @@ from pqjax.wire.link import Link
 
 PROTOCOLS = list(PRESETS)
 DOCUMENTS = [
-    plan(random_network(seed)[0], PROTOCOLS[seed % 5], Link(200, 13) if seed % 2 else None).document
-    for seed in range(6)
+    plan(random_network(seed)[0], protocol, Link(200, 13) if seed % 2 else None).document
+    for seed, protocol in enumerate(PROTOCOLS)
 ]
 MODELS = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints"
 

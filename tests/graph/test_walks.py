@@ -174,7 +174,9 @@ def test_long_chains_are_planned(kind, protocol):
     """45 doublings once took 2^45 steps; a thousand nodes more than Python recurses."""
     graph = behind(1100, CHAINS[kind])
     validate(graph)
-    if protocol == "cryptflow2":  # its ring would make other values of what may overflow
+    if any(
+        "uniform" in each.name for each in PRESETS[protocol].passes
+    ):  # that ring would make other values of what may overflow
         with pytest.raises(GraphError, match="is measured"):
             plan(graph, protocol)
         return

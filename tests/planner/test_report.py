@@ -12,6 +12,7 @@ from pqjax.errors import GraphError, PlanError
 from pqjax.graph import Add, Conv, Dense, Graph, Input, Requantize, TensorType, load_model
 from pqjax.ot import SOURCES
 from pqjax.planner import PRESETS, read_plan
+from pqjax.planner.presets import OTS
 from pqjax.planner.price import fitting, priced, task_cost
 from pqjax.planner.report import security
 
@@ -80,8 +81,9 @@ def test_the_command_explains(protocol, capsys):
     assert "<- chosen" in capsys.readouterr().out
     assert main(["plan", str(MODEL), "--protocol", protocol, "--variants"]) == 0
     said = capsys.readouterr().out
-    bits = BOUND_BITS - protocol.startswith("pqjax")
+    bits = BOUND_BITS - (PRESETS[protocol].source is OTS["silent"])
     assert "conv7" in said and f"hashes {bits} bits" in said
+    assert ("may be off by one" in said) is not PRESETS[protocol].exact
 
 
 def test_a_correlation_with_a_public_bit_is_counted_without_it():

@@ -58,7 +58,9 @@ def _by_ot(*variants: str, when: When = "shared") -> tuple[tuple[Choice, ...], t
     return patches, pixels
 
 
-_ENCRYPTED = (Choice(RLWE, VARIANT, "pixels", "ahead"),)
+# With hints; for sums too wide for these, and layers whose hints do not pay, with a reply.
+_REPLIED = Choice("hequant", "widths+tiling", "pixels", "shared")
+_ENCRYPTED = (Choice(RLWE, VARIANT, "pixels", "ahead"), _REPLIED)
 _AHEAD, _AHEAD_ON_PIXELS = _by_ot(*FULL, when="ahead")
 _INLINE = Inline()  # IKNP and KKOT where they are needed, as the papers' code does
 _SIRNN_FORMS = Forms(known_wrap="table", relu_chosen=True)
@@ -105,7 +107,7 @@ PRESETS = {
             "HEQuant without packing: ciphertexts of quantized widths and tiles that come back",
             OTS["silent"],
             Forms(known_wrap="element", relu_chosen=False),
-            (Choice("hequant", "widths+tiling", "pixels", "shared"),),
+            (_REPLIED,),
             (*_AHEAD, *_AHEAD_ON_PIXELS),
             _PQJAX_PASSES,
             masked_input=False,

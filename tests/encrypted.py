@@ -19,9 +19,9 @@ from pqjax.he import (
     Tiling,
     TwoWay,
     cheapest,
-    encrypt,
 )
 from pqjax.he.polynomial import product
+from pqjax.he.shares import rounded, with_masks
 from pqjax.ring import Ring
 
 SEED = bytes(range(16))
@@ -46,6 +46,11 @@ def hint_of(tiling, own, w, matrix, randomness):
     """A layer's hint and the server's key to it, of one stream."""
     key = ServerKey.draw(tiling, own, w, randomness)
     return key.hint(matrix, randomness), key
+
+
+def encrypt(masks, x, own):
+    """What travels of x under these masks."""
+    return with_masks(x, rounded(masks, own.modulus.bits, own.sent_bits), own)
 
 
 def filter_of(w):

@@ -148,7 +148,11 @@ class HintFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield path
             except BlockingIOError:
-                yield path.with_suffix(f".{os.getpid()}.part")
+                own = path.with_suffix(f".{os.getpid()}.part")
+                try:
+                    yield own
+                finally:
+                    own.unlink(missing_ok=True)  # nobody else would go on with it
 
     def keep(self, part: pathlib.Path, digest: bytes) -> None:
         """Gives what was collected, and has that digest, its name."""
@@ -160,10 +164,14 @@ class HintFolder:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)  # a key
 class Made:
-    """What a server has of its hints: the version that they are of, and the hints."""
+    """What a server has of its hints: the version that they are of, their digest, and the hints.
+
+    These are None where only the key is left: it makes the same ones again.
+    """
 
     version: Version
-    hints: Hints
+    digest: bytes
+    hints: Hints | None
 
 
 def weights_digest(weights: Weights) -> bytes:
@@ -200,16 +208,20 @@ def find_made(folder: pathlib.Path, plan: Plan, weights: Weights) -> Made | None
     planned, weighed, seed, key, digest = found
     if (planned, weighed) != (plan.digest, weights_digest(weights)):
         raise CheckpointError(f"{path} belongs to another plan or other weights: {ask}")
-    hints = read_hints(folder / f"{digest.hex()}.hint", plan)
-    if hints.seed != seed:
-        raise CheckpointError(f"{path} belongs to other hints: {ask}")
-    return Made(Version(seed, key), hints)
+    version, place = Version(seed, key), folder / f"{digest.hex()}.hint"
+    if not place.exists():
+        return Made(version, digest, None)
+    try:
+        return Made(version, digest, read_hints(place, plan))
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}: delete it, and the same hints are made again") from error
 
 
-def keep_made(folder: pathlib.Path, plan: Plan, weights: Weights, made: Made) -> None:
+def keep_made(
+    folder: pathlib.Path, plan: Plan, weights: Weights, version: Version, hints: Hints
+) -> None:
     """Writes both files: the hints, and the key for their owner alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    version, hints = made.version, made.hints
     body = _KEY_MAGIC + plan.digest + weights_digest(weights)
     body += version.seed + version.key + hints.digest
     _write(hint_path(folder, hints), hints.whole.data, 0o644)

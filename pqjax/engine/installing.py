@@ -6,7 +6,10 @@
 """
 
 import contextlib
+import io
 import pathlib
+import shutil
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -17,16 +20,24 @@ from pqjax.engine.hints import (
     DIGEST_BYTES,
     HintFolder,
     Hints,
-    Packed,
     header,
     hint_bytes,
     places,
     read_hints,
 )
+from pqjax.engine.memory import available_bytes, check_room
 from pqjax.errors import CheckpointError
-from pqjax.linear.by_rlwe import hint_messages
 from pqjax.planner.plan import HINTS_BITS, HINTS_LAYER, Plan, Step
 from pqjax.protocols.party import Party
+
+_MESSAGE_BYTES = 1 << 22  # the next one travels while this one is written to a disk
+
+
+def hint_messages(bits: int) -> Iterator[slice]:
+    """How a hint of so many bits is cut into messages, as slices of its bytes."""
+    n = bits // 8
+    for at in range(0, n, _MESSAGE_BYTES):
+        yield slice(at, min(at + _MESSAGE_BYTES, n))
 
 
 def announce_hints(party: Party, hints: Hints) -> None:
@@ -80,12 +91,14 @@ class Installation:
 
         Raises:
           CheckpointError: what came, or an earlier part of it, is not what the server announced.
+          PlanError: there is no room for them.
         """
         if self.hints is None:
             if self._folder is None:
-                whole = np.empty(hint_bytes(self._plan), np.uint8)
-                self._fetch(0, _Memory(whole), progress)
-                self.hints = self._checked(Hints.of(whole))
+                check_room(hint_bytes(self._plan), available_bytes(), "memory")
+                file = io.BytesIO()
+                self._fetch(0, file, progress)
+                self.hints = self._checked(Hints.of(np.frombuffer(file.getbuffer(), np.uint8)))
             else:
                 self.hints = self._kept(self._folder, progress)
         return self.hints
@@ -93,6 +106,8 @@ class Installation:
     def _kept(self, folder: HintFolder, progress: Progress | None) -> Hints:
         own = places(self._plan)
         with folder.part(self._digest) as path:
+            lacking = hint_bytes(self._plan) - (path.stat().st_size if path.exists() else 0)
+            check_room(lacking, shutil.disk_usage(path.parent).free, f"room in {path.parent}")
             with open(path, "r+b" if path.exists() else "w+b") as file:
                 whole_layers = [part for part in own.values() if part.stop <= path.stat().st_size]
                 file.truncate(whole_layers[-1].stop if whole_layers else 0)
@@ -106,7 +121,7 @@ class Installation:
             folder.keep(path, self._digest)
         return found
 
-    def _fetch(self, place: int, file: "BinaryIO | _Memory", progress: Progress | None) -> None:
+    def _fetch(self, place: int, file: BinaryIO, progress: Progress | None) -> None:
         """Writes the header, if nothing is there, and the hints from a place on."""
         plan, party = self._plan, self._party
         if not place:
@@ -129,18 +144,6 @@ class Installation:
                 "this machine's disk. They are dropped; connect again to get them anew"
             )
         return found
-
-
-class _Memory:
-    """A file that is an array."""
-
-    def __init__(self, whole: Packed):
-        self._whole, self._at = whole, 0
-
-    def write(self, data: bytes | memoryview) -> None:
-        n = len(data)
-        self._whole[self._at : self._at + n] = np.frombuffer(data, np.uint8)
-        self._at += n
 
 
 @contextlib.contextmanager

@@ -3,15 +3,21 @@
 import pathlib
 
 from pqjax.errors import PlanError
-from pqjax.planner.plan import Plan
+from pqjax.planner.plan import KEYS_LAYER, Plan
 
 _OT_BYTES = 16  # of a stored random OT, at either end
 _WORD_BYTES = 8
 
 
 def least_bytes(plan: Plan) -> int:
-    """What a party holds at once at the least: stored OTs, and its largest tensor."""
-    return _OT_BYTES * plan.stored + _WORD_BYTES * max(node.out.n for node in plan.graph)
+    """What a client holds at once at the least.
+
+    That is stored OTs, its largest tensor, and what it has prepared of encrypted layers: whatever of
+    them travels was in its memory when it was made.
+    """
+    prepared = plan.cost("offline", KEYS_LAYER).bits + sum(s.cost.both.bits for s in plan.hinted)
+    largest = max(node.out.n for node in plan.graph)
+    return _OT_BYTES * plan.stored + _WORD_BYTES * largest + prepared // 8
 
 
 def available_bytes() -> int | None:
@@ -36,4 +42,17 @@ def check_memory(plan: Plan) -> None:
         raise PlanError(
             f"an inference takes more than {least / 1e9:.1f} GB of memory, and {there / 1e9:.1f} GB are "
             "available: end other programs, or use a smaller network or narrower widths"
+        )
+
+
+def check_room(needed: int, there: int | None, what: str) -> None:
+    """Refuses to keep so many bytes of what clients get once where there is less than that.
+
+    Raises:
+      PlanError: says how much it takes, and how much there is.
+    """
+    if there is not None and needed > there:
+        raise PlanError(
+            f"what the network's clients get once takes {needed / 1e9:.2f} GB, and there are "
+            f"{there / 1e9:.2f} GB of {what}: make room, or ask for a plan for fewer inferences"
         )

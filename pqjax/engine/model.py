@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 
 from pqjax.engine.execute import Own, Progress, load, make_hints
-from pqjax.engine.hints import Hints, Made, find_made, header, keep_made
+from pqjax.engine.hints import Hints, find_made, header, keep_made
 from pqjax.engine.memory import check_memory
+from pqjax.errors import CheckpointError
 from pqjax.graph.ir import Weights
 from pqjax.he import Version
 from pqjax.planner.plan import Plan, check_weights
@@ -49,12 +50,17 @@ class ServedModel:
         check_weights(plan, weights)
         place = pathlib.Path(folder) if folder is not None and plan.hinted else None
         kept = find_made(place, plan, weights) if place else None
-        if kept is not None:
+        if kept is not None and kept.hints is not None:
             return cls(plan, load(plan, weights, kept.version), kept.hints)
-        version = Version.fresh()
+        version = Version.fresh() if kept is None else kept.version
         made = cls.of_version(plan, weights, version, progress)
         if place and made.hints is not None:
-            keep_made(place, plan, weights, Made(version, made.hints))
+            if kept is not None and made.hints.digest != kept.digest:
+                raise CheckpointError(
+                    f"the key in {place} makes other hints than it did: delete it, for two hints under "
+                    "one key must not be given away"
+                )
+            keep_made(place, plan, weights, version, made.hints)
         return made
 
     @classmethod

@@ -14,6 +14,5 @@ from pqjax.he.precision import Filter, Precision, precision_for
 from pqjax.he.published import CHEETAH, HEQUANT, Options, two_way
 from pqjax.he.resharing import ReplyPrecision, Sharing
 from pqjax.he.secret import Secret
-from pqjax.he.shares import encrypt
 from pqjax.he.tiling import Tiling, cheapest, tilings
 from pqjax.he.version import Version

@@ -9,29 +9,22 @@ at least one bit and nowhere else: what their lowest bit is depends on e, which 
 """
 
 import numpy as np
-from jaxtyping import Shaped, UInt, UInt64
+from jaxtyping import UInt, UInt64
 
 from pqjax.he.precision import Precision
 from pqjax.ring import Ring
 
 
-def encrypt(
-    masks: Shaped[np.ndarray, " slots"], x: UInt[np.ndarray, " slots"], own: Precision
-) -> UInt[np.ndarray, " slots"]:
-    """The top t bits, rounded, of 2^(k - l) x + mask mod 2^k: what travels, in Ring(t).
-
-    Args:
-      masks: `Secret.masks` at the slots that travel; used for one x.
-      x: the client's share of the operand mod 2^l.
-      own: the layer's widths.
-    """
-    return with_masks(x, rounded(masks, own.modulus.bits, own.sent_bits), own)
-
-
 def with_masks(
     x: UInt[np.ndarray, "*s"], short: UInt[np.ndarray, "*s"], own: Precision
 ) -> UInt[np.ndarray, "*s"]:
-    """2^(t - l) x + mask mod 2^t of masks that are short already: x is in no bit below."""
+    """What travels: 2^(t - l) x + mask mod 2^t, the top t bits of 2^(k - l) x + mask mod 2^k, rounded.
+
+    Args:
+      x: the client's share of the operand mod 2^l, which is in no bit below.
+      short: `Secret.masks`, rounded to t bits, at the slots that travel; used for one x.
+      own: the layer's widths.
+    """
     scaled = x.astype(np.uint64) << np.uint64(own.sent_bits - own.sum_bits)
     return Ring(own.sent_bits).reduce(scaled + short)
 

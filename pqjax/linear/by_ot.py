@@ -20,7 +20,7 @@ from jaxtyping import Integer
 from pqjax.linear.by_ot_layout import Laid, Layout, layout_of
 from pqjax.linear.by_ot_transfer import Bits, choose, offer
 from pqjax.linear.choice import VARIANTS, Form, Variant
-from pqjax.linear.job import Encoded, Job
+from pqjax.linear.job import Encoded, Job, narrowed
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
 from pqjax.protocols.party import Party
@@ -76,9 +76,7 @@ class ByOt:
 
     def encode(self, job: Job, weights: Integer[np.ndarray, " *w"]) -> Encoded:
         """The weights alone, of the map's shape or a dense layer's; bits are made where they choose."""
-        narrow = np.array(weights, f"i{Ring(job.w_bits).dtype.itemsize}")
-        narrow.flags.writeable = False
-        return Encoded(narrow.reshape(job.map.weight_shape))
+        return Encoded(narrowed(job, weights))
 
     def serve(self, party: Party, job: Job, encoded: Encoded) -> Image:
         """Rank 0's half: [W c]^L.

@@ -37,7 +37,7 @@ from pqjax.he.polynomial import Polynomials
 from pqjax.he.published import widths_of
 from pqjax.linear.by_rlwe import bound
 from pqjax.linear.choice import Choice, Packing, ReplyPacking, When
-from pqjax.linear.job import Encoded, Job, Parts, filling, unfilled
+from pqjax.linear.job import Encoded, Job, Parts, filling, narrowed, unfilled
 from pqjax.linear.keys import Keys
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
@@ -75,15 +75,10 @@ class Ready:
     public: Polynomials | None = None
 
 
-def _sum_bits(job: Job) -> int:
-    """The accumulator's bits and all guard bits but one, which the shares' own exactness needs."""
-    return job.bits + max(1, job.guard) - 1
-
-
 @functools.lru_cache(maxsize=1 << 10)
 def _laid(job: Job, ideas: Options, packing: ReplyPacking) -> TwoWay:
     tiling = Tiling(job.map, packing.degree, packing.tile, packing.filters)
-    of, sums = bound(job).packed(packing.filters), ideas.sum_bits(_sum_bits(job))
+    of, sums = bound(job).packed(packing.filters), ideas.sum_bits(job.exact_bits)
     modulus = Modulus(packing.degree, packing.sent_bits, static=False)
     bits = sums, packing.c1_bits, packing.c0_bits
     own = ReplyPrecision(modulus, of, *bits, ideas.sharing)
@@ -144,10 +139,7 @@ class ByReply:
         self, job: Job, weights: Integer[np.ndarray, " *w"], name: str, version: Version
     ) -> Encoded:
         """The weights, narrow and read-only."""
-        narrow = np.array(weights, f"i{Ring(job.w_bits).dtype.itemsize}")
-        narrow = narrow.reshape(job.map.weight_shape)
-        narrow.flags.writeable = False
-        return Encoded(narrow)
+        return Encoded(narrowed(job, weights))
 
     def hint(
         self, job: Job, own: Encoded, name: str, version: Version
@@ -176,7 +168,7 @@ class ByReply:
         at, messenger, matrix = self._laid(job), party.messenger, ready.matrix
         own_bits, rows = at.precision, (at.parcels, at.tiling.hints, at.degree)
         q, high, low = own_bits.modulus.ring, Ring(own_bits.c1_bits), Ring(own_bits.c0_bits)
-        more = np.uint64(_sum_bits(job) - job.bits)
+        more = np.uint64(job.exact_bits - job.bits)
         x = Ring(at.operand_bits).reduce(filling(job, x).astype(np.uint64) << more)
         if party.rank == 1:
             assert ready.secret is not None
@@ -200,7 +192,7 @@ class ByReply:
         return Ring(job.bits + job.guard).reduce(at.image(share, party.rank))
 
     def _searched(self, job: Job) -> TwoWay:
-        return two_way(job.map, _sum_bits(job), bound(job), self.ideas)
+        return two_way(job.map, job.exact_bits, bound(job), self.ideas)
 
     def _laid(self, job: Job) -> TwoWay:
         if not isinstance(self.packing, ReplyPacking):

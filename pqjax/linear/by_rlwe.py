@@ -24,7 +24,7 @@ from pqjax.he import STATIC, Filter, Hint, Matrix, Precision, ServerKey, Tiling,
 from pqjax.he.shares import rounded, with_masks
 from pqjax.he.tiling import cheapest
 from pqjax.linear.choice import Choice, Packing, ReplyPacking, When
-from pqjax.linear.job import Encoded, Job, Parts, filling, unfilled
+from pqjax.linear.job import Encoded, Job, Parts, filling, narrowed, unfilled
 from pqjax.linear.keys import Keys
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
@@ -35,7 +35,6 @@ from pqjax.wire.cost import message
 
 VARIANT = "static-hints"
 _SPANS = (1, 10, 100, 1000)  # inferences that packings are made for, to choose from
-_HINT_BYTES = 1 << 22  # of a message: the next one travels while this one is written to a disk
 
 
 @dataclasses.dataclass(frozen=True, repr=False)  # the model, and what hides it
@@ -68,7 +67,7 @@ def packings(job: Job, inferences: int) -> Iterator[Packing]:
     """The best for some numbers of inferences, each once; InputError where none is wide enough."""
     found = {}
     for span in sorted({*_SPANS, inferences}):
-        tiling, own = _cheapest(job.map, _sum_bits(job), bound(job), span)
+        tiling, own = _cheapest(job.map, job.exact_bits, bound(job), span)
         packing = Packing(tiling.tile, tiling.filters, own.sent_bits, own.hint_bits)
         found[packing] = None
     yield from found
@@ -77,16 +76,11 @@ def packings(job: Job, inferences: int) -> Iterator[Packing]:
 _cheapest = functools.lru_cache(maxsize=1 << 12)(cheapest)
 
 
-def _sum_bits(job: Job) -> int:
-    """The accumulator's bits and all guard bits but one, which the shares' own exactness needs."""
-    return job.bits + max(1, job.guard) - 1
-
-
 @functools.lru_cache(maxsize=1 << 10)
 def _laid(job: Job, packing: Packing) -> tuple[Tiling, Precision]:
     tiling = Tiling(job.map, STATIC.degree, packing.tile, packing.filters)
     of = bound(job).packed(packing.filters)
-    own = Precision(STATIC, of, _sum_bits(job), packing.sent_bits, packing.hint_bits)
+    own = Precision(STATIC, of, job.exact_bits, packing.sent_bits, packing.hint_bits)
     return tiling, own
 
 
@@ -129,9 +123,7 @@ class ByRlwe:
         self, job: Job, weights: Integer[np.ndarray, " *w"], name: str, version: Version
     ) -> Keyed:
         """The weights, narrow and read-only, and the layer's secrets of this version."""
-        narrow = np.array(weights, f"i{Ring(job.w_bits).dtype.itemsize}")
-        narrow = narrow.reshape(job.map.weight_shape)
-        narrow.flags.writeable = False
+        narrow = narrowed(job, weights)
         return Keyed(
             narrow, ServerKey.draw(*self._laid(job), narrow, version.randomness("u", name))
         )
@@ -199,10 +191,3 @@ class ByRlwe:
 
     def _matrix(self, job: Job, name: str, seed: bytes) -> Matrix:
         return Matrix(STATIC, seed, name, self._laid(job)[0].polynomials)
-
-
-def hint_messages(bits: int) -> Iterator[slice]:
-    """How a hint of so many bits is cut into messages, as slices of its bytes."""
-    n = bits // 8
-    for at in range(0, n, _HINT_BYTES):
-        yield slice(at, min(at + _HINT_BYTES, n))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 
 from pqjax.graph.ir import TensorType
 from pqjax.linear.choice import Form
@@ -26,6 +26,11 @@ class Job:
     x: TensorType
     bits: int
     guard: int = 0
+
+    @property
+    def exact_bits(self) -> int:
+        """The accumulator's bits and all guard bits but the one that exact shares need in any case."""
+        return self.bits + max(1, self.guard) - 1
 
     def in_form(self, form: Form) -> "Job":
         """What is multiplied: by patches, the columns of `LinearMap.im2col`."""
@@ -48,6 +53,13 @@ class Encoded:
     """Rank 0's weights, made ready once a process: narrow and read-only. Methods may extend it."""
 
     weights: Int[np.ndarray, "h w fan_in K"]
+
+
+def narrowed(job: Job, weights: Integer[np.ndarray, " *w"]) -> Int[np.ndarray, "h w fan_in K"]:
+    """Weights of the map's shape, or a dense layer's, in the fewest bytes and read-only."""
+    found = np.array(weights, f"i{Ring(job.w_bits).dtype.itemsize}").reshape(job.map.weight_shape)
+    found.flags.writeable = False
+    return found
 
 
 def multiply_plain(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 from typing import Any
 
@@ -11,8 +12,11 @@ from networks import ENCRYPTED, random_network
 from serving import GRAPH, WEIGHTS, X, command, serving
 
 import pqjax
+from pqjax.engine import installing, memory
+from pqjax.engine import model as model_module
 from pqjax.engine.commands import INSTALL, PREPARE, ask
 from pqjax.engine.hints import HintFolder, Hints, find_made, hint_path, read_hints
+from pqjax.engine.installing import hint_messages
 from pqjax.engine.model import ServedModel
 from pqjax.errors import CheckpointError, PlanError, SessionEnded
 from pqjax.graph import Conv, Graph, Input, TensorType
@@ -98,6 +102,8 @@ def test_two_clients_that_install_at_once_have_files_of_their_own(model, tmp_pat
     folder = HintFolder(tmp_path)
     with folder.part(model.hints.digest) as one, folder.part(model.hints.digest) as two:
         assert one != two and two.name.endswith(f"{os.getpid()}.part")
+        two.write_bytes(b"begun")
+    assert [path.name for path in tmp_path.iterdir()] == [one.name]  # nobody goes on with the other
 
 
 def test_a_damaged_file_of_the_folder_is_got_anew(model, tmp_path):
@@ -208,7 +214,7 @@ def test_a_server_refuses_hints_that_were_altered(tmp_path):
     del made
     changed.tofile(path)
 
-    with pytest.raises(CheckpointError, match="is altered: it holds other bytes"):
+    with pytest.raises(CheckpointError, match="is altered: it holds other bytes.* delete it"):
         hinted(PLAN, WEIGHTS, tmp_path)
 
 
@@ -282,3 +288,57 @@ def test_a_few_small_layers_are_not_encrypted():
 def test_a_plan_is_for_some_inferences(wish):
     with pytest.raises(PlanError, match="inferences: 1 to"):
         plan(random_network(1)[0], inferences=wish)
+
+
+def test_messages_of_a_hint_cover_it():
+    for n in (1, 1 << 22, (1 << 22) + 1, 9 << 20):
+        parts = list(hint_messages(8 * n))
+        assert parts[0].start == 0 and parts[-1].stop == n
+        assert all(a.stop == b.start for a, b in zip(parts, parts[1:], strict=False))
+        assert max(part.stop - part.start for part in parts) <= 1 << 22
+
+
+def test_hints_that_were_deleted_are_made_again_by_their_key(tmp_path):
+    first = hinted(PLAN, WEIGHTS, tmp_path)
+    path = hint_path(tmp_path, first.hints)
+    before = path.read_bytes()
+    path.unlink()
+
+    again = hinted(PLAN, WEIGHTS, tmp_path)
+
+    assert again.hints.digest == first.hints.digest and path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_key_that_makes_other_hints_than_it_did_gives_none_away(tmp_path, monkeypatch):
+    first = hinted(PLAN, WEIGHTS, tmp_path)
+    hint_path(tmp_path, first.hints).unlink()
+    other = hinted(PLAN, WEIGHTS).hints
+    monkeypatch.setattr(model_module.Hints, "of", classmethod(lambda cls, whole: other))
+
+    with pytest.raises(CheckpointError, match="makes other hints than it did"):
+        hinted(PLAN, WEIGHTS, tmp_path)
+    assert list(tmp_path.glob("*.hint")) == []
+
+
+def test_hints_for_which_there_is_no_room_are_not_asked_for(model, tmp_path, monkeypatch):
+    with serving(plan=model, weights=None) as (address, _):
+        monkeypatch.setattr(installing, "available_bytes", lambda: 1000)
+        with pytest.raises(PlanError, match="0.00 GB of memory: make room"):
+            asked(address)
+        full = shutil.disk_usage(tmp_path)._replace(free=1000)
+        monkeypatch.setattr(installing.shutil, "disk_usage", lambda folder: full)
+        with pytest.raises(PlanError, match="of room in"):
+            asked(address, hints=tmp_path)
+        monkeypatch.undo()
+        assert asked(address)[0] == ["begin", *HINTED]
+
+
+def test_what_encrypted_layers_prepare_counts_as_memory(monkeypatch):
+    tiles = PLAN.cost("offline", "keys").bits // 8
+    prepared = sum(step.cost.both.bits for step in PLAN.hinted) // 8
+
+    assert memory.least_bytes(PLAN) >= tiles + prepared > 0
+    monkeypatch.setattr(memory, "available_bytes", lambda: tiles)
+    with pytest.raises(PlanError, match="of memory"):
+        memory.check_memory(PLAN)

@@ -8,12 +8,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from encrypted import SEED, filter_of, hint_of, layer, operands, weights_of
+from encrypted import SEED, encrypt, filter_of, hint_of, layer, operands, weights_of
 from layers import ALIKE
 
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
-from pqjax.he import STATIC, Matrix, Modulus, Secret, encrypt, precision_for
+from pqjax.he import STATIC, Matrix, Modulus, Secret, precision_for
 from pqjax.he.polynomial import product
 from pqjax.he.sampling import errors, ternary
 from pqjax.linear import LinearMap

@@ -13,7 +13,7 @@ from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
 from pqjax.he import STATIC, Hint, Version
 from pqjax.linear import Job, LinearMap
-from pqjax.linear.by_rlwe import ByRlwe, bound, hint_messages, packings
+from pqjax.linear.by_rlwe import ByRlwe, bound, packings
 from pqjax.linear.keys import exchange_keys, keys_cost
 from pqjax.ot.stocked import SoftSpoken
 from pqjax.protocols.party import Party, run_pair
@@ -249,11 +249,3 @@ def test_a_packing_that_is_not_safe_and_exact_is_refused(change, complaint):
     why = ByRlwe(dataclasses.replace(packing, **changed), "ahead").unfit(job, own=False)
 
     assert why and re.search(complaint, why)
-
-
-def test_messages_of_a_hint_cover_it():
-    for n in (1, 1 << 22, (1 << 22) + 1, 9 << 20):
-        parts = list(hint_messages(8 * n))
-        assert parts[0].start == 0 and parts[-1].stop == n
-        assert all(a.stop == b.start for a, b in zip(parts, parts[1:], strict=False))
-        assert max(part.stop - part.start for part in parts) <= 1 << 22

@@ -310,7 +310,9 @@ def plan(
     ranges = {
         name: known[name]
         for name in (lowered.input.name, *choices)
-        if name in graph and graph[name].out.bits != lowered[name].out.bits and name in known
+        if name in graph
+        and graph[name].out != dataclasses.replace(lowered[name].out, guard=0)
+        and name in known
     }
     names = check_class_names(graph, classes) if classes else ()
     made = assembled(lowered, preset, choices, ranges, Clock(None), link)

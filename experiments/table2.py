@@ -19,7 +19,7 @@ from experiments.formulas import SMALL, evaluate
 from experiments.record import percent, published, relative, table
 from experiments.two_threads import Call, measure, share
 from pqjax.errors import PqjaxError
-from pqjax.protocols.compare import less_than_cost, wrap_bit
+from pqjax.protocols.compare import carry_out_cost, wrap_bit
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import (
@@ -198,7 +198,7 @@ def others(rng: np.random.Generator) -> list[Case]:
         x0, x1 = share(rng, x, bits)
         wraps = np.array([int(a) + int(b) >= 1 << bits for a, b in zip(x0, x1, strict=True)])
         work = lambda party, own, bits=bits: wrap_bit(party, own, bits)
-        cost = less_than_cost(source, ELEMENTS, bits)
+        cost = carry_out_cost(source, ELEMENTS, bits)
         shares = (x0,), (x1,)
         call = Call(f"Wrap({bits})", work, shares, Ring(1), wraps.astype(np.uint8), cost)
         found.append(Case("Wrap", names, closed, SMALL["Wrap"], call))

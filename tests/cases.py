@@ -29,7 +29,7 @@ from pqjax.protocols.compare import (
     less_and_equal,
     less_and_equal_cost,
     less_than,
-    less_than_cost,
+    carry_out_cost,
     negative,
     negative_cost,
     wrap_bit,
@@ -227,7 +227,7 @@ def comparisons():
         yield Case(
             f"less than, {bits} bits", one(lambda p, x, b=bits: less_than(p, x, b)),
             alike(Arg(bits)), all_pairs(bits), BIT,
-            lambda s, n, b=bits: less_than_cost(s, n, b), lambda a, b, _: (a[0] < b[0],),
+            lambda s, n, b=bits: carry_out_cost(s, n, b), lambda a, b, _: (a[0] < b[0],),
         )  # fmt: skip
     for bits in (3, 6):
         yield Case(
@@ -238,7 +238,7 @@ def comparisons():
         )  # fmt: skip
     yield Case(
         "wrap, 4 bits", one(lambda p, x: wrap_bit(p, x, 4)), alike(Arg(4)), all_pairs(4),
-        BIT, lambda s, n: less_than_cost(s, n, 4),
+        BIT, lambda s, n: carry_out_cost(s, n, 4),
         lambda a, b, _: (a[0].astype(int) + b[0] >= 16,),
     )  # fmt: skip
     yield on_shares(

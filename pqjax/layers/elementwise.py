@@ -40,21 +40,21 @@ def _truncate(party: Party, at: Setting, node: Truncate, x: TensorType, share: S
 
 def _reduce_price(at: Setting, node: TruncateReduce, x: TensorType, n: int) -> Cost:
     shift = node.shift + x.guard
-    return resize.truncate_reduce_cost(at.source, n, x.share_bits, shift, node.out.bits)
+    return resize.truncate_reduce_cost(at.source, n, x.share_bits, shift, node.out.bits, at.forms)
 
 
 def _reduce(party: Party, at: Setting, node: TruncateReduce, x: TensorType, share: Share) -> Share:
     share = _rounded(party, node, x, share)
     shift = node.shift + x.guard
-    return resize.truncate_reduce(party, share, x.share_bits, shift, node.out.bits)
+    return resize.truncate_reduce(party, share, x.share_bits, shift, node.out.bits, at.forms)
 
 
 def _unguard_price(at: Setting, node: Unguard, x: TensorType, n: int) -> Cost:
-    return resize.truncate_reduce_cost(at.source, n, x.share_bits, x.guard, node.out.bits)
+    return resize.truncate_reduce_cost(at.source, n, x.share_bits, x.guard, node.out.bits, at.forms)
 
 
 def _unguard(party: Party, at: Setting, node: Unguard, x: TensorType, share: Share) -> Share:
-    return resize.truncate_reduce(party, share, x.share_bits, x.guard, node.out.bits)
+    return resize.truncate_reduce(party, share, x.share_bits, x.guard, node.out.bits, at.forms)
 
 
 def _rounded(party: Party, node: Truncate | TruncateReduce, x: TensorType, share: Share) -> Share:

@@ -42,7 +42,7 @@ from pqjax.linear.keys import Keys
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
 from pqjax.protocols.party import Party
-from pqjax.protocols.resize import Forms
+from pqjax.protocols.forms import Forms
 from pqjax.ring import Ring
 from pqjax.wire.cost import message
 

@@ -15,9 +15,10 @@ from pqjax.linear.job import Encoded, Job, multiply_plain
 from pqjax.linear.map import Image
 from pqjax.linear.method import Method
 from pqjax.ot.source import Source
-from pqjax.protocols.compare import known_wrap_bit, known_wrap_cost, less_than_cost, wrap_bit
+from pqjax.protocols.compare import carry_out_cost, known_wrap_bit, known_wrap_cost, wrap_bit
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
-from pqjax.protocols.resize import Forms, extend, extend_cost
+from pqjax.protocols.resize import extend, extend_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost, message
 
@@ -88,7 +89,7 @@ def wraps_cost(source: Source, method: Method, job: Job, forms: Forms) -> Cost:
     if _sign_known(method, job):
         cost = known_wrap_cost(source, n, forms.known_wrap == "table")
     else:
-        cost = less_than_cost(source, n, width)
+        cost = carry_out_cost(source, n, width, forms)
     return cost + source.request(0, n) + message(0, 2 * job.map.pairs * (job.bits - width))
 
 
@@ -121,7 +122,7 @@ def _wraps(
     if _sign_known(method, job):
         wraps = known_wrap_bit(party, flat, width, forms.known_wrap == "table")
     else:
-        wraps = wrap_bit(party, flat, width)
+        wraps = wrap_bit(party, flat, width, forms)
     # Two elements for each product.
     layout = layout_of(job.map, "pixels", method.form, party.tuning.product_elements // 2)
     return layout, layout.pixels(_image(method, job, wraps)), Ring(job.bits - width)

@@ -22,7 +22,7 @@ from pqjax.linear.map import Image
 from pqjax.linear.method import METHODS, Method, method_of
 from pqjax.ot.source import Source
 from pqjax.protocols.party import Party
-from pqjax.protocols.resize import Forms
+from pqjax.protocols.forms import Forms
 
 RLWE = "rlwe"
 

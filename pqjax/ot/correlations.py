@@ -15,7 +15,7 @@ from jaxtyping import UInt
 
 from pqjax.ot.source import Choices, HasOt, Pads, Rows, Source, Words, check_pick
 from pqjax.ring import Ring, blockwise, pack, unpack
-from pqjax.wire.cost import NOTHING, Cost, crossing, message
+from pqjax.wire.cost import NOTHING, Cost, crossing, message, total
 
 Elements = UInt[np.ndarray, " n"]
 Vectors = UInt[np.ndarray, "n *width"]
@@ -44,25 +44,35 @@ def _count(span: slice) -> int:
 
 def give(party: HasOt, half: Give, chunks: list[slice]) -> None:
     """Runs the sender's half alone."""
-    requests = party.messenger.receive_each([half.request_bits(_count(c)) for c in chunks])
-    for chunk, raw in zip(chunks, requests, strict=True):
+    give_each(party, [(half, chunk) for chunk in chunks])
+
+
+def give_each(party: HasOt, jobs: list[tuple[Give, slice]]) -> None:
+    """Runs the sender's halves of several batches, in this order."""
+    requests = party.messenger.receive_each([h.request_bits(_count(c)) for h, c in jobs])
+    for (half, chunk), raw in zip(jobs, requests, strict=True):
         party.messenger.send(*half.respond(chunk, raw))
 
 
 def take(party: HasOt, half: Take, chunks: list[slice]) -> None:
-    """Runs the receiver's half alone; requests depend on nothing that arrives meanwhile."""
+    """Runs the receiver's half alone."""
+    take_each(party, [(half, chunk) for chunk in chunks])
+
+
+def take_each(party: HasOt, jobs: list[tuple[Take, slice]]) -> None:
+    """Runs the receiver's halves of several batches; requests depend on nothing that arrives."""
     messenger = party.messenger
     mark = messenger.clock
     waiting: deque = deque()
 
     def collect() -> None:
-        chunk, kept, pending = waiting.popleft()
+        half, chunk, kept, pending = waiting.popleft()
         half.collect(chunk, kept, pending.wait())
 
-    for chunk in chunks:
+    for half, chunk in jobs:
         payload, kept = half.offer(chunk)
         messenger.send(payload, half.request_bits(_count(chunk)), after=mark)
-        waiting.append((chunk, kept, messenger.expect(half.reply_bits(_count(chunk)))))
+        waiting.append((half, chunk, kept, messenger.expect(half.reply_bits(_count(chunk)))))
         if len(waiting) > _AHEAD:
             collect()
     while waiting:
@@ -132,7 +142,7 @@ def _unseal(choice, key, both, bits):
 
 
 _correlate_rows = blockwise(_correlate, static=("bits",))
-_correlated_rows = blockwise(_correlated, static=("bits",))
+correlated_rows = blockwise(_correlated, static=("bits",))
 _seal_rows = blockwise(_seal, static=("bits",))
 _unseal_rows = blockwise(_unseal, static=("bits",))
 
@@ -181,7 +191,7 @@ def _cot_give(party: HasOt, x: np.ndarray, ring: Ring, share: np.ndarray) -> Giv
 
 def _cot_take(party: HasOt, choices: np.ndarray, ring: Ring, share: np.ndarray) -> Take:
     def finish(span: slice, key: np.ndarray, offered: np.ndarray) -> None:
-        share[span] = _correlated_rows(choices[span], key, offered, bits=ring.bits)
+        share[span] = correlated_rows(choices[span], key, offered, bits=ring.bits)
 
     return _keyed_take(party, choices, ring, share.shape[1:], finish)
 
@@ -278,49 +288,116 @@ def chosen_both_cost(source: Source, n: int, ring: Ring) -> Cost:
     return _both(source, n, 2 * n * ring.bits)
 
 
-def pick_send(party: HasOt, tables: Words, m: int, t: int) -> None:
-    """1-of-2^m OT as sender.
+class Tables(typing.NamedTuple):
+    """Messages of 1-of-2^m OTs, as sender: see `pick_send`."""
+
+    words: Words
+    m: int
+    t: int
+
+
+class Picks(typing.NamedTuple):
+    """Choices in 1-of-2^m OTs, as receiver: see `pick_receive`."""
+
+    choices: Choices
+    m: int
+    t: int
+
+
+def pick_send(party: HasOt, *batches: Tables) -> list[Choices]:
+    """1-of-2^m OTs as sender: XOR shares of the entries that the receiver chooses, one batch or more.
 
       1. receiver -> sender   the request.            256 n bits by KKOT (m = 1: 128), m n stocked
-      2. sender -> receiver   whole tables, masked.   t * 2^m each
+      2. sender -> receiver   whole tables, masked.   t * 2^m each; stocked, t * (2^m - 1)
 
     A choice has m bits, 1..4, an entry t, with t * 2^m <= 64. Entry v of a table, a uint64 word, stands
-    in its bits v*t .. v*t + t - 1.
+    in its bits v*t .. v*t + t - 1. Own shares are uniform: of stored OTs those for which the first
+    message is its pad and need not be sent.
 
     Cost: `pick_cost`. Reference: KKOT, eprint 2013/491; of stored OTs Naor and Pinkas, STOC 1999.
     """
-    check_pick(m, t)
-    ring = Ring(t << m)
+    shares = [np.empty(len(batch.words), np.uint8) for batch in batches]
+    jobs = []
+    for batch, share in zip(batches, shares, strict=True):
+        check_pick(batch.m, batch.t)
+        half = _pick_give(party, batch, share)
+        jobs += [(half, chunk) for chunk in party.tuning.chunks(len(share))]
+    give_each(party, jobs)
+    return shares
+
+
+def _pick_give(party: HasOt, batch: Tables, share: Choices) -> Give:
+    tables, m, t = batch
+    if not party.source.has_store:
+        share[...] = _drawn_masks(party, len(share), t)
+    ring, sent = Ring(t << m), Ring(reply_bits(party.source, m, t))
+    every = ring.dtype.type(sum(1 << v * t for v in range(1 << m)))
 
     def respond(span: slice, raw: np.ndarray) -> tuple[np.ndarray, int]:
         pads = party.sender.pick_pads(raw, _count(span), m, t)
-        return pack((tables[span] ^ pads).astype(ring.dtype), ring.bits), pads.size * ring.bits
+        words = (tables[span] ^ pads).astype(ring.dtype)
+        if party.source.has_store:
+            share[span] = words & words.dtype.type((1 << t) - 1)
+        words ^= share[span].astype(ring.dtype) * every
+        if party.source.has_store:
+            words = (words >> words.dtype.type(t)).astype(sent.dtype)
+        return pack(words, sent.bits), words.size * sent.bits
 
-    give(party, Give(_request_bits(party, m), respond), party.tuning.chunks(len(tables)))
+    return Give(_request_bits(party, m), respond)
 
 
-def pick_receive(party: HasOt, choices: Choices, m: int, t: int) -> Choices:
-    """1-of-2^m OT as receiver: the entries that `choices` select. Cost, reference: see `pick_send`."""
-    check_pick(m, t)
-    got = np.empty(choices.size, np.uint8)
+def _drawn_masks(party: HasOt, n: int, t: int) -> Choices:
+    masks = np.zeros(n, np.uint8)
+    for i in range(t):
+        masks |= party.randomness.bits(n) << np.uint8(i)
+    return masks
+
+
+def pick_receive(party: HasOt, *batches: Picks) -> list[Choices]:
+    """1-of-2^m OTs as receiver: XOR shares of the entries that `choices` select.
+
+    Cost, reference: see `pick_send`.
+    """
+    got = [np.empty(batch.choices.size, np.uint8) for batch in batches]
+    jobs = []
+    for batch, share in zip(batches, got, strict=True):
+        check_pick(batch.m, batch.t)
+        half = _pick_take(party, batch, share)
+        jobs += [(half, chunk) for chunk in party.tuning.chunks(share.size)]
+    take_each(party, jobs)
+    return got
+
+
+def _pick_take(party: HasOt, batch: Picks, got: Choices) -> Take:
+    choices, m, t = batch
+    ring, sent = Ring(t << m), Ring(reply_bits(party.source, m, t))
 
     def offer(span: slice) -> tuple[np.ndarray, np.ndarray]:
         pads, raw = party.receiver.offer_pick(choices[span], m, t)
         return raw, pads.astype(np.uint8)
 
     def collect(span: slice, pads: np.ndarray, raw: np.ndarray) -> None:
-        words = unpack(raw, _count(span), t << m).astype(np.uint64)
-        entry = words >> (choices[span].astype(np.uint64) * np.uint64(t))
-        got[span] = (entry & np.uint64((1 << t) - 1)).astype(np.uint8) ^ pads
+        words = unpack(raw, _count(span), sent.bits).astype(ring.dtype)
+        if party.source.has_store:
+            words <<= words.dtype.type(t)
+        words >>= choices[span].astype(ring.dtype) * ring.dtype.type(t)
+        got[span] = (words & words.dtype.type((1 << t) - 1)).astype(np.uint8) ^ pads
 
-    half = Take(_request_bits(party, m), offer, lambda n: n * t << m, collect)
-    take(party, half, party.tuning.chunks(choices.size))
-    return got
+    return Take(_request_bits(party, m), offer, lambda n: n * sent.bits, collect)
 
 
-def pick_cost(source: Source, sender: int, n: int, m: int, t: int) -> Cost:
-    """A request per OT and a table of 2^m entries back."""
-    return _replied(source.pick(sender, n, m), sender, n * t << m)
+def reply_bits(source: Source, m: int, t: int) -> int:
+    """Bits of the reply of one 1-of-2^m OT."""
+    return t * ((1 << m) - source.has_store)
+
+
+def pick_cost(source: Source, sender: int, *batches: tuple[int, int, int]) -> Cost:
+    """Requests for n OTs, then their tables of 2^m entries of t bits, of every batch (n, m, t)."""
+    replied = sum(n * reply_bits(source, m, t) for n, m, t in batches)
+    requests = [source.pick(sender, n, m) for n, m, t in batches]
+    asked = message(1 - sender, sum(cost.bits for cost in requests))
+    drawn = total(Cost(rots=cost.rots) for cost in requests)
+    return _replied(asked + drawn, sender, replied)
 
 
 def rows_send(party: HasOt, n: int) -> Rows:

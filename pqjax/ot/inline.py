@@ -17,7 +17,7 @@ from pqjax.ot.setup import each_way, extend_both, extend_both_cost
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender
 from pqjax.ot.source import Choices, Chosen, Offered, OtReceiver, OtSender, Raw, Rows, Source, Words
 from pqjax.ot.triples import chosen_triples, offered_triples, triple_picks
-from pqjax.wire.cost import NOTHING, Cost, message
+from pqjax.wire.cost import Cost, message
 from pqjax.wire.messenger import Messenger
 
 
@@ -57,15 +57,6 @@ class Inline(Source):
     def triple_picks(self, n: int) -> int:
         """Two triples an OT."""
         return triple_picks(n)
-
-    def triples(self, sender: int, n: int) -> Cost:
-        """Nothing beside them."""
-        return NOTHING
-
-    def digits(self, bits: int) -> tuple[int, int]:
-        """Radix 16: a digit's OT costs the same however few its bits."""
-        q = -(-bits // 4)
-        return q, bits if q == 1 else 4
 
 
 class InlineSender(OtSender):

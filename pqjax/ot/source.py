@@ -29,9 +29,10 @@ Raw = UInt8[np.ndarray, " bytes"]
 Rows = UInt64[np.ndarray, "n 2"]
 Pads = UInt64[np.ndarray, "n blocks 2"]
 Words = UInt64[np.ndarray, " n"]
+Packed = UInt8[np.ndarray, "*planes bytes"]  # bits, eight to a byte
 Triples = UInt8[np.ndarray, "3 n"]  # XOR shares of a, b and a AND b
-Offered = tuple[Words, Callable[[], Triples]]  # tables to offer, and what makes shares after them
-Chosen = tuple[Choices, Callable[[Choices], Triples]]  # choices, and what makes shares of entries
+Offered = tuple[Words, Callable[[Choices], Triples]]  # tables, and what makes triples of shares
+Chosen = tuple[Choices, Callable[[Choices], Triples]]  # choices, and what makes triples of shares
 
 
 class Need(typing.NamedTuple):
@@ -55,6 +56,9 @@ class Source(abc.ABC):
 
     name: str
     delta_bits: typing.ClassVar[int] = 128  # of the correlation, that are secret
+    # Whether OTs come out of a store: then products of bits do, and the first message of a masked
+    # table is its pad, which nobody sends.
+    has_store: typing.ClassVar[bool] = False
     assumes: typing.ClassVar[str] = "AES"
 
     @abc.abstractmethod
@@ -75,17 +79,9 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def triple_picks(self, n: int) -> int:
-        """1-of-16 OTs of two bits an entry that n bit triples are made of; others may go with them."""
+        """1-of-16 OTs of two bits an entry that n bit triples are made of, which go with others.
 
-    @abc.abstractmethod
-    def triples(self, sender: int, n: int) -> Cost:
-        """What n bit triples take beside their `triple_picks`."""
-
-    @abc.abstractmethod
-    def digits(self, bits: int) -> tuple[int, int]:
-        """How to compare numbers of `bits` bits: how many digits of how many bits, 1..4.
-
-        Where triples are picks they go with those of several digits, which have 4 bits as they do.
+        None where there is a store: products of bits are drawn from it.
         """
 
     def fill(self, pool: Pool, wanted: Pool) -> tuple[Cost, Pool]:
@@ -137,9 +133,13 @@ class OtSender(abc.ABC):
             words ^= (zero[i] & mask0) ^ (one[i] & mask1)
         return words
 
-    @abc.abstractmethod
     def triples(self, randomness: Randomness, n: int) -> Offered:
-        """Begins n bit triples. Cost: `Source.triples` and its `triple_picks`."""
+        """Begins n bit triples, where there is no store. Cost: `Source.triple_picks`."""
+        raise NotImplementedError("its products of bits are drawn from a store")
+
+    def random_bits(self, n: int, width: int) -> tuple[Choices, Choices]:
+        """The low `width` bits of both keys of n random OTs, where there is a store."""
+        raise NotImplementedError("it has no store of random OTs")
 
     def fill(self, party: "HasOt", n: int) -> None:
         """Puts n random OTs in store, where there is one. Cost: `Source.fill`."""
@@ -168,9 +168,13 @@ class OtReceiver(abc.ABC):
         both = np.bitwise_xor.reduce(keys, axis=0)
         return (both >> (choices.astype(np.uint64) * np.uint64(t))) & np.uint64((1 << t) - 1), raw
 
-    @abc.abstractmethod
     def triples(self, randomness: Randomness, n: int) -> Chosen:
-        """Begins n bit triples. Cost: `Source.triples` and its `triple_picks`."""
+        """Begins n bit triples, where there is no store. Cost: `Source.triple_picks`."""
+        raise NotImplementedError("its products of bits are drawn from a store")
+
+    def random_bits(self, n: int, width: int) -> tuple[Choices, Choices]:
+        """Choice bits of n random OTs and the low `width` bits of their keys, where there is a store."""
+        raise NotImplementedError("it has no store of random OTs")
 
     def fill(self, party: "HasOt", n: int) -> None:
         """Puts n random OTs in store, where there is one. Cost: `Source.fill`."""

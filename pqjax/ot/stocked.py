@@ -1,7 +1,7 @@
 """OTs drawn from a store that was filled before the input was known, here by SoftSpoken.
 
 What the receiver sends is the difference between its bits and the stored ones: a bit an OT. A 1-of-2^m
-OT takes m of them, and a bit triple two and no message. `Stocked` and its ends are any such source but
+OT takes m of them, a product of shared bits one each way and no message. `Stocked` and its ends are any such source but
 for how it fills the store.
 """
 
@@ -13,14 +13,14 @@ import numpy as np
 from pqjax.crypto.crhash import Hash, offset_rows
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import OutOfCorrelations
-from pqjax.ot import source
 from pqjax.ot.setup import extend_both, extend_both_cost
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender, check_parameter
-from pqjax.ot.source import Choices, HasOt, OtReceiver, OtSender, Pool, Raw, Rows, Source, Words
-from pqjax.ot.triples import triples_of_choices, triples_of_keys
+from pqjax.ot.source import Choices, HasOt, OtReceiver, OtSender, Pads, Pool, Raw, Rows, Source, Words
 from pqjax.ot.tuning import Tuning
 from pqjax.wire.cost import Cost, draw, message, total
 from pqjax.wire.messenger import Messenger
+
+_RUN = 1 << 14
 
 
 class Stock:
@@ -61,22 +61,15 @@ class Stock:
 class Stocked(Source):
     """Any source whose OTs come from a store."""
 
+    has_store = True
+
     def pick(self, sender: int, n: int, m: int) -> Cost:
         """The differences of all choices' bits from the stored ones."""
         return message(1 - sender, n * m) + draw(sender, n * m)
 
     def triple_picks(self, n: int) -> int:
-        """None: triples are made without a message."""
+        """None: products are drawn, without a message."""
         return 0
-
-    def triples(self, sender: int, n: int) -> Cost:
-        """Two stored OTs each."""
-        return draw(sender, 2 * n)
-
-    def digits(self, bits: int) -> tuple[int, int]:
-        """As few as 4 bits each allow, as even as possible: every bit is an OT."""
-        q = -(-bits // 4)
-        return q, -(-bits // q)
 
 
 class StockedSender(OtSender):
@@ -91,14 +84,15 @@ class StockedSender(OtSender):
         rows, _ = self.stock.draw(n)
         return offset_rows(rows, self._delta, np.unpackbits(raw, count=n, bitorder="little"))
 
-    def triples(self, randomness: Randomness, n: int) -> source.Offered:
-        """Of stored OTs, drawn after other picks. Cost: `Stocked.triples`."""
-        return np.zeros(0, np.uint64), lambda: triples_of_keys(*self.random_keys(2 * n))
-
-    def random_keys(self, n: int) -> tuple[Words, Words]:
-        """N stored random OTs as they are: the two 64-bit keys."""
-        zero, one = self.pads(self.stock.draw(n)[0], 1)
-        return zero[:, 0, 0], one[:, 0, 0]
+    def random_bits(self, n: int, width: int) -> tuple[Choices, Choices]:
+        """Of stored OTs as they are."""
+        rows, _ = self.stock.draw(n)
+        zero, one = np.empty(n, np.uint8), np.empty(n, np.uint8)
+        for span in _spans(n):
+            both = self.pads(rows[span], 1)
+            for out, pads in zip((zero, one), both, strict=True):
+                _keep(pads, width, out[span])
+        return zero, one
 
 
 class StockedReceiver(OtReceiver):
@@ -113,14 +107,23 @@ class StockedReceiver(OtReceiver):
         rows, bits = self.stock.draw(choices.size)
         return rows, np.packbits(choices ^ bits, bitorder="little")
 
-    def triples(self, randomness: Randomness, n: int) -> source.Chosen:
-        """Of stored OTs, drawn after other picks. Cost: `Stocked.triples`."""
-        return np.zeros(0, np.uint8), lambda _: triples_of_choices(*self.random_keys(2 * n))
-
-    def random_keys(self, n: int) -> tuple[Choices, Words]:
-        """N stored random OTs as they are: the choice bits and their 64-bit keys."""
+    def random_bits(self, n: int, width: int) -> tuple[Choices, Choices]:
+        """Of stored OTs as they are."""
         rows, bits = self.stock.draw(n)
-        return bits, self.pads(rows, 1)[:, 0, 0]
+        keys = np.empty(n, np.uint8)
+        for span in _spans(n):
+            _keep(self.pads(rows[span], 1), width, keys[span])
+        return bits, keys
+
+
+def _spans(n: int) -> list[slice]:
+    """Rows at a time: their keys stay in the cache."""
+    return [slice(at, min(at + _RUN, n)) for at in range(0, n, _RUN)]
+
+
+def _keep(pads: Pads, width: int, out: Choices) -> None:
+    """The low bits of pads (n, 1, 2)."""
+    np.bitwise_and(pads[:, 0, 0], np.uint64((1 << width) - 1), out=out, casting="unsafe")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,16 +1,19 @@
-"""Bit triples: XOR shares of random bits a, b and of a AND b.
+"""Bit triples: XOR shares of random bits a, b and of a AND b; of stored OTs with several b for one a.
 
-Two come from a 1-of-16 OT (CrypTFlow2, eprint 2020/1002), which other picks may accompany. Or one is two
-random OTs and nothing is sent (eprint 2013/552): in the first the sender's a0 is the difference of its
-keys and the receiver's b1 its choice, in the second b0 and a1 change places.
+Two come from a 1-of-16 OT (CrypTFlow2, eprint 2020/1002), which other picks may accompany. Or one is a
+random OT each way and nothing is sent (eprint 2013/552): a party's a is its choice in one of them, its
+b the difference of the keys that it has in the other, of as many bits as there are b.
 """
+
+import typing
 
 import numpy as np
 
 from pqjax.crypto.prg import Randomness
-from pqjax.ot.correlations import pick_cost, pick_receive, pick_send
-from pqjax.ot.source import Choices, Chosen, HasOt, Offered, Source, Triples, Words
-from pqjax.wire.cost import Cost
+from pqjax.ot.correlations import Picks, Tables, pick_cost, pick_receive, pick_send
+from pqjax.ot.source import Choices, Chosen, HasOt, Offered, Packed, Source, Triples
+from pqjax.ring import pack
+from pqjax.wire.cost import NOTHING, Cost, draw
 
 
 def _product_tables() -> np.ndarray:
@@ -21,7 +24,6 @@ def _product_tables() -> np.ndarray:
 
 
 _PRODUCTS = _product_tables()
-_EVERY = np.uint64(0x55555555)
 _PLACES = np.array([1, 2, 4, 8], np.uint8)
 
 
@@ -32,70 +34,99 @@ def triple_picks(n: int) -> int:
 
 def offered_triples(randomness: Randomness, n: int) -> Offered:
     """Sender's part of n triples in picks: the tables to offer, and then its shares."""
-    half = triple_picks(n)
-    own = randomness.bits(4 * half).reshape(half, 4)
-    product = randomness.bits(2 * half).reshape(half, 2)
-    mask = product[:, 0].astype(np.uint64) * _EVERY + product[:, 1] * (_EVERY << np.uint64(1))
-    return _PRODUCTS[own @ _PLACES] ^ mask, lambda: _shares(own, product, n)
+    own = randomness.bits(4 * triple_picks(n)).reshape(-1, 4)
+    return _PRODUCTS[own @ _PLACES], lambda share: _shares(own, share, n)
 
 
 def chosen_triples(randomness: Randomness, n: int) -> Chosen:
     """Receiver's part of n triples in picks: its choices, and then its shares of the entries."""
     own = randomness.bits(4 * triple_picks(n)).reshape(-1, 4)
-    return own @ _PLACES, lambda got: _shares(own, np.stack([got & 1, got >> 1], axis=1), n)
+    return own @ _PLACES, lambda share: _shares(own, share, n)
 
 
-def _shares(own: np.ndarray, product: np.ndarray, n: int) -> Triples:
+def _shares(own: np.ndarray, products: Choices, n: int) -> Triples:
     a, b = own[:, 0::2].reshape(-1), own[:, 1::2].reshape(-1)
-    return np.stack([a, b, product.reshape(-1)])[:, :n]
+    return np.stack([a, b, np.stack([products & 1, products >> 1], axis=1).reshape(-1)])[:, :n]
 
 
-def triples_of_keys(zero: Words, one: Words) -> Triples:
-    """Sender's shares of n triples, of both keys of 2n random OTs."""
-    key = zero.astype(np.uint8) & 1
-    a, b = (key ^ (one.astype(np.uint8) & 1)).reshape(2, -1)
-    return _crossed(a, b, key)
+def pick_send_with_triples(party: HasOt, batch: Tables, n: int) -> tuple[Choices, Triples]:
+    """As sender: shares of what 1-of-2^m OTs give, and of n bit triples that accompany them.
 
-
-def triples_of_choices(choices: Choices, keys: Words) -> Triples:
-    """Receiver's shares of n triples, of its choices and their keys in 2n random OTs."""
-    b, a = choices.reshape(2, -1)
-    return _crossed(a, b, keys.astype(np.uint8) & 1)
-
-
-def _crossed(a: np.ndarray, b: np.ndarray, key: np.ndarray) -> Triples:
-    """Own product and both cross terms: a0 b1 is shared by the first key, b0 a1 by the second."""
-    first, second = key.reshape(2, -1)
-    return np.stack([a, b, (a & b) ^ first ^ second])
-
-
-def pick_send_with_triples(party: HasOt, tables: Words, m: int, n: int) -> Triples:
-    """As sender: 1-of-2^m OTs of two bits an entry, and shares of n bit triples.
-
-    What messages the triples take accompany those of the tables.
-
-    Cost: `pick_with_triples_cost`. Reference: CrypTFlow2, eprint 2020/1002.
+    Of a source without a store. Cost: `pick_with_triples_cost`. Reference: CrypTFlow2, eprint 2020/1002.
     """
     more, finish = party.sender.triples(party.randomness, n)
-    pick_send(party, np.concatenate([tables, more]), m, 2)
-    return finish()
+    words = np.concatenate([batch.words, more])
+    (share,) = pick_send(party, batch._replace(words=words))
+    return share[: len(batch.words)], finish(share[len(batch.words) :])
 
 
-def pick_receive_with_triples(
-    party: HasOt, choices: Choices, m: int, n: int
-) -> tuple[Choices, Triples]:
-    """As receiver: the entries that `choices` select, and shares of n bit triples."""
+def pick_receive_with_triples(party: HasOt, batch: Picks, n: int) -> tuple[Choices, Triples]:
+    """As receiver, likewise. Cost: `pick_with_triples_cost`."""
     more, finish = party.receiver.triples(party.randomness, n)
-    got = pick_receive(party, np.concatenate([choices, more]), m, 2)
-    return got[: choices.size], finish(got[choices.size :])
+    (share,) = pick_receive(party, batch._replace(choices=np.concatenate([batch.choices, more])))
+    return share[: batch.choices.size], finish(share[batch.choices.size :])
 
 
-def pick_with_triples_cost(source: Source, sender: int, picks: int, m: int, n: int) -> Cost:
-    """`picks` 1-of-2^m OTs and n triples: 144 bits a triple inline, for even n; two stored OTs."""
-    beside = pick_cost(source, sender, picks + source.triple_picks(n), m, 2)
-    return beside + source.triples(sender, n)
+def pick_with_triples_cost(
+    source: Source, sender: int, batch: tuple[int, int, int], n: int
+) -> Cost:
+    """A batch (picks, m, t) and n triples: 144 bits a triple for even n."""
+    picks, m, t = batch
+    return pick_cost(source, sender, (picks + source.triple_picks(n), m, t))
 
 
-def triples_cost(source: Source, sender: int, n: int) -> Cost:
-    """Triples alone."""
-    return pick_with_triples_cost(source, sender, 0, 4, n)
+class Products(typing.NamedTuple):
+    """One party's XOR shares of random bits and their products, n of each in a packed plane.
+
+    Attributes:
+      a: (planes, bytes), and to each of them, all random:
+      b: (width, planes, bytes).
+      c: shares of a AND b, (width, planes, bytes).
+    """
+
+    a: Packed
+    b: Packed
+    c: Packed
+
+
+def draw_products(party: HasOt, planes: int, n: int, width: int) -> Products:
+    """Random products out of the store, both parties at once. Cost: `products_cost`."""
+    zero, one = party.sender.random_bits(planes * n, width)
+    choices, keys = party.receiver.random_bits(planes * n, width)
+    a = pack_planes(choices.reshape(planes, n))
+    shape = (width, planes, n)
+    crossed, own = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+    for i in range(width):
+        at = np.uint8(i)
+        np.bitwise_and((zero ^ keys).reshape(planes, n) >> at, np.uint8(1), out=crossed[i])
+        np.bitwise_and((zero ^ one).reshape(planes, n) >> at, np.uint8(1), out=own[i])
+    b = pack_planes(own)
+    return Products(a, b, pack_planes(crossed) ^ (a & b))
+
+
+def products_cost(n: int) -> Cost:
+    """A random OT each way, whatever the width."""
+    return draw(0, n) + draw(1, n) if n else NOTHING
+
+
+def pack_planes(bits: np.ndarray) -> Packed:
+    """Bits (*planes, n) to bytes (*planes, ceil(n / 8)), the first bit lowest."""
+    return np.packbits(bits, axis=-1, bitorder="little")
+
+
+def unpack_planes(planes: Packed, n: int) -> np.ndarray:
+    """Inverts `pack_planes`."""
+    return np.unpackbits(planes, axis=-1, count=n, bitorder="little")
+
+
+def joined(planes: Packed, n: int) -> np.ndarray:
+    """Planes of n bits (*planes, bytes) as one string of bits, without what fills up bytes."""
+    return planes.reshape(-1) if n % 8 == 0 else pack(unpack_planes(planes, n).reshape(-1), 1)
+
+
+def parted(raw: np.ndarray, planes: int, n: int) -> Packed:
+    """Inverts `joined`."""
+    if n % 8 == 0:
+        return raw.reshape(planes, -1)
+    bits = np.unpackbits(raw, count=planes * n, bitorder="little")
+    return pack_planes(bits.reshape(planes, n))

@@ -28,7 +28,7 @@ from pqjax.planner.plan import (
     check_link,
 )
 from pqjax.planner.presets import PRESETS, Preset
-from pqjax.protocols.resize import Forms
+from pqjax.protocols.forms import Forms
 from pqjax.schema import Between, Length, read
 from pqjax.version import VERSION
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES

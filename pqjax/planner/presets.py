@@ -15,7 +15,7 @@ from pqjax.ot.silent_choice import SilentChoice
 from pqjax.ot.source import Source
 from pqjax.ot.stocked import SoftSpoken, Stocked
 from pqjax.ot.tuning import Tuning
-from pqjax.protocols.resize import Forms
+from pqjax.protocols.forms import Forms
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,10 @@ import numpy as np
 from jaxtyping import UInt
 
 from pqjax.ot.source import Source
-from pqjax.protocols.compare import and_bits, and_cost, draw_triples, negative, negative_cost
+from pqjax.protocols.compare import and_bits, and_cost, negative, negative_cost
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Bits, Party, Share
-from pqjax.protocols.resize import Forms, extend, extend_cost, select, select_cost
+from pqjax.protocols.resize import extend, extend_cost, select, select_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import Cost
 
@@ -43,12 +44,11 @@ def clamp_from_zero(
     to_high = out.sub(_constant(party, out, high), narrow)
     with party.messenger.step("clamp"):
         if nonnegative:
-            over = _flip(party, negative(party, above, bits))
+            over = _flip(party, negative(party, above, bits, forms))
             return out.add(narrow, select(party, to_high, over, out, forms.relu_chosen))
-        signs = negative(party, np.concatenate([x, above]), bits)
+        signs = negative(party, np.concatenate([x, above]), bits, forms)
         below = signs[:n]
-        triples = draw_triples(party, n)
-        over = and_bits(party, _flip(party, below), _flip(party, signs[n:]), triples)
+        over = and_bits(party, _flip(party, below), _flip(party, signs[n:]))
         ways, when = np.concatenate([to_high, out.neg(narrow)]), np.concatenate([over, below])
         moves = select(party, ways, when, out, forms.relu_chosen)
     return out.add(narrow, out.add(moves[:n], moves[n:]))
@@ -68,7 +68,7 @@ def clamp_between(
         wide = extend(party, x, bits, bits + 1, True, False, forms)
         above = ring.sub(wide, _constant(party, ring, high + 1))
         below = ring.sub(wide, _constant(party, ring, low))
-        signs = negative(party, np.concatenate([above, below]), bits + 1)
+        signs = negative(party, np.concatenate([above, below]), bits + 1, forms)
         narrow = out.reduce(x)
         ways = [out.sub(_constant(party, out, at), narrow) for at in (high, low)]
         when = np.concatenate([_flip(party, signs[:n]), signs[n:]])
@@ -123,8 +123,8 @@ def clamp_cost(
     """A comparison and a MUX; two of both where the sign is open, and an AND or an extension."""
     moves = select_cost(source, n if nonnegative else 2 * n, out, forms.relu_chosen)
     if nonnegative:
-        return negative_cost(source, n, bits) + moves
+        return negative_cost(source, n, bits, forms) + moves
     if low == 0:
-        return negative_cost(source, 2 * n, bits) + and_cost(source, n) + moves
+        return negative_cost(source, 2 * n, bits, forms) + and_cost(source, n) + moves
     wide = extend_cost(source, n, bits, bits + 1, True, False, forms)
-    return wide + negative_cost(source, 2 * n, bits + 1) + moves
+    return wide + negative_cost(source, 2 * n, bits + 1, forms) + moves

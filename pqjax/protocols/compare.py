@@ -6,48 +6,38 @@ Bits are XOR shares: uint8 arrays of 0 and 1. Rank 0 is the OT sender throughout
 import numpy as np
 
 from pqjax.ot import correlations as ot
-from pqjax.ot.source import Source, Triples
+from pqjax.ot.correlations import Picks, Tables
+from pqjax.ot.source import Packed, Source, Triples
 from pqjax.ot.triples import (
+    draw_products,
     pick_receive_with_triples,
     pick_send_with_triples,
     pick_with_triples_cost,
-    triples_cost,
+    products_cost,
+    unpack_planes,
 )
+from pqjax.protocols.adder import carry_and_ones_circuit, carry_circuit
+from pqjax.protocols.circuit import circuit_cost, evaluate
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Bits, Party, Share
-from pqjax.ring import Ring, digits
+from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost, crossing
 
 BIT = Ring(1)
-_EVEN = np.uint64(0x5555555555555555)
+USUAL = Forms()
 
 
-def _tables(width: int, equal: bool) -> np.ndarray:
-    """Entry v of table a, for width-bit digits: [a < v], and with `equal` [a == v] in a bit above it."""
-    a, v = np.indices((1 << width, 1 << width), np.uint64)
-    entries = (a < v) + (a == v) * np.uint64(2 * equal)
-    return np.bitwise_or.reduce(entries << (v << np.uint64(equal)), axis=1)
-
-
-_LEAVES = {width: _tables(width, True) for width in (1, 2, 3, 4)}
-_LESS = {width: _tables(width, False) for width in (1, 2, 3, 4)}
-
-
-def _ands(q: int, equal: bool = False) -> int:
-    """ANDs of the merge tree: the lowest branch of each level needs no equality, unless asked."""
-    return 2 * (q - 1) - (0 if equal else (q - 1).bit_length())
-
-
-def and_bits(party: Party, x: Bits, y: Bits, triples: Triples) -> Bits:
+def and_bits(party: Party, x: Bits, y: Bits) -> Bits:
     """AND of XOR-shared bits:  [x y].
 
     With a triple (a, b, c): x y = (x^a)(y^b) ^ (x^a) b ^ (y^b) a ^ c, and x^a, y^b are opened.
 
       1. both at once   own shares of x^a and y^b.   2 n bits each way
 
-    The triples, (3, n), must be unused. Cost: `and_cost` without them. Reference: Beaver 1991.
+    Cost: `and_cost`. Reference: Beaver 1991.
     """
     n = x.size
-    a, b, c = triples
+    a, b, c = draw_triples(party, n)
     masked = np.concatenate([x ^ a, y ^ b])
     opened = masked ^ party.messenger.exchange_elements(masked, BIT)
     e, f = opened[:n], opened[n:]
@@ -56,37 +46,62 @@ def and_bits(party: Party, x: Bits, y: Bits, triples: Triples) -> Bits:
 
 
 def draw_triples(party: Party, n: int) -> Triples:
-    """Makes n bit triples. Cost: `triples_cost` with rank 0 as sender."""
+    """N bit triples, out of the store or made. Cost: `triples_cost`."""
+    if party.source.has_store:
+        a, b, c = draw_products(party, 1, n, 1)
+        return unpack_planes(np.stack([a[0], b[0, 0], c[0, 0]]), n)
     if party.rank == 0:
-        return pick_send_with_triples(party, np.zeros(0, np.uint64), 4, n)
-    return pick_receive_with_triples(party, np.zeros(0, np.uint8), 4, n)[1]
+        return pick_send_with_triples(party, Tables(np.zeros(0, np.uint64), 4, 2), n)[1]
+    return pick_receive_with_triples(party, Picks(np.zeros(0, np.uint8), 4, 2), n)[1]
+
+
+def triples_cost(source: Source, n: int) -> Cost:
+    """144 bits a triple inline, for even n; two random OTs from a store."""
+    return products_cost(n) if source.has_store else pick_with_triples_cost(source, 0, (0, 4, 2), n)
 
 
 def and_cost(source: Source, n: int) -> Cost:
     """148 bits inline with its triple; 4 bits and two random OTs from a store."""
-    return triples_cost(source, 0, n) + crossing(2 * n)
+    return triples_cost(source, n) + crossing(2 * n)
 
 
-def less_than(party: Party, own: Share, bits: int) -> Bits:
+def carry_out(party: Party, own: Share, bits: int, forms: Forms = USUAL) -> Bits:
+    """[x0 + x1 >= 2^bits]^B of one word of each party, of `bits` bits.
+
+    Digit by digit or bit by bit from below, whatever costs least (`pqjax.protocols.adder`).
+
+      1. rank 1 -> rank 0   its digits, as 1-of-2^m choices (and those of triples, inline).
+      2. rank 0 -> rank 1   what a digit does to a carry, for every digit value, masked by its share.
+      3. both, per round    the openings of that round's ANDs.
+
+    Cost: `carry_out_cost`. Reference: CrypTFlow2, eprint 2020/1002, algorithm 1.
+    """
+    with party.messenger.step("compare"):
+        circuit = carry_circuit(party.source, own.size, bits, forms)
+        (carry,) = evaluate(party, circuit, _padded(party, own, bits))
+    return unpack_planes(carry, own.size)
+
+
+def _padded(party: Party, own: Share, bits: int) -> Share:
+    """A carry goes through what pads the last digit: ones of rank 0, zeros of rank 1."""
+    return own if party.rank else own | ~Ring(bits).mask
+
+
+def carry_out_cost(source: Source, n: int, bits: int, forms: Forms = USUAL) -> Cost:
+    """Inline 256 + 2^bits up to 4 bits (130 for one), else 288 q + 148 T for q digits of 4 bits."""
+    return circuit_cost(source, n, carry_circuit(source, n, bits, forms)) if n else NOTHING
+
+
+def less_than(party: Party, own: Share, bits: int, forms: Forms = USUAL) -> Bits:
     """Millionaires:  [a < b]^B  of rank 0's a and rank 1's b, both `bits` wide.
 
-    Digit by digit a < b is decided by the highest digit in which they differ; pairs of digits merge
-    as  lt = lt_high ^ eq_high lt_low,  eq = eq_high eq_low  in a tree of logarithmic depth.
-
-      1. rank 1 -> rank 0   its digits, as 1-of-2^m choices (and those of the triples).
-      2. rank 0 -> rank 1   [a < v] and [a == v] for every digit value v, masked by its share.
-      3. both, per level    the openings of that level's ANDs.
-
-    `own` is a at rank 0, b at rank 1. Cost: `less_than_cost`. Reference: CrypTFlow2, eprint 2020/1002,
-    algorithm 1.
+    Where 2^bits - 1 - a + b makes a carry. `own` is a at rank 0, b at rank 1. Cost: `carry_out_cost`.
     """
-    n = own.size
-    q, width = party.source.digits(bits)
-    with party.messenger.step("compare"):
-        if q == 1:
-            return _less_digit(party, np.asarray(digits(own, bits, width))[0], bits)
-        lt, eq, triples = _digits_compared(party, own, bits, _ands(q) * n)
-        return _merge(party, lt, eq, triples)[0]
+    return carry_out(party, _complement(party, own, bits), bits, forms)
+
+
+def _complement(party: Party, own: Share, bits: int) -> Share:
+    return own if party.rank else Ring(bits).mask - own
 
 
 def less_and_equal(party: Party, own: Share, bits: int) -> tuple[Bits, Bits]:
@@ -96,105 +111,24 @@ def less_and_equal(party: Party, own: Share, bits: int) -> tuple[Bits, Bits]:
 
     Cost: `less_and_equal_cost`. Reference: SiRNN, eprint 2021/459, section III.A.
     """
-    q, _ = party.source.digits(bits)
+    mine = _padded(party, _complement(party, own, bits), bits)
     with party.messenger.step("compare"):
-        lt, eq, triples = _digits_compared(party, own, bits, _ands(q, True) * own.size)
-        return _merge(party, lt, eq, triples, equal=True)
+        found = evaluate(party, carry_and_ones_circuit(party.source, bits), mine)
+    less, equal = (unpack_planes(plane, own.size) for plane in found)
+    return less, equal
 
 
 def less_and_equal_cost(source: Source, n: int, bits: int) -> Cost:
     """288 q + 148 * 2 (q - 1) inline for more than 4 bits, 256 + 2 * 2^bits for one digit."""
-    if not n:
-        return NOTHING
-    q, width = source.digits(bits)
-    return _tree_cost(source, n, q, width, equal=True)
+    return circuit_cost(source, n, carry_and_ones_circuit(source, bits)) if n else NOTHING
 
 
-def _digits_compared(
-    party: Party, own: np.ndarray, bits: int, ands: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """[a < v] and [a == v] digit by digit, (q, n) each and lowest first, and triples to merge them."""
-    n = own.size
-    q, width = party.source.digits(bits)
-    flat = np.asarray(digits(own, bits, width)).reshape(-1)
-    if party.rank == 0:
-        lt = party.randomness.bits(q * n)
-        eq = party.randomness.bits(q * n)
-        mask = lt.astype(np.uint64) * _EVEN + eq * (_EVEN << np.uint64(1))
-        mask &= np.uint64((1 << (2 << width)) - 1)
-        triples = pick_send_with_triples(party, _LEAVES[width][flat] ^ mask, width, ands)
-    else:
-        got, triples = pick_receive_with_triples(party, flat, width, ands)
-        lt, eq = got & 1, got >> 1
-    return lt.reshape(q, n), eq.reshape(q, n), triples
+def wrap_bit(party: Party, x: Share, bits: int, forms: Forms = USUAL) -> Bits:
+    """[x0 + x1 >= 2^bits]^B: whether the shares of x wrap around. Cost: `carry_out_cost`."""
+    return carry_out(party, x, bits, forms)
 
 
-def _less_digit(party: Party, digit: Bits, bits: int) -> Bits:
-    """`less_than` of one digit of up to 4 bits: a single 1-of-2^bits OT of one-bit messages."""
-    if party.rank == 1:
-        return ot.pick_receive(party, digit, bits, 1)
-    share = party.randomness.bits(digit.size)
-    tables = _LESS[bits][digit] ^ (np.uint64(0) - share.astype(np.uint64))
-    ot.pick_send(party, tables & np.uint64((1 << (1 << bits)) - 1), bits, 1)
-    return share
-
-
-def _merge(
-    party: Party, lt: np.ndarray, eq: np.ndarray, triples: np.ndarray, equal: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Folds digit results (q, n), lowest first, to one (n,) each; [a == b] only if `equal`."""
-    n = lt.shape[1]
-    used = 0
-    while len(lt) > 1:
-        pairs, odd = divmod(len(lt), 2)
-        high_eq, low_lt = eq[1 : 2 * pairs : 2], lt[0 : 2 * pairs : 2]
-        first = 0 if equal else 1  # the lowest branch whose equality is wanted
-        low_eq = eq[2 * first : 2 * pairs : 2]
-        left = np.concatenate([high_eq, high_eq[first:]]).reshape(-1)
-        right = np.concatenate([low_lt, low_eq]).reshape(-1)
-        product = and_bits(party, left, right, triples[:, used : used + left.size])
-        used += left.size
-        both = product.reshape(-1, n)
-        new_lt = lt[1 : 2 * pairs : 2] ^ both[:pairs]
-        new_eq = np.concatenate([np.zeros((first, n), np.uint8), both[pairs:]])
-        if odd:
-            new_lt, new_eq = np.concatenate([new_lt, lt[-1:]]), np.concatenate([new_eq, eq[-1:]])
-        lt, eq = new_lt, new_eq
-    return lt[0], eq[0]
-
-
-def less_than_cost(source: Source, n: int, bits: int) -> Cost:
-    """Inline 256 + 2^bits up to 4 bits (130 for one), else 288 q + 148 T.
-
-    See docs/design.md, "Oblivious transfer".
-    """
-    if not n:
-        return NOTHING
-    q, width = source.digits(bits)
-    if q == 1:
-        return ot.pick_cost(source, 0, n, bits, 1)
-    return _tree_cost(source, n, q, width, equal=False)
-
-
-def _tree_cost(source: Source, n: int, q: int, width: int, equal: bool) -> Cost:
-    cost = pick_with_triples_cost(source, 0, q * n, width, _ands(q, equal) * n)
-    while q > 1:
-        pairs = q // 2
-        cost += crossing(2 * (2 * pairs - (0 if equal else 1)) * n)
-        q -= pairs
-    return cost
-
-
-def wrap_bit(party: Party, x: Share, bits: int) -> Bits:
-    """[x0 + x1 >= 2^bits]^B: whether the shares of x wrap around.
-
-    They do where 2^bits - 1 - x0 < x1: one comparison. Cost: `less_than_cost`.
-    """
-    ring = Ring(bits)
-    return less_than(party, (ring.mask - x).astype(ring.dtype) if party.rank == 0 else x, bits)
-
-
-def negative(party: Party, x: Share, bits: int) -> Bits:
+def negative(party: Party, x: Share, bits: int, forms: Forms = USUAL) -> Bits:
     """[x < 0]^B for x in two's complement: its most significant bit.
 
     The top bits of the two shares plus the carry out of the bits below. Cost: `negative_cost`.
@@ -203,12 +137,12 @@ def negative(party: Party, x: Share, bits: int) -> Bits:
     if bits == 1:
         return own
     low = Ring(bits - 1).reduce(x)
-    return own ^ wrap_bit(party, low, bits - 1)
+    return own ^ wrap_bit(party, low, bits - 1, forms)
 
 
-def negative_cost(source: Source, n: int, bits: int) -> Cost:
+def negative_cost(source: Source, n: int, bits: int, forms: Forms = USUAL) -> Cost:
     """A comparison of the bits below the top one."""
-    return less_than_cost(source, n, bits - 1) if bits > 1 else NOTHING
+    return carry_out_cost(source, n, bits - 1, forms) if bits > 1 else NOTHING
 
 
 def known_wrap_bit(party: Party, x: Share, bits: int, by_table: bool = False) -> Bits:
@@ -227,12 +161,12 @@ def known_wrap_bit(party: Party, x: Share, bits: int, by_table: bool = False) ->
     m = 2 if by_table else 1
     with party.messenger.step("known wrap"):
         if party.rank == 1:
-            return ot.pick_receive(party, top, m, 1)
-        share = party.randomness.bits(top.size)
+            (share,) = ot.pick_receive(party, Picks(top, m, 1))
+            return share
         # Entry v is m0 OR (v's low bit), whatever a 1-of-4 table's unused high bit says.
         every = np.uint64((1 << (1 << m)) - 1)
-        set_entries = np.where(top != 0, every, np.uint64(0b1010) & every)
-        ot.pick_send(party, set_entries ^ ((np.uint64(0) - share.astype(np.uint64)) & every), m, 1)
+        words = np.where(top != 0, every, np.uint64(0b1010) & every)
+        (share,) = ot.pick_send(party, Tables(words, m, 1))
         return share
 
 
@@ -248,7 +182,7 @@ def known_sign_unfit(bits: int, low: int, high: int) -> str | None:
 
 def known_wrap_cost(source: Source, n: int, by_table: bool = False) -> Cost:
     """130 bits inline, 260 by a table."""
-    return ot.pick_cost(source, 0, n, 2 if by_table else 1, 1)
+    return ot.pick_cost(source, 0, (n, 2 if by_table else 1, 1))
 
 
 def known_wrap_element(party: Party, x: Share, bits: int, ring: Ring) -> Share:

@@ -6,7 +6,8 @@ from jaxtyping import UInt
 from pqjax.ot.source import Source
 from pqjax.protocols.compare import negative, negative_cost
 from pqjax.protocols.party import Bits, Party, Share
-from pqjax.protocols.resize import Forms, select, select_cost
+from pqjax.protocols.forms import Forms
+from pqjax.protocols.resize import select, select_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost
 
@@ -23,7 +24,7 @@ def relu(party: Party, x: Share, bits: int, forms: Forms) -> Share:
     Cost: `relu_cost`. Reference: CrypTFlow2, eprint 2020/1002, algorithm 3.
     """
     with party.messenger.step("relu"):
-        positive = negative(party, x, bits) ^ np.uint8(1 - party.rank)
+        positive = negative(party, x, bits, forms) ^ np.uint8(1 - party.rank)
         return select(party, x, positive, Ring(bits), forms.relu_chosen)
 
 
@@ -36,7 +37,7 @@ def relu_unfit(signed: bool) -> str | None:
 
 def relu_cost(source: Source, n: int, bits: int, forms: Forms) -> Cost:
     """Mill(bits - 1) + 2 (128 + 2 bits) with chosen messages, 2 (128 + bits) with correlations."""
-    return negative_cost(source, n, bits) + select_cost(source, n, Ring(bits), forms.relu_chosen)
+    return negative_cost(source, n, bits, forms) + select_cost(source, n, Ring(bits), forms.relu_chosen)
 
 
 def window_view(x: Image, window: tuple[int, int], stride: tuple[int, int]) -> Windows:
@@ -88,7 +89,7 @@ def max_tree(party: Party, x: UInt[np.ndarray, "k n"], bits: int, forms: Forms) 
         while len(x) > 1:
             pairs, odd = divmod(len(x), 2)
             left, right = x[0 : 2 * pairs : 2].reshape(-1), x[1 : 2 * pairs : 2].reshape(-1)
-            later = negative(party, ring.sub(left, right), bits)  # right > left
+            later = negative(party, ring.sub(left, right), bits, forms)  # right > left
             best = _either(party, left, right, later, ring, forms)
             x = np.concatenate([best.reshape(pairs, -1), x[len(x) - odd :]])
     return x[0]
@@ -99,7 +100,7 @@ def max_tree_cost(source: Source, k: int, n: int, bits: int, forms: Forms) -> Co
     cost = NOTHING
     while k > 1:
         pairs = k // 2
-        cost += negative_cost(source, pairs * n, bits)
+        cost += negative_cost(source, pairs * n, bits, forms)
         cost += select_cost(source, pairs * n, Ring(bits), forms.relu_chosen)
         k -= pairs
     return cost
@@ -122,7 +123,7 @@ def arg_max(party: Party, x: Share, bits: int, index_bits: int, forms: Forms) ->
             pairs, odd = divmod(len(x), 2)
             left, right = x[0 : 2 * pairs : 2], x[1 : 2 * pairs : 2]
             first, second = index[0 : 2 * pairs : 2], index[1 : 2 * pairs : 2]
-            later = negative(party, ring.sub(left, right), bits)  # right > left
+            later = negative(party, ring.sub(left, right), bits, forms)  # right > left
             best = _either(party, left, right, later, ring, forms)
             where = _either(party, first, second, later, places, forms)
             x = np.concatenate([best, x[len(x) - odd :]])
@@ -135,7 +136,7 @@ def arg_max_cost(source: Source, n: int, bits: int, index_bits: int, forms: Form
     cost = NOTHING
     while n > 1:
         pairs = n // 2
-        cost += negative_cost(source, pairs, bits)
+        cost += negative_cost(source, pairs, bits, forms)
         cost += select_cost(source, pairs, Ring(bits), forms.relu_chosen)
         cost += select_cost(source, pairs, Ring(index_bits), forms.relu_chosen)
         n -= pairs

@@ -3,30 +3,13 @@
 Every function is exact. `ring` arrays are additive shares mod 2^bits, bits are XOR shares.
 """
 
-import dataclasses
-import typing
-
 from pqjax.ot import correlations as ot
 from pqjax.ot.source import Source
 from pqjax.protocols import compare
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Bits, Party, Share
 from pqjax.ring import Ring, blockwise
 from pqjax.wire.cost import NOTHING, Cost
-
-
-@dataclasses.dataclass(frozen=True)
-class Forms:
-    """Which of several equivalent forms of the small protocols to use; part of a preset.
-
-    Attributes:
-      known_wrap: how a wrap with known sign bit is computed: `table` (one 1-of-4 OT, 260 bits, then
-        B2A), `choice` (one 1-of-2 OT, 130 bits, then B2A) or `element` (one COT, no B2A).
-      relu_chosen: multiplexers of ReLU send two chosen messages, 2(128 + 2 l) bits, as the papers'
-        code does, instead of one correlation, 2(128 + l).
-    """
-
-    known_wrap: typing.Literal["table", "choice", "element"] = "element"
-    relu_chosen: bool = False
 
 
 def _masked_product(x, b, bits):
@@ -97,7 +80,7 @@ def _zero_extend(party: Party, x: Share, bits: int, to: int, known: bool, forms:
         known_wrap = compare.known_wrap_bit(party, x, bits, forms.known_wrap == "table")
         wrap = bit_to_ring(party, known_wrap, high)
     else:
-        wrap = bit_to_ring(party, compare.wrap_bit(party, x, bits), high)
+        wrap = bit_to_ring(party, compare.wrap_bit(party, x, bits, forms), high)
     return wide.sub(x.astype(wide.dtype), wide.shift_left(wrap.astype(wide.dtype), bits))
 
 
@@ -150,12 +133,17 @@ def extend_cost(
             return compare.known_wrap_element_cost(source, n, high)
         wrap = compare.known_wrap_cost(source, n, forms.known_wrap == "table")
     else:
-        wrap = compare.less_than_cost(source, n, bits)
+        wrap = compare.carry_out_cost(source, n, bits, forms)
     return wrap + bit_to_ring_cost(source, n, high)
 
 
 def truncate_reduce(
-    party: Party, x: Share, bits: int, shift: int, keep: int | None = None
+    party: Party,
+    x: Share,
+    bits: int,
+    shift: int,
+    keep: int | None = None,
+    forms: Forms = compare.USUAL,
 ) -> Share:
     """TR:  [x]^bits -> [floor(x / 2^shift)]^(bits - shift), or its low `keep` bits.
 
@@ -174,7 +162,7 @@ def truncate_reduce(
         return high.reduce(x)
     ring, low = Ring(bits), Ring(shift)
     with party.messenger.step("truncate"):
-        carry = bit_to_ring(party, compare.wrap_bit(party, low.reduce(x), shift), high)
+        carry = bit_to_ring(party, compare.wrap_bit(party, low.reduce(x), shift, forms), high)
     return high.add(high.reduce(x >> ring.dtype.type(shift)), carry)
 
 
@@ -188,13 +176,18 @@ def truncate_reduce_unfit(bits: int, shift: int, keep: int) -> str | None:
 
 
 def truncate_reduce_cost(
-    source: Source, n: int, bits: int, shift: int, keep: int | None = None
+    source: Source,
+    n: int,
+    bits: int,
+    shift: int,
+    keep: int | None = None,
+    forms: Forms = compare.USUAL,
 ) -> Cost:
     """Wrap(shift) + 128 + (bits - shift) inline."""
     if shift == 0:
         return NOTHING
     high = Ring(bits - shift if keep is None else keep)
-    return compare.less_than_cost(source, n, shift) + bit_to_ring_cost(source, n, high)
+    return compare.carry_out_cost(source, n, shift, forms) + bit_to_ring_cost(source, n, high)
 
 
 def truncate(
@@ -223,15 +216,14 @@ def truncate(
         x = ring.add(x, ring.reduce(1 << (bits - 1)))
     parts = x >> ring.dtype.type(shift)
     with party.messenger.step("truncate"):
-        carry = compare.wrap_bit(party, low.reduce(x), shift)
+        carry = compare.wrap_bit(party, low.reduce(x), shift, forms)
         if known:
             wrap = compare.known_wrap_bit(party, x, bits, forms.known_wrap == "table")
         else:
             own = high.reduce(parts)
             own = (high.mask - own).astype(high.dtype) if party.rank == 0 else own
             wraps, ones = compare.less_and_equal(party, own, high.bits)
-            triples = compare.draw_triples(party, x.size)
-            wrap = wraps ^ compare.and_bits(party, ones, carry, triples)
+            wrap = wraps ^ compare.and_bits(party, ones, carry)
         up = bit_to_ring(party, carry, ring)
         over = bit_to_ring(party, wrap, low)
     y = ring.sub(ring.add(parts, up), ring.shift_left(over.astype(ring.dtype), high.bits))
@@ -260,7 +252,7 @@ def truncate_cost(
     source: Source, n: int, bits: int, shift: int, signed: bool, nonnegative: bool, forms: Forms
 ) -> Cost:
     """Wrap(s) + MillEq(l - s) + AND + B2A(l) + B2A(s); with known sign its wrap instead of MillEq."""
-    cost = compare.less_than_cost(source, n, shift)
+    cost = compare.carry_out_cost(source, n, shift, forms)
     if signed and nonnegative:
         cost += compare.known_wrap_cost(source, n, forms.known_wrap == "table")
     else:

@@ -124,3 +124,9 @@ class Messenger:
         pending = self.expect(bits)
         self.send(pack(x, ring.bits), bits)
         return unpack(pending.wait(), x.size, ring.bits)
+
+    def exchange_bits(self, packed: Bytes, n: int) -> Bytes:
+        """Both parties send a string of n bits at the same time, eight to a byte; the other's."""
+        pending = self.expect(n)
+        self.send(packed, n)
+        return pending.wait()

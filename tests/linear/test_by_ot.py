@@ -26,7 +26,7 @@ from pqjax.linear import (
 from pqjax.linear.by_ot_layout import layout_of
 from pqjax.linear.choice import Form
 from pqjax.ot.tuning import Tuning
-from pqjax.protocols.resize import Forms
+from pqjax.protocols.forms import Forms
 from pqjax.ring import Ring
 
 FEW = settings(max_examples=25, deadline=None)

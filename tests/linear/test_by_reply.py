@@ -24,7 +24,7 @@ from pqjax.ot.stocked import SoftSpoken
 from pqjax.planner import PRESETS, plan, read_plan
 from pqjax.planner.summary import summary
 from pqjax.protocols.party import run_pair
-from pqjax.protocols.resize import Forms
+from pqjax.protocols.forms import Forms
 from pqjax.ring import Ring
 from pqjax.wire.cost import total
 

@@ -17,7 +17,7 @@ from pqjax.linear.by_rlwe import ByRlwe, bound, packings
 from pqjax.linear.keys import exchange_keys, keys_cost
 from pqjax.ot.stocked import SoftSpoken
 from pqjax.protocols.party import Party, run_pair
-from pqjax.protocols.resize import Forms
+from pqjax.protocols.forms import Forms
 from pqjax.ring import Ring
 from pqjax.wire.cost import total
 from pqjax.wire.messenger import Messenger

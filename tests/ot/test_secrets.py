@@ -28,7 +28,7 @@ from pqjax.ot.stocked import Stock, Stocked, StockedReceiver, StockedSender
 from pqjax.protocols.compare import draw_triples
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import make_party, run_pair
-from pqjax.protocols.resize import Forms
+from pqjax.protocols.forms import Forms
 from pqjax.ring import Ring, digits
 from pqjax.wire.messenger import Messenger
 

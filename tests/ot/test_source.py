@@ -25,7 +25,7 @@ from pqjax.ot.silent_sets import SETS
 from pqjax.ot.source import MOST_PICK_BITS, Pool, Source
 from pqjax.ot.stocked import SoftSpoken, SoftSpokenReceiver, SoftSpokenSender
 from pqjax.planner import find_preset, read_plan
-from pqjax.protocols.compare import less_than, less_than_cost
+from pqjax.protocols.compare import less_than, carry_out_cost
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost, message
@@ -113,7 +113,7 @@ def test_fills_of_any_source_cost_what_was_predicted_and_leave_what_was_predicte
             return cot_send(party, RING.reduce(a), RING)
         return cot_receive(party, (b & 1).astype(np.uint8), RING)
 
-    costs = {compare: less_than_cost(source, N, 9), correlate: cot_cost(source, 1, N, RING)}
+    costs = {compare: carry_out_cost(source, N, 9), correlate: cot_cost(source, 1, N, RING)}
     order = [compare, correlate, compare, correlate, correlate, compare, correlate]
 
     def run(party):

@@ -11,7 +11,7 @@ from pqjax.errors import PlanError
 from pqjax.graph import Conv, Dense, Graph, reference
 from pqjax.ot.tuning import Tuning
 from pqjax.planner import PRESETS, plan, read_plan
-from pqjax.protocols.resize import Forms
+from pqjax.protocols.forms import Forms
 from pqjax.wire.cost import total
 from pqjax.wire.link import Link
 from pqjax.wire.trace import PHASES

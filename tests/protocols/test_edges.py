@@ -8,7 +8,7 @@ from pqjax.protocols.compare import (
     known_wrap_element,
     known_wrap_element_cost,
     less_than,
-    less_than_cost,
+    carry_out_cost,
 )
 from pqjax.protocols.nonlinear import arg_max, arg_max_cost
 from pqjax.protocols.resize import Forms, bit_to_ring, bit_to_ring_cost, select, select_cost
@@ -35,7 +35,7 @@ def test_arg_max_gives_the_first_of_equals(x):
 @BOTH
 @pytest.mark.parametrize("bits", [1, 4, 5, 64])
 def test_comparing_nothing_costs_nothing(source, bits):
-    assert less_than_cost(source, 0, bits) == NOTHING
+    assert carry_out_cost(source, 0, bits) == NOTHING
 
 
 @BOTH
@@ -48,7 +48,7 @@ def test_extremes_are_compared(source, bits):
 
     y0, y1 = run_protocol(
         lambda p, x: less_than(p, x, bits), (a,), (b,), source,
-        less_than_cost(source, a.size, bits),
+        carry_out_cost(source, a.size, bits),
     )  # fmt: skip
 
     np.testing.assert_array_equal(y0 ^ y1, a < b)

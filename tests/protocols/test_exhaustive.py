@@ -13,7 +13,7 @@ from pqjax.protocols.compare import (
     less_and_equal,
     less_and_equal_cost,
     less_than,
-    less_than_cost,
+    carry_out_cost,
     negative,
     negative_cost,
     wrap_bit,
@@ -39,7 +39,7 @@ BOTH = pytest.mark.parametrize("source", [INLINE, STOCKED], ids=["inline", "stoc
 @pytest.mark.parametrize("bits", SMALL)
 def test_less_than_on_every_pair(source, bits):
     _, a, b = every_pair(bits)
-    cost = less_than_cost(source, a.size, bits)
+    cost = carry_out_cost(source, a.size, bits)
 
     y0, y1 = run_protocol(lambda p, x: less_than(p, x, bits), (a,), (b,), source, cost)
 
@@ -55,7 +55,7 @@ def test_wrap_and_sign_on_every_sharing(source, bits):
         (x0,),
         (x1,),
         source,
-        less_than_cost(source, x.size, bits),
+        carry_out_cost(source, x.size, bits),
     )
     signs = run_protocol(
         lambda p, s: negative(p, s, bits), (x0,), (x1,), source, negative_cost(source, x.size, bits)

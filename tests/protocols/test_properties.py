@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pairs import INLINE, STOCKED, run_protocol, shares
 
-from pqjax.protocols.compare import and_bits, and_cost, draw_triples, less_than, less_than_cost
+from pqjax.protocols.compare import and_bits, and_cost, draw_triples, less_than, carry_out_cost
 from pqjax.protocols.nonlinear import (
     arg_max,
     arg_max_cost,
@@ -53,7 +53,7 @@ def test_less_than(case, source):
     a, b = ring.reduce(x), ring.reduce(rng.permutation(x))
 
     y = run_protocol(
-        lambda p, s: less_than(p, s, bits), (a,), (b,), source, less_than_cost(source, x.size, bits)
+        lambda p, s: less_than(p, s, bits), (a,), (b,), source, carry_out_cost(source, x.size, bits)
     )
 
     np.testing.assert_array_equal((y[0] ^ y[1]).astype(bool), a < b)

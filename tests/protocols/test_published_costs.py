@@ -6,7 +6,7 @@ from pairs import INLINE
 from pqjax.graph.ir import TensorType
 from pqjax.linear import PRIVQUANT, ByOt, Job, LinearMap, on_shares_cost
 from pqjax.ot.correlations import chosen_both_cost, cot_cost, pick_cost
-from pqjax.protocols.compare import and_cost, known_wrap_cost, less_than_cost
+from pqjax.protocols.compare import and_cost, known_wrap_cost, carry_out_cost
 from pqjax.protocols.nonlinear import arg_max_cost, max_tree_cost, relu_cost
 from pqjax.protocols.resize import (
     Forms,
@@ -40,7 +40,7 @@ def holds(cost, bits, flows):
 
 @pytest.mark.parametrize("l", range(1, 65))
 def test_comparison_and_what_is_built_on_it(l):
-    holds(less_than_cost(INLINE, N, l), mill(l), 2 + levels(l))
+    holds(carry_out_cost(INLINE, N, l), mill(l), 2 + levels(l))
     b2a = 128 + l if l > 1 else 0
     assert bit_to_ring_cost(INLINE, N, Ring(l)).bits == N * b2a
     holds(select_cost(INLINE, N, Ring(l)), 2 * (128 + l), 2)
@@ -51,7 +51,7 @@ def test_comparison_and_what_is_built_on_it(l):
 
 @pytest.mark.parametrize("l,bits", [(4, 272), (8, 724), (12, 1160), (16, 1744), (32, 3932)])
 def test_comparison_costs_the_quoted_bits(l, bits):
-    assert less_than_cost(INLINE, N, l).bits == N * bits
+    assert carry_out_cost(INLINE, N, l).bits == N * bits
 
 
 @pytest.mark.parametrize("m", [2, 3, 4])

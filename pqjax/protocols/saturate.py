@@ -1,0 +1,202 @@
+"""Truncate, ReLU or clamp, and extend in one pass over the bits of a shared value.
+
+    y = min(max(floor(x / 2^cut), low), high)     [low, high] = [0, 2^b - 1]  or  [-2^(b-1), 2^(b-1) - 1]
+
+One circuit (`pqjax.protocols.adder`) gives the carry A into bit `cut`; whether y is x / 2^cut, for it lies
+inside; whether it is `high`, for that lies over. Less `low`, the result is  inside (h + A) + over (2^b - 1)
+with the shares' own b + 1 lowest kept bits h, which hold all of it that counts. So
+
+  1. both               the circuit.
+  2. both at once       inside at both, A and over at rank 1, as choices.
+  3. rank 0 -> rank 1   correlations: its A, its h + A, its over.             b + 1 bits each
+  4. rank 1 -> rank 0   the correlation of its h + A.                         b + 1 bits
+     and its top bit, which is the wrap's, as a choice: the result's is 0.
+  5. rank 0 -> rank 1   that correlation, where the result is to be wider.    out - b - 1 bits
+
+References: the parts are those of CrypTFlow2 (eprint 2020/1002) and SiRNN (eprint 2021/459).
+"""
+
+import typing
+
+import jax.numpy as jnp
+import numpy as np
+
+from pqjax.ot.correlations import correlated_rows, pad_words
+from pqjax.ot.source import Source
+from pqjax.ot.triples import unpack_planes
+from pqjax.protocols.adder import Top, range_circuit
+from pqjax.protocols.circuit import NEVER, Circuit, circuit_cost, evaluate
+from pqjax.protocols.forms import Forms
+from pqjax.protocols.party import Party, Share
+from pqjax.protocols.resize import extend, extend_cost
+from pqjax.ring import Ring, blockwise, pack, unpack
+from pqjax.wire.cost import NOTHING, Cost, crossing, draw, message
+
+
+class _Shape(typing.NamedTuple):
+    """What follows of the widths.
+
+    Attributes:
+      kept: bits of the result, less its low end.
+      low: its low end.
+      keep: bits between the cut and those that tell the range.
+      top: these.
+      ring: that of the result before it is extended.
+    """
+
+    kept: int
+    low: int
+    keep: int
+    top: Top
+    ring: Ring
+
+    @classmethod
+    def of(cls, bits: int, cut: int, low: int, high: int, out: Ring) -> "_Shape":
+        kept, both = (high - low).bit_length(), low < 0
+        keep = kept - both
+        return cls(kept, low, keep, Top(bits - cut - keep, both), Ring(min(kept + 1, out.bits)))
+
+
+def saturate(
+    party: Party, x: Share, bits: int, cut: int, low: int, high: int, out: Ring, forms: Forms
+) -> Share:
+    """[min(max(floor(x / 2^cut), low), high)]^out of a signed x: see above.
+
+    From (n,) shares mod 2^bits to (n,) shares in `out`. What it needs: `saturate_unfit`.
+
+    Cost: `saturate_cost`.
+    """
+    n, shape = x.size, _Shape.of(bits, cut, low, high, out)
+    ring = shape.ring
+    with party.messenger.step("saturate"):
+        circuit = range_circuit(party.source, n, cut, shape.keep, shape.top, forms)
+        found = evaluate(party, circuit, x)
+        wanted = [plane for plane, signal in zip(found, circuit.outputs, strict=True) if signal]
+        choices = np.stack([unpack_planes(plane, n) for plane in wanted], axis=1)
+        kept = ring.reduce(x >> x.dtype.type(cut))
+        if party.rank == 0:
+            kept = ring.add(kept, ring.reduce(-low))
+        form = {
+            "bits": ring.bits,
+            "cut": cut > 0,
+            "over": (1 << shape.kept) - 1 if circuit.outputs[2] != NEVER else 0,
+        }
+        share = (_serve if party.rank == 0 else _ask)(party, kept, choices, ring, form)
+        share = extend(party, share, ring.bits, out.bits, True, True, forms)
+    return out.sub(share, out.reduce(-low)) if party.rank == 0 and low else share
+
+
+def _serve(party: Party, kept: Share, choices: np.ndarray, ring: Ring, form: dict) -> Share:
+    n, k = choices.shape
+    own = np.ascontiguousarray(choices[:, int(form["cut"])])
+    rows, raw = party.receiver.offer(own)
+    rows_of_other = party.sender.accept(_swap(party, raw, n, n * k), n * k)
+    zero, one = (pad_words(p, ring) for p in party.sender.pads(rows_of_other, 1))
+    zero, one = zero.reshape(n, k, -1), one.reshape(n, k, -1)
+    offered, share = _offers(kept, choices, zero, one, **form)
+    party.messenger.send_elements(offered, ring)
+    key = pad_words(party.receiver.pads(rows, 1), ring)
+    reply = unpack(party.messenger.receive(n * ring.bits), n, ring.bits)
+    return ring.add(share, correlated_rows(own, key, reply[:, None], bits=ring.bits)[:, 0])
+
+
+def _ask(party: Party, kept: Share, choices: np.ndarray, ring: Ring, form: dict) -> Share:
+    n, k = choices.shape
+    rows, raw = party.receiver.offer(choices.reshape(-1))
+    rows_of_other = party.sender.accept(_swap(party, raw, n * k, n), n)
+    key = pad_words(party.receiver.pads(rows, 1), ring).reshape(n, k, -1)
+    zero, one = (pad_words(p, ring) for p in party.sender.pads(rows_of_other, 1))
+    offered = unpack(party.messenger.receive(n * k * ring.bits), n * k, ring.bits).reshape(n, k)
+    reply, share = _answers(kept, choices, key, offered, zero, one, **form)
+    party.messenger.send(pack(reply, ring.bits), n * ring.bits)
+    return share
+
+
+def _swap(party: Party, raw: np.ndarray, sent: int, received: int) -> np.ndarray:
+    pending = party.messenger.expect(received)
+    party.messenger.send(raw, sent)
+    return pending.wait()
+
+
+def _product(base, bits_, got, ring, cut, over):
+    """Own correlation and share, less the other's correlation, of inside (h + A) + over."""
+    one, at = ring.dtype.type(1), 0
+    own = base
+    if cut:
+        own = own + bits_[:, 0] - (got[:, 0] << one)
+        at = 1
+    inside = bits_[:, at]
+    correlation = own * (one - (inside << one))
+    share = own * inside + got[:, at]
+    if over:
+        share = share + ring.dtype.type(over & int(ring.mask)) * bits_[:, at + 1] + got[:, at + 1]
+    return correlation, share
+
+
+def _offer(base, choices, zero, one, bits, cut, over):
+    ring = Ring(bits)
+    base, mine = base.astype(ring.dtype), choices.astype(ring.dtype)
+    zero, one = zero[:, :, 0], one[:, :, 0]
+    correlation, share = _product(base, mine, -zero, ring, cut, over)
+    offered = [correlation]
+    if cut:
+        offered = [mine[:, 0], correlation]
+    if over:
+        twice = ring.dtype.type(-2 * over & int(ring.mask))
+        offered.append(twice * mine[:, -1])
+    return ring.reduce(jnp.stack(offered, axis=1) + zero - one), ring.reduce(share)
+
+
+def _answer(base, choices, key, offered, zero, one, bits, cut, over):
+    ring = Ring(bits)
+    base, mine = base.astype(ring.dtype), choices.astype(ring.dtype)
+    got = key[:, :, 0] + mine * offered
+    correlation, share = _product(base, mine, got, ring, cut, over)
+    zero, one = zero[:, 0], one[:, 0]
+    return ring.reduce(zero + correlation - one), ring.reduce(share - zero)
+
+
+_offers = blockwise(_offer, static=("bits", "cut", "over"))
+_answers = blockwise(_answer, static=("bits", "cut", "over"))
+
+
+def saturate_unfit(
+    source: Source, bits: int, signed: bool, cut: int, low: int, high: int
+) -> str | None:
+    """Why there is no `saturate`; None where there is.
+
+    `bits` are those of the shares that it reads, `cut` those of them that are cut off.
+    """
+    span = high - low + 1
+    if not source.has_store:
+        return "takes random OTs out of a store, and its protocol has none"
+    if not signed:
+        return "saturates signed values; extend its source to a signed format first"
+    if span & (span - 1) or span < 2 or low not in (0, -span // 2):
+        return (
+            f"limits 0 and 2^b - 1, or -2^(b-1) and 2^(b-1) - 1, expected, got [{low}, {high}]: "
+            "shift and clamp by themselves"
+        )
+    kept = span.bit_length() - 1
+    if bits - cut - kept < 1:
+        return f"leaves {max(bits - cut, 0)} bits, which never leave [{low}, {high}]: only shift"
+    return None
+
+
+def saturate_cost(
+    source: Source, n: int, bits: int, cut: int, low: int, high: int, out: Ring, forms: Forms
+) -> Cost:
+    """The circuit, then a COT of b + 1 bits from rank 1 and up to three from rank 0; the extension."""
+    if not n:
+        return NOTHING
+    shape = _Shape.of(bits, cut, low, high, out)
+    circuit = range_circuit(source, n, cut, shape.keep, shape.top, forms)
+    k, width = _asked(circuit) * n, shape.ring.bits
+    cost = circuit_cost(source, n, circuit) + draw(0, k) + draw(1, n)
+    cost += crossing(n, k) + message(0, k * width) + message(1, n * width)
+    return cost + extend_cost(source, n, width, out.bits, True, True, forms)
+
+
+def _asked(circuit: Circuit) -> int:
+    """Which of carry, inside and over there are."""
+    return sum(signal != NEVER for signal in circuit.outputs)

@@ -20,6 +20,7 @@ from pqjax.graph.ir import (
     Pad,
     Relu,
     Requantize,
+    Saturate,
     ScaleUp,
     Subsample,
     TensorType,

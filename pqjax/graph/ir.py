@@ -41,6 +41,7 @@ from pqjax.graph.steps import (
     Extend,
     Narrow,
     Requantize,
+    Saturate,
     ScaleUp,
     Truncate,
     TruncateReduce,
@@ -57,6 +58,7 @@ KINDS: dict[str, type[Node]] = {
     for kind in (
         Input, Conv, Dense, Relu, Requantize, Add, MaxPool, AvgPool, Flatten, ArgMax, Subsample,
         Pad, Concat, Extend, Narrow, ScaleUp, Truncate, TruncateReduce, Clamp, Unguard,
+        Saturate,
     )
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from pqjax.graph.ir import Graph, Node, TensorType
 from pqjax.graph.lower import lower_all
 from pqjax.graph.overflow import may_overflow
 from pqjax.graph.rewrite import Edit, Pass
+from pqjax.protocols.saturate import saturate_unfit
 
 
 def _alone(graph: Graph, name: str) -> bool:
@@ -315,6 +316,45 @@ def _all_operands(graph: Graph) -> Graph:
     return Graph(tuple(nodes))
 
 
+def _one_pass(graph: Graph, node: Node) -> Edit | str:
+    """A clamp or ReLU, with the truncation before it that only it reads and the extension after it.
+
+    Limits are 0 and 2^b - 1, or -2^(b-1) and 2^(b-1) - 1. Ours.
+    """
+    if isinstance(node, ir.Extend):
+        return _extended_pass(graph, node)
+    if not isinstance(node, (ir.Clamp, ir.Relu)):
+        return "it is neither a clamp, nor a ReLU, nor an extension"
+    inner, shift, rounding, dropped = graph[node.sources[0]], 0, "floor", {}
+    if isinstance(inner, ir.TruncateReduce) and _alone(graph, inner.name):
+        x = graph.source(inner)
+        if inner.out.bits == x.bits - inner.shift and x.signed and inner.out.signed:
+            shift, rounding, dropped = inner.shift, inner.rounding, {inner.name: ()}
+    if isinstance(node, ir.Relu) and not shift:
+        return "it does not read a truncation that only it reads and that keeps all bits"
+    sources = inner.sources if shift else node.sources
+    limits = (node.low, node.high) if isinstance(node, ir.Clamp) else (0, node.out.high)
+    x = graph[sources[0]].out
+    why = saturate_unfit(x.bits, x.signed, shift, *limits)
+    if why is not None:
+        return f"as one pass it {why}"
+    made = ir.Saturate(node.name, sources, node.out, shift, *limits, rounding)
+    return Edit({**dropped, node.name: (made,)})
+
+
+def _extended_pass(graph: Graph, node: ir.Extend) -> Edit | str:
+    inner = graph[node.sources[0]]
+    if not isinstance(inner, ir.Saturate):
+        return "it does not extend what one pass makes"
+    wide = replace(inner, name=node.name, out=node.out)
+    if _alone(graph, inner.name):
+        return Edit({inner.name: (), node.name: (wide,)})
+    if inner.name == graph.output.name:
+        return "the client reads what it extends"
+    kept = ir.Narrow(inner.name, (node.name,), inner.out)
+    return Edit({inner.name: (wide, kept), node.name: ()}, even=True)
+
+
 LOWER = Pass("lower-requantize", "Requantize = fit . clamp . Trunc", whole=lower_all)
 SIGNS = Pass("propagate-signs", "a tensor whose values are never negative has MSB 0", _signs)
 TRUNC = Pass("trunc-by-tr", "Trunc(l, s) = Ext(l - s -> l) . TR(l, s)", _trunc)
@@ -332,3 +372,4 @@ ABSORB_RELU = Pass("absorb-relu", "clamp(0, h) . ReLU = clamp(0, h)", _absorb_re
 ALIGN = Pass("align-residual", "Ext(W x) + r = W x in the wider ring + r", _align)
 KNOWN_SIGN = Pass("known-sign", "unsigned b bits = signed b + 1 bits with MSB 0", _known_sign)
 OPERANDS = Pass("extend-operands", "W x = W Ext(x) mod 2^L", whole=_all_operands)
+ONE_PASS = Pass("one-pass", "Ext . clamp . TR = saturate", _one_pass)

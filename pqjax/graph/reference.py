@@ -170,6 +170,12 @@ def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> ja
         return _shifted(node, source, x)
     if isinstance(node, ir.Clamp):
         return jnp.clip(x.astype(_wider(source)), node.low, node.high)
+    if isinstance(node, ir.Saturate):
+        wide = x.astype(_wider(source))
+        if node.shift:
+            half = rounding_half(node.shift, node.rounding)
+            wide = _wrapped(wide + wide.dtype.type(half), source) >> node.shift
+        return jnp.clip(wide, node.low, node.high)
     if isinstance(node, ir.ArgMax):
         return lax.argmax(x, 1, np.int32)[:, None]
     raise GraphError(f"{node.name}: the reference has no rule for {node.kind}")

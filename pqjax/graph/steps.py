@@ -3,11 +3,13 @@
 import dataclasses
 import typing
 
-from pqjax.graph.bounds import Shift, Word
+from pqjax.graph.bounds import MOST_SHIFT, Shift, Word
 from pqjax.graph.node import Node
 from pqjax.graph.tensor import Interval, Known, Rounding, TensorType, rounding_half
 from pqjax.protocols.clamp import clamp_unfit
 from pqjax.protocols.resize import extend_unfit, truncate_reduce_unfit, truncate_unfit
+from pqjax.protocols.saturate import saturate_unfit
+from pqjax.schema import Between
 
 Rule = typing.Literal["wrap", "saturate"]
 
@@ -199,3 +201,35 @@ class Clamp(Node):
         )
         low, high = max(low, out.low, new.ends[0]), min(high, out.high, new.high)
         return dataclasses.replace(self, low=low, high=high, out=out)
+
+
+@dataclasses.dataclass(frozen=True)
+class Saturate(Node):
+    """min(max(x / 2^shift, low), high) of a signed x, in any format that holds it: all in one pass.
+
+    The limits are 0 and 2^b - 1, or -2^(b-1) and 2^(b-1) - 1. What is added before the shift to round
+    wraps around in the source's ring.
+    """
+
+    shift: typing.Annotated[int, Between(0, MOST_SHIFT)]
+    low: Word
+    high: Word
+    rounding: Rounding = "floor"
+
+    own_range = drops_guard = True
+
+    @property
+    def adds(self) -> bool:
+        return rounding_half(self.shift, self.rounding) > 0
+
+    def reach(self, x: Known) -> Interval:
+        out, limits = self.out, (self.low, self.high)
+        self.refuse(saturate_unfit(x.out.bits, x.out.signed, self.shift, *limits))
+        self.declared(out.bits, x.out.scale - self.shift)
+        if not out.low <= self.low or not self.high <= out.high:
+            raise self.misfit(limits)
+        low, high = self.rounded(x, self.shift, self.rounding)[0]
+        return min(max(low, self.low), self.high), min(max(high, self.low), self.high)
+
+    def nonnegative(self, *sources: TensorType) -> bool:
+        return self.low == 0

@@ -1,11 +1,21 @@
 """Steps of requantizations and ReLU: what n elements cost, and the protocol, of each kind."""
 
-from pqjax.graph.ir import Clamp, Extend, Relu, TensorType, Truncate, TruncateReduce, Unguard
+from pqjax.graph.ir import (
+    Clamp,
+    Extend,
+    Relu,
+    Saturate,
+    TensorType,
+    Truncate,
+    TruncateReduce,
+    Unguard,
+)
 from pqjax.graph.tensor import rounding_half
 from pqjax.layers.rule import Elementwise, Setting, Share
 from pqjax.protocols import clamp as clamping
 from pqjax.protocols import nonlinear, resize
 from pqjax.protocols.party import Party
+from pqjax.protocols.saturate import saturate, saturate_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import Cost
 
@@ -57,7 +67,7 @@ def _unguard(party: Party, at: Setting, node: Unguard, x: TensorType, share: Sha
     return resize.truncate_reduce(party, share, x.share_bits, x.guard, node.out.bits, at.forms)
 
 
-def _rounded(party: Party, node: Truncate | TruncateReduce, x: TensorType, share: Share) -> Share:
+def _rounded(party: Party, node: Truncate | TruncateReduce | Saturate, x: TensorType, share: Share) -> Share:
     """What rounds is public, so one party adds it to its share."""
     ring, half = Ring(x.share_bits), rounding_half(node.shift, node.rounding) << x.guard
     return share if party.rank else ring.add(share, ring.reduce(half))
@@ -73,9 +83,23 @@ def _clamp(party: Party, at: Setting, node: Clamp, x: TensorType, share: Share) 
     return clamping.clamp(party, share, x.bits, *limits, out, x.nonnegative, at.forms)
 
 
+def _saturate_price(at: Setting, node: Saturate, x: TensorType, n: int) -> Cost:
+    if not at.source.has_store:
+        raise node.error("takes random OTs out of a store, and this protocol has none")
+    cut, limits, out = node.shift + x.guard, (node.low, node.high), Ring(node.out.bits)
+    return saturate_cost(at.source, n, x.share_bits, cut, *limits, out, at.forms)
+
+
+def _saturate(party: Party, at: Setting, node: Saturate, x: TensorType, share: Share) -> Share:
+    share, out = _rounded(party, node, x, share), Ring(node.out.bits)
+    cut, limits = node.shift + x.guard, (node.low, node.high)
+    return saturate(party, share, x.share_bits, cut, *limits, out, at.forms)
+
+
 RELU = Elementwise(_relu_price, _relu)
 EXTEND = Elementwise(_extend_price, _extend)
 TRUNCATE = Elementwise(_truncate_price, _truncate)
 TRUNCATE_REDUCE = Elementwise(_reduce_price, _reduce)
 UNGUARD = Elementwise(_unguard_price, _unguard)
 CLAMP = Elementwise(_clamp_price, _clamp)
+SATURATE = Elementwise(_saturate_price, _saturate)

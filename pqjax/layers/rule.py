@@ -150,8 +150,12 @@ class Elementwise(Rule):
 
 def _tiles(at: Setting, task: Task) -> list[int]:
     """How many elements of the result are worked on at a time."""
-    n, most = task.node.out.n, at.tuning.tile_elements
-    return [most] * (n // most) + [n % most] * (n % most > 0)
+    n = task.node.out.n
+    if not n:
+        return []
+    # Alike, and of whole bytes of bits.
+    each = -(-n // -(-n // at.tuning.tile_elements) // 8) * 8
+    return [each] * (n // each) + [n % each] * (n % each > 0)
 
 
 def make_ots(party: Party, at: Setting, price: Callable[[], Cost]) -> None:

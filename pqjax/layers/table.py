@@ -69,6 +69,7 @@ RULES: dict[type[ir.Node], Rule] = {
     ir.TruncateReduce: elementwise.TRUNCATE_REDUCE,
     ir.Clamp: elementwise.CLAMP,
     ir.Unguard: elementwise.UNGUARD,
+    ir.Saturate: elementwise.SATURATE,
 }
 
 

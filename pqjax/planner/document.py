@@ -34,7 +34,7 @@ from pqjax.version import VERSION
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
 from pqjax.wire.link import Link
 
-FORMAT = 5
+FORMAT = 6
 _FIELDS = {field.name for field in dataclasses.fields(Choice)}
 
 
@@ -54,7 +54,7 @@ class _Document:
     classes: ClassNames
     cost: _Sent
     exact: bool
-    format: typing.Literal[5]
+    format: typing.Literal[6]
     forms: Forms
     graph: object
     inferences: typing.Annotated[int, Between(1, MOST_INFERENCES)]
@@ -167,6 +167,7 @@ def _preset(tree: _Document) -> Preset:
     if tree.protocol not in PRESETS:
         return told
     known = PRESETS[tree.protocol]
-    known = dataclasses.replace(known, source=source, inferences=tree.inferences)
+    forms = dataclasses.replace(known.forms, flow_bits=tree.forms.flow_bits)
+    known = dataclasses.replace(known, source=source, inferences=tree.inferences, forms=forms)
     same = known.setting() == told.setting() and known.exact == told.exact
     return known if same else told

@@ -303,6 +303,9 @@ def plan(
         preset = dataclasses.replace(preset, inferences=_checked_inferences(inferences))
     if link is not None:
         check_link(link)
+        if preset.source.has_store:
+            forms = dataclasses.replace(preset.forms, flow_bits=link.flow_bits)
+            preset = dataclasses.replace(preset, forms=forms)
     lowered, applied = rewrite(graph, preset, link)
     forced = _forced(lowered, preset, variants or {}, link)
     choices = cheapest_together(lowered, preset, forced, link)

@@ -73,7 +73,7 @@ _UNIFORM, _UNIFORM_ON_PIXELS = _by_ot(*FULL)
 _PQJAX_PASSES = (
     passes.LOWER, passes.SIGNS, passes.TRUNC, passes.OPERANDS, passes.MERGE, passes.ALIGN,
     passes.HOIST, passes.RELU_AFTER_SHIFT, passes.CUT, passes.POOL_BEFORE_RELU, passes.ABSORB_RELU,
-    passes.KNOWN_SIGN, passes.MERGE, passes.SHARE, passes.SIGNS,
+    passes.KNOWN_SIGN, passes.MERGE, passes.SHARE, passes.SIGNS, passes.ONE_PASS,
 )  # fmt: skip
 
 OTS: dict[str, Source] = {"silent": SilentChoice(), "softspoken": SoftSpoken(4)}

@@ -100,12 +100,14 @@ def task_cost(at: Setting, task: Task) -> StepCost:
 def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
     """What a layer costs an inference, its OTs and its share of what a client gets once included.
 
-    In bits, or in seconds on a link.
+    In seconds on a link; else in bits, where a flow is worth as many as the preset's forms say if it
+    chooses between them.
     """
     both = cost.both
     both += preset.source.share(both.rots)
     if link is None:
-        return both.bits + cost.install.bits / preset.inferences
+        flows = both.flows * preset.forms.flow_bits if preset.source.has_store else 0
+        return both.bits + flows + cost.install.bits / preset.inferences
     once = link.seconds(*cost.install.sent, 0)
     return link.seconds(*both.sent, both.flows) + once / preset.inferences
 

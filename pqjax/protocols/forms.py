@@ -5,7 +5,7 @@ import typing
 
 from pqjax.schema import Between
 
-MOST_FLOW_BITS = 1 << 62
+MOST_FLOW_BITS = 1 << 63
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,21 +28,30 @@ def bit_to_ring(party: Party, b: Bits, ring: Ring) -> Share:
     Over the integers b0 ^ b1 = b0 + b1 - 2 b0 b1, so only b0 b1 needs the wire.
 
       1. rank 1 -> rank 0   its bit, as a choice.
-      2. rank 0 -> rank 1   b0's correlation.       ring.bits each
+      2. rank 0 -> rank 1   b0's correlation.       ring.bits each, from a store one bit less
 
-    Free in a ring of one bit. Cost: `bit_to_ring_cost`. Reference: CrypTFlow2, eprint 2020/1002.
+    What is doubled may lack its top bit; the published protocols send it. Free in a ring of one bit.
+
+    Cost: `bit_to_ring_cost`. Reference: CrypTFlow2, eprint 2020/1002.
     """
     own = b.astype(ring.dtype)
     if ring.bits == 1:
         return own
+    part = halved(party.source, ring)
     with party.messenger.step("b2a"):
-        both = ot.cot_send(party, own, ring) if party.rank == 0 else ot.cot_receive(party, b, ring)
-    return ring.sub(own, ring.add(both, both))
+        mine = own.astype(part.dtype)
+        both = ot.cot_send(party, mine, part) if party.rank == 0 else ot.cot_receive(party, b, part)
+    return ring.sub(own, ring.shift_left(both.astype(ring.dtype), 1))
+
+
+def halved(source: Source, ring: Ring) -> Ring:
+    """The ring of what is to be doubled in another one."""
+    return Ring(ring.bits - 1) if source.has_store else ring
 
 
 def bit_to_ring_cost(source: Source, n: int, ring: Ring) -> Cost:
-    """One correlated OT of `ring.bits` bits: 128 + l inline; nothing for one bit."""
-    return ot.cot_cost(source, 0, n, ring) if ring.bits > 1 else NOTHING
+    """One correlated OT: 128 + l inline, of l - 1 bits from a store; nothing for one bit."""
+    return ot.cot_cost(source, 0, n, halved(source, ring)) if ring.bits > 1 else NOTHING
 
 
 def select(party: Party, x: Share, b: Bits, ring: Ring, chosen: bool = False) -> Share:

@@ -8,7 +8,7 @@ with the shares' own b + 1 lowest kept bits h, which hold all of it that counts.
 
   1. both               the circuit.
   2. both at once       inside at both, A and over at rank 1, as choices.
-  3. rank 0 -> rank 1   correlations: its A, its h + A, its over.             b + 1 bits each
+  3. rank 0 -> rank 1   correlations: its A, its h + A, its over.             b, b + 1, b bits
   4. rank 1 -> rank 0   the correlation of its h + A.                         b + 1 bits
      and its top bit, which is the wrap's, as a choice: the result's is 0.
   5. rank 0 -> rank 1   that correlation, where the result is to be wider.    out - b - 1 bits
@@ -93,8 +93,9 @@ def _serve(party: Party, kept: Share, choices: np.ndarray, ring: Ring, form: dic
     rows_of_other = party.sender.accept(_swap(party, raw, n, n * k), n * k)
     zero, one = (pad_words(p, ring) for p in party.sender.pads(rows_of_other, 1))
     zero, one = zero.reshape(n, k, -1), one.reshape(n, k, -1)
-    offered, share = _offers(kept, choices, zero, one, **form)
-    party.messenger.send_elements(offered, ring)
+    *offered, share = _offers(kept, choices, zero, one, **form)
+    for column, of in zip(offered, _rings(ring, form), strict=True):
+        party.messenger.send_elements(of.reduce(column), of)
     key = pad_words(party.receiver.pads(rows, 1), ring)
     reply = unpack(party.messenger.receive(n * ring.bits), n, ring.bits)
     return ring.add(share, correlated_rows(own, key, reply[:, None], bits=ring.bits)[:, 0])
@@ -106,8 +107,9 @@ def _ask(party: Party, kept: Share, choices: np.ndarray, ring: Ring, form: dict)
     rows_of_other = party.sender.accept(_swap(party, raw, n * k, n), n)
     key = pad_words(party.receiver.pads(rows, 1), ring).reshape(n, k, -1)
     zero, one = (pad_words(p, ring) for p in party.sender.pads(rows_of_other, 1))
-    offered = unpack(party.messenger.receive(n * k * ring.bits), n * k, ring.bits).reshape(n, k)
-    reply, share = _answers(kept, choices, key, offered, zero, one, **form)
+    raws = [(party.messenger.receive(n * of.bits), of) for of in _rings(ring, form)]
+    offered = [unpack(raw, n, of.bits).astype(ring.dtype) for raw, of in raws]
+    reply, share = _answers(kept, choices, key, zero, one, *offered, **form)
     party.messenger.send(pack(reply, ring.bits), n * ring.bits)
     return share
 
@@ -118,18 +120,28 @@ def _swap(party: Party, raw: np.ndarray, sent: int, received: int) -> np.ndarray
     return pending.wait()
 
 
-def _product(base, bits_, got, ring, cut, over):
-    """Own correlation and share, less the other's correlation, of inside (h + A) + over."""
+def _rings(ring: Ring, form: dict) -> list[Ring]:
+    """Of what rank 0 offers: products of two bits of which twice is taken lack a bit."""
+    half = Ring(max(1, ring.bits - 1))
+    return [half] * form["cut"] + [ring] + [half] * (form["over"] > 0)
+
+
+def _product(base, mine, got, ring, cut, over):
+    """Own correlation and share, but for the other's, of inside (h + A) + over (2^b - 1).
+
+    Bits are x0 + x1 - 2 x0 x1, and `got` are own shares of the products.
+    """
     one, at = ring.dtype.type(1), 0
     own = base
     if cut:
-        own = own + bits_[:, 0] - (got[:, 0] << one)
+        own = own + mine[:, 0] - (got[:, 0] << one)
         at = 1
-    inside = bits_[:, at]
+    inside = mine[:, at]
     correlation = own * (one - (inside << one))
     share = own * inside + got[:, at]
     if over:
-        share = share + ring.dtype.type(over & int(ring.mask)) * bits_[:, at + 1] + got[:, at + 1]
+        bit = mine[:, at + 1] - (got[:, at + 1] << one)
+        share = share + ring.dtype.type(over & int(ring.mask)) * bit
     return correlation, share
 
 
@@ -138,19 +150,16 @@ def _offer(base, choices, zero, one, bits, cut, over):
     base, mine = base.astype(ring.dtype), choices.astype(ring.dtype)
     zero, one = zero[:, :, 0], one[:, :, 0]
     correlation, share = _product(base, mine, -zero, ring, cut, over)
-    offered = [correlation]
-    if cut:
-        offered = [mine[:, 0], correlation]
-    if over:
-        twice = ring.dtype.type(-2 * over & int(ring.mask))
-        offered.append(twice * mine[:, -1])
-    return ring.reduce(jnp.stack(offered, axis=1) + zero - one), ring.reduce(share)
+    at = int(cut)
+    offered = [correlation if i == at else mine[:, i] for i in range(mine.shape[1])]
+    masks = zero - one
+    return (*(x + masks[:, i] for i, x in enumerate(offered)), ring.reduce(share))
 
 
-def _answer(base, choices, key, offered, zero, one, bits, cut, over):
+def _answer(base, choices, key, zero, one, *offered, bits, cut, over):
     ring = Ring(bits)
     base, mine = base.astype(ring.dtype), choices.astype(ring.dtype)
-    got = key[:, :, 0] + mine * offered
+    got = key[:, :, 0] + mine * jnp.stack(offered, axis=1)
     correlation, share = _product(base, mine, got, ring, cut, over)
     zero, one = zero[:, 0], one[:, 0]
     return ring.reduce(zero + correlation - one), ring.reduce(share - zero)
@@ -160,16 +169,9 @@ _offers = blockwise(_offer, static=("bits", "cut", "over"))
 _answers = blockwise(_answer, static=("bits", "cut", "over"))
 
 
-def saturate_unfit(
-    source: Source, bits: int, signed: bool, cut: int, low: int, high: int
-) -> str | None:
-    """Why there is no `saturate`; None where there is.
-
-    `bits` are those of the shares that it reads, `cut` those of them that are cut off.
-    """
+def saturate_unfit(bits: int, signed: bool, cut: int, low: int, high: int) -> str | None:
+    """Why there is no `saturate` of shares mod 2^bits; None where there is, of OTs in a store."""
     span = high - low + 1
-    if not source.has_store:
-        return "takes random OTs out of a store, and its protocol has none"
     if not signed:
         return "saturates signed values; extend its source to a signed format first"
     if span & (span - 1) or span < 2 or low not in (0, -span // 2):
@@ -191,9 +193,11 @@ def saturate_cost(
         return NOTHING
     shape = _Shape.of(bits, cut, low, high, out)
     circuit = range_circuit(source, n, cut, shape.keep, shape.top, forms)
-    k, width = _asked(circuit) * n, shape.ring.bits
-    cost = circuit_cost(source, n, circuit) + draw(0, k) + draw(1, n)
-    cost += crossing(n, k) + message(0, k * width) + message(1, n * width)
+    k, width = _asked(circuit), shape.ring.bits
+    form = {"cut": circuit.outputs[0] != NEVER, "over": circuit.outputs[2] != NEVER}
+    offered = sum(ring.bits for ring in _rings(shape.ring, form))
+    cost = circuit_cost(source, n, circuit) + draw(0, k * n) + draw(1, n)
+    cost += crossing(n, k * n) + message(0, offered * n) + message(1, n * width)
     return cost + extend_cost(source, n, width, out.bits, True, True, forms)
 
 

@@ -37,6 +37,11 @@ class Link:
         """
         return (bits0 + bits1) / (self.mbps * 1e6) + flows * self.rtt_ms / 2e3
 
+    @property
+    def flow_bits(self) -> int:
+        """How many bits take as long as a flow."""
+        return round(self.mbps * 1e6 * self.rtt_ms / 2e3)
+
     def __str__(self) -> str:
         return f"{self.mbps:g}mbps,{self.rtt_ms:g}ms"
 

@@ -165,9 +165,10 @@ def ot_rows(machine: _Machine) -> list[dict]:
                 party.fill((n, 0))
                 end = party.receiver if party.rank else party.sender
                 assert isinstance(end, (StockedSender, StockedReceiver))
-                take = end.random_keys if hashed else end.stock.draw
                 for chunk in party.tuning.chunks(n):
-                    take(chunk.stop - chunk.start)
+                    rows, _ = end.stock.draw(chunk.stop - chunk.start)
+                    if hashed:
+                        end.pads(rows, 1)
 
             seconds, aes = _both(source, Cost(), make)
             name = (

@@ -12,8 +12,9 @@ from pqjax.graph.ir import TensorType
 from pqjax.linear import PRIVQUANT, ByOt, Job, LinearMap, on_shares, on_shares_cost
 from pqjax.ot.source import Source
 from pqjax.planner import find_preset
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
-from pqjax.protocols.resize import Forms, truncate_reduce, truncate_reduce_cost
+from pqjax.protocols.resize import truncate_reduce, truncate_reduce_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost
 

@@ -16,11 +16,12 @@ from pqjax.linear import FULL, VARIANTS, ByOt, Job, LinearMap, on_shares_cost
 from pqjax.linear import on_shares as shared
 from pqjax.linear.choice import Form
 from pqjax.ot.source import Source
-from pqjax.ot.triples import triples_cost
 from pqjax.protocols.clamp import clamp, clamp_cost
 from pqjax.protocols.compare import (
     and_bits,
     and_cost,
+    carry_out,
+    carry_out_cost,
     draw_triples,
     known_wrap_bit,
     known_wrap_cost,
@@ -29,11 +30,12 @@ from pqjax.protocols.compare import (
     less_and_equal,
     less_and_equal_cost,
     less_than,
-    carry_out_cost,
     negative,
     negative_cost,
+    triples_cost,
     wrap_bit,
 )
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.nonlinear import (
     arg_max,
     arg_max_cost,
@@ -43,7 +45,6 @@ from pqjax.protocols.nonlinear import (
     relu_cost,
 )
 from pqjax.protocols.resize import (
-    Forms,
     bit_to_ring,
     bit_to_ring_cost,
     extend,
@@ -55,6 +56,7 @@ from pqjax.protocols.resize import (
     truncate_reduce,
     truncate_reduce_cost,
 )
+from pqjax.protocols.saturate import saturate, saturate_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import Cost, total
 
@@ -79,6 +81,7 @@ class Case:
       cost: (source, n) -> Cost.
       plain: (args of rank 0, args of rank 1, joined outputs) -> what the outputs must be.
       rounds: repetitions are rounds of `run` on single elements, and not rows.
+      stored: it takes OTs out of a store, and runs without one on none.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Case:
     cost: Callable[[Source, int], Cost]
     plain: Callable
     rounds: bool = False
+    stored: bool = False
 
     @property
     def widths(self):
@@ -201,13 +205,13 @@ PLAIN = {
 LEAST = {"signed": None, "unsigned": None, "nonnegative": 0}
 
 
-def on_shares(name, bits, run, out, cost, plain, kind="signed", low=None, high=None):
+def on_shares(name, bits, run, out, cost, plain, kind="signed", low=None, high=None, stored=False):
     """A protocol on one shared value of `bits` bits."""
     ring = Ring(bits)
     low = LEAST[kind] if low is None else low
     return Case(
         name, run, alike(Arg(bits)), sharings(bits, low, high), out, cost,
-        lambda a, b, _: plain(PLAIN[kind](ring.add(a[0], b[0]), bits)),
+        lambda a, b, _: plain(PLAIN[kind](ring.add(a[0], b[0]), bits)), stored=stored,
     )  # fmt: skip
 
 
@@ -262,15 +266,44 @@ def comparisons():
     )  # fmt: skip
     bits = beside(all_pairs(1), all_pairs(1))
     yield Case(
-        "and", one(lambda p, x, y: and_bits(p, x, y, draw_triples(p, x.size))),
+        "and", one(lambda p, x, y: and_bits(p, x, y)),
         alike(Arg(1), Arg(1)), bits, BIT, and_cost,
         lambda a, b, _: ((a[0] ^ b[0]) & (a[1] ^ b[1]),),
     )  # fmt: skip
     yield Case(
         "triples", lambda p, x: tuple(draw_triples(p, x.size)), alike(Arg(1)),
-        all_pairs(1), (None,) * 3, lambda s, n: triples_cost(s, 0, n),
+        all_pairs(1), (None,) * 3, triples_cost,
         lambda a, b, y: (y[0], y[1], y[0] & y[1]),
     )  # fmt: skip
+
+
+ROUNDS = {"few rounds": Forms(flow_bits=1 << 40), "few bits": Forms(flow_bits=0)}
+
+
+def circuits():
+    """What is one circuit in several forms, where OTs come out of a store."""
+    for form, forms in ROUNDS.items():
+        yield Case(
+            f"carry, {form}", one(lambda p, x, f=forms: carry_out(p, x, 9, f)),
+            alike(Arg(9)), all_pairs(9), BIT, lambda s, n, f=forms: carry_out_cost(s, n, 9, f),
+            lambda a, b, _: (a[0].astype(int) + b[0] >= 512,), stored=True,
+        )  # fmt: skip
+        for bits, cut, low, high, out in SATURATED:
+            ring, how = Ring(out), (bits, cut, low, high, Ring(out), forms)
+            yield on_shares(
+                f"saturate {bits} bits by {cut} to {low}..{high}, {form}", bits,
+                one(lambda p, x, h=how: saturate(p, x, *h)), (ring,),
+                lambda s, n, h=how: saturate_cost(s, n, *h),
+                lambda x, c=cut, l=low, h=high, r=ring: (r.reduce(np.clip(x >> c, l, h)),),
+                stored=True,
+            )  # fmt: skip
+
+
+# Widths, cut and limits: with all of carry, inside and over, without some, and tops of several digits.
+SATURATED = [
+    (9, 2, 0, 7, 9), (9, 3, -8, 7, 9), (7, 2, 0, 15, 7), (7, 0, 0, 3, 5), (7, 0, -4, 3, 4),
+    (9, 1, 0, 1, 2), (9, 1, -1, 0, 1),
+]  # fmt: skip
 
 
 def resizings():
@@ -462,5 +495,7 @@ def products():
             )  # fmt: skip
 
 
-CASES = {case.name: case for part in (comparisons, resizings, activations, products)
+CASES = {case.name: case for part in (comparisons, circuits, resizings, activations, products)
          for case in part()}  # fmt: skip
+RUNS = [(name, kind) for name, case in CASES.items() for kind in ("inline", "stocked")
+        if kind == "stocked" or not case.stored]  # fmt: skip

@@ -21,9 +21,8 @@ from collections.abc import Callable
 import numpy as np
 
 from pqjax.crypto.prg import Randomness
-from pqjax.ot.inline import Inline, InlineReceiver, InlineSender
+from pqjax.ot.inline import InlineReceiver, InlineSender
 from pqjax.ot.source import OtReceiver, OtSender
-from pqjax.ot.stocked import StockedReceiver, StockedSender
 from pqjax.protocols.party import Party, run_pair
 from pqjax.ring import bits as bits_module
 from pqjax.wire.messenger import Messenger, Pending
@@ -106,11 +105,10 @@ class Direction:
 class _End:
     """What both ends have: the source's costs, the running call, the OTs drawn so far.
 
-    Triples are made as the source's own ends make them: of picks, or of what is in store.
+    Triples are made as the source's own ends make them, of picks.
     """
 
     OF_PICKS: Callable
-    OF_STORE: Callable
     records: list
 
     def __init__(self, source, direction, records):
@@ -121,8 +119,7 @@ class _End:
         return self.source.fill((0, 0), (n, 0))[0].bits
 
     def triples(self, randomness, n):
-        made = self.OF_PICKS if isinstance(self.source, Inline) else self.OF_STORE
-        return made(randomness, n)
+        return self.OF_PICKS(randomness, n)
 
     def call(self):
         self.calls += 1
@@ -132,7 +129,7 @@ class _End:
 class IdealSender(_End, OtSender):
     """An `OtSender`. Its requests say nothing; its pads are part of its view."""
 
-    OF_PICKS, OF_STORE = InlineSender.triples, StockedSender.triples
+    OF_PICKS = InlineSender.triples
 
     def __init__(self, source, direction, records):
         super().__init__(source, direction, records)
@@ -154,23 +151,27 @@ class IdealSender(_End, OtSender):
     def pick_pads(self, raw, n, m, t):
         self.requests.append(raw)
         self.drawn += n * m
-        return self.direction.words(self.call(), n, m, t)
+        words = self.direction.words(self.call(), n, m, t)
+        if self.source.has_store:  # the first message's pad is the sender's share
+            self.records.append(Record("coins", flat_bits(words, t), (t,)))
+        return words
 
     def fill(self, party, n):
         if n:
             self.requests.append(party.messenger.receive(self.fill_bits(n)))
 
-    def random_keys(self, n):
+    def random_bits(self, n, width):
         self.drawn += n
-        zero, one = self.direction.coins(self.call()).integers(0, 2**64, (2, n), dtype=np.uint64)
-        self.records += [Record("coins", flat_bits(key, 1), (1,)) for key in (zero, one)]
+        coins = self.direction.coins(self.call())
+        zero, one = coins.integers(0, 1 << width, (2, n)).astype(np.uint8)
+        self.records += [Record("coins", flat_bits(key, width), (width,)) for key in (zero, one)]
         return zero, one
 
 
 class IdealReceiver(_End, OtReceiver):
     """An `OtReceiver`. `draws` says for every reply to come how to read it."""
 
-    OF_PICKS, OF_STORE = InlineReceiver.triples, StockedReceiver.triples
+    OF_PICKS = InlineReceiver.triples
 
     def __init__(self, source, direction, records, seed):
         super().__init__(source, direction, records)
@@ -198,7 +199,7 @@ class IdealReceiver(_End, OtReceiver):
         self.drawn += n * m
         self.direction.tell_pick(call, choices)
         words = self.direction.words(call, n, m, t) >> (choices.astype(np.uint64) * np.uint64(t))
-        self.draws.append((choices.astype(np.uint64), (m, t)))
+        self.draws.append((choices.astype(np.uint64), (m, t, self.source.has_store)))
         request = self._request(self.source.pick(0, n, m).bits)
         return words & np.uint64((1 << t) - 1), request
 
@@ -207,13 +208,14 @@ class IdealReceiver(_End, OtReceiver):
             bits = self.fill_bits(n)
             party.messenger.send(self._request(bits), bits)
 
-    def random_keys(self, n):
+    def random_bits(self, n, width):
         self.drawn += n
         coins = self.direction.coins(self.call())
-        both = coins.integers(0, 2**64, (2, n), dtype=np.uint64)
+        both = coins.integers(0, 1 << width, (2, n)).astype(np.uint8)
         choices = coins.integers(0, 2, n).astype(np.uint8)
         keys = both[choices, np.arange(n)]
-        self.records += [Record("coins", flat_bits(x, 1), (1,)) for x in (choices, keys)]
+        self.records.append(Record("coins", flat_bits(choices, 1), (1,)))
+        self.records.append(Record("coins", flat_bits(keys, width), (width,)))
         return choices, keys
 
 
@@ -234,7 +236,8 @@ class Coins(Randomness):
 
     def bits(self, n):
         x = super().bits(n)
-        self._records.append(Record("coins", flat_bits(x, 1), (1, 2)))
+        if n:
+            self._records.append(Record("coins", flat_bits(x, 1), (1, 2)))
         return x
 
 
@@ -281,17 +284,25 @@ class Watching(Messenger):
         self.opened.append(Record("frame", flat_bits(opened, ring.bits), (ring.bits,)))
         return got
 
+    def exchange_bits(self, packed, n):
+        got = super().exchange_bits(packed, n)
+        self.frames[-1].element_bits = 1
+        opened = np.unpackbits(packed ^ got, count=n, bitorder="little")
+        self.opened.append(Record("frame", opened, (1,)))
+        return got
+
 
 def _reply_records(raw, draw, n):
     """A reply as it stands and what was chosen in it, from its bits and the draw it answers."""
     choices, pick = draw
     count = len(choices)
     if pick is not None:
-        m, t = pick
-        tables = raw.reshape(count, 1 << m, t)
-        chosen = tables[np.arange(count), choices.astype(np.int64)]
-        yield Record("frame", raw, (t << m,))
-        yield Record("frame", chosen.reshape(-1), (t, 1))
+        m, t, implied = pick
+        tables = raw.reshape(count, (1 << m) - implied, t)
+        # Of tables whose first message is not sent, another one where that was chosen.
+        at = np.maximum(choices.astype(np.int64) - implied, 0)
+        yield Record("frame", raw, (tables.shape[1] * t,))
+        yield Record("frame", tables[np.arange(count), at].reshape(-1), (t, 1))
         return
     if count % n or raw.size % count:  # few OTs of long vectors, a word of each a repetition
         if raw.size % (count * n):

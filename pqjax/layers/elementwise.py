@@ -67,7 +67,9 @@ def _unguard(party: Party, at: Setting, node: Unguard, x: TensorType, share: Sha
     return resize.truncate_reduce(party, share, x.share_bits, x.guard, node.out.bits, at.forms)
 
 
-def _rounded(party: Party, node: Truncate | TruncateReduce | Saturate, x: TensorType, share: Share) -> Share:
+def _rounded(
+    party: Party, node: Truncate | TruncateReduce | Saturate, x: TensorType, share: Share
+) -> Share:
     """What rounds is public, so one party adds it to its share."""
     ring, half = Ring(x.share_bits), rounding_half(node.shift, node.rounding) << x.guard
     return share if party.rank else ring.add(share, ring.reduce(half))

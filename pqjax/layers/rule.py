@@ -19,8 +19,8 @@ from pqjax.linear.choice import Choice
 from pqjax.linear.keys import Keys
 from pqjax.ot.source import Source
 from pqjax.ot.tuning import Tuning
-from pqjax.protocols.party import Party
 from pqjax.protocols.forms import Forms
+from pqjax.protocols.party import Party
 from pqjax.ring import Ring
 from pqjax.wire.cost import Cost
 

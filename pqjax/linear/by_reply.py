@@ -41,8 +41,8 @@ from pqjax.linear.job import Encoded, Job, Parts, filling, narrowed, unfilled
 from pqjax.linear.keys import Keys
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
-from pqjax.protocols.party import Party
 from pqjax.protocols.forms import Forms
+from pqjax.protocols.party import Party
 from pqjax.ring import Ring
 from pqjax.wire.cost import message
 

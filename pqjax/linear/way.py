@@ -21,8 +21,8 @@ from pqjax.linear.keys import Keys
 from pqjax.linear.map import Image
 from pqjax.linear.method import METHODS, Method, method_of
 from pqjax.ot.source import Source
-from pqjax.protocols.party import Party
 from pqjax.protocols.forms import Forms
+from pqjax.protocols.party import Party
 
 RLWE = "rlwe"
 

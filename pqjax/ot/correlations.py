@@ -347,10 +347,7 @@ def _pick_give(party: HasOt, batch: Tables, share: Choices) -> Give:
 
 
 def _drawn_masks(party: HasOt, n: int, t: int) -> Choices:
-    masks = np.zeros(n, np.uint8)
-    for i in range(t):
-        masks |= party.randomness.bits(n) << np.uint8(i)
-    return masks
+    return np.packbits(party.randomness.bits(n * t).reshape(n, t), axis=1, bitorder="little")[:, 0]
 
 
 def pick_receive(party: HasOt, *batches: Picks) -> list[Choices]:

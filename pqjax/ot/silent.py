@@ -25,7 +25,7 @@ from pqjax.ot.stocked import Stocked, StockedReceiver, StockedSender
 from pqjax.wire.cost import NOTHING, Cost, message
 from pqjax.wire.messenger import Messenger
 
-FIRST = "b10"
+FIRST, USUAL = "b10", "b12"
 _K = 8  # of SoftSpoken, which makes so few that bits count and time does not
 _SEED_BITS = WIDTH // _K - 1
 
@@ -54,6 +54,11 @@ class Silent(Stocked):
     def sets(self) -> tuple[NoiseSet, NoiseSet]:
         """The sets, by sending rank."""
         return SETS[self.noise[0]], SETS[self.noise[1]]
+
+    @property
+    def made_bits(self) -> float:
+        """Those of a set of middle size, whichever they are: they are chosen last."""
+        return SETS[USUAL].block_bits / SETS[USUAL].gain
 
     @property
     def name(self) -> str:

@@ -2,18 +2,16 @@
 
 import dataclasses
 
-from pqjax.ot.silent import EVERY, FIRST, Silent
+from pqjax.ot.silent import EVERY, FIRST, USUAL, Silent
 from pqjax.ot.silent_sets import SETS
 from pqjax.ot.source import MOST_STORED, Need
-
-_USUAL = "b12"
 
 
 @dataclasses.dataclass(frozen=True)
 class SilentChoice(Silent):
     """Silent OT of the sets that serve a plan best. Where nothing is known of the plan they are b12."""
 
-    noise: tuple[str, str] = (_USUAL, _USUAL)
+    noise: tuple[str, str] = (USUAL, USUAL)
 
     def chosen(self, need: Need) -> Silent:
         """The pair of sets that sends the fewest bits over all inferences, or takes the fewest seconds.

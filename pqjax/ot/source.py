@@ -61,6 +61,11 @@ class Source(abc.ABC):
     has_store: typing.ClassVar[bool] = False
     assumes: typing.ClassVar[str] = "AES"
 
+    @property
+    def made_bits(self) -> float:
+        """About how many bits it takes to make a random OT, by which protocols choose their forms."""
+        return 0.0
+
     @abc.abstractmethod
     def set_up(self, messenger: Messenger, randomness: Randomness) -> "tuple[OtSender, OtReceiver]":
         """Makes this party's ends of both directions; both parties at once. Cost: `set_up_cost`."""

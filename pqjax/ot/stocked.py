@@ -1,8 +1,8 @@
 """OTs drawn from a store that was filled before the input was known, here by SoftSpoken.
 
 What the receiver sends is the difference between its bits and the stored ones: a bit an OT. A 1-of-2^m
-OT takes m of them, a product of shared bits one each way and no message. `Stocked` and its ends are any such source but
-for how it fills the store.
+OT takes m of them, a product of random shared bits one each way and no message. `Stocked` and its ends
+are any such source but for how it fills the store.
 """
 
 import dataclasses
@@ -15,7 +15,18 @@ from pqjax.crypto.prg import Randomness
 from pqjax.errors import OutOfCorrelations
 from pqjax.ot.setup import extend_both, extend_both_cost
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender, check_parameter
-from pqjax.ot.source import Choices, HasOt, OtReceiver, OtSender, Pads, Pool, Raw, Rows, Source, Words
+from pqjax.ot.source import (
+    Choices,
+    HasOt,
+    OtReceiver,
+    OtSender,
+    Pads,
+    Pool,
+    Raw,
+    Rows,
+    Source,
+    Words,
+)
 from pqjax.ot.tuning import Tuning
 from pqjax.wire.cost import Cost, draw, message, total
 from pqjax.wire.messenger import Messenger
@@ -137,6 +148,11 @@ class SoftSpoken(Stocked):
 
     def __post_init__(self) -> None:
         check_parameter(self.k)
+
+    @property
+    def made_bits(self) -> float:
+        """Those of its corrections."""
+        return float(_columns(self.k))
 
     @property
     def name(self) -> str:

@@ -2,16 +2,15 @@
 
 Carries go upwards from bit 0: through a block of digits at once, whose lookups tell whether the block
 makes a carry or hands one on (two halves of a block merge as  carry = carry_high ^ ones_high carry_low,
-ones = ones_high ones_low), or bit by bit as  c' = c ^ (a ^ c)(b ^ c). Blocks take few rounds, single bits
-few bits. Of all mixtures the cheapest is taken, for a price of a round in bits (`Forms.flow_bits`); but
-where OTs are made on the spot all digits have 4 bits, as the published protocols have it.
+ones = ones_high ones_low), or bit by bit as  c' = c ^ (a ^ c)(b ^ c). Blocks take few rounds, single
+bits few bits. Of all mixtures the cheapest is taken, for a price of a round in bits (`Forms.flow_bits`);
+but where OTs are made on the spot all digits have 4 bits, as the published protocols have it.
 """
 
 import functools
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 
-from pqjax.ot.correlations import reply_bits
 from pqjax.ot.source import MOST_PICK_BITS, Source
 from pqjax.protocols.circuit import NEVER, ONE, Circuit, Draft, Entry, Signal, own_bit
 from pqjax.protocols.forms import Forms
@@ -19,7 +18,6 @@ from pqjax.protocols.forms import Forms
 _CARRY, _ONES = Entry("carry"), Entry("ones")
 _LONGEST = 16  # bits of a block above the first
 _MINUS_ONE = 1  # its place in `Top.asked`
-_MANY = 1 << 24  # random OTs whose making is priced: a round's rounding is nothing among them
 
 Digits = tuple[int, ...]  # widths, lowest first
 
@@ -67,7 +65,7 @@ def carry_circuit(source: Source, n: int, bits: int, forms: Forms) -> Circuit:
     """Whether a + b is at least 2^bits, of n pairs of words: one output."""
     if not source.has_store:
         return _radix_16(bits, ones=False)
-    found = _cheapest(_ways(source, (bits,), None), n, forms)
+    found = _cheapest(_ways(source.made_bits, (bits,), None), n, forms)
     draft = Draft()
     return draft.done(*_climb(draft, found.steps, (bits,)))
 
@@ -82,16 +80,14 @@ def carry_and_ones_circuit(source: Source, bits: int) -> Circuit:
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def range_circuit(
-    source: Source, n: int, cut: int, keep: int, top: Top, forms: Forms
-) -> Circuit:
+def range_circuit(source: Source, n: int, cut: int, keep: int, top: Top, forms: Forms) -> Circuit:
     """Three outputs of a + b mod 2^(cut + keep + top.bits), of n pairs of words.
 
     The carry into bit `cut`; whether the number that begins at bit cut + keep is inside; whether it is
     neither inside nor negative.
     """
     taps = (cut, cut + keep)
-    found = _cheapest(_ways(source, taps, top), n, forms)
+    found = _cheapest(_ways(source.made_bits, taps, top), n, forms)
     draft = Draft()
     below, into = _climb(draft, found.steps, taps)
     inside, over = _topped(draft, cut + keep, top, found.top or (), into)
@@ -234,9 +230,7 @@ def _top_block(
     return [negative, zero, zero ^ minus], [flips, zero ^ minus, zero ^ equal[2]]
 
 
-def _joined(
-    draft: Draft, low: Sequence[Signal], high: Sequence[Signal]
-) -> tuple[Signal, ...]:
+def _joined(draft: Draft, low: Sequence[Signal], high: Sequence[Signal]) -> tuple[Signal, ...]:
     """Two neighbours of a top: carry or sign, what hands on or turns, and equal to every target."""
     (g0, p0, *e0), (g1, p1, *e1) = low, high
     if p1 == e1[_MINUS_ONE]:
@@ -260,27 +254,23 @@ def _cheapest(ways: Iterable[Found], n: int, forms: Forms) -> Found:
 
 
 class _Prices(typing.NamedTuple):
-    """Bits of a lookup of m bits with t entries, and of products, their random OTs included."""
+    """What lookups and products cost where making a random OT takes so many bits."""
 
-    lookups: dict[tuple[int, int], float]
     made: float
 
+    def lookup(self, m: int, t: int) -> float:
+        """A lookup of m bits with t entries."""
+        return t * ((1 << m) - 1) + m * (1 + self.made)
+
     def product(self, factors: int) -> float:
+        """The openings and the random OTs of a product of a bit and so many others."""
         return 2 * (1 + factors) + 2 * self.made
 
 
-@functools.lru_cache(maxsize=64)
-def _prices(source: Source) -> _Prices:
-    made = source.share((_MANY, _MANY)).bits / (2 * _MANY)
-    kinds = [(m, t) for m in range(1, MOST_PICK_BITS + 1) for t in range(1, 6) if t << m <= 64]
-    found = {(m, t): reply_bits(source, m, t) + m * (1 + made) for m, t in kinds}
-    return _Prices(found, made)
-
-
 @functools.lru_cache(maxsize=1 << 10)
-def _ways(source: Source, taps: tuple[int, ...], top: Top | None) -> tuple[Found, ...]:
+def _ways(made: float, taps: tuple[int, ...], top: Top | None) -> tuple[Found, ...]:
     """Ways to the carries into the taps, and to the top: all that no other beats in both prices."""
-    prices, last = _prices(source), taps[-1]
+    prices, last = _Prices(made), taps[-1]
     at: list[list[Found]] = [[] for _ in range(last + 1)]
     at[0] = [Found(0, 0.0, ())]
     for place in range(last):
@@ -289,28 +279,28 @@ def _ways(source: Source, taps: tuple[int, ...], top: Top | None) -> tuple[Found
         for way in at[place]:
             if place == 0:
                 for length in range(1, end + 1):
-                    for rounds, bits, digits in _blocks(source, length, lowest=True):
+                    for rounds, bits, digits in _blocks(made, length, lowest=True):
                         at[length].append(Found(rounds, bits, (digits,)))
                 continue
             step = prices.product(1)
             at[place + 1].append(Found(way.rounds + 1, way.bits + step, (*way.steps, ())))
             for length in range(2, min(_LONGEST, end - place) + 1):
-                for rounds, bits, digits in _blocks(source, length, lowest=False):
+                for rounds, bits, digits in _blocks(made, length, lowest=False):
                     found = max(way.rounds, rounds) + 1, way.bits + bits + step
                     at[place + length].append(Found(*found, (*way.steps, digits)))
     ways = _best(at[last])
     if top is None:
         return tuple(ways)
-    return tuple(_best(x for way in ways for x in _with_top(source, way, top)))
+    return tuple(_best(x for way in ways for x in _with_top(made, way, top)))
 
 
-def _with_top(source: Source, way: Found, top: Top) -> Iterator[Found]:
-    prices, carry = _prices(source), bool(way.steps)
+def _with_top(made: float, way: Found, top: Top) -> Iterator[Found]:
+    prices, carry = _Prices(made), bool(way.steps)
     e = top.bits
     products = (2 * e - 2 if e > 1 else 0) if not top.both else 2 * e - 2
     rounds = (e if e > 1 else 0) if not top.both else e + (e > 2)
     yield Found(way.rounds + rounds, way.bits + products * prices.product(1), way.steps, ())
-    for depth, more, digits, changed in _top_blocks(source, top):
+    for depth, more, digits, changed in _top_blocks(made, top):
         if carry:
             found = max(way.rounds, depth) + 1, way.bits + more + prices.product(changed)
         else:
@@ -334,9 +324,9 @@ def _even(length: int, most: int) -> Digits:
 
 
 @functools.lru_cache(maxsize=1 << 10)
-def _blocks(source: Source, length: int, lowest: bool) -> list[tuple[int, float, Digits]]:
+def _blocks(made: float, length: int, lowest: bool) -> list[tuple[int, float, Digits]]:
     """Blocks of so many bits: rounds, bits and digits."""
-    prices = _prices(source)
+    prices = _Prices(made)
     shapes = {_even(length, m) for m in range(1, MOST_PICK_BITS + 1)}
     if lowest:
         sizes = range(1, min(MOST_PICK_BITS, length - 1) + 1)
@@ -347,7 +337,7 @@ def _blocks(source: Source, length: int, lowest: bool) -> list[tuple[int, float,
         single = merges.bit_length() if lowest else 0
         bits = single * prices.product(1) + (merges - single) * prices.product(2)
         bits += sum(
-            prices.lookups[width, 1 if width == 1 or (lowest and i == 0) else 2]
+            prices.lookup(width, 1 if width == 1 or (lowest and i == 0) else 2)
             for i, width in enumerate(digits)
         )
         found.append((merges.bit_length(), bits, digits))
@@ -355,18 +345,18 @@ def _blocks(source: Source, length: int, lowest: bool) -> list[tuple[int, float,
 
 
 @functools.lru_cache(maxsize=1 << 8)
-def _top_blocks(source: Source, top: Top) -> list[tuple[int, float, Digits, int]]:
+def _top_blocks(made: float, top: Top) -> list[tuple[int, float, Digits, int]]:
     """Blocks of a top: rounds, bits, digits and how many signals a carry changes."""
-    prices, asked = _prices(source), len(top.asked)
+    prices, asked = _Prices(made), len(top.asked)
     found = []
     for digits in {_even(top.bits, m) for m in range(1, MOST_PICK_BITS + 1)}:
         merges = len(digits) - 1
         changed = 2 + top.both if merges else 1 + (top.bits > 1)
         kinds = [(width, 1 + asked) for width in digits[:-1]]
         kinds.append((digits[-1], 2 + asked if merges else 2 * (1 + (top.bits > 1))))
-        if not all(kind in prices.lookups for kind in kinds):
+        if any(t << m > 64 for m, t in kinds):
             continue
-        bits = sum(prices.lookups[kind] for kind in kinds)
+        bits = sum(prices.lookup(m, t) for m, t in kinds)
         bits += merges * (prices.product(2) + (asked - 1) * prices.product(1))
         bits += _edge(len(digits)) * prices.product(1)  # where the sign is, -1 hands nothing on
         found.append((merges.bit_length(), bits, digits, changed))

@@ -297,4 +297,6 @@ def _words(width: int, kinds: tuple[str, ...]) -> np.ndarray:
 @functools.cache
 def _places(width: int, count: int, entry: int) -> np.ndarray:
     """For every digit v the word with entry number `entry` of v set."""
-    return np.uint64(1) << (np.arange(1 << width, dtype=np.uint64) * np.uint64(count) + np.uint64(entry))
+    return np.uint64(1) << (
+        np.arange(1 << width, dtype=np.uint64) * np.uint64(count) + np.uint64(entry)
+    )

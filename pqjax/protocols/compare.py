@@ -7,7 +7,7 @@ import numpy as np
 
 from pqjax.ot import correlations as ot
 from pqjax.ot.correlations import Picks, Tables
-from pqjax.ot.source import Packed, Source, Triples
+from pqjax.ot.source import Source, Triples
 from pqjax.ot.triples import (
     draw_products,
     pick_receive_with_triples,

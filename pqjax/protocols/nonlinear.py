@@ -5,8 +5,8 @@ from jaxtyping import UInt
 
 from pqjax.ot.source import Source
 from pqjax.protocols.compare import negative, negative_cost
-from pqjax.protocols.party import Bits, Party, Share
 from pqjax.protocols.forms import Forms
+from pqjax.protocols.party import Bits, Party, Share
 from pqjax.protocols.resize import select, select_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost
@@ -37,7 +37,9 @@ def relu_unfit(signed: bool) -> str | None:
 
 def relu_cost(source: Source, n: int, bits: int, forms: Forms) -> Cost:
     """Mill(bits - 1) + 2 (128 + 2 bits) with chosen messages, 2 (128 + bits) with correlations."""
-    return negative_cost(source, n, bits, forms) + select_cost(source, n, Ring(bits), forms.relu_chosen)
+    return negative_cost(source, n, bits, forms) + select_cost(
+        source, n, Ring(bits), forms.relu_chosen
+    )
 
 
 def window_view(x: Image, window: tuple[int, int], stride: tuple[int, int]) -> Windows:

@@ -2,9 +2,10 @@
 
     y = min(max(floor(x / 2^cut), low), high)     [low, high] = [0, 2^b - 1]  or  [-2^(b-1), 2^(b-1) - 1]
 
-One circuit (`pqjax.protocols.adder`) gives the carry A into bit `cut`; whether y is x / 2^cut, for it lies
-inside; whether it is `high`, for that lies over. Less `low`, the result is  inside (h + A) + over (2^b - 1)
-with the shares' own b + 1 lowest kept bits h, which hold all of it that counts. So
+One circuit (`pqjax.protocols.adder`) gives the carry A into bit `cut`; whether y is x / 2^cut, for it
+lies inside; whether it is `high`, for that lies over. Less `low`, the result is
+inside (h + A) + over (2^b - 1)  with the shares' own b + 1 lowest kept bits h, which hold all of it
+that counts. So
 
   1. both               the circuit.
   2. both at once       inside at both, A and over at rank 1, as choices.

@@ -7,9 +7,9 @@ from experiments.convolution import choice_bits
 from experiments.formulas import CHOICES, SMALL, evaluate, product_names
 from experiments.record import published
 from experiments.table4 import exact_parts, printed_parts, totals
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.nonlinear import relu_cost
 from pqjax.protocols.resize import (
-    Forms,
     bit_to_ring_cost,
     extend_cost,
     select_cost,

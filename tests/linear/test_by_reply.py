@@ -23,8 +23,8 @@ from pqjax.linear.way import way_of
 from pqjax.ot.stocked import SoftSpoken
 from pqjax.planner import PRESETS, plan, read_plan
 from pqjax.planner.summary import summary
-from pqjax.protocols.party import run_pair
 from pqjax.protocols.forms import Forms
+from pqjax.protocols.party import run_pair
 from pqjax.ring import Ring
 from pqjax.wire.cost import total
 

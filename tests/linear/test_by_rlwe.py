@@ -16,8 +16,8 @@ from pqjax.linear import Job, LinearMap
 from pqjax.linear.by_rlwe import ByRlwe, bound, packings
 from pqjax.linear.keys import exchange_keys, keys_cost
 from pqjax.ot.stocked import SoftSpoken
-from pqjax.protocols.party import Party, run_pair
 from pqjax.protocols.forms import Forms
+from pqjax.protocols.party import Party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.cost import total
 from pqjax.wire.messenger import Messenger

@@ -10,6 +10,8 @@ from pairs import INLINE, STOCKED, dealt_party, extension_pair, of_rank, run_pro
 
 from pqjax.errors import InputError, OutOfCorrelations, WireError
 from pqjax.ot.correlations import (
+    Picks,
+    Tables,
     chosen_both,
     chosen_both_cost,
     cot_cost,
@@ -51,11 +53,13 @@ def test_correlated_and_chosen_ot_at_every_width(bits, n, seed):
 
 @BOTH
 def test_picking_from_no_tables_sends_nothing(source):
-    run = of_rank(lambda p, w: pick_send(p, w, 4, 2), lambda p, c: pick_receive(p, c, 4, 2))
+    run = of_rank(
+        lambda p, w: pick_send(p, Tables(w, 4, 2)), lambda p, c: pick_receive(p, Picks(c, 4, 2))
+    )
 
-    _, got = run_protocol(run, (np.zeros(0, np.uint64),), (np.zeros(0, np.uint8),), source, NOTHING)
+    shares = run_protocol(run, (np.zeros(0, np.uint64),), (np.zeros(0, np.uint8),), source, NOTHING)
 
-    assert got.size == 0 and pick_cost(source, 0, 0, 4, 2) == NOTHING
+    assert all(len(x) == 0 for (x,) in shares) and pick_cost(source, 0, (0, 4, 2)) == NOTHING
 
 
 @pytest.mark.slow
@@ -110,4 +114,4 @@ def test_no_ring_is_narrower_than_1_or_wider_than_64(bits):
 def test_the_receiver_too_refuses_tables_that_do_not_fit(m, t):
     nobody: Any = None
     with pytest.raises(InputError, match="1-of-2"):
-        pick_receive(nobody, np.zeros(1, np.uint8), m, t)
+        pick_receive(nobody, Picks(np.zeros(1, np.uint8), m, t))

@@ -11,6 +11,8 @@ from pqjax.crypto.prg import Randomness
 from pqjax.errors import Drift, InputError, OutOfCorrelations
 from pqjax.ot.base import base_cost, base_receive, base_send
 from pqjax.ot.correlations import (
+    Picks,
+    Tables,
     chosen_both,
     chosen_both_cost,
     cot_both,
@@ -25,8 +27,8 @@ from pqjax.ot.correlations import (
 from pqjax.ot.kkot import WideReceiver, WideSender, codewords
 from pqjax.ot.pprf import expand, puncture
 from pqjax.ot.stocked import SoftSpoken, Stock, Stocked, StockedReceiver, StockedSender
-from pqjax.ot.triples import triples_cost
-from pqjax.protocols.compare import draw_triples
+from pqjax.ot.triples import draw_products, products_cost, unpack_planes
+from pqjax.protocols.compare import draw_triples, triples_cost
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.messenger import Messenger
@@ -179,19 +181,56 @@ def test_pick_gives_one_entry_of_every_table(source, m, t):
     tables = rng.integers(0, 2**64, 500, dtype=np.uint64) & top
     choices = rng.integers(0, 1 << m, 500).astype(np.uint8)
 
-    _, got = run_protocol(
-        of_rank(lambda p, w: pick_send(p, w, m, t), lambda p, c: pick_receive(p, c, m, t)),
-        (tables,), (choices,), source, pick_cost(source, 0, 500, m, t),
+    ((share,), (got,)) = run_protocol(
+        of_rank(
+            lambda p, w: pick_send(p, Tables(w, m, t)), lambda p, c: pick_receive(p, Picks(c, m, t))
+        ),
+        (tables,), (choices,), source, pick_cost(source, 0, (500, m, t)),
     )  # fmt: skip
 
     entry = tables >> (choices.astype(np.uint64) * np.uint64(t))
-    np.testing.assert_array_equal(got, entry & np.uint64((1 << t) - 1))
+    np.testing.assert_array_equal(got ^ share, entry & np.uint64((1 << t) - 1))
+
+
+@BOTH
+def test_batches_of_tables_of_several_kinds_share_their_flows(source):
+    rng, kinds = np.random.default_rng(3), [(1, 1), (2, 3), (4, 2)]
+    tables = [rng.integers(0, 1 << (t << m), 70 + m, dtype=np.uint64) for m, t in kinds]
+    choices = [rng.integers(0, 1 << m, 70 + m).astype(np.uint8) for m, _ in kinds]
+    cost = pick_cost(source, 0, *((70 + m, m, t) for m, t in kinds))
+
+    shares = run_protocol(
+        of_rank(
+            lambda p: pick_send(p, *(Tables(w, *k) for w, k in zip(tables, kinds, strict=True))),
+            lambda p: pick_receive(p, *(Picks(c, *k) for c, k in zip(choices, kinds, strict=True))),
+        ),
+        (), (), source, cost,
+    )  # fmt: skip
+
+    assert cost.flows == 2
+    for (_, t), words, chosen, *both in zip(kinds, tables, choices, *shares, strict=True):
+        entry = words >> (chosen.astype(np.uint64) * np.uint64(t)) & np.uint64((1 << t) - 1)
+        np.testing.assert_array_equal(both[0] ^ both[1], entry)
+
+
+@pytest.mark.parametrize("n", [1, 8, 501])
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_products_out_of_the_store_multiply(n, width):
+    y0, y1 = run_protocol(
+        lambda p: draw_products(p, 5, n, width), (), (), STOCKED, products_cost(5 * n)
+    )
+
+    a, b, c = (unpack_planes(x ^ y, n) for x, y in zip(y0, y1, strict=True))
+    assert a.shape == (5, n) and b.shape == c.shape == (width, 5, n)
+    np.testing.assert_array_equal(a & b, c)
+    if n > 100:
+        assert 0.4 < a.mean() < 0.6 and (abs(b.mean((1, 2)) - 0.5) < 0.1).all()
 
 
 @BOTH
 @pytest.mark.parametrize("n", [1, 2, 501])
 def test_triples_multiply(source, n):
-    y0, y1 = run_protocol(lambda p: draw_triples(p, n), (), (), source, triples_cost(source, 0, n))
+    y0, y1 = run_protocol(lambda p: draw_triples(p, n), (), (), source, triples_cost(source, n))
 
     a, b, c = y0 ^ y1
     np.testing.assert_array_equal(a & b, c)
@@ -225,10 +264,10 @@ def test_set_up_and_stocking_cost_what_they_say(source):
         for n, sends, takes in ((300, party0, party1), (70_000, party1, party0)):
             sender, receiver = sends.sender, takes.receiver
             assert isinstance(sender, StockedSender) and isinstance(receiver, StockedReceiver)
-            zero, one = sender.random_keys(n)
-            bit, key = receiver.random_keys(n)
+            zero, one = sender.random_bits(n, 8)
+            bit, key = receiver.random_bits(n, 8)
             np.testing.assert_array_equal(key, np.where(bit, one, zero))
-            assert (zero != one).all()
+            assert (zero != one).mean() > 0.9
 
 
 def test_stock_hands_everything_out_once_and_then_says_so():
@@ -250,7 +289,7 @@ def test_unusable_parameters_are_refused():
     nobody: Any = None
     for m, t in ((0, 1), (5, 1), (4, 5)):
         with pytest.raises(InputError, match="1-of-2"):
-            pick_send(nobody, np.zeros(1, np.uint64), m, t)
+            pick_send(nobody, Tables(np.zeros(1, np.uint64), m, t))
 
 
 @BOTH

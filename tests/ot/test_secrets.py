@@ -26,9 +26,9 @@ from pqjax.ot.softspoken import unpack_columns
 from pqjax.ot.source import OtReceiver, OtSender
 from pqjax.ot.stocked import Stock, Stocked, StockedReceiver, StockedSender
 from pqjax.protocols.compare import draw_triples
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import make_party, run_pair
-from pqjax.protocols.forms import Forms
 from pqjax.ring import Ring, digits
 from pqjax.wire.messenger import Messenger
 
@@ -92,8 +92,8 @@ def _watch(patch, sessions):
         (OtReceiver, ("pads",)),
         (InlineSender, ("accept",)),
         (InlineReceiver, ("offer",)),
-        (StockedSender, ("accept", "random_keys")),
-        (StockedReceiver, ("offer", "random_keys")),
+        (StockedSender, ("accept", "random_bits")),
+        (StockedReceiver, ("offer", "random_bits")),
     ):
         for name in names:
             patch.setattr(end, name, _noted(getattr(end, name), name, sessions))

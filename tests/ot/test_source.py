@@ -22,10 +22,10 @@ from pqjax.ot.correlations import cot_cost, cot_receive, cot_send
 from pqjax.ot.setup import extend_both
 from pqjax.ot.silent import Silent
 from pqjax.ot.silent_sets import SETS
-from pqjax.ot.source import MOST_PICK_BITS, Pool, Source
+from pqjax.ot.source import Pool
 from pqjax.ot.stocked import SoftSpoken, SoftSpokenReceiver, SoftSpokenSender
 from pqjax.planner import find_preset, read_plan
-from pqjax.protocols.compare import less_than, carry_out_cost
+from pqjax.protocols.compare import carry_out_cost, less_than
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost, message
@@ -213,17 +213,6 @@ def test_a_source_is_found_by_the_name_that_a_document_gives_it(name):
     assert dataclasses.is_dataclass(source)
     again = dataclasses.replace(source)
     assert again == source and hash(again) == hash(source)
-
-
-@EVERY
-@pytest.mark.parametrize("bits", [*range(1, 65)])
-def test_digits_hold_a_number_and_fit_the_picks_beside_them(name, bits):
-    source: Source = SOURCES[name]
-
-    q, width = source.digits(bits)
-
-    assert (q - 1) * width < bits <= q * width and width <= MOST_PICK_BITS
-    assert q == 1 or not source.triple_picks(1) or width == MOST_PICK_BITS
 
 
 @EVERY

@@ -5,13 +5,14 @@ import pytest
 from pairs import INLINE, STOCKED, every_pair, run_protocol, shares
 
 from pqjax.protocols.compare import (
+    carry_out_cost,
     known_wrap_element,
     known_wrap_element_cost,
     less_than,
-    carry_out_cost,
 )
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.nonlinear import arg_max, arg_max_cost
-from pqjax.protocols.resize import Forms, bit_to_ring, bit_to_ring_cost, select, select_cost
+from pqjax.protocols.resize import bit_to_ring, bit_to_ring_cost, select, select_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING
 

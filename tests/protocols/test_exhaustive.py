@@ -6,6 +6,7 @@ from pairs import INLINE, STOCKED, every_pair, run_protocol
 
 from pqjax.protocols.clamp import clamp, clamp_cost
 from pqjax.protocols.compare import (
+    carry_out_cost,
     known_wrap_bit,
     known_wrap_cost,
     known_wrap_element,
@@ -13,14 +14,13 @@ from pqjax.protocols.compare import (
     less_and_equal,
     less_and_equal_cost,
     less_than,
-    carry_out_cost,
     negative,
     negative_cost,
     wrap_bit,
 )
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.resize import (
-    Forms,
     extend,
     extend_cost,
     truncate,

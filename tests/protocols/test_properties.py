@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pairs import INLINE, STOCKED, run_protocol, shares
 
-from pqjax.protocols.compare import and_bits, and_cost, draw_triples, less_than, carry_out_cost
+from pqjax.protocols.compare import and_bits, and_cost, carry_out_cost, less_than
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.nonlinear import (
     arg_max,
     arg_max_cost,
@@ -17,7 +18,6 @@ from pqjax.protocols.nonlinear import (
     relu_cost,
 )
 from pqjax.protocols.resize import (
-    Forms,
     bit_to_ring,
     bit_to_ring_cost,
     extend,
@@ -133,7 +133,7 @@ def test_and_of_shared_bits(source, n):
     x, y = rng.integers(0, 2, (2, 2, n)).astype(np.uint8)
 
     z = run_protocol(
-        lambda p, a, b: and_bits(p, a, b, draw_triples(p, n)), (x[0], y[0]), (x[1], y[1]), source,
+        lambda p, a, b: and_bits(p, a, b), (x[0], y[0]), (x[1], y[1]), source,
         and_cost(source, n),
     )  # fmt: skip
 

@@ -6,10 +6,10 @@ from pairs import INLINE
 from pqjax.graph.ir import TensorType
 from pqjax.linear import PRIVQUANT, ByOt, Job, LinearMap, on_shares_cost
 from pqjax.ot.correlations import chosen_both_cost, cot_cost, pick_cost
-from pqjax.protocols.compare import and_cost, known_wrap_cost, carry_out_cost
+from pqjax.protocols.compare import and_cost, carry_out_cost, known_wrap_cost
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.nonlinear import arg_max_cost, max_tree_cost, relu_cost
 from pqjax.protocols.resize import (
-    Forms,
     bit_to_ring_cost,
     extend_cost,
     select_cost,
@@ -57,7 +57,7 @@ def test_comparison_costs_the_quoted_bits(l, bits):
 @pytest.mark.parametrize("m", [2, 3, 4])
 @pytest.mark.parametrize("t", [1, 2, 4])
 def test_one_of_many(m, t):
-    holds(pick_cost(INLINE, 0, N, m, t), 256 + t * 2**m, 2)
+    holds(pick_cost(INLINE, 0, (N, m, t)), 256 + t * 2**m, 2)
 
 
 def mill_eq(l):

@@ -19,7 +19,6 @@ References: the parts are those of CrypTFlow2 (eprint 2020/1002) and SiRNN (epri
 
 import typing
 
-import jax.numpy as jnp
 import numpy as np
 
 from pqjax.ot.correlations import correlated_rows, pad_words
@@ -28,7 +27,7 @@ from pqjax.ot.triples import unpack_planes
 from pqjax.protocols.adder import Top, range_circuit
 from pqjax.protocols.circuit import NEVER, Circuit, circuit_cost, evaluate
 from pqjax.protocols.forms import Forms
-from pqjax.protocols.party import Party, Share
+from pqjax.protocols.party import Bits, Party, Share
 from pqjax.protocols.resize import extend, extend_cost
 from pqjax.ring import Ring, blockwise, pack, unpack
 from pqjax.wire.cost import NOTHING, Cost, crossing, draw, message
@@ -72,8 +71,8 @@ def saturate(
     with party.messenger.step("saturate"):
         circuit = range_circuit(party.source, n, cut, shape.keep, shape.top, forms)
         found = evaluate(party, circuit, x)
-        wanted = [plane for plane, signal in zip(found, circuit.outputs, strict=True) if signal]
-        choices = np.stack([unpack_planes(plane, n) for plane in wanted], axis=1)
+        signals = zip(found, circuit.outputs, strict=True)
+        choices = [unpack_planes(plane, n) for plane, signal in signals if signal != NEVER]
         kept = ring.reduce(x >> x.dtype.type(cut))
         if party.rank == 0:
             kept = ring.add(kept, ring.reduce(-low))
@@ -87,14 +86,13 @@ def saturate(
     return out.sub(share, out.reduce(-low)) if party.rank == 0 and low else share
 
 
-def _serve(party: Party, kept: Share, choices: np.ndarray, ring: Ring, form: dict) -> Share:
-    n, k = choices.shape
-    own = np.ascontiguousarray(choices[:, int(form["cut"])])
+def _serve(party: Party, kept: Share, choices: list[Bits], ring: Ring, form: dict) -> Share:
+    n, k, own = kept.size, len(choices), choices[int(form["cut"])]
     rows, raw = party.receiver.offer(own)
     rows_of_other = party.sender.accept(_swap(party, raw, n, n * k), n * k)
-    zero, one = (pad_words(p, ring) for p in party.sender.pads(rows_of_other, 1))
-    zero, one = zero.reshape(n, k, -1), one.reshape(n, k, -1)
-    *offered, share = _offers(kept, choices, zero, one, **form)
+    pads = [party.sender.pads(part, 1) for part in rows_of_other.reshape(k, n, 2)]
+    words = [pad_words(pad, ring) for both in pads for pad in both]
+    *offered, share = _offers(kept, *choices, *words, **form)
     for column, of in zip(offered, _rings(ring, form), strict=True):
         party.messenger.send_elements(of.reduce(column), of)
     key = pad_words(party.receiver.pads(rows, 1), ring)
@@ -102,15 +100,15 @@ def _serve(party: Party, kept: Share, choices: np.ndarray, ring: Ring, form: dic
     return ring.add(share, correlated_rows(own, key, reply[:, None], bits=ring.bits)[:, 0])
 
 
-def _ask(party: Party, kept: Share, choices: np.ndarray, ring: Ring, form: dict) -> Share:
-    n, k = choices.shape
-    rows, raw = party.receiver.offer(choices.reshape(-1))
+def _ask(party: Party, kept: Share, choices: list[Bits], ring: Ring, form: dict) -> Share:
+    n, k = kept.size, len(choices)
+    rows, raw = party.receiver.offer(np.concatenate(choices))
     rows_of_other = party.sender.accept(_swap(party, raw, n * k, n), n)
-    key = pad_words(party.receiver.pads(rows, 1), ring).reshape(n, k, -1)
+    keys = [pad_words(party.receiver.pads(part, 1), ring) for part in rows.reshape(k, n, 2)]
     zero, one = (pad_words(p, ring) for p in party.sender.pads(rows_of_other, 1))
     raws = [(party.messenger.receive(n * of.bits), of) for of in _rings(ring, form)]
-    offered = [unpack(raw, n, of.bits).astype(ring.dtype) for raw, of in raws]
-    reply, share = _answers(kept, choices, key, zero, one, *offered, **form)
+    offered = [unpack(raw, n, of.bits) for raw, of in raws]
+    reply, share = _answers(kept, zero, one, *choices, *keys, *offered, **form)
     party.messenger.send(pack(reply, ring.bits), n * ring.bits)
     return share
 
@@ -132,36 +130,36 @@ def _product(base, mine, got, ring, cut, over):
 
     Bits are x0 + x1 - 2 x0 x1, and `got` are own shares of the products.
     """
-    one, at = ring.dtype.type(1), 0
-    own = base
-    if cut:
-        own = own + mine[:, 0] - (got[:, 0] << one)
-        at = 1
-    inside = mine[:, at]
-    correlation = own * (one - (inside << one))
-    share = own * inside + got[:, at]
+    one, at = ring.dtype.type(1), int(cut)
+    own = base + mine[0] - (got[0] << one) if cut else base
+    correlation = own * (one - (mine[at] << one))
+    share = own * mine[at] + got[at]
     if over:
-        bit = mine[:, at + 1] - (got[:, at + 1] << one)
+        bit = mine[at + 1] - (got[at + 1] << one)
         share = share + ring.dtype.type(over & int(ring.mask)) * bit
     return correlation, share
 
 
-def _offer(base, choices, zero, one, bits, cut, over):
+def _offer(base, *columns, bits, cut, over):
     ring = Ring(bits)
-    base, mine = base.astype(ring.dtype), choices.astype(ring.dtype)
-    zero, one = zero[:, :, 0], one[:, :, 0]
-    correlation, share = _product(base, mine, -zero, ring, cut, over)
-    at = int(cut)
-    offered = [correlation if i == at else mine[:, i] for i in range(mine.shape[1])]
-    masks = zero - one
-    return (*(x + masks[:, i] for i, x in enumerate(offered)), ring.reduce(share))
+    k = len(columns) // 3
+    mine = [x.astype(ring.dtype) for x in columns[:k]]
+    zero, one = ([pad[:, 0] for pad in columns[k + i :: 2]] for i in (0, 1))
+    got = [-pad for pad in zero]
+    correlation, share = _product(base.astype(ring.dtype), mine, got, ring, cut, over)
+    mine[int(cut)] = correlation
+    offered = (x + z - o for x, z, o in zip(mine, zero, one, strict=True))
+    return *offered, ring.reduce(share)
 
 
-def _answer(base, choices, key, zero, one, *offered, bits, cut, over):
+def _answer(base, zero, one, *columns, bits, cut, over):
     ring = Ring(bits)
-    base, mine = base.astype(ring.dtype), choices.astype(ring.dtype)
-    got = key[:, :, 0] + mine * jnp.stack(offered, axis=1)
-    correlation, share = _product(base, mine, got, ring, cut, over)
+    k = len(columns) // 3
+    mine, keys, offered = (columns[i * k : (i + 1) * k] for i in range(3))
+    mine = [x.astype(ring.dtype) for x in mine]
+    triples = zip(keys, mine, offered, strict=True)
+    got = [key[:, 0] + bit * x.astype(ring.dtype) for key, bit, x in triples]
+    correlation, share = _product(base.astype(ring.dtype), mine, got, ring, cut, over)
     zero, one = zero[:, 0], one[:, 0]
     return ring.reduce(zero + correlation - one), ring.reduce(share - zero)
 

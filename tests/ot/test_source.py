@@ -222,4 +222,3 @@ def test_a_request_is_one_message_of_the_receivers(name):
     for sender in (0, 1):
         for cost in (source.request(sender, 9), *(source.pick(sender, 9, m) for m in (1, 2, 3, 4))):
             assert cost.flows == 1 and cost.sent[sender] == 0 and cost.rots[1 - sender] == 0
-        assert source.triples(sender, 9).sent == (0, 0)

@@ -68,6 +68,7 @@ _SOFT, _KKOT = "pqjax/ot/softspoken.py", "pqjax/ot/kkot.py"
 _HASH = "pqjax/crypto/crhash.py"
 _CORR, _TRIPLES = "pqjax/ot/correlations.py", "pqjax/ot/triples.py"
 _COMPARE, _RESIZE = "pqjax/protocols/compare.py", "pqjax/protocols/resize.py"
+_CIRCUIT, _SATURATE = "pqjax/protocols/circuit.py", "pqjax/protocols/saturate.py"
 _TRANSFER, _LAYOUT = "pqjax/linear/by_ot_transfer.py", "pqjax/linear/by_ot_layout.py"
 _AHEAD = "pqjax/linear/ahead.py"
 _HE_FILES = ("sampling", "matrix", "secret", "hint", "shares", "version", "exchange", "resharing")
@@ -269,42 +270,80 @@ MUTANTS = (
         "a base OT's point may be the identity", OTS, _BASE, "if not any(raw):", "if False:",
     ),
     Mutant(
-        "tables travel unmasked", _views("less"),
+        "tables travel unmasked", _views("less and inline"),
         (
             Edit(
-                _CORR, "pack((tables[span] ^ pads).astype(ring.dtype), ring.bits)",
-                "pack(tables[span].astype(ring.dtype), ring.bits)",
+                _CORR, "words = (tables[span] ^ pads).astype(ring.dtype)",
+                "words = tables[span].astype(ring.dtype)",
             ),
             Edit(
-                _CORR, "(entry & np.uint64((1 << t) - 1)).astype(np.uint8) ^ pads",
-                "(entry & np.uint64((1 << t) - 1)).astype(np.uint8)",
+                _CORR, "(words & words.dtype.type((1 << t) - 1)).astype(np.uint8) ^ pads",
+                "(words & words.dtype.type((1 << t) - 1)).astype(np.uint8)",
             ),
         ),
+    ),
+    Mutant(
+        "stored tables are masked by their first entry alone", _views("less and stocked"),
+        (
+            Edit(
+                _CORR, "words = (tables[span] ^ pads).astype(ring.dtype)",
+                "words = tables[span].astype(ring.dtype)",
+            ),
+            Edit(
+                _CORR, "(words & words.dtype.type((1 << t) - 1)).astype(np.uint8) ^ pads",
+                "(words & words.dtype.type((1 << t) - 1)).astype(np.uint8)",
+            ),
+        ),
+    ),
+    _one(
+        "the masks of tables are zero", _views("less and inline"), _CORR,
+        "party.randomness.bits(n * t).reshape(n, t)", "np.zeros((n, t), np.uint8)",
+    ),
+    _one(
+        "all tables have one mask", _views("less and inline"), _CORR,
+        "party.randomness.bits(n * t).reshape(n, t)",
+        "np.repeat(party.randomness.bits(t)[None], n, 0)",
+    ),
+    _one(
+        "the masks of a table's entries are alike", _views("less and inline"), _CORR,
+        "party.randomness.bits(n * t).reshape(n, t)",
+        "np.repeat(party.randomness.bits(n)[:, None], t, 1)",
     ),
     # Triples and openings.
     _one(
         "the sender's triple operands are zero", _views("[and-"), _TRIPLES,
-        "own = randomness.bits(4 * half).reshape(half, 4)",
-        "own = np.zeros((half, 4), np.uint8)",
-    ),
-    _one(
-        "the sender's triple products are zero", _views("[and-"), _TRIPLES,
-        "product = randomness.bits(2 * half).reshape(half, 2)",
-        "product = np.zeros((half, 2), np.uint8)",
+        "own = randomness.bits(4 * triple_picks(n)).reshape(-1, 4)\n    return _PRODUCTS",
+        "own = np.zeros((triple_picks(n), 4), np.uint8)\n    return _PRODUCTS",
     ),
     _one(
         "the receiver's triple operands are zero", _views("[and-"), _TRIPLES,
-        "own = randomness.bits(4 * triple_picks(n)).reshape(-1, 4)",
-        "own = np.zeros((triple_picks(n), 4), np.uint8)",
+        "own = randomness.bits(4 * triple_picks(n)).reshape(-1, 4)\n    return own",
+        "own = np.zeros((triple_picks(n), 4), np.uint8)\n    return own",
     ),
     _one(
-        "both triples of an OT share operands", _views("[and- or [less"),
-        _TRIPLES, "own = randomness.bits(4 * half).reshape(half, 4)",
-        "own = np.tile(randomness.bits(2 * half).reshape(half, 2), (1, 2))",
+        "both triples of an OT share operands", _views("[and- or [less"), _TRIPLES,
+        "own = randomness.bits(4 * triple_picks(n)).reshape(-1, 4)\n    return _PRODUCTS",
+        "own = np.tile(randomness.bits(2 * triple_picks(n)).reshape(-1, 2), (1, 2))\n"
+        "    return _PRODUCTS",
     ),
     _one(
-        "every level of a comparison spends the same triples", _views("less and 9"),
-        _COMPARE, "triples[:, used : used + left.size]", "triples[:, : left.size]",
+        "every round of a circuit spends the same triples", _views("less and 9 and inline"),
+        _CIRCUIT, "slice(len(group), None)", "slice(0, None)",
+    ),
+    _one(
+        "all factors of a product have one mask", _views("carry"), _TRIPLES,
+        "at = np.uint8(i)", "at = np.uint8(0)",
+    ),
+    Mutant(
+        "a circuit's operands are opened as they are", _views("carry"),
+        (
+            Edit(_CIRCUIT, "self.of(p.x) ^ drawn.a[i] for", "self.of(p.x) for"),
+            Edit(_CIRCUIT, ".ys[j]) ^ drawn.b[j, i] for", ".ys[j]) for"),
+            Edit(
+                _CIRCUIT, "(e & drawn.b[j, i]) ^ (f & drawn.a[i]) ^ drawn.c[j, i]",
+                "e & np.uint8(0)",
+            ),
+        ),
     ),
     Mutant(
         "ANDs are opened without the triple", _views("[and-"),
@@ -316,44 +355,24 @@ MUTANTS = (
             Edit(_COMPARE, "own = (e & b) ^ (f & a) ^ c", "own = c & np.uint8(0)"),
         ),
     ),
-    # Comparison.
-    _one(
-        "digits' less-than shares are zero", _views("less and than and 6"), _COMPARE,
-        "lt = party.randomness.bits(q * n)", "lt = np.zeros(q * n, np.uint8)",
+    # One pass.
+    Mutant(
+        "a pass offers its bits and kept bits unmasked", _views("saturate"),
+        (
+            Edit(_SATURATE, "got = [-pad for pad in zero]", "got = [0 * pad for pad in zero]"),
+            Edit(_SATURATE, "(x + z - o for x, z, o", "(x + 0 * z for x, z, _"),
+            Edit(_SATURATE, "[key[:, 0] + bit", "[0 * key[:, 0] + bit"),
+        ),
     ),
-    _one(
-        "digits' equality shares are zero", _views("less"), _COMPARE,
-        "eq = party.randomness.bits(q * n)", "eq = np.zeros(q * n, np.uint8)",
-    ),
-    _one(
-        "equality shares repeat the less-than shares", _views("less"), _COMPARE,
-        "eq = party.randomness.bits(q * n)", "eq = lt.copy()",
-    ),
-    _one(
-        "all digits have one less-than share", _views("less"), _COMPARE,
-        "lt = party.randomness.bits(q * n)", "lt = np.tile(party.randomness.bits(n), q)",
-    ),
-    _one(
-        "all digits have one equality share", _views("less"), _COMPARE,
-        "eq = party.randomness.bits(q * n)", "eq = np.tile(party.randomness.bits(n), q)",
-    ),
-    _one(
-        "the lone digit's share is zero", _views("[less and 4"), _COMPARE,
-        "share = party.randomness.bits(digit.size)", "share = np.zeros(digit.size, np.uint8)",
-    ),
-    _one(
-        "the lone digit's share is one for all rows", _views("[less and 4"), _COMPARE,
-        "share = party.randomness.bits(digit.size)",
-        "share = np.repeat(party.randomness.bits(1), digit.size)",
-    ),
-    _one(
-        "the known wrap's share is zero", _views("known"), _COMPARE,
-        "share = party.randomness.bits(top.size)", "share = np.zeros(top.size, np.uint8)",
-    ),
-    _one(
-        "the known wrap's share is one for all rows", _views("known"), _COMPARE,
-        "share = party.randomness.bits(top.size)",
-        "share = np.repeat(party.randomness.bits(1), top.size)",
+    Mutant(
+        "a pass answers with its kept bits unmasked", _views("saturate"),
+        (
+            Edit(
+                _SATURATE, "ring.reduce(zero + correlation - one), ring.reduce(share - zero)",
+                "ring.reduce(correlation), ring.reduce(share)",
+            ),
+            Edit(_SATURATE, "correlated_rows(own, key, reply", "correlated_rows(own, 0 * key, reply"),
+        ),
     ),
     # Multiplexers and products.
     _one(

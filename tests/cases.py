@@ -81,7 +81,6 @@ class Case:
       cost: (source, n) -> Cost.
       plain: (args of rank 0, args of rank 1, joined outputs) -> what the outputs must be.
       rounds: repetitions are rounds of `run` on single elements, and not rows.
-      stored: it takes OTs out of a store, and runs without one on none.
     """
 
     name: str
@@ -92,7 +91,6 @@ class Case:
     cost: Callable[[Source, int], Cost]
     plain: Callable
     rounds: bool = False
-    stored: bool = False
 
     @property
     def widths(self):
@@ -211,7 +209,7 @@ def on_shares(name, bits, run, out, cost, plain, kind="signed", low=None, high=N
     low = LEAST[kind] if low is None else low
     return Case(
         name, run, alike(Arg(bits)), sharings(bits, low, high), out, cost,
-        lambda a, b, _: plain(PLAIN[kind](ring.add(a[0], b[0]), bits)), stored=stored,
+        lambda a, b, _: plain(PLAIN[kind](ring.add(a[0], b[0]), bits)),
     )  # fmt: skip
 
 
@@ -281,12 +279,12 @@ ROUNDS = {"few rounds": Forms(flow_bits=1 << 40), "few bits": Forms(flow_bits=0)
 
 
 def circuits():
-    """What is one circuit in several forms, where OTs come out of a store."""
+    """What is one circuit, where OTs come out of a store of several forms."""
     for form, forms in ROUNDS.items():
         yield Case(
             f"carry, {form}", one(lambda p, x, f=forms: carry_out(p, x, 9, f)),
             alike(Arg(9)), all_pairs(9), BIT, lambda s, n, f=forms: carry_out_cost(s, n, 9, f),
-            lambda a, b, _: (a[0].astype(int) + b[0] >= 512,), stored=True,
+            lambda a, b, _: (a[0].astype(int) + b[0] >= 512,)
         )  # fmt: skip
         for bits, cut, low, high, out in SATURATED:
             ring, how = Ring(out), (bits, cut, low, high, Ring(out), forms)
@@ -295,7 +293,6 @@ def circuits():
                 one(lambda p, x, h=how: saturate(p, x, *h)), (ring,),
                 lambda s, n, h=how: saturate_cost(s, n, *h),
                 lambda x, c=cut, l=low, h=high, r=ring: (r.reduce(np.clip(x >> c, l, h)),),
-                stored=True,
             )  # fmt: skip
 
 
@@ -497,5 +494,3 @@ def products():
 
 CASES = {case.name: case for part in (comparisons, circuits, resizings, activations, products)
          for case in part()}  # fmt: skip
-RUNS = [(name, kind) for name, case in CASES.items() for kind in ("inline", "stocked")
-        if kind == "stocked" or not case.stored]  # fmt: skip

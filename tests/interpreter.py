@@ -44,6 +44,9 @@ def element(node, source, v):
         return v << node.shift
     if kind == "Clamp":
         return min(max(v, node.low), node.high)
+    if kind == "Saturate":
+        v = read(v + half_of(node.shift, node.rounding), source) >> node.shift
+        return min(max(v, node.low), node.high)
     assert kind in ("Extend", "Narrow", "Unguard"), kind
     return v
 

@@ -21,7 +21,7 @@ ALLOWED = {
         "protocols",
     },  # what each protocol needs is stated beside it
     "ot": {"errors", "schema", "ring", "crypto", "wire"},
-    "protocols": {"errors", "ring", "crypto", "wire", "ot"},
+    "protocols": {"errors", "schema", "ring", "crypto", "wire", "ot"},
     "version": set(),
     "linear": {"errors", "schema", "ring", "he", "wire", "ot", "protocols", "graph"},
     "layers": {"errors", "ring", "he", "wire", "ot", "protocols", "graph", "linear"},

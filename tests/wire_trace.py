@@ -9,7 +9,7 @@ in each direction. A change that should not touch the wire leaves the file as it
 import functools
 import pathlib
 
-from cases import CASES, RUNS, Case
+from cases import CASES, Case
 from pairs import KINDS, Run, digested_pair, run_dealt
 
 from pqjax.crypto.prg import Randomness
@@ -68,7 +68,9 @@ def record():
     """Writes the file."""
     lines = [set_up_line(source) for source in KINDS]
     lines += [
-        line(CASES[name], source, traced(CASES[name], KINDS[source])[1]) for name, source in RUNS
+        line(CASES[name], source, traced(CASES[name], KINDS[source])[1])
+        for name in CASES
+        for source in KINDS
     ]
     FILE.write_text("\n".join(lines) + "\n")
 

@@ -86,8 +86,6 @@ def _clamp(party: Party, at: Setting, node: Clamp, x: TensorType, share: Share) 
 
 
 def _saturate_price(at: Setting, node: Saturate, x: TensorType, n: int) -> Cost:
-    if not at.source.has_store:
-        raise node.error("takes random OTs out of a store, and this protocol has none")
     cut, limits, out = node.shift + x.guard, (node.low, node.high), Ring(node.out.bits)
     return saturate_cost(at.source, n, x.share_bits, cut, *limits, out, at.forms)
 

@@ -26,9 +26,10 @@ from pqjax.ot.source import Source
 from pqjax.ot.triples import unpack_planes
 from pqjax.protocols.adder import Top, range_circuit
 from pqjax.protocols.circuit import NEVER, Circuit, circuit_cost, evaluate
+from pqjax.protocols.clamp import clamp, clamp_cost
 from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Bits, Party, Share
-from pqjax.protocols.resize import extend, extend_cost
+from pqjax.protocols.resize import extend, extend_cost, truncate_reduce, truncate_reduce_cost
 from pqjax.ring import Ring, blockwise, pack, unpack
 from pqjax.wire.cost import NOTHING, Cost, crossing, draw, message
 
@@ -62,10 +63,13 @@ def saturate(
 ) -> Share:
     """[min(max(floor(x / 2^cut), low), high)]^out of a signed x: see above.
 
-    From (n,) shares mod 2^bits to (n,) shares in `out`. What it needs: `saturate_unfit`.
+    From (n,) shares mod 2^bits to (n,) shares in `out`. What it needs: `saturate_unfit`. Without a store
+    of OTs it is a truncation, a clamp and an extension, one after the other.
 
     Cost: `saturate_cost`.
     """
+    if not party.source.has_store:
+        return _by_steps(party, x, bits, cut, low, high, out, forms)
     n, shape = x.size, _Shape.of(bits, cut, low, high, out)
     ring = shape.ring
     with party.messenger.step("saturate"):
@@ -82,6 +86,19 @@ def saturate(
             "over": (1 << shape.kept) - 1 if circuit.outputs[2] != NEVER else 0,
         }
         share = (_serve if party.rank == 0 else _ask)(party, kept, choices, ring, form)
+        share = extend(party, share, ring.bits, out.bits, True, True, forms)
+    return out.sub(share, out.reduce(-low)) if party.rank == 0 and low else share
+
+
+def _by_steps(
+    party: Party, x: Share, bits: int, cut: int, low: int, high: int, out: Ring, forms: Forms
+) -> Share:
+    ring = _Shape.of(bits, cut, low, high, out).ring
+    with party.messenger.step("saturate"):
+        short = truncate_reduce(party, x, bits, cut, None, forms)
+        share = clamp(party, short, bits - cut, low, high, ring, False, forms)
+        if party.rank == 0:
+            share = ring.add(share, ring.reduce(-low))
         share = extend(party, share, ring.bits, out.bits, True, True, forms)
     return out.sub(share, out.reduce(-low)) if party.rank == 0 and low else share
 
@@ -169,7 +186,7 @@ _answers = blockwise(_answer, static=("bits", "cut", "over"))
 
 
 def saturate_unfit(bits: int, signed: bool, cut: int, low: int, high: int) -> str | None:
-    """Why there is no `saturate` of shares mod 2^bits; None where there is, of OTs in a store."""
+    """Why there is no `saturate` of shares mod 2^bits; None where there is."""
     span = high - low + 1
     if not signed:
         return "saturates signed values; extend its source to a signed format first"
@@ -181,6 +198,10 @@ def saturate_unfit(bits: int, signed: bool, cut: int, low: int, high: int) -> st
     kept = span.bit_length() - 1
     if bits - cut - kept < 1:
         return f"leaves {max(bits - cut, 0)} bits, which never leave [{low}, {high}]: only shift"
+    if bits - cut == 64 and low < 0:
+        return (
+            "may compare in one bit more than its source has, and 64 is the most: narrow it before"
+        )
     return None
 
 
@@ -191,6 +212,10 @@ def saturate_cost(
     if not n:
         return NOTHING
     shape = _Shape.of(bits, cut, low, high, out)
+    if not source.has_store:
+        cost = truncate_reduce_cost(source, n, bits, cut, None, forms)
+        cost += clamp_cost(source, n, bits - cut, low, shape.ring, False, forms)
+        return cost + extend_cost(source, n, shape.ring.bits, out.bits, True, True, forms)
     circuit = range_circuit(source, n, cut, shape.keep, shape.top, forms)
     k, width = _asked(circuit), shape.ring.bits
     form = {"cut": circuit.outputs[0] != NEVER, "over": circuit.outputs[2] != NEVER}

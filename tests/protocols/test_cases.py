@@ -6,12 +6,12 @@ import functools
 import jax
 import numpy as np
 import pytest
-from cases import CASES, RUNS
+from cases import CASES
 from jax import monitoring
 from pairs import KINDS
 from wire_trace import SET_UP, line, recorded, set_up_line, traced
 
-EVERY = pytest.mark.parametrize("name,source", RUNS)
+EVERY = pytest.mark.parametrize("name", CASES)
 BOTH = pytest.mark.parametrize("source", KINDS)
 
 
@@ -37,6 +37,7 @@ def counted_traces():
         monitoring.unregister_event_duration_listener(note)
 
 
+@BOTH
 @EVERY
 def test_a_protocol_is_exact_costs_what_was_predicted_and_sends_what_was_recorded(name, source):
     case = CASES[name]
@@ -49,6 +50,7 @@ def test_a_protocol_is_exact_costs_what_was_predicted_and_sends_what_was_recorde
     assert line(case, source, run) == recorded()[name, source], "see `make trace`"
 
 
+@BOTH
 @EVERY
 def test_a_second_run_of_equal_shapes_traces_nothing(name, source):
     ran(name, source)
@@ -72,4 +74,6 @@ def test_setting_up_sends_what_was_recorded(source):
 
 
 def test_the_record_has_a_line_for_every_case_and_no_other():
-    assert set(recorded()) == {*RUNS, *((SET_UP, source) for source in KINDS)}
+    names = (SET_UP, *CASES)
+
+    assert set(recorded()) == {(name, source) for name in names for source in KINDS}

@@ -31,7 +31,8 @@ class Stock:
     """Rows that are used once, in order.
 
     Sender and receiver of a direction fill and draw in step; nothing is ever put back. Rows lie in
-    slabs: arrays of each batch would outlive the memory around them, and break it up.
+    slabs, each let go once all of it is drawn: arrays of each batch would outlive the memory around
+    them, and break it up.
     """
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from Crypto.Cipher import AES
 
-from experiments import bench_he, bench_ring
+from experiments import bench_he, bench_memory, bench_ring
 from experiments.command import parser, run
 from experiments.record import table
 from pqjax.crypto import crhash, prg
@@ -214,6 +214,7 @@ def compute(args: argparse.Namespace) -> dict:
     settle()
     aes, copy = aes_rate(), copy_rate()
     runs = bench_ring.rows() + bench_he.rows() + protocol_rows(_Machine(aes, copy))
+    runs += bench_memory.rows()
     config = {"repeats": _REPEATS, "seed": None}
     return {"config": config, "runs": runs, "aes_rate": aes, "copy_rate": copy}
 

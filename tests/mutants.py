@@ -234,6 +234,16 @@ MUTANTS = (
         "            self._next += n * each\n", "",
     ),
     _one(
+        "tweaks come again after 2^26", HASH, _HASH,
+        "            self._next += n * each\n",
+        "            self._next = (self._next + n * each) % (1 << 26)\n",
+    ),
+    _one(
+        "trees and stored OTs count tweaks apart", SILENT, _SILENT,
+        "half = RoundSender(noise, rows, self._delta, self._hash)",
+        "half = RoundSender(noise, rows, self._delta, __import__(\"copy\").copy(self._hash))",
+    ),
+    _one(
         "one tweak for all blocks of a row", HASH, _HASH,
         "counter[:, :, 0] = first.reshape(rows, blocks)",
         "counter[:, :, 0] = first[::blocks, None]",
@@ -251,7 +261,7 @@ MUTANTS = (
     ),
     _one(
         "both messages under one pad", OTS, _HASH,
-        "hash_blocks(other[span], tweaks, one[span])",
+        "hash_blocks(x[span], tweaks, one[span], offset=offset)",
         "hash_blocks(x[span], tweaks, one[span])",
     ),
     _one(

@@ -41,41 +41,51 @@ def _repeat(rows: np.ndarray, out: np.ndarray) -> None:
     out.view(np.complex128)[:, :, 0] = rows.view(np.complex128)
 
 
-def offset_rows(x: np.ndarray, offset: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Every row of x, (n, 2) uint64 and C-contiguous, xor an offset (2,).
+def offset_rows(x: np.ndarray, offset: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Rows of x, (n, 2) uint64 and C-contiguous, xor an offset (2,) where `where` is 1.
 
-    Not secret is `where`, (n,) uint8: 1 for the rows that are offset, 0 for those copied; all if None.
+    Not secret is `where`, (n,) uint8: 1 for the rows that are offset, 0 for those copied.
     """
     out = np.empty_like(x)
-    if where is None:
-        _repeat(offset[None], out[None])
-    else:
-        choices = np.stack([np.zeros_like(offset), offset]).view(np.complex128)[:, 0]
-        np.take(choices, where, out=out.view(np.complex128)[:, 0], mode="clip")
+    choices = np.stack([np.zeros_like(offset), offset]).view(np.complex128)[:, 0]
+    np.take(choices, where, out=out.view(np.complex128)[:, 0], mode="clip")
     return np.bitwise_xor(out, x, out=out)
 
 
-def hash_blocks(x: np.ndarray, tweaks: Tweaks, out: np.ndarray, at: np.ndarray | None = None):
+def hash_blocks(
+    x: np.ndarray,
+    tweaks: Tweaks,
+    out: np.ndarray,
+    at: np.ndarray | None = None,
+    offset: np.ndarray | None = None,
+) -> None:
     """Hashes each row of x, (n, 2), to some 128-bit blocks: `out`, (n, blocks, 2), is filled.
 
     Both are uint64, C-contiguous. Row j's block b uses counter first + j * blocks + b; for one block a
-    row, `at`, (n,) uint64, may say what is added to the first counter instead.
+    row, `at`, (n,) uint64, may say what is added to the first counter instead. Rows are xor `offset`,
+    (2,), before.
     """
     n, blocks, _ = out.shape
     rows = max(1, min(n, _RUN // blocks))
     head = np.empty((rows, 2), np.uint64)
     tops, counter = (np.empty((rows, blocks, 2), np.uint64) for _ in range(2))
     counter[:, :, 1] = tweaks.domain
+    shift = np.empty((rows, 2), np.uint64)
+    if offset is not None:
+        _repeat(offset[None], shift[None])
     if at is None and n:
         first = np.arange(tweaks.first, tweaks.first + rows * blocks, dtype=np.uint64)
         counter[:, :, 0] = first.reshape(rows, blocks)
     for begin in range(0, n, rows):
         m = min(rows, n - begin)
         top, end, tweak = tops[:m], out[begin : begin + m], counter[:m]
+        part = x[begin : begin + m]
+        if offset is not None:
+            part = np.bitwise_xor(part, shift[:m], out=head[:m])
         if blocks == 1:
-            tweaks.permute(x[begin : begin + m], top)
+            tweaks.permute(part, top)
         else:
-            tweaks.permute(x[begin : begin + m], head[:m])
+            tweaks.permute(part, head[:m])
             _repeat(head[:m], top)
         if at is not None:
             np.add(at[begin : begin + m], np.uint64(tweaks.first), out=tweak[:, 0, 0])
@@ -191,11 +201,10 @@ class Hash:
         self, x: np.ndarray, offset: np.ndarray, blocks: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows x and x xor offset under the same tweaks, each hashed as `blocks` does."""
-        other = offset_rows(x, offset)
         zero, one = (aligned((len(x), blocks, 2), np.uint64) for _ in range(2))
         for span, tweaks in self.take(len(x), blocks):
             hash_blocks(x[span], tweaks, zero[span])
-            hash_blocks(other[span], tweaks, one[span])
+            hash_blocks(x[span], tweaks, one[span], offset=offset)
         return zero, one
 
     def offsets(self, x: np.ndarray, offsets: np.ndarray, bits: int) -> np.ndarray:

@@ -10,6 +10,7 @@ round takes. (Ferret, eprint 2020/924, semi-honest and with regular noise.)
 
 import dataclasses
 import typing
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from pqjax.ot.setup import extend_both, extend_both_cost
 from pqjax.ot.silent_round import RoundReceiver, RoundSender, clear_lowest
 from pqjax.ot.silent_sets import SETS, NoiseSet
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender
-from pqjax.ot.source import HasOt, OtReceiver, OtSender, Pool, Words
+from pqjax.ot.source import Choices, HasOt, OtReceiver, OtSender, Pool, Rows, Words
 from pqjax.ot.stocked import Stocked, StockedReceiver, StockedSender
 from pqjax.wire.cost import NOTHING, Cost, message
 from pqjax.wire.messenger import Messenger
@@ -130,18 +131,16 @@ class SilentSender(StockedSender):
             clear_lowest(rows)
             self.stock.fill(rows)
         for noise in rounds:
-            self._round(party, noise)
+            self.stock.fill_each(self._round(party, noise))
 
-    def _round(self, party: HasOt, noise: NoiseSet) -> None:
+    def _round(self, party: HasOt, noise: NoiseSet) -> Iterator[tuple[Rows, Choices]]:
         rows, _ = self.stock.draw(noise.seeds)
-        half, made = RoundSender(noise, rows, self._delta, self._hash), []
+        half = RoundSender(noise, rows, self._delta, self._hash)
         for group in noise.groups:
             roots = party.randomness.take(16 * (group.stop - group.start)).view(np.uint64)
             rows, blocks = half.grow(group, roots.reshape(-1, 2))
             party.messenger.send(blocks.reshape(-1).view(np.uint8), 8 * blocks.nbytes)
-            made.append(rows)
-        for rows in made:  # all or nothing
-            self.stock.fill(rows)
+            yield rows, np.zeros(len(rows), np.uint8)
 
 
 class SilentReceiver(StockedReceiver):
@@ -162,14 +161,12 @@ class SilentReceiver(StockedReceiver):
             rows[:, 0] |= bits
             self.stock.fill(rows, bits)
         for noise in rounds:
-            self._round(party, noise)
+            self.stock.fill_each(self._round(party, noise))
 
-    def _round(self, party: HasOt, noise: NoiseSet) -> None:
+    def _round(self, party: HasOt, noise: NoiseSet) -> Iterator[tuple[Rows, Choices]]:
         drawn = self.stock.draw(noise.seeds)
-        half, made = RoundReceiver(noise, *drawn, self._hash), []
+        half = RoundReceiver(noise, *drawn, self._hash)
         shapes = [(group.stop - group.start, noise.depth, 2) for group in noise.groups]
         raws = party.messenger.receive_each([64 * n * depth * two for n, depth, two in shapes])
         for group, shape, raw in zip(noise.groups, shapes, raws, strict=True):
-            made.append(half.grow(group, raw.view(np.uint64).reshape(shape)))
-        for rows, bits in made:  # all or nothing
-            self.stock.fill(rows, bits)
+            yield half.grow(group, raw.view(np.uint64).reshape(shape))

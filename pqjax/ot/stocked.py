@@ -7,6 +7,7 @@ are any such source but for how it fills the store.
 
 import dataclasses
 from collections import deque
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -31,42 +32,62 @@ from pqjax.ot.tuning import Tuning
 from pqjax.wire.cost import Cost, draw, message, total
 from pqjax.wire.messenger import Messenger
 
-_RUN = 1 << 14
+_RUN = 1 << 14  # rows whose keys stay in the cache
+_SLAB = 1 << 20  # rows, 16 MiB
+_Part = tuple[Rows, Choices]
 
 
 class Stock:
     """Rows that are used once, in order.
 
-    Sender and receiver of a direction fill and draw in step; nothing is ever put back.
+    Sender and receiver of a direction fill and draw in step; nothing is ever put back. Rows lie in
+    slabs, each let go once all of it is drawn: arrays of each batch would outlive the memory around
+    them, and break it up.
     """
 
     def __init__(self) -> None:
-        self._parts: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        self._parts: deque[_Part] = deque()
         self.left = 0
 
     def fill(self, rows: Rows, bits: Choices | None = None) -> None:
         """Adds rows and, at the receiver, their choice bits."""
-        self._parts.append((rows, np.zeros(len(rows), np.uint8) if bits is None else bits))
-        self.left += len(rows)
+        self.fill_each([(rows, np.zeros(len(rows), np.uint8) if bits is None else bits)])
 
-    def draw(self, n: int) -> tuple[Rows, Choices]:
+    def fill_each(self, batches: Iterable[_Part]) -> None:
+        """Adds batches of rows and bits as they are made: all, or none where that fails."""
+        slabs, waiting, n = [], [], 0
+        for batch in batches:
+            waiting.append(batch)
+            n += len(batch[0])
+            if n >= _SLAB:
+                slabs.append(_joined(waiting))
+                waiting, n = [], 0
+        self._parts += [*slabs, _joined(waiting)]
+        self.left += sum(len(rows) for rows, _ in slabs) + n
+
+    def draw(self, n: int) -> _Part:
         """Takes the next n rows and bits out of the store, for good; not to be written to."""
         if n > self.left:
             raise OutOfCorrelations(
                 f"{n} random OTs are needed and {self.left} are left: the plan prepared too few"
             )
         self.left -= n
-        taken = [(np.zeros((0, 2), np.uint64), np.zeros(0, np.uint8))]
+        taken: list[_Part] = []
         while n:
             rows, bits = self._parts.popleft()
             if n < len(rows):
                 self._parts.appendleft((rows[n:], bits[n:]))
             taken.append((rows[:n], bits[:n]))
             n -= len(taken[-1][0])
-        if len(taken) == 2:
-            return taken[1]
-        every, all_bits = zip(*taken, strict=True)
-        return np.concatenate(every), np.concatenate(all_bits)
+        return _joined(taken)
+
+
+def _joined(parts: list[_Part]) -> _Part:
+    if len(parts) == 1:
+        return parts[0]
+    nothing = np.zeros((0, 2), np.uint64), np.zeros(0, np.uint8)
+    rows, bits = zip(nothing, *parts, strict=True)
+    return np.concatenate(rows), np.concatenate(bits)
 
 
 class Stocked(Source):
@@ -128,7 +149,7 @@ class StockedReceiver(OtReceiver):
 
 
 def _spans(n: int) -> list[slice]:
-    """Rows at a time: their keys stay in the cache."""
+    """Rows a run at a time."""
     return [slice(at, min(at + _RUN, n)) for at in range(0, n, _RUN)]
 
 
@@ -198,8 +219,8 @@ class SoftSpokenSender(StockedSender):
         k = self._extension.k
         sizes = _batches(party.tuning, k, n)
         raws = party.messenger.receive_each([_columns(k) * size for size in sizes])
-        for size, raw in zip(sizes, raws, strict=True):
-            self.stock.fill(self._extension.extend_random(raw, size))
+        rows = map(self._extension.extend_random, raws, sizes)
+        self.stock.fill_each((each, np.zeros(len(each), np.uint8)) for each in rows)
 
 
 class SoftSpokenReceiver(StockedReceiver):
@@ -211,8 +232,11 @@ class SoftSpokenReceiver(StockedReceiver):
 
     def fill(self, party: HasOt, n: int) -> None:
         """One message a batch from receiver to sender. Cost: `SoftSpoken.fill`."""
+        self.stock.fill_each(self._made(party, n))
+
+    def _made(self, party: HasOt, n: int) -> Iterator[tuple[Rows, Choices]]:
         k = self._extension.k
         for size in _batches(party.tuning, k, n):
             rows, bits, raw = self._extension.extend_random(size)
-            self.stock.fill(rows, bits)
             party.messenger.send(raw, _columns(k) * size)
+            yield rows, bits

@@ -1,6 +1,7 @@
 """The correlation-robust hash against its definition, and the bookkeeping of its keys and tweaks."""
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pqjax.crypto import crhash
-from pqjax.crypto.crhash import BOUND_BITS, KEY_HASHES, Hash, offset_rows
+from pqjax.crypto.crhash import BOUND_BITS, KEY_HASHES, Hash, hash_blocks
 
 SAID = b"what was said"
 
@@ -75,7 +76,7 @@ def test_pairs_are_two_hashes_under_the_same_tweaks(at):
     zero, one = begun(at).pairs(x, offset, 2)
 
     np.testing.assert_array_equal(zero, begun(at).blocks(x, 2))
-    np.testing.assert_array_equal(one, begun(at).blocks(offset_rows(x, offset), 2))
+    np.testing.assert_array_equal(one, begun(at).blocks(x ^ offset, 2))
 
 
 @pytest.mark.parametrize("at", [0, 7, KEY_HASHES - 40])
@@ -132,6 +133,24 @@ def test_tweaks_and_keys_are_never_handed_out_twice(requests):
     for first, end, cipher in used:
         assert (end - 1) // 128 == first // 128, "a span crosses the end of its key"
         assert all((other is cipher) == (at // 128 == first // 128) for at, _, other in used)
+
+
+def test_a_direction_of_a_hundred_million_ots_uses_no_tweak_twice():
+    requests = itertools.cycle([(1 << 17, 1), (1 << 16, 4), (40_000, 3), (850, 1), (1 << 19, 1)])
+    made, x, out = Hash(SAID, 3), rows(1), np.empty((1, 1, 2), np.uint64)
+    ots = end = 0
+
+    while ots < 10**8:
+        n, each = next(requests)
+        for span, tweaks in made.take(n, each):
+            assert tweaks.first >= end
+            end = tweaks.first + (span.stop - span.start) * each
+            for first in (tweaks.first, end - 1):  # what is hashed with says the same of itself
+                hash_blocks(x, tweaks._replace(first=first), out)
+                assert out.tobytes() == slow_hash(x.tobytes(), first, 3)
+        ots += n
+
+    assert end > 10**8
 
 
 def test_a_key_serves_so_many_hashes_that_the_bound_holds():

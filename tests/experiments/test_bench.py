@@ -1,13 +1,15 @@
-"""The benches' meter: AES bytes, by thread."""
+"""The benches' meters: AES bytes by thread, memory by process."""
 
 import threading
 
 import numpy as np
 from Crypto.Cipher import AES
 
+from experiments import bench_memory
 from experiments.bench import AesCounter
 from pqjax.crypto.crhash import Tweaks, hash_blocks
 from pqjax.crypto.prg import Stream
+from pqjax.ot.silent_sets import SETS
 
 
 def test_the_aes_bytes_of_a_hash_and_a_stream_are_counted():
@@ -21,3 +23,10 @@ def test_the_aes_bytes_of_a_hash_and_a_stream_are_counted():
 
     assert counter.bytes == {threading.get_ident(): 2 * x.nbytes + 4096}  # a hash is two passes
     assert (Tweaks.permute, Stream.encrypt) == before
+
+
+def test_peak_memory_is_of_either_party_and_more_than_its_store():
+    rows = 16 * SETS["b10"].made
+
+    for most in bench_memory.peaks("b10"):
+        assert 10 * rows < most < 1 << 29

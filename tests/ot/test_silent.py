@@ -11,6 +11,7 @@ from pairs import stored
 from views import LIMIT, neighbours, signed_mean
 
 import pqjax
+from pqjax.crypto import crhash
 from pqjax.crypto.prg import Randomness
 from pqjax.engine.execute import Own, infer, prepare
 from pqjax.engine.model import ServedModel
@@ -270,6 +271,37 @@ def test_secrets_are_fresh_and_masked_and_choices_even(tiny):
 
     assert len(sessions[0][0].choices) == TINY["b10"].made + 2 * TINY["b11"].gain
     assert complaints(sessions) == set()
+
+
+def test_no_tweak_of_a_session_is_used_twice(tiny, monkeypatch):
+    spans, hash_blocks = collections.defaultdict(list), crhash.hash_blocks
+
+    def noted(x, tweaks, out, at=None, offset=None):
+        rank = int(threading.current_thread().name[-1])
+        blocks = out.shape[0] * out.shape[1]
+        spans[rank, tweaks.domain, offset is None].append((tweaks.first, blocks))
+        hash_blocks(x, tweaks, out, at, offset)
+
+    monkeypatch.setattr(crhash, "hash_blocks", noted)
+    n = TINY["b11"].gain
+
+    def run(party):
+        for _ in range(4):
+            party.fill((n, n))
+            for end in (party.sender, party.receiver):
+                for part, blocks in ((n // 2, 1), (n // 4, 3)):
+                    end.pads(end.stock.draw(part)[0], blocks)
+
+    both(SOURCE, run)
+
+    directions = {domain for _, domain, alone in spans if not alone}
+    assert len(directions) == 2
+    for (rank, domain, alone), used in spans.items():
+        assert domain not in directions or sum(blocks for _, blocks in used) > 4 * n
+        for (first, blocks), (following, _) in zip(used, used[1:], strict=False):
+            assert first + blocks <= following, (rank, domain)
+        if not alone:  # the other messages of the same OTs
+            assert set(used) <= set(spans[rank, domain, True])
 
 
 def _noise_alone(patch):

@@ -41,7 +41,7 @@ def job_of(task: Task) -> Job:
         high, wide, channels = x.shape
         windows = node.kernel, node.stride, node.padding, node.dilation
         geometry = _mapped((high, wide), *windows, node.groups, channels, node.out.shape[2])
-    return Job(geometry, node.weight_bits, x, node.out.bits, node.out.guard)
+    return Job(geometry, node.weight_bits, x, node.out.bits, node.out.guard, node.square_bits)
 
 
 class LinearRule(Rule):

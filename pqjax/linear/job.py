@@ -18,7 +18,8 @@ from pqjax.wire.cost import Cost
 class Job:
     """One linear layer without its bias: signed weights of `w_bits`, an accumulator of L = `bits`.
 
-    Its shares are to have `guard` guard bits (`TensorType`), or as many as the method leaves.
+    Its shares are to have `guard` guard bits (`TensorType`), or as many as the method leaves. Squares of
+    a filter's weights sum to 2^square_bits at most, if that is known.
     """
 
     map: LinearMap
@@ -26,6 +27,7 @@ class Job:
     x: TensorType
     bits: int
     guard: int = 0
+    square_bits: int | None = None
 
     @property
     def exact_bits(self) -> int:

@@ -143,7 +143,8 @@ class Exchange(NamedTuple):
         wraps = None, None
         if exact and at.packing is not Packing.NONE:
             rests = [at.slots(share, rank).rest for rank, share in enumerate(shares)]
-            wraps = (rests[0] + rests[1]) >> np.uint64(at.result_bits), np.zeros_like(self.client)
+            # The one known top bit of both: what `known_wrap_element` makes of them.
+            wraps = (rests[0] | rests[1]) >> np.uint64(at.low_bits - 1), np.zeros_like(self.client)
         images = [at.image(shares[rank], rank, wraps[rank]) for rank in (0, 1)]
         both = Ring(at.result_bits).add(*images)
         return both >> both.dtype.type(at.precision.guard)

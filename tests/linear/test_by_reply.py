@@ -1,13 +1,13 @@
 """Linear layers whose results come back, between two parties: exact or off by one, and as priced."""
 
 import dataclasses
-import itertools
 import json
 import re
 from typing import Any
 
 import numpy as np
 import pytest
+from encrypted import PACKED, layouts
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from layers import maps, operand, random_layer, slow_conv
@@ -19,11 +19,10 @@ from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError, PlanError
 from pqjax.he import LIMITS
 from pqjax.he import Packing as Slots
-from pqjax.he.published import _tiled
+from pqjax.layers.linear import job_of
 from pqjax.linear import Choice, Job, by_reply
 from pqjax.linear.by_reply import SYSTEMS, ByReply
-from pqjax.linear.by_rlwe import bound
-from pqjax.linear.choice import Packing, ReplyPacking
+from pqjax.linear.choice import Packing
 from pqjax.linear.way import way_of
 from pqjax.ot.stocked import SoftSpoken
 from pqjax.planner import PRESETS, plan, read_plan
@@ -121,19 +120,8 @@ def test_sums_at_the_end_of_uniform_rings_are_off_by_one_as_often_as_stated():
 
 def packed_way(rng, job, packing) -> Any:
     """Any layout that the system may find for two sums a coefficient; None where there is none."""
-    variant = "widths+tiling+packing"
-    args = job.map, job.exact_bits, bound(job), SYSTEMS["hequant"][variant], packing
-    if packing is Slots.CROSS and (job.map.groups > 1 or job.map.inputs < 2):
-        return None
-    found = [at for degree in LIMITS for at in itertools.islice(_tiled(*args, degree), 40)]
-    found = [at for at in found if packing is Slots.CROSS or at.tiling.tiles > 1]
-    if not found:
-        return None
-    at = found[rng.integers(len(found))]
-    own, tiling = at.precision, at.tiling
-    bits = own.modulus.bits, own.c1_bits, own.c0_bits
-    packed = ReplyPacking(tiling.tile, tiling.filters, at.degree, *bits, packing.value)
-    return way_of(Choice("hequant", variant, "pixels", "shared", packed))
+    found = layouts(job, packing)
+    return way_of(found[rng.integers(len(found))][1]) if found else None
 
 
 def tightest(job, w, x):
@@ -251,7 +239,7 @@ def test_sums_share_a_coefficient_only_where_that_is_on_and_none_overflows():
     assert "switched on" in str(off.unfit(job, own=False))
     assert "none overflows" in packed.unfit(loose, own=False)
     unplaced = dataclasses.replace(packed, packing=None)
-    choice = Choice("hequant", "widths+tiling+packing", "pixels", "shared")
+    choice = Choice("hequant", PACKED, "pixels", "shared")
     assert {c.packing.packed for c in unplaced.options(choice, loose, 1)} == {"none"}
     wide = dataclasses.replace(job, w_bits=40)
     cross = packed_way(np.random.default_rng(0), job, Slots.CROSS)
@@ -407,3 +395,37 @@ def test_an_exact_plan_has_no_layer_that_may_be_off():
         read_plan(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode())
     with pytest.raises(PlanError, match="may be off by one"):
         plan(graph, dataclasses.replace(PRESETS["cheetah"], exact=True))
+
+
+@pytest.mark.parametrize("seed, streamed", [(1, False), (3, True)])
+def test_networks_of_packed_layers_are_exact_and_meet_their_books(seed, streamed):
+    graph, weights, x = random_network(seed)
+    rng, forced = np.random.default_rng(seed), {}
+    for step in plan(graph, "hequant").steps:
+        if step.task.choice:
+            both = (layouts(job_of(step.task), packing) for packing in (Slots.WITHIN, Slots.CROSS))
+            if found := sum(both, []):
+                forced[step.node.name] = found[rng.integers(len(found))][1]
+    preset = PRESETS["hequant"]
+    if streamed:
+        tuning = dataclasses.replace(preset.tuning, stream_above=0)
+        preset = dataclasses.replace(preset, tuning=tuning)
+
+    made = plan(graph, preset, variants=forced)
+
+    (_, trace0, _), (y, trace1, _) = run_both(made, weights, x)
+    np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
+    assert made.differences(trace0, 0) == [] and made.differences(trace1, 1) == []
+    assert read_plan(made.document).document == made.document and made.streamed == streamed
+    assert ", packed " in made.table() and "wraps" in made.explain(next(iter(forced)))
+
+
+@pytest.mark.parametrize("packed", ["both", None, 1, ["cross"], "cross"])
+def test_a_document_names_a_packing_there_is_and_that_fits(packed):
+    graph = random_network(1)[0]
+    tree = json.loads(plan(graph, "hequant").document)
+    name = next(iter(tree["choices"]))
+    tree["choices"][name]["packing"]["packed"] = packed
+
+    with pytest.raises(PlanError, match="packed|may fail|must be in|one group|expected"):
+        read_plan(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode())

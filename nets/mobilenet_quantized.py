@@ -28,7 +28,7 @@ from nets.photographs import CALIBRATION, class_names, load_photographs
 from nets.ptq import Recipe, Say, quantized
 from nets.quantized import Widths
 from pqjax.errors import CheckpointError, GraphError, PqjaxError
-from pqjax.graph import load_model, save_model
+from pqjax.graph import load_model, save_model, with_norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ SETTINGS = {
     )
 }
 
-METHOD = 2  # of quantization; a file made by another is made again
+METHOD = 3  # of quantization; a file made by another is made again
 RECIPE = Recipe()
 
 
@@ -99,7 +99,7 @@ def kept_mobilenet(setting: Setting, say: Say = lambda text: None) -> pathlib.Pa
     x = integer_input(photographs[order[: RECIPE.pool]])
     net = FoldedNet.of(MOBILENETV2, read_mobilenet())
     graph, weights = export(quantized(net, setting.widths(), x, RECIPE, say))
-    save_model(path, graph, weights, meta)
+    save_model(path, with_norms(graph, weights), weights, meta)
     return path
 
 

@@ -1,12 +1,14 @@
 """A linear layer over RLWE, both parties' halves in one place, with what only a test may see."""
 
 import dataclasses
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
 from pqjax.crypto.prg import Randomness
 from pqjax.he import (
+    LIMITS,
     STATIC,
     Filter,
     Hint,
@@ -21,7 +23,12 @@ from pqjax.he import (
     cheapest,
 )
 from pqjax.he.polynomial import product
+from pqjax.he.published import _tiled
 from pqjax.he.shares import rounded, with_masks
+from pqjax.linear import Choice
+from pqjax.linear.by_reply import SYSTEMS
+from pqjax.linear.by_rlwe import bound
+from pqjax.linear.choice import ReplyPacking
 from pqjax.ring import Ring
 
 SEED = bytes(range(16))
@@ -118,6 +125,24 @@ def layer(m, w, sum_bits, tiling=None, precision=None, key=bytes(16), inferences
     return Layer(tiling, own, w, matrix, hint, server, randomness)
 
 
+PACKED = "widths+tiling+packing"
+
+
+def layouts(job, packing):
+    """HEQuant's choices of two sums a coefficient, in some layouts, with their numbers of tiles."""
+    if packing is Packing.CROSS and (job.map.groups > 1 or job.map.inputs < 2):
+        return []
+    args = job.map, job.exact_bits, bound(job), SYSTEMS["hequant"][PACKED], packing
+    found = []
+    for at in (at for degree in LIMITS for at in itertools.islice(_tiled(*args, degree), 40)):
+        own, tiling = at.precision, at.tiling
+        bits = own.modulus.bits, own.c1_bits, own.c0_bits
+        packed = ReplyPacking(tiling.tile, tiling.filters, at.degree, *bits, packing.value)
+        if packing is Packing.CROSS or tiling.tiles > 1:
+            found.append((tiling.tiles, Choice("hequant", PACKED, "pixels", "shared", packed)))
+    return sorted(found, key=lambda each: each[0])
+
+
 def operands(rng, m, sum_bits):
     """An image of any elements, and the server's share."""
     ring = Ring(sum_bits)
@@ -143,7 +168,8 @@ class Exchange(NamedTuple):
         wraps = None, None
         if exact and at.packing is not Packing.NONE:
             rests = [at.slots(share, rank).rest for rank, share in enumerate(shares)]
-            wraps = (rests[0] + rests[1]) >> np.uint64(at.result_bits), np.zeros_like(self.client)
+            # The one known top bit of both: what `known_wrap_element` makes of them.
+            wraps = (rests[0] | rests[1]) >> np.uint64(at.low_bits - 1), np.zeros_like(self.client)
         images = [at.image(shares[rank], rank, wraps[rank]) for rank in (0, 1)]
         both = Ring(at.result_bits).add(*images)
         return both >> both.dtype.type(at.precision.guard)

@@ -28,6 +28,7 @@ from pqjax.graph.ir import (
     TruncateReduce,
     Weights,
 )
+from pqjax.graph.norms import with_norms
 from pqjax.graph.overflow import may_overflow, overflowing, wrap_rates
 from pqjax.graph.reference import every_value, reference
 from pqjax.graph.steps import Rule

@@ -36,6 +36,7 @@ MOST_GRAPH_BYTES = 2 << 20  # as JSON: some 500 bytes a node
 
 Name = typing.Annotated[str, Length(1, LONGEST_MADE_NAME), Printable()]
 Bits = typing.Annotated[int, Between(1, 64)]
+Squares = typing.Annotated[int, Between(0, 160)]  # 2^28 weights of 64 bits have 2^154
 Scale = typing.Annotated[int, Between(-MOST_SCALE, MOST_SCALE)]
 Guard = typing.Annotated[int, Between(0, MOST_GUARD)]
 Shift = typing.Annotated[int, Between(1, MOST_SHIFT)]

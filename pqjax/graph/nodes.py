@@ -32,12 +32,15 @@ class Linear(Node):
     Parameters `<name>/weight`, signed `weight_bits`, with outputs along the last axis, and
     `<name>/bias` at the accumulator's scale. `widths` says how `out.bits` was found: from the widths
     alone, from the actual weights (still overflow-free; the width is public), or measured
-    ("empirical": it may overflow, and holds the low bits of its sum then).
+    ("empirical": it may overflow, and holds the low bits of its sum then). `square_bits` declares that
+    the squares of no filter's weights sum to more than 2^square_bits; where it is None, they may be any
+    of their width. Both say something of the weights to everybody who sees the graph.
     """
 
     weight_bits: bounds.Bits
     weight_scale: bounds.Scale
     widths: Widths
+    square_bits: bounds.Squares | None
 
     def weight_shape(self, source: TensorType) -> tuple[int, ...]:
         """The shape of the weights for such an operand."""
@@ -88,6 +91,7 @@ class Conv(Linear):
     widths: Widths = "weights"
     # Files are older than this: it is written only where it is not the default.
     dilation: bounds.Stride = dataclasses.field(default=(1, 1), metadata={"later": True})
+    square_bits: bounds.Squares | None = dataclasses.field(default=None, metadata={"later": True})
 
     sides = 3
 
@@ -123,6 +127,7 @@ class Dense(Linear):
     weight_bits: bounds.Bits
     weight_scale: bounds.Scale
     widths: Widths = "weights"
+    square_bits: bounds.Squares | None = dataclasses.field(default=None, metadata={"later": True})
 
     sides = 1
 

@@ -14,6 +14,7 @@ import numpy as np
 from pqjax.errors import GraphError, listed
 from pqjax.graph.ir import Graph, Input, Linear, Node, Requantize, Weights
 from pqjax.graph.lower import lower
+from pqjax.graph.norms import square_bits
 from pqjax.graph.tensor import Interval, Known, TensorType, width_for
 from pqjax.protocols.compare import known_sign_unfit
 
@@ -83,6 +84,14 @@ def _check_weights(graph: Graph, weights: Weights) -> None:
         need = width_for(int(value.min()), int(value.max()))
         if need > bits:
             raise GraphError(f"{name}: values take {need} bits, the graph says {bits}")
+    for node in graph:
+        if isinstance(node, Linear) and node.square_bits is not None:
+            found = square_bits(np.asarray(weights[f"{node.name}/weight"]))
+            if found > node.square_bits:
+                raise node.error(
+                    f"declares filters whose squares sum to at most 2^{node.square_bits}, but one's "
+                    f"take 2^{found}"
+                )
 
 
 def reach(node: Linear, source: Interval, weights: Weights) -> Interval:

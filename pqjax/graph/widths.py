@@ -188,7 +188,10 @@ class _Rewriting:
     def _linear(self, node: Linear, old: TensorType, new: TensorType) -> Node:
         bits = self.widths.weights[node.name]
         finer = bits - node.weight_bits
-        made = dataclasses.replace(node, weight_bits=bits, weight_scale=node.weight_scale + finer)
+        squares = None if node.square_bits is None else max(0, node.square_bits + 2 * finer)
+        made = dataclasses.replace(
+            node, weight_bits=bits, weight_scale=node.weight_scale + finer, square_bits=squares
+        )
         wider = finer + new.bits - old.bits
         if node.widths == "worst":
             terms = node.terms(old)

@@ -24,6 +24,7 @@ from pqjax.he.matrix import SEED_BYTES, Matrix
 from pqjax.he.packing import (
     Packing,
     Slots,
+    low_pixels,
     pack_channels,
     pack_filters,
     pack_tiles,
@@ -31,7 +32,7 @@ from pqjax.he.packing import (
     paired,
     slots,
 )
-from pqjax.he.phases import Image
+from pqjax.he.phases import Geometry, Image, Pair
 from pqjax.he.polynomial import Polynomials, product
 from pqjax.he.precision import Filter
 from pqjax.he.resharing import ReplyPrecision, mask, unmask
@@ -52,6 +53,28 @@ class Reply:
     c0: Share
 
 
+def parcels(tiling: Tiling, packing: Packing) -> int:
+    """Tiles, or pairs of them."""
+    return -(-tiling.tiles // (2 if packing is Packing.WITHIN else 1))
+
+
+def sums(tiling: Tiling, packing: Packing) -> int:
+    """Coefficients of c0 that travel, of one filter."""
+    if packing is not Packing.WITHIN:
+        return math.prod(tiling.phases.out_image)
+    return _kept(tiling.map, tiling.degree, tiling.tile, packing)[1]
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _kept(
+    m: Geometry, degree: int, tile: Pair, packing: Packing
+) -> tuple[Bool[np.ndarray, "parcels pixels"], int]:
+    """Which of parcels' pixels are some in the image, and how many: the same for any filters."""
+    found = Tiling(m, degree, tile).inside
+    found = np.logical_or(*paired(found)) if packing is Packing.WITHIN else found
+    return found, int(found.sum())
+
+
 @dataclasses.dataclass(frozen=True)
 class TwoWay:
     """A layer's parameters, public and the same for both parties.
@@ -60,7 +83,7 @@ class TwoWay:
       tiling: how what is multiplied lies in polynomials: `halved` channels if packed across.
       precision: its widths.
       packing: what shares a coefficient.
-      sum_bits: l, the accumulator: precision.plain_bits, or half of it if packed.
+      sum_bits: l, the accumulator: of which precision.plain_bits hold one, or two.
     """
 
     tiling: Tiling
@@ -69,7 +92,7 @@ class TwoWay:
     sum_bits: int
 
     def __post_init__(self) -> None:
-        plain = self.sum_bits * (1 if self.packing is Packing.NONE else 2)
+        plain = self.packing.plain_bits(self.sum_bits)
         if plain != self.precision.plain_bits or self.tiling.degree != self.degree:
             raise InputError(
                 f"{self.packing.value} packing of {self.sum_bits}-bit sums in {self.tiling.degree} "
@@ -92,9 +115,14 @@ class TwoWay:
         return self.sum_bits + self.precision.guard
 
     @property
+    def low_bits(self) -> int:
+        """Of what is shared in a low slot, where there is one."""
+        return self.precision.share_bits - self.sum_bits
+
+    @property
     def parcels(self) -> int:
         """Tiles, or pairs of them."""
-        return -(-self.tiling.tiles // (2 if self.packing is Packing.WITHIN else 1))
+        return parcels(self.tiling, self.packing)
 
     @property
     def polynomials(self) -> int:
@@ -104,20 +132,35 @@ class TwoWay:
     @functools.cached_property
     def _kept(self) -> Bool[np.ndarray, "parcels pixels"]:
         """Which of a parcel's pixels are some in the image."""
-        found = self.tiling.inside
-        return np.logical_or(*paired(found)) if self.packing is Packing.WITHIN else found
+        return _kept(self.tiling.map, self.degree, self.tiling.tile, self.packing)[0]
 
     @property
     def sums(self) -> int:
         """Coefficients of c0 that travel, of one filter."""
-        if self.packing is not Packing.WITHIN:
-            return math.prod(self.tiling.phases.out_image)
-        return int(self._kept.sum())
+        return sums(self.tiling, self.packing)
 
     @property
     def wraps(self) -> int:
         """Wraps of low slots that exact shares of packed sums take."""
         return 0 if self.packing is Packing.NONE else self.sums * self.tiling.map.outputs
+
+    @property
+    def low_pixels(self) -> Bool[np.ndarray, "H W"]:
+        """Whose `low_channels` first channels have to be shared mod 2^operand_bits."""
+        t = self.tiling
+        if self.packing is Packing.NONE:
+            return np.zeros(t.map.image, bool)
+        return low_pixels(t.map, t.degree, t.tile, self.packing)
+
+    @property
+    def low_channels(self) -> int:
+        """Channels that are in low slots: all, or half of them packed across."""
+        return self.tiling.map.inputs
+
+    @property
+    def lifts(self) -> int:
+        """Elements of the operand in low slots."""
+        return int(self.low_pixels.sum()) * self.low_channels
 
     @property
     def key_cost(self) -> int:
@@ -222,8 +265,7 @@ class TwoWay:
 
     def slots(self, share: Share, rank: int) -> Slots:
         """The halves of rank's share (0: the server's), if packed."""
-        low = self.result_bits
-        return slots(share, low, self.precision.share_bits, rank)
+        return slots(share, self.low_bits, self.precision.share_bits, rank)
 
     def image(self, share: Share, rank: int, wrap: Share | None = None) -> Image:
         """Rank's share of the image of sums, in Ring(result_bits).
@@ -231,7 +273,7 @@ class TwoWay:
         Args:
           share: `decrypt`'s or `reply`'s.
           rank: 0 for the server.
-          wrap: rank's share mod 2^l of whether both parties' `Slots.rest` reach 2^result_bits
+          wrap: rank's share mod 2^l of whether both parties' `Slots.rest` reach 2^low_bits
             together. Without it sums of high slots may be off by one.
         """
         if self.packing is Packing.NONE:

@@ -1,27 +1,41 @@
-"""Two sums of l bits in one of 2 l (HEQuant's intra-coefficient packing, arXiv 2401.15970).
+"""Two sums of l bits in one of s + l, s = l + 2 (HEQuant's intra-coefficient packing, arXiv 2401.15970).
 
-    WITHIN   x_A + 2^l x_B, for two tiles A and B of an image:  w x = Y_A + 2^l Y_B
-    CROSS    x_c + 2^l x_d against w_d + 2^l w_c, for two halves c and d of the channels:
-             x_c w_d + 2^l (x_c w_c + x_d w_d)  mod 2^(2 l): the sum lies above what nobody wants
+    WITHIN   x_A + 2^s x_B, for two tiles A and B of an image:  w x = Y_A + 2^s Y_B
+    CROSS    x_c + 2^s x_d against w_d + 2^s w_c, for two halves c and d of the channels:
+             x_c w_d + 2^s (x_c w_c + x_d w_d)  mod 2^(s + l): the sum lies above what nobody wants
 
-This holds for operands as integers: x_A and x_c are shared mod 2^(2 l), x_B and x_d mod 2^l at least.
-And it takes that l bits hold low slots with their sign, as they do parts of an accumulator's terms.
+This holds for operands as integers: x_A and x_c are shared mod 2^(s + l), x_B and x_d mod 2^l at least.
 The low slot's share is local. A low sum y makes the high slot's locally rounded shares off by one with
-probability |y| / 2^l; with a wrap of the low slots (`Slots`) they are exact.
+probability |y| / 2^s; with a wrap of the low slots (`Slots`) they are exact.
+
+Why two bits more: l bits hold an accumulator with its sign, whatever its operands, 0 among them. So they
+hold its bias, and products alone, or any part of their terms, lie in [-2^l, 2^l): that is the first bit.
+With the second, what is shared of a low slot, moved by 2^l, has a top bit that is known to be 0, and its
+wrap is one correlated OT instead of a comparison.
 """
 
 import dataclasses
 import enum
+import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Integer, UInt, UInt64
+from jaxtyping import Bool, Integer, UInt, UInt64
 
 from pqjax.errors import InputError
 from pqjax.he.phases import Geometry, Image, Pair
 from pqjax.he.precision import Filter
 from pqjax.he.shares import rounded
+from pqjax.he.tiling import Tiling
 from pqjax.ring import Ring
+
+_SPARE_BITS = 2  # of a low slot, see above
+
+
+def slot_bits(sum_bits: int) -> int:
+    """s, of a low slot for sums of so many bits."""
+    return sum_bits + _SPARE_BITS
 
 
 class Packing(enum.Enum):
@@ -30,6 +44,10 @@ class Packing(enum.Enum):
     NONE = "none"
     WITHIN = "within"
     CROSS = "cross"
+
+    def plain_bits(self, sum_bits: int) -> int:
+        """Bits of a coefficient of one sum, or of two."""
+        return sum_bits if self is Packing.NONE else slot_bits(sum_bits) + sum_bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,26 +72,47 @@ def halved(m: Geometry) -> Channels:
     return Channels(*own, 1, -(-m.inputs // 2), m.outputs)
 
 
-def packed_filter(of: Filter, bits: int) -> Filter:
-    """Bounds on w_d + 2^bits w_c: by Cauchy and Schwarz (1 + 4^bits) times the squares."""
-    return Filter((1 + 4**bits) * of.squares, -(-of.terms // 2))
+@functools.lru_cache(maxsize=1 << 12)
+def low_pixels(m: Geometry, degree: int, tile: Pair, packing: Packing) -> Bool[np.ndarray, "H W"]:
+    """Which pixels of an image lie in low slots: of tiles A, or all that are read, packed across."""
+    one = Channels(m.image, m.kernel, m.stride, m.padding, m.dilation, 1, 1, 1)
+    places = 1 + np.arange(math.prod(m.image)).reshape(*m.image, 1)
+    cut = Tiling(one, degree, tile).cut(places)
+    found = np.zeros(1 + places.size, bool)
+    found[cut[:: 2 if packing is Packing.WITHIN else 1]] = True
+    return found[1:].reshape(m.image)
 
 
-def pack_channels(x: Image, bits: int) -> UInt64[np.ndarray, "H W c"]:
-    """x_c + 2^bits x_d mod 2^(2 bits), c the first half of the channels."""
-    first, second = _halves(x.astype(np.uint64), 2)
-    return Ring(2 * bits).reduce(first + (second << np.uint64(bits))).astype(np.uint64)
+def packed_filter(of: Filter, sum_bits: int) -> Filter:
+    """Bounds on w_d + 2^s w_c: by Cauchy and Schwarz (1 + 4^s) times the squares."""
+    return Filter((1 + 4 ** slot_bits(sum_bits)) * of.squares, -(-of.terms // 2))
+
+
+def pack_channels(x: Image, sum_bits: int) -> UInt64[np.ndarray, "H W c"]:
+    """x_c + 2^s x_d mod 2^(s + l), c the first half of the channels."""
+    return _stacked(*_halves(x.astype(np.uint64), 2), sum_bits)
+
+
+def _stacked(low: np.ndarray, high: np.ndarray, sum_bits: int) -> np.ndarray:
+    whole, s = Ring(Packing.CROSS.plain_bits(sum_bits)), np.uint64(slot_bits(sum_bits))
+    return whole.reduce(low + (high << s)).astype(np.uint64)
 
 
 def pack_filters(
-    weights: Integer[np.ndarray, "h w C K"], bits: int
+    weights: Integer[np.ndarray, "h w C K"], sum_bits: int
 ) -> Integer[np.ndarray, "h w c K"]:
-    """w_d + 2^bits w_c, in a signed dtype that holds all weights of the given dtype so packed."""
+    """w_d + 2^s w_c, in a signed dtype that holds all weights of the given dtype so packed."""
     first, second = _halves(weights.astype(np.int64), 2)
-    wide = 8 * weights.itemsize + bits
-    if wide >= 64:
-        raise InputError(f"packed weights have {wide + 1} bits, more than 64")
-    return (second + (first << bits)).astype(np.int32 if wide < 32 else np.int64)
+    wide = packed_weight_bits(8 * weights.itemsize, sum_bits)
+    return (second + (first << slot_bits(sum_bits))).astype(np.int32 if wide <= 32 else np.int64)
+
+
+def packed_weight_bits(w_bits: int, sum_bits: int) -> int:
+    """Of w_d + 2^s w_c; InputError if more than 64."""
+    wide = w_bits + slot_bits(sum_bits) + 1
+    if wide > 64:
+        raise InputError(f"packed weights have {wide} bits, more than 64")
+    return wide
 
 
 def _halves(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,11 +123,10 @@ def _halves(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pack_tiles(
-    tiles: UInt64[np.ndarray, "tiles P N"], bits: int
+    tiles: UInt64[np.ndarray, "tiles P N"], sum_bits: int
 ) -> UInt64[np.ndarray, "pairs P N"]:
-    """Neighbours in pairs, x_A + 2^bits x_B mod 2^(2 bits); zeros where there is no B."""
-    first, second = paired(tiles)
-    return Ring(2 * bits).reduce(first + (second << np.uint64(bits))).astype(np.uint64)
+    """Neighbours in pairs, x_A + 2^s x_B mod 2^(s + l); zeros where there is no B."""
+    return _stacked(*paired(tiles), sum_bits)
 
 
 def paired(tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -99,13 +137,13 @@ def paired(tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Slots(NamedTuple):
-    """One party's halves of shares of y + 2^b z mod 2^bits, y signed with b bits.
+    """One party's halves of shares of y + 2^b z mod 2^bits, y signed with b - 1 bits.
 
     z is exactly the sum of both parties' `high`, plus 1 where both parties' `rest` reach 2^b together.
 
     Attributes:
       low: share of y mod 2^b.
-      rest: share of y + 2^(b-1) mod 2^b.
+      rest: share of y + 2^(b-2) mod 2^b, in [0, 2^(b-1)): its top bit is 0.
       high: share mod 2^(bits - b), less that 1.
       near: share of z mod 2^(bits - b), off by one with probability |y| / 2^b.
     """
@@ -122,7 +160,7 @@ def slots(share: UInt[np.ndarray, "*s"], low_bits: int, bits: int, rank: int) ->
     share = share.astype(np.uint64)
     moved = share
     if rank == 0:
-        moved = whole.reduce(share + np.uint64(1 << low_bits - 1)).astype(np.uint64)
+        moved = whole.reduce(share + np.uint64(1 << low_bits - 2)).astype(np.uint64)
         back = rounded(whole.neg(share).astype(np.uint64), bits, high.bits)
         near = high.neg(back)  # half rounds down here and up there: no error at y = 0
     else:

@@ -154,8 +154,9 @@ def _with_ternary(y: float) -> float:
 def precision_for(sum_bits: int, of: Filter, modulus: Modulus = STATIC) -> Precision:
     """The widths for sums of so many bits: rounding a hint leaves most of the room to what is sent.
 
-    What is sent has 1/sqrt(2) of the room, the hint's rounding 1/sqrt(8), in deviations. InputError
-    names the widest sums that would do if these do not.
+    What is sent has 1/sqrt(2) of the room, the hint's rounding 1/sqrt(8), in deviations. Where errors of
+    encryption take much of it, more bits travel, as few as will do. InputError names the widest sums
+    that would do if these do not.
     """
     try:
         return _widths_of(sum_bits, of, modulus)
@@ -171,7 +172,17 @@ def precision_for(sum_bits: int, of: Filter, modulus: Modulus = STATIC) -> Preci
 def _widths_of(sum_bits: int, of: Filter, modulus: Modulus) -> Precision:
     sent = math.ceil(sum_bits + 2.5 + math.log2(_TAU * of.norm / math.sqrt(12)))
     hint = math.ceil(sum_bits + 3.5 + math.log2(_TAU * math.sqrt(modulus.degree / 18)))
-    return Precision(modulus, of, sum_bits, sent, hint)
+    most = modulus.bits
+
+    def fit(sent: int, hint: int) -> Precision | None:
+        try:
+            return Precision(modulus, of, sum_bits, sent, hint)
+        except InputError:
+            return None
+
+    sent = next((bits for bits in range(sent, most + 1) if fit(bits, most)), sent)
+    found = filter(None, (fit(sent, bits) for bits in range(hint, most + 1)))
+    return next(found, None) or Precision(modulus, of, sum_bits, sent, hint)
 
 
 def _fits(sum_bits: int, of: Filter, modulus: Modulus) -> bool:

@@ -16,7 +16,7 @@ import functools
 from collections.abc import Iterable, Iterator
 
 from pqjax.errors import InputError
-from pqjax.he.exchange import TwoWay
+from pqjax.he.exchange import TwoWay, parcels, sums
 from pqjax.he.modulus import LIMITS, Modulus
 from pqjax.he.packing import Packing, halved, packed_filter
 from pqjax.he.phases import Geometry
@@ -59,7 +59,12 @@ HEQUANT = Options(True, True, True, Sharing.GUARDED)
 
 @functools.lru_cache(maxsize=1 << 12)
 def two_way(
-    m: Geometry, sum_bits: int, of: Filter, options: Options, wrap_bits: float = 0.0
+    m: Geometry,
+    sum_bits: int,
+    of: Filter,
+    options: Options,
+    wrap_bits: float = 0.0,
+    lift_bits: float = 0.0,
 ) -> TwoWay:
     """A layer's parameters: the cheapest of what the options allow.
 
@@ -69,13 +74,15 @@ def two_way(
       of: bounds on its filters.
       options: see there.
       wrap_bits: what one of `TwoWay.wraps` costs; 0 if errors of high slots are accepted.
+      lift_bits: what one of `TwoWay.lifts` costs.
 
     InputError if no parameters do, with the widest sums that would have.
     """
     own = options.sum_bits(sum_bits)
 
     def total(at: TwoWay) -> float:
-        return at.sent_cost + at.reply_cost + at.wraps * wrap_bits
+        lifts = at.lifts * lift_bits if lift_bits else 0
+        return at.sent_cost + at.reply_cost + at.wraps * wrap_bits + lifts
 
     def first(at: TwoWay) -> tuple[float, ...]:
         return (total(at),) if options.tiling else (at.sent_cost, total(at))
@@ -109,30 +116,31 @@ def _groups(m: Geometry, sum_bits: int, of: Filter, options: Options) -> Iterato
 def _tiled(
     m: Geometry, sum_bits: int, of: Filter, options: Options, packing: Packing, degree: int
 ) -> Iterator[TwoWay]:
-    plain_bits = sum_bits if packing is Packing.NONE else 2 * sum_bits
+    plain_bits = packing.plain_bits(sum_bits)
     if packing is Packing.CROSS:
         of, m = packed_filter(of, sum_bits), halved(m)
     if not widths_of(plain_bits, of, degree, options):
         return  # more filters need more room
     found = (t for t in tilings(m, degree) if t.filters == 1 or options.tiling)
-    for tiling in found if packing is Packing.WITHIN else _small(found):
+    for tiling in _small(found, packing):
         for own in widths_of(plain_bits, of.packed(tiling.filters), degree, options):
             yield TwoWay(tiling, own, packing, sum_bits)
 
 
-def _small(found: Iterable[Tiling]) -> list[Tiling]:
-    """Without those that take at least as much both ways as one of as many filters, and equal widths.
-
-    So it is unless tiles lie in pairs, where what travels of sums depends on the tiles.
-    """
-    kept: dict[int, list[tuple[int, int, Tiling]]] = {}
+def _small(found: Iterable[Tiling], packing: Packing) -> list[Tiling]:
+    """Without those that take at least as much both ways as one of as many filters, and equal widths."""
+    kept: dict[int, list[tuple[tuple[int, int, int], Tiling]]] = {}
     for tiling in found:
-        tiles = tiling.tiles
-        up, others = tiles * tiling.polynomials, kept.setdefault(tiling.filters, [])
-        if not any(a <= up and b <= tiles for a, b, _ in others):
-            others[:] = [x for x in others if x[0] < up or x[1] < tiles]
-            others.append((up, tiles, tiling))
-    return [tiling for others in kept.values() for _, _, tiling in others]
+        count, others = parcels(tiling, packing), kept.setdefault(tiling.filters, [])
+        size = count * tiling.polynomials, count, sums(tiling, packing)
+        if not any(_within(other, size) for other, _ in others):
+            others[:] = [x for x in others if not _within(size, x[0])]
+            others.append((size, tiling))
+    return [tiling for others in kept.values() for _, tiling in others]
+
+
+def _within(one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
+    return all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def widths_of(

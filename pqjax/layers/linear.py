@@ -41,7 +41,8 @@ def job_of(task: Task) -> Job:
         high, wide, channels = x.shape
         windows = node.kernel, node.stride, node.padding, node.dilation
         geometry = _mapped((high, wide), *windows, node.groups, channels, node.out.shape[2])
-    return Job(geometry, node.weight_bits, x, node.out.bits, node.out.guard)
+    out, known = node.out, (node.square_bits, node.overflows)
+    return Job(geometry, node.weight_bits, x, out.bits, out.guard, *known)
 
 
 class LinearRule(Rule):
@@ -57,6 +58,7 @@ class LinearRule(Rule):
         "masked input",
         "ciphertexts",
         "reply",
+        "wraps",
     )  # of a cost, as reports call them
 
     def unfit(self, task: Task) -> str | None:

@@ -4,6 +4,9 @@
     online    client -> server   its share of the operand, encrypted                  P N log2 q
     online    server -> client   c1 and, masked, c0 of sums (`pqjax.he.exchange`)
 
+Where two sums share a coefficient (`pqjax.he.packing`), what lies in low slots is first extended to the
+ring of both, and afterwards every low slot's wrap goes to the sum above it, by one correlated OT.
+
 Every layer of every inference has a seed and a secret of its own. Shares have guard bits, of which g are
 one and an accumulator of g - 1 bits more, or are off by one now and then.
 """
@@ -33,21 +36,26 @@ from pqjax.he import (
 )
 from pqjax.he import Packing as Slots
 from pqjax.he.matrix import SEED_BYTES
+from pqjax.he.packing import halved, packed_filter, packed_weight_bits
 from pqjax.he.polynomial import Polynomials
 from pqjax.he.published import widths_of
 from pqjax.linear.by_rlwe import bound
 from pqjax.linear.choice import Choice, Packing, ReplyPacking, When
-from pqjax.linear.job import Encoded, Job, Parts, filling, narrowed, unfilled
+from pqjax.linear.job import Encoded, Job, Parts, narrowed, unfilled
 from pqjax.linear.keys import Keys
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
+from pqjax.ot.stocked import SoftSpoken
+from pqjax.protocols.compare import known_wrap_element, known_wrap_element_cost
 from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
+from pqjax.protocols.resize import extend, extend_cost
 from pqjax.ring import Ring
-from pqjax.wire.cost import message
+from pqjax.wire.cost import NOTHING, Cost, message
 
-# What is switched on, by system and variant. Two sums in a coefficient are left out: exact shares of
-# them take a wrap each, which nobody spends here and which seldom pays (tests/he/test_reply_costs.py).
+# What is switched on, by system and variant. Two uniform sums do not fit a coefficient, so packing comes
+# with widths.
+_NOMINAL = SoftSpoken(4)
 _PLAIN = dataclasses.replace(HEQUANT, widths=False, tiling=False, packing=False)
 SYSTEMS: dict[str, dict[str, Options]] = {
     "cheetah": {"uniform": CHEETAH},
@@ -56,6 +64,8 @@ SYSTEMS: dict[str, dict[str, Options]] = {
         "widths": dataclasses.replace(_PLAIN, widths=True),
         "tiling": dataclasses.replace(_PLAIN, tiling=True),
         "widths+tiling": dataclasses.replace(_PLAIN, widths=True, tiling=True),
+        "widths+packing": dataclasses.replace(_PLAIN, widths=True, packing=True),
+        "widths+tiling+packing": HEQUANT,
     },
 }
 
@@ -77,14 +87,43 @@ class Ready:
 
 @functools.lru_cache(maxsize=1 << 10)
 def _laid(job: Job, ideas: Options, packing: ReplyPacking) -> TwoWay:
-    tiling = Tiling(job.map, packing.degree, packing.tile, packing.filters)
-    of, sums = bound(job).packed(packing.filters), ideas.sum_bits(job.exact_bits)
+    m, of, slots = job.map, bound(job), Slots(packing.packed)
+    sums = ideas.sum_bits(job.exact_bits)
+    if slots is not Slots.NONE and (job.overflows or not ideas.packing):
+        raise InputError("two sums share a coefficient where none overflows, and it is switched on")
+    if slots is Slots.CROSS:
+        packed_weight_bits(8 * Ring(job.w_bits).dtype.itemsize, sums)
+        m, of = halved(m), packed_filter(of, sums)
+    tiling = Tiling(m, packing.degree, packing.tile, packing.filters)
+    of = of.packed(packing.filters)
     modulus = Modulus(packing.degree, packing.sent_bits, static=False)
-    bits = sums, packing.c1_bits, packing.c0_bits
+    bits = slots.plain_bits(sums), packing.c1_bits, packing.c0_bits
     own = ReplyPrecision(modulus, of, *bits, ideas.sharing)
     if not ideas.widths and own not in widths_of(sums, of, packing.degree, ideas):
         raise InputError(f"uniform widths are others than {packing}")
-    return TwoWay(tiling, own, Slots.NONE, sums)
+    return TwoWay(tiling, own, slots, sums)
+
+
+def _operand(party: Party, forms: Forms, job: Job, at: TwoWay, x: Image) -> Image:
+    """Own share of the operand in Ring(at.operand_bits); with all its bits there in low slots alone."""
+    more = job.exact_bits - job.bits
+    wide, lifted = Ring(at.operand_bits - more), x.astype(np.uint64)
+    if job.x.bits < job.bits:  # of the one party that has it in the clear
+        lifted = wide.reduce(Ring(job.x.bits).signed(x) if job.x.signed else lifted)
+    elif at.lifts:
+        low = np.zeros(x.shape, bool)
+        low[..., : at.low_channels] = at.low_pixels[..., None]
+        known = job.x.signed, job.x.nonnegative
+        lifted[low] = extend(party, x[low], job.x.bits, wide.bits, *known, forms)
+    return Ring(at.operand_bits).reduce(lifted.astype(np.uint64) << np.uint64(more))
+
+
+def _lift_cost(source: Source, n: int, forms: Forms, job: Job, wide_bits: int) -> Cost:
+    """What n elements in low slots of so many bits take in `_operand`."""
+    if job.x.bits < job.bits:
+        return NOTHING
+    bits, x = wide_bits - (job.exact_bits - job.bits), job.x
+    return extend_cost(source, n, x.bits, bits, x.signed, x.nonnegative, forms)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,22 +157,31 @@ class ByReply:
         return None
 
     def options(self, choice: Choice, job: Job, inferences: int) -> list[Choice]:
-        """The choice with the packing of fewest bits both ways that the system would find."""
-        at = self._searched(job)
-        own, tiling = at.precision, at.tiling
-        bits = own.modulus.bits, own.c1_bits, own.c0_bits
-        found = ReplyPacking(tiling.tile, tiling.filters, at.degree, *bits)
-        return [dataclasses.replace(choice, packing=found)]
+        """The choice with the packing of fewest bits both ways that the system would find.
+
+        One of a sum a coefficient, and one of two where that may be cheaper: OTs have a price, too.
+        """
+        found = {}
+        for at in (self._searched(job), self._packed(job)):
+            own, tiling, packed = at.precision, at.tiling, at.packing.value
+            bits = own.modulus.bits, own.c1_bits, own.c0_bits
+            packing = ReplyPacking(tiling.tile, tiling.filters, at.degree, *bits, packed)
+            found[dataclasses.replace(choice, packing=packing)] = None
+        return list(found)
 
     def secrets(self, job: Job) -> int:
         """None of those that layers share."""
         return 0
 
     def parts(self, source: Source, forms: Forms, job: Job) -> Parts:
-        """A key ahead; ciphertexts there and back. No OTs."""
+        """A key ahead; ciphertexts there and back. OTs where sums are packed."""
         at = self._laid(job)
-        sent, reply = message(1, at.sent_cost), message(0, at.reply_cost)
-        return Parts({}, {"key": message(1, at.key_cost)}, {"ciphertexts": sent, "reply": reply})
+        online = {"ciphertexts": message(1, at.sent_cost), "reply": message(0, at.reply_cost)}
+        if at.packing is not Slots.NONE:
+            lift = _lift_cost(source, at.lifts, forms, job, at.operand_bits)
+            wraps = known_wrap_element_cost(source, at.wraps, Ring(at.sum_bits))
+            online = {"extension": lift, **online, "wraps": wraps}
+        return Parts({}, {"key": message(1, at.key_cost)}, online)
 
     def load(
         self, job: Job, weights: Integer[np.ndarray, " *w"], name: str, version: Version
@@ -168,8 +216,7 @@ class ByReply:
         at, messenger, matrix = self._laid(job), party.messenger, ready.matrix
         own_bits, rows = at.precision, (at.parcels, at.tiling.hints, at.degree)
         q, high, low = own_bits.modulus.ring, Ring(own_bits.c1_bits), Ring(own_bits.c0_bits)
-        more = np.uint64(job.exact_bits - job.bits)
-        x = Ring(at.operand_bits).reduce(filling(job, x).astype(np.uint64) << more)
+        x = _operand(party, forms, job, at, x)
         if party.rank == 1:
             assert ready.secret is not None
             with messenger.step("ciphertexts"):
@@ -189,10 +236,28 @@ class ByReply:
             with messenger.step("reply"):
                 messenger.send_elements(high.reduce(reply.c1), high)
                 messenger.send_elements(low.reduce(reply.c0), low)
-        return Ring(job.bits + job.guard).reduce(at.image(share, party.rank))
+        wrap = None
+        if at.packing is not Slots.NONE:
+            rest = at.slots(share, party.rank).rest
+            ring = Ring(at.sum_bits)
+            wrap = known_wrap_element(party, rest.reshape(-1), at.low_bits, ring)
+            wrap = wrap.astype(np.uint64).reshape(rest.shape)
+        return Ring(job.bits + job.guard).reduce(at.image(share, party.rank, wrap))
 
     def _searched(self, job: Job) -> TwoWay:
-        return two_way(job.map, job.exact_bits, bound(job), self.ideas)
+        ideas = dataclasses.replace(self.ideas, packing=False)
+        return two_way(job.map, job.exact_bits, bound(job), ideas)
+
+    def _packed(self, job: Job) -> TwoWay:
+        """The cheapest where OTs cost what they do from a store that is nearly free to fill."""
+        if job.overflows or not self.ideas.packing:
+            return self._searched(job)
+        sums = self.ideas.sum_bits(job.exact_bits)
+        wide = Slots.CROSS.plain_bits(sums)
+        wrap = known_wrap_element_cost(_NOMINAL, 1, Ring(sums))
+        lift = _lift_cost(_NOMINAL, 1, Forms(), job, wide)
+        prices = (cost.bits + sum(cost.rots) for cost in (wrap, lift))
+        return two_way(job.map, job.exact_bits, bound(job), self.ideas, *prices)
 
     def _laid(self, job: Job) -> TwoWay:
         if not isinstance(self.packing, ReplyPacking):

@@ -59,8 +59,10 @@ class Ready:
 
 
 def bound(job: Job) -> Filter:
-    """What any weights of the declared width keep to; so the plan says nothing more of them."""
-    return Filter(job.map.terms << 2 * (job.w_bits - 1), job.map.terms)
+    """What any weights of the declared width keep to, and to what the graph declares of their norm."""
+    most = job.map.terms << 2 * (job.w_bits - 1)
+    known = most if job.square_bits is None else min(most, 1 << job.square_bits)
+    return Filter(known, job.map.terms)
 
 
 def packings(job: Job, inferences: int) -> Iterator[Packing]:

@@ -7,6 +7,7 @@ from pqjax.schema import Between, Product
 
 Form = typing.Literal["patches", "pixels"]
 When = typing.Literal["ahead", "shared"]
+Packed = typing.Literal["none", "within", "cross"]
 Chosen = typing.Literal["weights", "pixels"]
 
 
@@ -66,6 +67,7 @@ class ReplyPacking:
       degree: N.
       sent_bits: log2 q, of a ciphertext's coefficient.
       c1_bits, c0_bits: high bits of a reply's coefficients.
+      packed: which two sums share a coefficient, if any do (`pqjax.he.packing`).
     """
 
     tile: typing.Annotated[tuple[_Count, _Count], Product(1 << 12)]
@@ -74,13 +76,15 @@ class ReplyPacking:
     sent_bits: _Width
     c1_bits: _Width
     c0_bits: _Width
+    packed: Packed
 
     def __str__(self) -> str:
         high, wide = self.tile
         back = f"{self.c1_bits} and {self.c0_bits}"
+        packed = "" if self.packed == "none" else f", packed {self.packed}"
         return (
             f"{high}x{wide}, {self.filters} a reply, N = {self.degree}, {self.sent_bits} bits up, "
-            f"{back} back"
+            f"{back} back{packed}"
         )
 
 

@@ -18,7 +18,9 @@ from pqjax.wire.cost import Cost
 class Job:
     """One linear layer without its bias: signed weights of `w_bits`, an accumulator of L = `bits`.
 
-    Its shares are to have `guard` guard bits (`TensorType`), or as many as the method leaves.
+    Its shares are to have `guard` guard bits (`TensorType`), or as many as the method leaves. Squares of
+    a filter's weights sum to 2^square_bits at most, if that is known. Unless it `overflows`, the
+    accumulator holds sums with their bias, and with any part of their terms.
     """
 
     map: LinearMap
@@ -26,6 +28,8 @@ class Job:
     x: TensorType
     bits: int
     guard: int = 0
+    square_bits: int | None = None
+    overflows: bool = False
 
     @property
     def exact_bits(self) -> int:

@@ -102,12 +102,12 @@ PRESETS = {
             exact=False,
         ),
         Preset(
-            # Of variants "uniform", "widths", "tiling" and "widths+tiling" each may be its choice.
+            # Each of its method's variants may be its choice, so that ideas can be switched off.
             "hequant",
-            "HEQuant without packing: ciphertexts of quantized widths and tiles that come back",
+            "HEQuant: ciphertexts of quantized widths, tiles and packings that come back, exact",
             OTS["silent"],
             Forms(known_wrap="element", relu_chosen=False),
-            (_REPLIED,),
+            (Choice("hequant", "widths+tiling+packing", "pixels", "shared"),),
             (*_AHEAD, *_AHEAD_ON_PIXELS),
             _PQJAX_PASSES,
             masked_input=False,

@@ -105,6 +105,8 @@ def _headline(plan: Plan, layer: str, names: list[str]) -> str:
     text = f"{layer}: {node.kind}, " + " -> ".join(f"{format_of(x)} {x.shape}" for x in tensors)
     if isinstance(node, Linear):
         text += f", {node.weight_bits}-bit weights"
+        if node.square_bits is not None:
+            text += f" in filters of norm at most {2 ** (node.square_bits / 2):.1f}"
     return f"{text}, protocol {plan.protocol}" if node.sources else text
 
 

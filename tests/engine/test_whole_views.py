@@ -4,8 +4,11 @@ A picture of many equal pixels through 1x1 convolutions, so that pixels are repe
 weights are zero, so that the answer is the same whatever the weights before it were.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from encrypted import layouts
 from networks import ENCRYPTED
 from views import (
     LIMIT,
@@ -23,8 +26,9 @@ from pqjax.crypto.prg import Randomness
 from pqjax.engine.execute import Own, infer, prepare
 from pqjax.engine.model import ServedModel
 from pqjax.graph import Add, Conv, Graph, Input, Relu, Requantize, TensorType, validate
-from pqjax.he import Version
+from pqjax.he import Packing, Version
 from pqjax.he.matrix import SEED_BYTES
+from pqjax.layers.linear import LINEAR, job_of
 from pqjax.planner import plan
 from pqjax.protocols.party import run_pair
 
@@ -138,3 +142,48 @@ def test_a_view_of_other_answers_is_told_apart():
     views = [seen(made, w, 5, 1, 3 * i) for i, w in enumerate((first, other))]
 
     assert distance(*map(statistics, views)) > LIMIT
+
+
+def packed_network():
+    """Two channels that share coefficients in the convolution that reads them."""
+
+    def of(x):
+        return replace(x, shape=(SIDE, SIDE, 2))
+
+    small = of(picture(4, 2, nonnegative=True))
+    nodes = (
+        Input("image", (), picture(4, 3)),
+        conv("conv1", "image", of(picture(8, 5))),
+        Relu("relu1", ("conv1",), of(picture(8, 5, nonnegative=True))),
+        Requantize("low", ("relu1",), small),
+        conv("conv2", "low", picture(8, 4)),
+        Requantize("cut", ("conv2",), picture(4, 1)),
+        conv("last", "cut", picture(8, 3)),
+    )
+    return Graph(nodes)
+
+
+def packed_plan():
+    graph = packed_network()
+    step = next(step for step in plan(graph, "hequant").steps if step.node.name == "conv2")
+    return plan(
+        graph, "hequant", variants={"conv2": layouts(job_of(step.task), Packing.CROSS)[0][1]}
+    )
+
+
+def packed_weights(weight, offset):
+    shapes = {"conv1": (1, 1, 1, 2), "conv2": (1, 1, 2, 1), "last": (1, 1, 1, 1)}
+    made = {f"{name}/weight": np.full(shape, weight) for name, shape in shapes.items()}
+    made["last/weight"][:] = 0
+    biases = {f"{name}/bias": np.full(shape[-1:], offset) for name, shape in shapes.items()}
+    return made | biases | {"last/bias": np.array([5])}
+
+
+def test_neither_party_sees_anything_where_two_sums_share_a_coefficient():
+    made, weights = packed_plan(), packed_weights(*WEIGHTS[0])
+    assert {"extension", "wraps"} <= set(
+        LINEAR.by_part(made.setting, made.step("conv2").task).online
+    )
+
+    assert_alike([seen(made, weights, pixel, 0, 3 * i) for i, pixel in enumerate(PIXELS)])
+    assert_alike([seen(made, packed_weights(*w), 5, 1, 3 * i) for i, w in enumerate(WEIGHTS)])

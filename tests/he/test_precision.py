@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from encrypted import filter_of, layer, operands, weights_of
+from encrypted import filter_of, layer, operands, plain, weights_of
 from layers import ALIKE
 
 from pqjax.errors import InputError
@@ -74,6 +74,34 @@ def test_widths_keep_the_failure_bound_and_three_bits_less_do_not(sum_bits, squa
         if fewer > sum_bits:
             with pytest.raises(InputError, match="may fail"):
                 dataclasses.replace(own, **{name: fewer})
+
+
+@pytest.mark.parametrize("squares", [1 << 19, 1 << 20])
+def test_where_errors_of_encryption_take_much_of_the_room_more_bits_travel_and_no_more_than_needed(
+    squares,
+):
+    of = Filter(squares, 960)
+    own = precision_for(23, of)
+
+    assert own.failure_log2 <= -64 and own.sent_bits > precision_for(22, of).sent_bits + 1
+    with pytest.raises(InputError, match="may fail"):
+        dataclasses.replace(own, sent_bits=own.sent_bits - 1)
+
+
+def test_sums_with_hardly_any_room_but_for_errors_of_encryption_are_exact():
+    rng = np.random.default_rng(7)
+    m = LinearMap.pointwise((7, 7), 960, 3)
+    w = (33 * (1 - 2 * rng.integers(0, 2, m.weight_shape))).astype(np.int8)
+    at = layer(m, w, 23)
+    x, x0 = operands(rng, m, 23)
+
+    server, client, errors = at.infer(x, x0)
+
+    assert at.precision.sent_bits == STATIC.bits and np.abs(errors).max() > at.precision.room / 4
+    both = Ring(24).add(server, client) >> 1
+    np.testing.assert_array_equal(
+        both, plain(m, w.astype(np.int64), x.astype(np.int64)) % (1 << 23)
+    )
 
 
 def errors_of(own=None):

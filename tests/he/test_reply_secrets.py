@@ -30,10 +30,10 @@ def weights():
 
 
 def made(sharing=GUARDED, sum_bits=13, packing=Packing.NONE):
-    of, inner, plain_bits = Filter(6000, MAP.terms), MAP, sum_bits
+    of, inner = Filter(6000, MAP.terms), MAP
     if packing is Packing.CROSS:
-        of, inner, plain_bits = packed_filter(of, sum_bits), halved(MAP), 2 * sum_bits
-    own = widths(plain_bits, of, 4096, sharing)[0]
+        of, inner = packed_filter(of, sum_bits), halved(MAP)
+    own = widths(packing.plain_bits(sum_bits), of, 4096, sharing)[0]
     return TwoWay(Tiling(inner, 4096, (18, 18)), own, packing, sum_bits)
 
 
@@ -215,7 +215,7 @@ def test_a_mask_of_the_wanted_slot_alone_shows_what_cross_packing_leaves_below(m
     own = at.precision
     found = ran(at)
     low = at.slots(found.client, 1).low
-    assert uniform(low, at.result_bits)
+    assert uniform(low, at.low_bits)
     assert uniform(at.phase(found.secret, found.reply), own.modulus.bits)
 
     drawn = Randomness.elements
@@ -231,6 +231,6 @@ def test_a_mask_of_the_wanted_slot_alone_shows_what_cross_packing_leaves_below(m
     half = MAP.inputs // 2
     crossed = plain(dataclasses.replace(MAP, inputs=half), weights()[:, :, half:].astype(np.int64),
                     x[..., :half]).reshape(bare.client.shape)  # fmt: skip
-    ring = Ring(at.result_bits)
+    ring = Ring(at.low_bits)
     seen = ring.signed(at.slots(bare.client, 1).low.astype(ring.dtype)) >> 1
     assert (np.abs(seen - crossed) <= 2).mean() > 0.9

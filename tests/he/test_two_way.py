@@ -26,15 +26,14 @@ SMALL = LinearMap((12, 13), (3, 3), (1, 1), ALIKE, (1, 1), 1, 6, 4)
 
 def accumulator(w):
     """Bits that hold all sums of operands of `X_BITS`, and their sign."""
-    return int(np.abs(w.astype(int)).sum((0, 1, 2)).max() << X_BITS).bit_length() + 1
+    most = np.abs(w.astype(int)).sum((0, 1, 2)).max()
+    return int(most * ((1 << X_BITS) - 1)).bit_length() + 1
 
 
 def made(m, w, packing=NO, sharing=GUARDED, tile=None, filters=1, degree=2048, sum_bits=None):
     """A layer in tiles of a given shape, the whole image if none is, and the smallest widths."""
     sum_bits = sum_bits or accumulator(w)
-    of, inner, plain_bits = filter_of(w), m, sum_bits
-    if packing is not NO:
-        plain_bits = 2 * sum_bits
+    of, inner, plain_bits = filter_of(w), m, packing.plain_bits(sum_bits)
     if packing is CROSS:
         of, inner = packed_filter(of, sum_bits), halved(m)
     own = widths(plain_bits, of.packed(filters), degree, sharing)[0]

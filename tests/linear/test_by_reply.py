@@ -7,16 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from encrypted import PACKED, layouts
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from layers import maps, operand, random_layer, slow_conv
 from networks import random_network, run_both
 from test_by_rlwe import SMALL, VERSION, party
 
 import pqjax
+from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError, PlanError
 from pqjax.he import LIMITS
-from pqjax.linear import Choice, Job
+from pqjax.he import Packing as Slots
+from pqjax.layers.linear import job_of
+from pqjax.linear import Choice, Job, by_reply
 from pqjax.linear.by_reply import SYSTEMS, ByReply
 from pqjax.linear.choice import Packing
 from pqjax.linear.way import way_of
@@ -24,7 +28,7 @@ from pqjax.ot.stocked import SoftSpoken
 from pqjax.planner import PRESETS, plan, read_plan
 from pqjax.planner.summary import summary
 from pqjax.protocols.forms import Forms
-from pqjax.protocols.party import run_pair
+from pqjax.protocols.party import make_party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.cost import total
 
@@ -112,6 +116,134 @@ def test_sums_at_the_end_of_uniform_rings_are_off_by_one_as_often_as_stated():
     stated = 2 ** way._laid(job).precision.error_log2
     assert np.abs(off).max() <= 1
     assert (off != 0).mean() <= stated + 7 * (stated / off.size) ** 0.5
+
+
+def packed_way(rng, job, packing) -> Any:
+    """Any layout that the system may find for two sums a coefficient; None where there is none."""
+    found = layouts(job, packing)
+    return way_of(found[rng.integers(len(found))][1]) if found else None
+
+
+def tightest(job, w, x):
+    """The layer with the fewest bits that hold its products; with its bias they may need one less."""
+    most = int(np.abs(w.astype(object)).reshape(-1, job.map.outputs).sum(0).max() * np.abs(x).max())
+    own = job.x.bits < job.bits
+    bits = max(most.bit_length(), job.x.bits + 1 if own else int(x.max()).bit_length() + 1)
+    x_bits = job.x.bits if own else bits
+    return dataclasses.replace(job, bits=bits, x=dataclasses.replace(job.x, bits=x_bits))
+
+
+def run_packed(way, job, w, x, x0, forms=Forms()):  # noqa: B008 (frozen)
+    """As `run`, with the OTs that the layer draws."""
+    ring = Ring(job.x.bits)
+    shares, source = (x0, ring.sub(ring.reduce(x), x0)), SoftSpoken(4)
+    server = way.load(job, w, "layer", VERSION)
+    parts = way.parts(source, forms, job)
+
+    def side(rank):
+        def go(wire):
+            me: Any = make_party(wire, rank, source, Randomness(bytes([rank] * 16)))
+            me.fill(total(parts.online.values()).rots)
+            before = me.messenger.trace.bits()[0], me.messenger.clock
+            ready = way.prepare(me, job, "layer", server, None)
+            y = way.run(me, forms, job, server, shares[rank], ready)
+            assert (me.sender.stock.left, me.receiver.stock.left) == (0, 0)
+            return y, me.messenger.trace.bits()[0] - before[0], before[1], me.messenger.clock
+
+        return go
+
+    return parts, run_pair(side(0), side(1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    m=maps(2), seed=st.integers(0, 2**32), guard=st.integers(1, 3),
+    packing=st.sampled_from([Slots.WITHIN, Slots.CROSS]),
+    kind=st.sampled_from(["signed", "nonnegative", "unsigned", "own"]),
+    forms=st.sampled_from([Forms(), Forms(known_wrap="table")]),
+)  # fmt: skip
+def test_two_sums_a_coefficient_are_right_and_cost_what_was_predicted(
+    m, seed, guard, packing, kind, forms
+):
+    rng = np.random.default_rng(seed)
+    own = kind == "own"
+    job, w, x = random_layer(rng, m, not own, "signed" if own else kind)
+    job = dataclasses.replace(tightest(job, w, x), guard=guard)
+    way = packed_way(rng, job, packing)
+    assume(way is not None)
+    assert way.unfit(job, own) is None
+    ring = Ring(job.x.bits)
+    x0 = np.zeros(x.shape, ring.dtype) if own else any_share(rng, job, x)
+
+    parts, ((y0, sent0, from0, clock0), (y1, sent1, from1, clock1)) = run_packed(
+        way, job, w, x, x0, forms
+    )
+
+    found = Ring(job.bits + guard).add(y0, y1).astype(object)
+    np.testing.assert_array_equal(found >> guard, slow_conv(x, w, m) % (1 << job.bits))
+    assert ((found & (1 << guard) - 1) <= 1).all()
+    cost = total([*parts.offline.values(), *parts.online.values()])
+    assert (sent0, sent1) == cost.sent and (clock0, clock1) == cost.clocks((from0, from1))
+    assert parts.online["wraps"].bits and (parts.online["extension"].bits == 0 or not own)
+
+
+@pytest.mark.parametrize("packing", [Slots.WITHIN, Slots.CROSS])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_products_that_only_their_bias_brings_back_into_the_accumulator_take_both_spare_bits(
+    packing, sign, monkeypatch
+):
+    rng = np.random.default_rng(3)
+    m = dataclasses.replace(SMALL, image=(6, 12), inputs=2, outputs=1)
+    w, x = np.full(m.weight_shape, 3 * sign), np.full(m.in_shape, 31)
+    w[:, :, 0], x[:, :3] = 0, 1  # across, low slots are the first channel's values by these weights
+    job = dataclasses.replace(tightest(Job(m, 3, operand(m, 16, "signed"), 16), w, x), guard=1)
+    wanted = slow_conv(x, w, m).astype(np.int64)
+    assert np.abs(wanted).max() >= 1 << job.bits - 1
+
+    def found():
+        _, ((y0, *_), (y1, *_)) = run_packed(
+            packed_way(rng, job, packing), job, w, x, any_share(rng, job, x)
+        )
+        return Ring(job.bits + 1).add(y0, y1) >> 1
+
+    assert (found() == wanted % (1 << job.bits)).all()
+    monkeypatch.setattr("pqjax.he.packing._SPARE_BITS", 1)
+    by_reply._laid.cache_clear()
+    assert (found() != wanted % (1 << job.bits)).any()
+    by_reply._laid.cache_clear()
+
+
+@pytest.mark.parametrize("m, change, complaint", [
+    (SMALL, {"packed": "within"}, "plain_bits|may fail|must be in"),
+    (SMALL, {"packed": "cross"}, "may fail|must be in"),
+    (dataclasses.replace(SMALL, groups=2, inputs=4, outputs=4), {"packed": "cross"}, "in one group"),
+])  # fmt: skip
+def test_layouts_of_one_sum_do_not_hold_two(m, change, complaint):
+    job = Job(m, 3, operand(m, 14, "signed"), 14, 1)
+    way = way_for(job, "hequant", "widths+packing")
+    plain = dataclasses.replace(way_for(job, "hequant", "widths").packing, **change)
+
+    why = dataclasses.replace(way, packing=plain).unfit(job, own=False)
+
+    assert why and re.search(complaint, why)
+
+
+def test_sums_share_a_coefficient_only_where_that_is_on_and_none_overflows():
+    job, *_ = small_job(np.random.default_rng(6))
+    job = dataclasses.replace(job, guard=1)
+    packed = packed_way(np.random.default_rng(0), job, Slots.WITHIN)
+    off = way_of(Choice("hequant", "widths+tiling", "pixels", "shared", packed.packing))
+    loose = dataclasses.replace(job, overflows=True)
+
+    assert packed.unfit(job, own=False) is None
+    assert "switched on" in str(off.unfit(job, own=False))
+    assert "none overflows" in packed.unfit(loose, own=False)
+    unplaced = dataclasses.replace(packed, packing=None)
+    choice = Choice("hequant", PACKED, "pixels", "shared")
+    assert {c.packing.packed for c in unplaced.options(choice, loose, 1)} == {"none"}
+    wide = dataclasses.replace(job, w_bits=40)
+    cross = packed_way(np.random.default_rng(0), job, Slots.CROSS)
+    assert re.search("more than 64", cross.unfit(wide, own=False))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -232,6 +364,8 @@ def test_each_idea_alone_is_a_plan_that_sends_less_and_is_exact():
         assert read_plan(made.document).document == made.document
         sent[variant] = summary(made)["linear_bytes"]
 
+    assert sent["widths+tiling+packing"] <= sent["widths+tiling"]
+    assert sent["widths+packing"] <= sent["widths"]
     assert sent["widths+tiling"] < min(sent["widths"], sent["tiling"])
     assert max(sent["widths"], sent["tiling"]) < sent["uniform"]
 
@@ -261,3 +395,37 @@ def test_an_exact_plan_has_no_layer_that_may_be_off():
         read_plan(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode())
     with pytest.raises(PlanError, match="may be off by one"):
         plan(graph, dataclasses.replace(PRESETS["cheetah"], exact=True))
+
+
+@pytest.mark.parametrize("seed, streamed", [(1, False), (3, True)])
+def test_networks_of_packed_layers_are_exact_and_meet_their_books(seed, streamed):
+    graph, weights, x = random_network(seed)
+    rng, forced = np.random.default_rng(seed), {}
+    for step in plan(graph, "hequant").steps:
+        if step.task.choice:
+            both = (layouts(job_of(step.task), packing) for packing in (Slots.WITHIN, Slots.CROSS))
+            if found := sum(both, []):
+                forced[step.node.name] = found[rng.integers(len(found))][1]
+    preset = PRESETS["hequant"]
+    if streamed:
+        tuning = dataclasses.replace(preset.tuning, stream_above=0)
+        preset = dataclasses.replace(preset, tuning=tuning)
+
+    made = plan(graph, preset, variants=forced)
+
+    (_, trace0, _), (y, trace1, _) = run_both(made, weights, x)
+    np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
+    assert made.differences(trace0, 0) == [] and made.differences(trace1, 1) == []
+    assert read_plan(made.document).document == made.document and made.streamed == streamed
+    assert ", packed " in made.table() and "wraps" in made.explain(next(iter(forced)))
+
+
+@pytest.mark.parametrize("packed", ["both", None, 1, ["cross"], "cross"])
+def test_a_document_names_a_packing_there_is_and_that_fits(packed):
+    graph = random_network(1)[0]
+    tree = json.loads(plan(graph, "hequant").document)
+    name = next(iter(tree["choices"]))
+    tree["choices"][name]["packing"]["packed"] = packed
+
+    with pytest.raises(PlanError, match="packed|may fail|must be in|one group|expected"):
+        read_plan(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode())

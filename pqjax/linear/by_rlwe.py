@@ -123,10 +123,9 @@ class ByRlwe:
         self, job: Job, weights: Integer[np.ndarray, " *w"], name: str, version: Version
     ) -> Keyed:
         """The weights, narrow and read-only, and the layer's secrets of this version."""
-        narrow = narrowed(job, weights)
-        return Keyed(
-            narrow, ServerKey.draw(*self._laid(job), narrow, version.randomness("u", name))
-        )
+        narrow, matrix = narrowed(job, weights), self._matrix(job, name, version.seed)
+        own = self._laid(job)
+        return Keyed(narrow, ServerKey.draw(*own, narrow, matrix, version.randomness("u", name)))
 
     def hint(
         self, job: Job, own: Keyed, name: str, version: Version

@@ -500,8 +500,8 @@ MUTANTS = (
     ),
     _one(
         "all tiles have the same secret", BY_RLWE, _KEYS,
-        "tuple(Secret(STATIC, party.randomness) for _ in range(secrets))",
-        "(Secret(STATIC, party.randomness),) * secrets",
+        "tuple(Secret(STATIC, party.randomness) for _ in range(wanted.count))",
+        "(Secret(STATIC, party.randomness),) * wanted.count",
     ),
     _one(
         "all layers have the same u", BY_RLWE, _HE["version"],

@@ -44,7 +44,7 @@ def rows() -> list[dict]:
     tiling, own = cheapest(m, _SUM_BITS, Filter(squares, m.terms), 100)
     randomness = Randomness()
     matrix = Matrix(STATIC, bytes(16), "layer", tiling.polynomials)
-    key = ServerKey.draw(tiling, own, w, randomness)
+    key = ServerKey.draw(tiling, own, w, matrix, randomness)
     hint = key.hint(matrix, randomness)
     secret = Secret(STATIC, randomness)
     public, masks = secret.zero(matrix.seed), tiling.used(secret.masks(matrix)[None])

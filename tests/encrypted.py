@@ -24,7 +24,7 @@ from pqjax.he import (
 )
 from pqjax.he.polynomial import product
 from pqjax.he.published import _tiled
-from pqjax.he.shares import rounded, with_masks
+from pqjax.he.shares import short, with_masks
 from pqjax.linear import Choice
 from pqjax.linear.by_reply import SYSTEMS
 from pqjax.linear.by_rlwe import bound
@@ -51,13 +51,13 @@ def plain(m, w, x):
 
 def hint_of(tiling, own, w, matrix, randomness):
     """A layer's hint and the server's key to it, of one stream."""
-    key = ServerKey.draw(tiling, own, w, randomness)
+    key = ServerKey.draw(tiling, own, w, matrix, randomness)
     return key.hint(matrix, randomness), key
 
 
 def encrypt(masks, x, own):
     """What travels of x under these masks."""
-    return with_masks(x, rounded(masks, own.modulus.bits, own.sent_bits), own)
+    return with_masks(x, short(masks, own), own)
 
 
 def filter_of(w):
@@ -97,7 +97,8 @@ class Layer:
             secret = secrets[i] if secrets else Secret(own.modulus, self.randomness)
             public, masks = secret.zero(SEED), secret.masks(self.matrix)
             sent = encrypt(t.used(masks[None]), t.used(theirs[i, None]), own)
-            zero = self.key.zero(public)
+            levels = own.merging.levels if own.merging else ()
+            zero = self.key.zero(public, [secret.switching(SEED, level) for level in levels])
             mine = t.used(ours[i, None])
             shares[0].append(self.key.share(sent, zero[None], mine)[0])
             shares[1].append(secret.share(t, self.hint))

@@ -49,6 +49,7 @@ OTS = ("tests/ot/test_secrets.py", "tests/ot/test_ot.py")
 SILENT = ("tests/ot/test_silent.py",)
 HASH = ("tests/crypto/test_crhash.py",)
 RLWE = ("tests/he/test_rlwe_secrets.py",)
+MERGING = ("tests/he/test_merging.py",)
 BY_RLWE = ("tests/linear/test_by_rlwe.py",)
 BY_REPLY = ("tests/linear/test_by_reply.py",)
 _BY_REPLY = "pqjax/linear/by_reply.py"
@@ -474,14 +475,14 @@ MUTANTS = (
     ),
     _one(
         "inputs are sent without masks", RLWE, _HE["shares"],
-        "Ring(own.sent_bits).reduce(scaled + short)", "Ring(own.sent_bits).reduce(scaled + 0 * short)",
+        "Ring(own.sent_bits).reduce(scaled + masks)", "Ring(own.sent_bits).reduce(scaled + 0 * masks)",
     ),
     Mutant(
         "hints are made without u", RLWE,
         (
             Edit(
                 _HE["hint"],
-                "found += product(Matrix.key(", "found += 0 * product(Matrix.key(",
+                "found = found + product(", "found = found + 0 * product(",
             ),
             Edit(
                 _HE["hint"], "coefficients(public, self.u, at, bits)",
@@ -504,13 +505,32 @@ MUTANTS = (
         "        found += errors(tiling.hints, modulus.degree, randomness).astype(np.uint64)\n", "",
     ),
     _one(
+        "keys that merge hints have no masks", MERGING, _HE["secret"],
+        "self.masks(level.matrix(self._modulus, seed)) + own",
+        "0 * self.masks(level.matrix(self._modulus, seed)) + own",
+    ),
+    _one(
+        "keys of all depths share public polynomials", MERGING, _HE["matrix"],
+        'f"{_KEY}{depth}"', "_KEY",
+    ),
+    Mutant(
+        "merged hints are made without u", MERGING,
+        (
+            Edit(_HE["hint"], "found = found + product(", "found = found + 0 * product("),
+            Edit(
+                _HE["hint"], "coefficients(public, self.u, at, bits)",
+                "0 * coefficients(public, self.u, at, bits)",
+            ),
+        ),
+    ),
+    _one(
         "all inferences have the same secrets", BY_RLWE, _KEYS,
         "Secret(STATIC, party.randomness)", "Secret(STATIC, type(party.randomness)(bytes(16)))",
     ),
     _one(
         "all tiles have the same secret", BY_RLWE, _KEYS,
-        "tuple(Secret(STATIC, party.randomness) for _ in range(secrets))",
-        "(Secret(STATIC, party.randomness),) * secrets",
+        "tuple(Secret(STATIC, party.randomness) for _ in range(wanted.count))",
+        "(Secret(STATIC, party.randomness),) * wanted.count",
     ),
     _one(
         "all layers have the same u", BY_RLWE, _HE["version"],

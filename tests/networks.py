@@ -224,6 +224,12 @@ EXACT = {name: preset for name, preset in PRESETS.items() if preset.exact}
 ENCRYPTED = dataclasses.replace(
     PQJAX, choices=tuple(c for c in PQJAX.choices if c.method == "rlwe"), otherwise=()
 )
+# Hints merged wherever they can be.
+MERGED = dataclasses.replace(
+    ENCRYPTED,
+    choices=tuple(c for c in ENCRYPTED.choices if c.variant == "merged-hints"),
+    otherwise=ENCRYPTED.choices,
+)
 
 
 def owned(party, plan, model):

@@ -18,11 +18,11 @@ _WAN = Link(mbps=200, rtt_ms=13)
 _WORDS = {
     "formats": "s16@9 is signed, 16 bits, value = integer / 2^9; u4@4 is unsigned; +5@2 is signed, and "
     "known not to be negative",
-    "variant": "of a linear layer: static-hints is computed on ciphertexts (tile, filters a hint, bits "
-    "of a ciphertext's coefficient and of a hint's), as are uniform, widths and tiling, whose results "
-    "come back (with N, bits up and back); of the others, by oblivious transfer, whose "
-    "operand is extended (w: weights, x: inputs, full: the operand fills its ring already) and whose "
-    "bits choose",
+    "variant": "of a linear layer: static-hints and merged-hints are computed on ciphertexts (tile, "
+    "filters a hint or hints in one, bits of a ciphertext's coefficient and of a hint's), as are "
+    "uniform, widths and tiling, whose results come back (with N, bits up and back); of the others, by "
+    "oblivious transfer, whose operand is extended (w: weights, x: inputs, full: the operand fills its "
+    "ring already) and whose bits choose",
     "install": "what every client gets once, before its first inference",
     "stored OTs": "random oblivious transfers that a layer uses up; they are made ahead in the offline "
     "phase, where their bytes are counted, unless the plan streams them",

@@ -82,7 +82,7 @@ def prepare(party: Party, plan: Plan, own: Own, progress: Progress | None = None
     with party.messenger.layer("offline", STOCK_LAYER):
         _tell(progress, f"offline/{STOCK_LAYER}", 0, steps)
         party.fill(plan.rots)
-    if plan.secrets:
+    if plan.secrets.count:
         with party.messenger.layer("offline", KEYS_LAYER):
             keys = exchange_keys(party, own.seed, plan.secrets)
     for i, step in enumerate(plan.steps):

@@ -14,7 +14,7 @@ from pqjax.he.modulus import Modulus
 from pqjax.he.polynomial import Polynomials
 
 SEED_BYTES = BLOCK_BYTES
-_KEY = "\0"  # no layer has this name
+_KEY = "\0"  # no layer has this name, or one that begins so
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Matrix:
     def key(cls, modulus: Modulus, seed: bytes) -> "Matrix":
         """The one polynomial a_pk of a model, under which hints and encryptions of zero are made."""
         return cls(modulus, seed, _KEY, 1)
+
+    @classmethod
+    def switching(cls, modulus: Modulus, seed: bytes, depth: int, digits: int) -> "Matrix":
+        """Polynomials of a key that merges hints at some depth (`pqjax.he.merging`)."""
+        return cls(modulus, seed, f"{_KEY}{depth}", digits)
 
     def polynomials(self) -> Polynomials:
         """Its coefficients (count, N), made anew at every call."""

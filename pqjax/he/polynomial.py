@@ -15,7 +15,8 @@ first order
 
 so every coefficient is off by at most (22 log M + 21) u |a| |s|; 1 % covers the higher orders. Balanced
 digits of a with b bits have |a| <= 2^(b-1) sqrt(N), and |s| <= sqrt(N). As many digits are taken as
-keep this below 1/2: then rounding is exact.
+keep this below 1/2: then rounding is exact. Where n products are summed before they are transformed
+back, and s holds digits of up to m, the bound is n m times as large, and n - 1 u more in the sums.
 """
 
 import math
@@ -37,14 +38,16 @@ _BLOCKS = (4, 16, 64, 256)  # rows at a time: few shapes, and what is between tr
 _FEW = (16, 64, 128)  # wanted coefficients: more of them cost more than transforms
 
 
-def error_bound(degree: int, digit_bits: int) -> float:
-    """Most that a coefficient is off before it is rounded, see above."""
-    return 1.01 * 2.0**-53 * (22 * math.log2(degree // 2) + 21) * 2.0 ** (digit_bits - 1) * degree
+def error_bound(degree: int, digit_bits: int, most: int = 1, terms: int = 1) -> float:
+    """Most that a coefficient is off before it is rounded, see above: m = most, n = terms."""
+    own = (22 * math.log2(degree // 2) + 20 + terms) * terms * most
+    return 1.01 * 2.0**-53 * own * 2.0 ** (digit_bits - 1) * degree
 
 
-def digits(degree: int, bits: int) -> int:
+def digits(degree: int, bits: int, most: int = 1, terms: int = 1) -> int:
     """Into how many digits coefficients of so many bits are cut."""
-    return next(n for n in range(1, bits + 1) if error_bound(degree, -(-bits // n)) < 0.5)
+    fits = lambda n: error_bound(degree, -(-bits // n), most, terms) < 0.5
+    return next(n for n in range(1, bits + 1) if fits(n))
 
 
 def product(a: UInt[np.ndarray, "n N"], small: Small, bits: int) -> Polynomials:
@@ -91,6 +94,28 @@ def coefficients(
     return out & np.uint64(Ring(bits).mask)
 
 
+def digit_sums(
+    high: UInt[np.ndarray, "n N"], width: int, others: Polynomials, bits: int
+) -> Polynomials:
+    """Row by row  sum d_j others_j  mod 2^bits, exact, for the balanced digits d_j of a row.
+
+    Args:
+      high: in Ring(width len(others)); d_0 is its highest digit, and what its carry would be is dropped.
+      width: bits of a digit.
+      others: reduced mod 2^bits, one for every digit.
+      bits: log2 of the modulus, 1..64.
+    """
+    terms, degree = others.shape
+    count = digits(degree, bits, 1 << width - 1, terms)
+    out = np.empty((len(high), degree), np.uint64)
+    for at, m in _blocks(len(high)):
+        found = _digit_sums_kernel(
+            _rows(high, at, m, high.dtype), others, bits=bits, width=width, count=count
+        )
+        out[at : at + m] = np.asarray(found)[:m]
+    return out
+
+
 def _checked(a: np.ndarray, small: np.ndarray) -> tuple[int, int]:
     """N, and how many rows the result has; InputError for operands that are none."""
     degree, n = a.shape[-1], max(len(a), len(small))
@@ -120,25 +145,51 @@ def _rows(x: np.ndarray, at: int, m: int, dtype: np.typing.DTypeLike) -> np.ndar
     return out
 
 
-def _product(a: Array, small: Array, bits: int, count: int) -> jax.Array:
-    half, width = a.shape[1] // 2, -(-bits // count)
-    turn = jnp.asarray(np.exp(1j * np.pi * np.arange(half) / (2 * half)))[None]
+def _turn(half: int) -> jax.Array:
+    return jnp.asarray(np.exp(1j * np.pi * np.arange(half) / (2 * half)))[None]
 
-    def forward(x: jax.Array) -> jax.Array:
-        x = x.astype(jnp.float64)
-        return jnp.fft.fft(jax.lax.complex(x[:, :half], x[:, half:]) * turn)
 
-    ring = Ring(bits)
-    other, rest = forward(small), ring.signed(a).astype(jnp.int64)
-    total = jnp.zeros((1, 1), jnp.uint64)
-    for i in range(count):
-        # The balanced digit; what is above it, and its carry, is the rest.
+def _forward(x: jax.Array) -> jax.Array:
+    half, x = x.shape[1] // 2, x.astype(jnp.float64)
+    return jnp.fft.fft(jax.lax.complex(x[:, :half], x[:, half:]) * _turn(half))
+
+
+def _back(x: jax.Array) -> jax.Array:
+    y = jnp.fft.ifft(x) * jnp.conj(_turn(x.shape[1]))
+    found = jnp.rint(jnp.concatenate([y.real, y.imag], axis=1)).astype(jnp.int64)
+    return found.astype(jnp.uint64)
+
+
+def _balanced(x: Array, bits: int, width: int, count: int) -> Iterator[jax.Array]:
+    """Digits of x in Ring(bits), the lowest first."""
+    rest = Ring(bits).signed(x).astype(jnp.int64)
+    for _ in range(count):
         low = Ring(width).signed(rest).astype(jnp.int64)
-        rest = (rest - low) >> width
-        y = jnp.fft.ifft(forward(low) * other) * jnp.conj(turn)
-        found = jnp.rint(jnp.concatenate([y.real, y.imag], axis=1)).astype(jnp.int64)
-        total = total + (found.astype(jnp.uint64) << (i * width))
-    return ring.reduce(total)
+        rest = (rest - low) >> width  # what is above it, and its carry
+        yield low
+
+
+def _product(a: Array, small: Array, bits: int, count: int) -> jax.Array:
+    width, other = -(-bits // count), _forward(small)
+    total = jnp.zeros((1, 1), jnp.uint64)
+    for i, low in enumerate(_balanced(a, bits, width, count)):
+        total = total + (_back(_forward(low) * other) << (i * width))
+    return Ring(bits).reduce(total)
+
+
+def _digit_sums(high: Array, others: Array, bits: int, width: int, count: int) -> jax.Array:
+    own, terms = -(-bits // count), others.shape[0]
+    parts = [_forward(low) for low in _balanced(others, bits, own, count)]
+    sums = [jnp.zeros((1, 1), jnp.complex128)] * count
+    for i, low in enumerate(_balanced(high, width * terms, width, terms)):
+        row = terms - 1 - i
+        digit = _forward(low)
+        sums = [s + digit * part[row][None] for s, part in zip(sums, parts, strict=True)]
+    total = jnp.zeros((1, 1), jnp.uint64)
+    for i, found in enumerate(sums):
+        total = total + (_back(found) << (i * own))
+    return Ring(bits).reduce(total)
 
 
 _product_kernel = kernel(_product, static=("bits", "count"))
+_digit_sums_kernel = kernel(_digit_sums, static=("bits", "width", "count"))

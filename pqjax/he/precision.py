@@ -12,14 +12,20 @@ product with a ternary polynomial is a sum of N terms, each with E exp(x s X) <=
 / 2), the mean included, as signs of s are fair. Chernoff's bound holds for every x > 0; we take the best
 one for a Gaussian. That rounding errors are uniform and independent is what RLWE suggests of the
 ciphertexts they come from, and what tests measure; it is a premise of exactness, not of secrecy.
+
+Merged hints (`pqjax.he.merging`) add, at every depth i and 2^i times, the digits' products with the
+keys' errors, and what of A(c1) no digit holds, times A(s). Both depend on weights and are taken as large
+as they may be, those with s all at once: no premise more. e_in comes g times as large.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
 from collections.abc import Sequence
 
 from pqjax.errors import InputError
+from pqjax.he.levels import Level, Merging
 from pqjax.he.modulus import ERROR_VARIANCE, STATIC, Modulus
 
 FAILURE_LOG2 = -64  # of one sum at most: 2^-40 for the 2^24 sums of a large network
@@ -58,6 +64,7 @@ class Precision:
       sum_bits: l, the accumulator.
       sent_bits: t, how many high bits of a ciphertext's coefficient travel.
       hint_bits: how many high bits of a hint's coefficient travel.
+      merging: how many filters' hints are one, and how; None for one.
     """
 
     modulus: Modulus
@@ -65,6 +72,7 @@ class Precision:
     sum_bits: int
     sent_bits: int
     hint_bits: int
+    merging: Merging | None = None
 
     def __post_init__(self) -> None:
         most = self.modulus.bits
@@ -76,6 +84,11 @@ class Precision:
             if not self.sum_bits < bits <= most:
                 raise InputError(
                     f"{name}_bits must be in {self.sum_bits + 1} to {most}, got {bits}"
+                )
+        for level in self._levels:
+            if level.dropped_bits(self.modulus) < 0:
+                raise InputError(
+                    f"keys hold {level.kept_bits} bits at depth {level.depth}, more than there are"
                 )
         if self.failure_log2 > FAILURE_LOG2:
             raise InputError(
@@ -94,6 +107,10 @@ class Precision:
         return self.modulus.bits - self.hint_bits
 
     @property
+    def _levels(self) -> tuple[Level, ...]:
+        return self.merging.levels if self.merging else ()
+
+    @property
     def room(self) -> int:
         """Errors of this size and more may break a sum."""
         return 1 << self.modulus.bits - self.sum_bits - 2
@@ -102,26 +119,29 @@ class Precision:
     def deviation(self) -> float:
         """Standard deviation of e where filters are as large as they may be."""
         n = self.modulus.degree
-        sent, key, hint = self._variances
-        return math.sqrt(sent + 2 / 3 * n * (key + hint))
+        plain, key, hint = self._variances
+        return math.sqrt(plain + 2 / 3 * n * (key + hint))
 
     @property
     def _variances(self) -> tuple[float, float, float]:
-        """Of all that weights multiply; of a term with u; of a term with s, its mean included."""
-        sent = self.filter.squares * (rounding_variance(self.dropped_bits) + ERROR_VARIANCE)
-        mean = 1 / 4 if self.hint_dropped_bits else 0
-        return (
-            sent,
-            ERROR_VARIANCE,
-            ERROR_VARIANCE + rounding_variance(self.hint_dropped_bits) + mean,
-        )
+        """Of what weights and digits multiply; of a term with u; of one with s, its mean included."""
+        together = self.merging.filters if self.merging else 1
+        each = rounding_variance(self.dropped_bits) + together**2 * ERROR_VARIANCE
+        plain, mean = self.filter.squares * each, 1 / 2 if self.hint_dropped_bits else 0.0
+        for level in self._levels:
+            digit = 4 ** (level.depth + level.digit_bits - 1)
+            plain += self.modulus.degree * level.digits * digit * ERROR_VARIANCE
+            dropped = level.dropped_bits(self.modulus)
+            mean += 2.0 ** (level.depth + dropped - 1) if dropped else 0
+        hint = ERROR_VARIANCE + rounding_variance(self.hint_dropped_bits) + mean**2
+        return plain, ERROR_VARIANCE, hint
 
     @functools.cached_property
     def failure_log2(self) -> float:
         """log2 of a bound on the probability that one sum is wrong."""
         mean = math.sqrt(self.filter.squares * self.filter.terms) / 2 if self.dropped_bits else 0
-        sent, *ternary = self._variances
-        return tail_log2(self.room - mean, sent, ternary, self.modulus.degree)
+        plain, *ternary = self._variances
+        return tail_log2(self.room - mean, plain, ternary, self.modulus.degree)
 
 
 def tail_log2(room: float, plain: float, ternary: Sequence[float], degree: int) -> float:
@@ -149,6 +169,17 @@ def rounding_variance(bits: int) -> float:
 def _with_ternary(y: float) -> float:
     """ln(1/3 + 2/3 exp(y)), for large y by something larger."""
     return math.log1p(2 / 3 * math.expm1(y)) if y < 1 else y
+
+
+def merged_precision(
+    sum_bits: int, of: Filter, together: int, modulus: Modulus = STATIC
+) -> Precision:
+    """The same with so many filters' hints merged, and as short keys as do. InputError if none do."""
+    own = precision_for(sum_bits, of, modulus)
+    for key_bits in range(1, modulus.bits + 1):
+        with contextlib.suppress(InputError):
+            return dataclasses.replace(own, merging=Merging(together, key_bits))
+    raise InputError(f"no keys merge {together} hints of sums of {sum_bits} bits")
 
 
 def precision_for(sum_bits: int, of: Filter, modulus: Modulus = STATIC) -> Precision:

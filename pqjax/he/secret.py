@@ -10,7 +10,9 @@ from jaxtyping import UInt
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
 from pqjax.he.hint import Hint
+from pqjax.he.levels import Level
 from pqjax.he.matrix import Matrix
+from pqjax.he.merging import turned
 from pqjax.he.modulus import Modulus
 from pqjax.he.polynomial import Polynomials, coefficients, product
 from pqjax.he.sampling import errors, ternary
@@ -39,6 +41,14 @@ class Secret:
     def zero(self, seed: bytes) -> Polynomials:
         """b_pk (1, N): with it the server makes encryptions of zero of its own, u b_pk."""
         return self.masks(Matrix.key(self._modulus, seed))
+
+    def switching(self, seed: bytes, level: Level) -> Polynomials:
+        """The key (digits, N) that merges hints at a level, once: the secret, turned, under itself."""
+        bits = self._modulus.bits
+        shifts = bits - level.depth - level.digit_bits * np.arange(1, level.digits + 1)
+        own = turned(self._s.astype(np.int64), level.depth) << shifts[:, None]
+        hidden = self.masks(level.matrix(self._modulus, seed)) + own.view(np.uint64)
+        return self._modulus.ring.reduce(hidden).astype(np.uint64)
 
     def share(self, tiling: Tiling, hint: Hint) -> UInt[np.ndarray, "K pixels"]:
         """The client's share mod 2^(l+1) of twice a tile's sums, known before its input."""

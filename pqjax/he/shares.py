@@ -16,17 +16,23 @@ from pqjax.ring import Ring
 
 
 def with_masks(
-    x: UInt[np.ndarray, "*s"], short: UInt[np.ndarray, "*s"], own: Precision
+    x: UInt[np.ndarray, "*s"], masks: UInt[np.ndarray, "*s"], own: Precision
 ) -> UInt[np.ndarray, "*s"]:
     """What travels: 2^(t - l) x + mask mod 2^t, the top t bits of 2^(k - l) x + mask mod 2^k, rounded.
 
     Args:
       x: the client's share of the operand mod 2^l, which is in no bit below.
-      short: `Secret.masks`, rounded to t bits, at the slots that travel; used for one x.
+      masks: `Secret.masks` made `short`, at the slots that travel; used for one x.
       own: the layer's widths.
     """
     scaled = x.astype(np.uint64) << np.uint64(own.sent_bits - own.sum_bits)
-    return Ring(own.sent_bits).reduce(scaled + short)
+    return Ring(own.sent_bits).reduce(scaled + masks)
+
+
+def short(masks: UInt64[np.ndarray, "*s"], own: Precision) -> UInt[np.ndarray, "*s"]:
+    """Encryptions of zero mod q rounded to t bits, g times as large where g filters' hints are one."""
+    larger = np.uint64(own.merging.log2 if own.merging else 0)
+    return rounded(masks << larger, own.modulus.bits, own.sent_bits)
 
 
 def rounded(x: UInt64[np.ndarray, "*s"], bits: int, kept: int) -> UInt[np.ndarray, "*s"]:

@@ -10,6 +10,14 @@ A tile of Hw x Ww pixels is one polynomial for every Cw channels, Kw filters sha
 read slots of x^ only, so with Kw = 1 only those travel and the server's half is the plain convolution of
 what came. With more filters a product all slots count, and hints are fewer. Groups share polynomials;
 they have Kw = 1.
+
+Hints of g filters with Kw = 1 can be merged instead (`pqjax.he.merging`), where Cw = g channels lie side
+by side:
+
+    x^[(i Ww + j) g + c]  = X[c, i, j]       w^[O - (a Ww + b) g - c] = W[a, b, c, k]
+    O = g (Ww (h - 1) + w - 1)               (w^ x^)[O + (i Ww + j) g] = Y[k, i, j]
+
+and k coefficients further once they are merged.
 """
 
 import dataclasses
@@ -42,23 +50,32 @@ class Tiling:
       degree: N.
       tile: Hw, Ww.
       filters: Kw.
+      merged: g; 1 where hints are not merged.
     """
 
     map: Geometry
     degree: int
     tile: Pair
     filters: int = 1
+    merged: int = 1
 
     def __post_init__(self) -> None:
         kernel, image = self.phases.kernel, self.phases.image
         inside = all(t <= n <= m for t, n, m in zip(kernel, self.tile, image, strict=True))
-        if not inside or self.area * self.filters > self.degree:
+        together = self.filters * self.merged
+        if not inside or self.area * together > self.degree:
             raise InputError(
                 f"tiles hold a kernel of {kernel}, lie in an image of {image} and fit {self.degree} "
-                f"slots, got {self.tile} for {self.filters} filters"
+                f"slots, got {self.tile} for {together} filters"
             )
         if not 1 <= self.filters <= (self.map.outputs if self.map.groups == 1 else 1):
             raise InputError(f"filters of one group share a hint, got {self.filters}")
+        if self.merged > 1 and (
+            self.filters > 1 or self.map.groups > 1 or self.merged & self.merged - 1
+        ):
+            raise InputError(
+                f"2^n hints of a filter and of one group are merged, got {self.merged}"
+            )
 
     @functools.cached_property
     def phases(self) -> Phases:
@@ -73,6 +90,8 @@ class Tiling:
     @functools.cached_property
     def channels(self) -> int:
         """Cw: channels in one polynomial."""
+        if self.merged > 1:
+            return self.merged
         return min(self.phases.inputs, self.degree // (self.area * self.filters))
 
     @property
@@ -83,7 +102,7 @@ class Tiling:
     @property
     def hints(self) -> int:
         """How many polynomials make the layer's hint."""
-        return -(-self.map.outputs // self.filters)
+        return -(-self.map.outputs // (self.filters * self.merged))
 
     @functools.cached_property
     def grid(self) -> Pair:
@@ -124,6 +143,8 @@ class Tiling:
         room = np.zeros((self.tiles, self.polynomials * self.channels, self.area), x.dtype)
         room[:, : planes.shape[1]] = planes
         found = np.zeros((self.tiles, self.polynomials, self.degree), x.dtype)
+        if self.merged > 1:
+            room = room.reshape(self.tiles, self.polynomials, self.channels, -1).swapaxes(2, 3)
         found[..., : self.channels * self.area] = room.reshape(self.tiles, self.polynomials, -1)
         return found
 
@@ -154,18 +175,27 @@ class Tiling:
         """Of tiles' polynomials the coefficients that travel."""
         if self.filters == 1:
             polynomials = polynomials[..., : self.channels * self.area]
+        if self.merged > 1:
+            shape = *polynomials.shape[:2], self.area, self.channels
+            polynomials = polynomials.reshape(shape).swapaxes(2, 3)
         return polynomials.reshape(len(polynomials), -1)[:, : self.slots]
 
     @property
     def _offset(self) -> int:
         (h, w), (_, width) = self.phases.kernel, self.tile
-        return (self.filters * self.channels - 1) * self.area + width * (h - 1) + w - 1
+        last = width * (h - 1) + w - 1
+        if self.merged > 1:
+            return last * self.merged
+        return (self.filters * self.channels - 1) * self.area + last
 
     @functools.cached_property
     def positions(self) -> Int[np.ndarray, " wanted"]:
-        """Which coefficients of a tile's products are sums: Kw filters' pixels."""
+        """Which coefficients of a tile's products are sums: Kw or g filters' pixels."""
         (high, wide), block = self._out_tile, self.channels * self.area
         pixels = (np.arange(high)[:, None] * self.tile[1] + np.arange(wide)).reshape(-1)
+        if self.merged > 1:
+            filters = np.arange(self.merged)[:, None]
+            return (self._offset + filters + pixels * self.merged).reshape(-1)
         return (self._offset - np.arange(self.filters)[:, None] * block + pixels).reshape(-1)
 
     def rows(self, found: UInt64[np.ndarray, "hints wanted"]) -> UInt64[np.ndarray, "K pixels"]:
@@ -174,40 +204,45 @@ class Tiling:
 
     def multiply(
         self, weights: Integer[np.ndarray, "h w F K"], polynomials: Polynomials, bits: int
-    ) -> UInt64[np.ndarray, "hints N"]:
+    ) -> UInt64[np.ndarray, "rows N"]:
         """Every filter polynomial w^ times a tile's polynomials (P, N), summed, mod 2^bits.
 
-        A product with w^ is a sum of turned copies (X^N = -1), one a weight: a convolution of a kernel's
-        rows Ww apart, by int8 digits.
+        One for every hint, before they are merged. A product with w^ is a sum of turned copies (X^N =
+        -1), one a weight: a convolution of a kernel's rows Ww apart, by int8 digits; of every g-th
+        coefficient by itself.
         """
-        h, w = self.phases.kernel
-        step, kernels = min(_STRETCH, self.degree), self._packed(weights)
+        (h, w), apart = self.phases.kernel, self.merged
+        each = self.degree // apart
+        step, kernels = min(_STRETCH, each), self._packed(weights)
         places = np.arange(h)[:, None] * self.tile[1] + np.arange(step + w - 1)
-        found = np.empty((self.hints, self.degree), np.uint64)
-        for at in range(0, self.degree, step):
-            turned = self._turned(polynomials, places + at, bits)[None]
-            found[:, at : at + step] = conv(
-                turned, kernels, Ring(bits),
+        starts = np.arange(min(apart, _STRETCH // step))[:, None, None]
+        found = np.empty((self.hints * apart, each, apart), np.uint64)
+        for at, first in np.ndindex(each // step, apart // len(starts)):
+            at, first = at * step, first * len(starts)
+            images = self._turned(polynomials, (places + at) * apart + starts + first, bits)
+            found[:, at : at + step, first : first + len(starts)] = conv(
+                images, kernels, Ring(bits),
                 groups=self.map.groups, w_bits=8 * weights.itemsize, w_signed=True,
-            )[0, 0].T  # fmt: skip
-        return found
+            )[:, 0].transpose(2, 1, 0)  # fmt: skip
+        return found.reshape(len(found), self.degree)
 
     def _turned(self, polynomials: np.ndarray, places: np.ndarray, bits: int) -> np.ndarray:
-        """What a weight of each of Kw F channels meets at places (a, b): (a, b, Kw F)."""
+        """What a weight of each of Kw F channels meets at places (...): (..., Kw F)."""
         inputs, ring = self.phases.inputs, Ring(bits)
         turned = np.concatenate([polynomials, ring.neg(polynomials)], axis=1, dtype=ring.dtype)
         channel = np.tile(np.arange(inputs), self.filters)
         block = np.repeat(np.arange(self.filters), inputs) * self.channels * self.area
-        shift = self._offset - block - channel % self.channels * self.area
+        apart = self.area if self.merged == 1 else 1
+        shift = self._offset - block - channel % self.channels * apart
         return turned[channel // self.channels, (places[..., None] - shift) % (2 * self.degree)]
 
     def _packed(self, weights: np.ndarray) -> np.ndarray:
-        """Kernels (h, w, Kw F, hints): the filters of a hint beside each other."""
-        found = self.phases.weights(weights)
-        lack = self.hints * self.filters - self.map.outputs
+        """Kernels (h, w, Kw F, rows): the filters of a product beside each other."""
+        found, rows = self.phases.weights(weights), self.hints * self.merged
+        lack = rows * self.filters - self.map.outputs
         found = np.pad(found, ((0, 0), (0, 0), (0, 0), (0, lack)))
-        found = found.reshape(*found.shape[:3], self.hints, self.filters)
-        return found.transpose(0, 1, 4, 2, 3).reshape(*found.shape[:2], -1, self.hints)
+        found = found.reshape(*found.shape[:3], rows, self.filters)
+        return found.transpose(0, 1, 4, 2, 3).reshape(*found.shape[:2], -1, rows)
 
     def convolve(
         self, weights: Integer[np.ndarray, "h w F K"], slots: np.ndarray, bits: int
@@ -235,14 +270,26 @@ class Tiling:
 
 def tilings(m: Geometry, degree: int) -> Iterator[Tiling]:
     """All worth a look: the smallest tile for each number of tiles, fewest filters for each of hints."""
-    phases = _phases(m)
     counts = {-(-m.outputs // n): n for n in range(m.outputs, 0, -1)}
     filters_of = sorted(counts.values()) if m.groups == 1 else [1]
-    for high in _sides(phases.image[0], phases.kernel[0], degree):
-        for wide in _sides(phases.image[1], phases.kernel[1], degree // high):
-            for filters in filters_of:
-                if filters * high * wide <= degree:
-                    yield Tiling(m, degree, (high, wide), filters)
+    for tile in _tiles(m, degree):
+        for filters in filters_of:
+            if filters * math.prod(tile) <= degree:
+                yield Tiling(m, degree, tile, filters)
+
+
+def merged_tilings(m: Geometry, degree: int, merged: int) -> Iterator[Tiling]:
+    """Those that merge so many filters' hints; none where they are too few, or in groups."""
+    if m.groups == 1 and merged < 2 * m.outputs:
+        for tile in _tiles(m, degree // merged):
+            yield Tiling(m, degree, tile, 1, merged)
+
+
+def _tiles(m: Geometry, most: int) -> Iterator[Pair]:
+    phases = _phases(m)
+    for high in _sides(phases.image[0], phases.kernel[0], most):
+        for wide in _sides(phases.image[1], phases.kernel[1], most // high):
+            yield high, wide
 
 
 def _sides(side: int, kernel: int, most: int) -> list[int]:

@@ -13,7 +13,7 @@ from pqjax.he import Version
 from pqjax.layers.rule import Pieces, Rule, Setting, Share, Task, make_ots
 from pqjax.linear.choice import Choice
 from pqjax.linear.job import Job, Parts
-from pqjax.linear.keys import Keys
+from pqjax.linear.keys import Keys, Secrets
 from pqjax.linear.map import LinearMap
 from pqjax.linear.way import Way, way_of
 from pqjax.protocols.party import Party
@@ -86,8 +86,8 @@ class LinearRule(Rule):
         assert choice is not None
         return way_of(choice).options(choice, job_of(task), inferences)
 
-    def secrets(self, task: Task) -> int:
-        """How many of an inference's secrets it uses."""
+    def secrets(self, task: Task) -> Secrets:
+        """What it uses of an inference's secrets."""
         return _way(task).secrets(job_of(task))
 
     def by_part(self, at: Setting, task: Task) -> Parts:

@@ -42,7 +42,7 @@ from pqjax.he.published import widths_of
 from pqjax.linear.by_rlwe import bound
 from pqjax.linear.choice import Choice, Packing, ReplyPacking, When
 from pqjax.linear.job import Encoded, Job, Parts, narrowed, unfilled
-from pqjax.linear.keys import Keys
+from pqjax.linear.keys import Keys, Secrets
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
 from pqjax.ot.stocked import SoftSpoken
@@ -169,9 +169,9 @@ class ByReply:
             found[dataclasses.replace(choice, packing=packing)] = None
         return list(found)
 
-    def secrets(self, job: Job) -> int:
+    def secrets(self, job: Job) -> Secrets:
         """None of those that layers share."""
-        return 0
+        return Secrets()
 
     def parts(self, source: Source, forms: Forms, job: Job) -> Parts:
         """A key ahead; ciphertexts there and back. OTs where sums are packed."""

@@ -7,25 +7,42 @@ once, and a secret of its own. The server finds its share by one plain convoluti
     offline   client -> server   the low bits of what masks the operand        tiles slots (t - l)
     online    client -> server   its share of the operand, masked              tiles slots l
 
-All t bits travel online where the choice is `shared`. Secrets: `pqjax.linear.keys`. Shares come with
+All t bits travel online where the choice is `shared`. Secrets, and keys that merge hints:
+`pqjax.linear.keys`. Shares come with
 guard bits: g of them are one, and an accumulator of g - 1 bits more (docs/design.md, "Linear layers over
 RLWE").
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Integer, UInt, UInt8
 
 from pqjax.errors import InputError
-from pqjax.he import STATIC, Filter, Hint, Matrix, Precision, ServerKey, Tiling, Version
-from pqjax.he.shares import rounded, with_masks
-from pqjax.he.tiling import cheapest
+from pqjax.he import (
+    STATIC,
+    Filter,
+    Hint,
+    Matrix,
+    Merging,
+    Precision,
+    ServerKey,
+    Tiling,
+    Version,
+    cheapest,
+    merged_precision,
+    merged_tilings,
+)
+from pqjax.he.levels import MOST
+from pqjax.he.phases import Geometry
+from pqjax.he.shares import short, with_masks
 from pqjax.linear.choice import Choice, Packing, ReplyPacking, When
 from pqjax.linear.job import Encoded, Job, Parts, filling, narrowed, unfilled
-from pqjax.linear.keys import Keys
+from pqjax.linear.keys import Keys, Secrets
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
 from pqjax.protocols.forms import Forms
@@ -33,7 +50,7 @@ from pqjax.protocols.party import Party
 from pqjax.ring import Ring
 from pqjax.wire.cost import message
 
-VARIANT = "static-hints"
+VARIANTS = STATIC_HINTS, MERGED_HINTS = "static-hints", "merged-hints"
 _SPANS = (1, 10, 100, 1000)  # inferences that packings are made for, to choose from
 
 
@@ -78,20 +95,60 @@ def packings(job: Job, inferences: int) -> Iterator[Packing]:
 _cheapest = functools.lru_cache(maxsize=1 << 12)(cheapest)
 
 
+def merged_packings(job: Job, inferences: int) -> tuple[Packing, ...]:
+    """Those that merge hints and are best for so many inferences; InputError where none can be."""
+    found = _merged(job.map, job.exact_bits, bound(job), inferences)
+    if not found:
+        raise InputError(
+            "no filters' hints can be merged: too few filters, or sums too wide for keys"
+        )
+    return found
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _merged(m: Geometry, sum_bits: int, of: Filter, inferences: int) -> tuple[Packing, ...]:
+    """For every number of hints in one those that none of fewer tiles sends less than."""
+    found = []
+    for together in (1 << i for i in range(1, MOST.bit_length())):
+        with contextlib.suppress(InputError):
+            own, least = merged_precision(sum_bits, of, together), math.inf
+            assert own.merging
+            widths = own.sent_bits, own.hint_bits, together, own.merging.key_bits
+            for tiling in sorted(merged_tilings(m, STATIC.degree, together), key=lambda t: t.tiles):
+                bits = tiling.hint_cost(own.hint_bits) + inferences * tiling.sent_cost(
+                    own.sent_bits
+                )
+                if bits < least:
+                    least = bits
+                    found.append(Packing(tiling.tile, 1, *widths))
+    return tuple(found)
+
+
 @functools.lru_cache(maxsize=1 << 10)
 def _laid(job: Job, packing: Packing) -> tuple[Tiling, Precision]:
-    tiling = Tiling(job.map, STATIC.degree, packing.tile, packing.filters)
-    of = bound(job).packed(packing.filters)
-    own = Precision(STATIC, of, job.exact_bits, packing.sent_bits, packing.hint_bits)
-    return tiling, own
+    tiling = Tiling(job.map, STATIC.degree, packing.tile, packing.filters, packing.merged)
+    if (packing.merged > 1) != (packing.key_bits > 0):
+        raise InputError(
+            f"keys merge hints, got {packing.merged} in one and {packing.key_bits} bits"
+        )
+    merging = Merging(packing.merged, packing.key_bits) if packing.merged > 1 else None
+    of, widths = bound(job).packed(packing.filters), (packing.sent_bits, packing.hint_bits)
+    return tiling, Precision(STATIC, of, job.exact_bits, *widths, merging)
 
 
 @dataclasses.dataclass(frozen=True)
 class ByRlwe:
-    """A `Way` with the layout and the widths that a plan names."""
+    """A `Way` with the layout and the widths that a plan names.
+
+    Attributes:
+      packing: these; None in a preset.
+      when: when what travels does.
+      variant: whether filters' hints are merged, so that a client gets fewer and sends keys.
+    """
 
     packing: Packing | ReplyPacking | None
     when: When
+    variant: str = STATIC_HINTS
     guards = exact = True
 
     def unfit(self, job: Job, own: bool) -> str | None:
@@ -99,18 +156,21 @@ class ByRlwe:
         if job.x.bits < job.bits and not own:
             return unfilled(job, own)
         try:
-            next(packings(job, 1)) if self.packing is None else self._laid(job)
+            next(iter(self._packings(job, 1))) if self.packing is None else self._laid(job)
         except InputError as error:
             return f"cannot be encrypted: {error}"
         return None
 
     def options(self, choice: Choice, job: Job, inferences: int) -> list[Choice]:
         """The choice with every packing worth a look."""
-        return [dataclasses.replace(choice, packing=p) for p in packings(job, inferences)]
+        return [dataclasses.replace(choice, packing=p) for p in self._packings(job, inferences)]
 
-    def secrets(self, job: Job) -> int:
-        """How many secrets of an inference it uses: one for every tile."""
-        return self._laid(job)[0].tiles
+    def secrets(self, job: Job) -> Secrets:
+        """One for every tile, with keys if hints are merged."""
+        tiling, own = self._laid(job)
+        if own.merging is None:
+            return Secrets(tiling.tiles)
+        return Secrets(tiling.tiles, tiling.tiles, tuple(x.digits for x in own.merging.levels))
 
     def parts(self, source: Source, forms: Forms, job: Job) -> Parts:
         """The hint once; a ciphertext in one or two parts with every inference. No OTs."""
@@ -125,10 +185,9 @@ class ByRlwe:
         self, job: Job, weights: Integer[np.ndarray, " *w"], name: str, version: Version
     ) -> Keyed:
         """The weights, narrow and read-only, and the layer's secrets of this version."""
-        narrow = narrowed(job, weights)
-        return Keyed(
-            narrow, ServerKey.draw(*self._laid(job), narrow, version.randomness("u", name))
-        )
+        narrow, matrix = narrowed(job, weights), self._matrix(job, name, version.seed)
+        own = self._laid(job)
+        return Keyed(narrow, ServerKey.draw(*own, narrow, matrix, version.randomness("u", name)))
 
     def hint(
         self, job: Job, own: Keyed, name: str, version: Version
@@ -150,12 +209,13 @@ class ByRlwe:
                 if low is not None:
                     n = tiling.tiles * tiling.slots
                     early = party.messenger.receive_elements(n, low).reshape(shape)
-                public = keys.public[: tiling.tiles, None]
-                return Ready(early, np.stack([own.key.zero(each) for each in public]))
+                merging = keys.merging[: tiling.tiles] if widths.merging else [()] * tiling.tiles
+                each = zip(keys.public[: tiling.tiles, None], merging, strict=True)
+                return Ready(early, np.stack([own.key.zero(*mine) for mine in each]))
             secrets = keys.secrets[: tiling.tiles]
             matrix = self._matrix(job, name, keys.seed)
             masks = np.stack([tiling.used(secret.masks(matrix)[None])[0] for secret in secrets])
-            masks = rounded(masks, STATIC.bits, widths.sent_bits)
+            masks = short(masks, widths)
             if low is not None:
                 party.messenger.send_elements(low.reduce(masks), low)
         assert isinstance(own, np.ndarray)
@@ -189,7 +249,12 @@ class ByRlwe:
     def _laid(self, job: Job) -> tuple[Tiling, Precision]:
         if not isinstance(self.packing, Packing):
             raise InputError("its packing is of another method")
+        if (self.packing.merged > 1) != (self.variant == MERGED_HINTS):
+            raise InputError(f"{self.variant} with {self.packing.merged} hints in one")
         return _laid(job, self.packing)
+
+    def _packings(self, job: Job, inferences: int) -> Iterable[Packing]:
+        return (merged_packings if self.variant == MERGED_HINTS else packings)(job, inferences)
 
     def _matrix(self, job: Job, name: str, seed: bytes) -> Matrix:
         return Matrix(STATIC, seed, name, self._laid(job)[0].polynomials)

@@ -45,16 +45,21 @@ class Packing:
       filters: how many share a hint.
       sent_bits: high bits of a ciphertext's coefficient.
       hint_bits: high bits of a hint's coefficient.
+      merged: how many filters' hints are merged into one; 1 where none are.
+      key_bits: bits that the keys which merge them hold at least.
     """
 
     tile: typing.Annotated[tuple[_Count, _Count], Product(1 << 12)]
     filters: _Count
     sent_bits: _Width
     hint_bits: _Width
+    merged: _Count = 1
+    key_bits: typing.Annotated[int, Between(0, 64)] = 0
 
     def __str__(self) -> str:
         high, wide = self.tile
-        return f"{high}x{wide}, {self.filters} a hint, {self.sent_bits} and {self.hint_bits} bits"
+        each = f"{self.filters} a hint" if self.merged == 1 else f"{self.merged} in one"
+        return f"{high}x{wide}, {each}, {self.sent_bits} and {self.hint_bits} bits"
 
 
 @dataclasses.dataclass(frozen=True)

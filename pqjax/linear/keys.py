@@ -3,17 +3,63 @@
 Every tile of a layer needs a secret of its own, and the i-th tiles of all layers share the i-th. They
 are drawn for one inference and live while it is prepared.
 
-  1. rank 1 -> rank 0   b_pk = e - a_pk s of every secret.   N log2 q bits each
+  1. rank 1 -> rank 0   b_pk = e - a_pk s of every secret, and of the first of them the keys that merge
+                        hints (`pqjax.he.merging`).   N log2 q bits for b_pk and for each digit of a key
 """
 
 import dataclasses
+import itertools
+from collections.abc import Iterable
 
 import numpy as np
 
-from pqjax.he import STATIC, Secret
+from pqjax.he import STATIC, Level, Secret
 from pqjax.he.polynomial import Polynomials
 from pqjax.protocols.party import Party
 from pqjax.wire.cost import NOTHING, Cost, message
+
+
+@dataclasses.dataclass(frozen=True)
+class Secrets:
+    """What layers use of an inference's secrets.
+
+    Attributes:
+      count: how many.
+      merging: of how many the keys that merge hints.
+      digits: of those keys, by depth.
+    """
+
+    count: int = 0
+    merging: int = 0
+    digits: tuple[int, ...] = ()
+
+    @property
+    def polynomials(self) -> int:
+        """How many polynomials their public keys are."""
+        return self.count + self.merging * sum(self.digits)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The keys, by depth."""
+        return tuple(Level(depth, digits) for depth, digits in enumerate(self.digits))
+
+    def within(self, limit: "Secrets") -> bool:
+        """Whether a layer that uses these needs no more."""
+        if self.count > limit.count or self.merging > limit.merging:
+            return False
+        digits = zip(self.digits, limit.digits, strict=False)
+        return len(self.digits) <= len(limit.digits) and all(a <= b for a, b in digits)
+
+    @classmethod
+    def of_all(cls, layers: Iterable["Secrets"]) -> "Secrets":
+        """What is enough for each of some layers."""
+        every = [cls(), *layers]
+        digits = itertools.zip_longest(*(each.digits for each in every), fillvalue=0)
+        return cls(
+            max(each.count for each in every),
+            max(each.merging for each in every),
+            tuple(max(column) for column in digits),
+        )
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -24,26 +70,31 @@ class Keys:
       seed: of the model's public polynomials.
       secrets: the client's.
       public: the server's, (secrets, N) mod q.
+      merging: the server's, of each secret that has them: by depth (digits, N) mod q.
     """
 
     seed: bytes
     secrets: tuple[Secret, ...] = ()
     public: Polynomials | None = None
+    merging: tuple[tuple[Polynomials, ...], ...] = ()
 
 
-def keys_cost(secrets: int) -> Cost:
+def keys_cost(wanted: Secrets) -> Cost:
     """One message, where there are any."""
-    return message(1, secrets * STATIC.degree * STATIC.bits) if secrets else NOTHING
+    return message(1, wanted.polynomials * STATIC.degree * STATIC.bits) if wanted.count else NOTHING
 
 
-def exchange_keys(party: Party, seed: bytes, secrets: int) -> Keys:
+def exchange_keys(party: Party, seed: bytes, wanted: Secrets) -> Keys:
     """Fresh secrets at rank 1, their public keys at rank 0; both at once. Cost: `keys_cost`."""
-    ring, shape = STATIC.ring, (1, STATIC.degree)
-    messenger = party.messenger
+    ring, messenger, levels = STATIC.ring, party.messenger, wanted.levels
     if party.rank == 0:
-        public = messenger.receive_elements(secrets * STATIC.degree, ring)
-        return Keys(seed, public=public.reshape(secrets, STATIC.degree))
-    own = tuple(Secret(STATIC, party.randomness) for _ in range(secrets))
-    zeros = [secret.zero(seed).reshape(shape) for secret in own]
-    messenger.send_elements(np.concatenate(zeros), ring)
+        rows = messenger.receive_elements(wanted.polynomials * STATIC.degree, ring)
+        public, rest = np.split(rows.reshape(-1, STATIC.degree), [wanted.count])
+        places = np.cumsum(wanted.digits[:-1], dtype=int)
+        each = np.split(rest, wanted.merging) if wanted.merging else []
+        return Keys(seed, public=public, merging=tuple(tuple(np.split(x, places)) for x in each))
+    own = tuple(Secret(STATIC, party.randomness) for _ in range(wanted.count))
+    zeros = [secret.zero(seed) for secret in own]
+    keys = [s.switching(seed, level) for s in own[: wanted.merging] for level in levels]
+    messenger.send_elements(np.concatenate([*zeros, *keys]), ring)
     return Keys(seed, own)

@@ -14,10 +14,10 @@ from jaxtyping import Integer, UInt8
 from pqjax.he import Version
 from pqjax.linear import ahead, on_shares
 from pqjax.linear.by_reply import SYSTEMS, ByReply
-from pqjax.linear.by_rlwe import VARIANT, ByRlwe
+from pqjax.linear.by_rlwe import VARIANTS, ByRlwe
 from pqjax.linear.choice import Choice, Form, When
 from pqjax.linear.job import Encoded, Job, Parts, filling, unfilled
-from pqjax.linear.keys import Keys
+from pqjax.linear.keys import Keys, Secrets
 from pqjax.linear.map import Image
 from pqjax.linear.method import METHODS, Method, method_of
 from pqjax.ot.source import Source
@@ -48,8 +48,8 @@ class Way(Protocol):
         """The choice with all that is to be found for a layer, for so many inferences of a client."""
         ...
 
-    def secrets(self, job: Job) -> int:
-        """How many of an inference's secrets it uses (`pqjax.linear.keys`)."""
+    def secrets(self, job: Job) -> Secrets:
+        """What it uses of an inference's secrets."""
         ...
 
     def parts(self, source: Source, forms: Forms, job: Job) -> Parts:
@@ -84,9 +84,9 @@ class ByTransfer:
         """As it is."""
         return [choice]
 
-    def secrets(self, job: Job) -> int:
+    def secrets(self, job: Job) -> Secrets:
         """None."""
-        return 0
+        return Secrets()
 
     def hint(self, job: Job, own: Any, name: str, version: Version) -> UInt8[np.ndarray, " bytes"]:
         """Nothing."""
@@ -171,7 +171,7 @@ class Ahead(ByTransfer):
 def way_of(choice: Choice) -> Way:
     """The way that a choice names, with its method, layout and widths."""
     if choice.method == RLWE:
-        return ByRlwe(choice.packing, choice.when)
+        return ByRlwe(choice.packing, choice.when, choice.variant)
     if choice.method in SYSTEMS:
         return ByReply(SYSTEMS[choice.method][choice.variant], choice.packing, choice.when)
     return (Ahead if choice.when == "ahead" else OnShares)(method_of(choice))
@@ -183,7 +183,7 @@ def unknown(choice: Mapping[str, object]) -> tuple[str, object, Sequence[str]] |
     None where all are known. Takes the fields as they come, of any type.
     """
     variants = {name: tuple(method.variants) for name, method in METHODS.items()}
-    variants |= {RLWE: (VARIANT,), **{name: tuple(ideas) for name, ideas in SYSTEMS.items()}}
+    variants |= {RLWE: VARIANTS, **{name: tuple(ideas) for name, ideas in SYSTEMS.items()}}
     known = {"method": tuple(variants), "form": get_args(Form), "when": get_args(When)}
     method = choice.get("method")
     if method in known["method"]:

@@ -17,7 +17,7 @@ from pqjax.graph.validate import Interval, validate
 from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
-from pqjax.linear.keys import keys_cost
+from pqjax.linear.keys import Secrets, keys_cost
 from pqjax.linear.way import unknown
 from pqjax.ot.source import Need, Pool
 from pqjax.planner.clock import Clock
@@ -171,10 +171,10 @@ class Plan:
         return tuple(step for step in self.steps if step.cost.install.bits)
 
     @functools.cached_property
-    def secrets(self) -> int:
-        """How many secrets an inference takes (`pqjax.linear.keys`)."""
+    def secrets(self) -> Secrets:
+        """What an inference takes of them."""
         linear = (s.task for s in self.steps if s.task.choice is not None)
-        return max((LINEAR.secrets(task) for task in linear), default=0)
+        return Secrets.of_all(map(LINEAR.secrets, linear))
 
     def schedule(self, inference: int = 0) -> tuple[Line, ...]:
         """Every layer of one inference of a session, with its cost.
@@ -212,7 +212,11 @@ class Plan:
             lines = (
                 Line("offline", BEGIN_LAYER, begin),
                 Line("offline", STOCK_LAYER, stock),
-                *([Line("offline", KEYS_LAYER, keys_cost(self.secrets))] if self.secrets else []),
+                *(
+                    [Line("offline", KEYS_LAYER, keys)]
+                    if (keys := keys_cost(self.secrets)).bits
+                    else []
+                ),
                 *(Line("offline", name, cost.offline) for name, cost in named),
                 Line("online", BEGIN_LAYER, begin),
                 *(Line("online", name, cost.online) for name, cost in named),

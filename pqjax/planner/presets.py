@@ -7,7 +7,7 @@ from pqjax.graph import passes
 from pqjax.graph.baselines import EXTENDED_RESIDUALS, WORST_CASE_WIDTHS, uniform_ring
 from pqjax.graph.rewrite import Pass
 from pqjax.layers import Setting
-from pqjax.linear.by_rlwe import VARIANT
+from pqjax.linear.by_rlwe import MERGED_HINTS, STATIC_HINTS
 from pqjax.linear.choice import FULL, PRIVQUANT, Choice, Form, When
 from pqjax.linear.way import RLWE
 from pqjax.ot.inline import Inline
@@ -60,7 +60,8 @@ def _by_ot(*variants: str, when: When = "shared") -> tuple[tuple[Choice, ...], t
 
 # With hints; for sums too wide for these, and layers whose hints do not pay, with a reply.
 _REPLIED = Choice("hequant", "widths+tiling", "pixels", "shared")
-_ENCRYPTED = (Choice(RLWE, VARIANT, "pixels", "ahead"), _REPLIED)
+_ENCRYPTED = (Choice(RLWE, STATIC_HINTS, "pixels", "ahead"), _REPLIED)
+_MERGED = Choice(RLWE, MERGED_HINTS, "pixels", "ahead")
 _AHEAD, _AHEAD_ON_PIXELS = _by_ot(*FULL, when="ahead")
 _INLINE = Inline()  # IKNP and KKOT where they are needed, as the papers' code does
 _SIRNN_FORMS = Forms(known_wrap="table", relu_chosen=True)
@@ -142,6 +143,16 @@ PRESETS = {
             OTS["silent"],
             Forms(known_wrap="element", relu_chosen=False),
             (*_ENCRYPTED, *_AHEAD),
+            _AHEAD_ON_PIXELS,
+            _PQJAX_PASSES,
+            masked_input=False,
+        ),
+        Preset(
+            "pqjax-merged",
+            "pqjax for clients of few inferences: hints are merged where that sends less, for more work",
+            OTS["silent"],
+            Forms(known_wrap="element", relu_chosen=False),
+            (_MERGED, *_ENCRYPTED, *_AHEAD),
             _AHEAD_ON_PIXELS,
             _PQJAX_PASSES,
             masked_input=False,

@@ -4,7 +4,7 @@ import bisect
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pqjax.errors import PlanError
 from pqjax.graph.ir import Graph, Linear, Node, TensorType
@@ -12,7 +12,7 @@ from pqjax.graph.rewrite import Price
 from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
-from pqjax.linear.keys import keys_cost
+from pqjax.linear.keys import Secrets, keys_cost
 from pqjax.ot.source import Pool, Source
 from pqjax.planner.presets import Preset
 from pqjax.wire.cost import NOTHING, Cost, total
@@ -142,8 +142,8 @@ def cheapest_together(
 ) -> dict[str, Choice]:
     """A choice for every linear layer: those of least price together, where some are forced.
 
-    Encrypted layers share an inference's secrets, and the one that takes most pays for all: so of all
-    numbers of secrets the best is taken, none among them.
+    Encrypted layers share an inference's secrets and keys, and the one that takes most pays for all: so
+    of all limits to them the best is taken, none of them among these.
     """
     at, known = preset.setting(), {}
     for node in graph:
@@ -153,7 +153,7 @@ def cheapest_together(
             choices = (
                 [cheapest(preset, task, link), *fitting(preset, task)] if own is None else [own]
             )
-            known[node.name] = [
+            options = [
                 (
                     price_of_choice(preset, task, choice, link),
                     LINEAR.secrets(dataclasses.replace(task, choice=choice)),
@@ -161,17 +161,34 @@ def cheapest_together(
                 )
                 for choice in choices
             ]
+            known[node.name] = sorted(options, key=lambda option: option[0])
     found: tuple[float, dict[str, Choice]] | None = None
-    for most in sorted({secrets for options in known.values() for _, secrets, _ in options}):
-        fits = [[x for x in options if x[1] <= most] for options in known.values()]
-        if not all(fits):
+    for limit in _limits(secrets for options in known.values() for _, secrets, _ in options):
+        fits = (next((x for x in each if x[1].within(limit)), None) for each in known.values())
+        best = [option for option in fits if option is not None]
+        if len(best) < len(known):
             continue
-        best = [min(options, key=lambda option: option[0]) for options in fits]
         price = sum(option[0] for option in best)
-        price += priced(StepCost(keys_cost(max(option[1] for option in best))), preset, link)
+        wanted = Secrets.of_all(option[1] for option in best)
+        price += priced(StepCost(keys_cost(wanted)), preset, link)
         if found is None or price < found[0]:
             found = price, {name: x[2] for name, x in zip(known, best, strict=True)}
     return found[1] if found else {}
+
+
+def _limits(every: Iterable[Secrets]) -> Iterator[Secrets]:
+    """How many secrets, of how many the keys, and their digits, as layers may use them."""
+    every = set(every)
+    counts, keyed = sorted({x.count for x in every}), [x for x in every if x.digits]
+    yield from (Secrets(count) for count in counts)
+    sizes = {(len(x.digits), x.digits[0]) for x in keyed}
+    enough = {
+        Secrets.of_all(x for x in keyed if len(x.digits) <= depths and x.digits[0] <= first).digits
+        for depths, first in sizes
+    }
+    for count, merging, digits in itertools.product(counts, {x.merging for x in keyed}, enough):
+        if merging <= count:
+            yield Secrets(count, merging, digits)
 
 
 def price_of_choice(preset: Preset, task: Task, choice: Choice, link: Link | None) -> float:

@@ -141,9 +141,16 @@ def _choice(plan: Plan, step: Step) -> str:
     elif len(prices) == 1:
         why = f"{chosen}: the only one that protocol {plan.protocol} has."
     else:
-        second = sorted(prices.values())[1]
-        ratio = second / max(prices.get(chosen, 0.0), 1e-12)
-        why = f"{chosen}: fewest {unit}; the next best takes {ratio:.2f} times as many."
+        # Choices that need more keys are dearer for the whole plan, whatever the layer itself takes.
+        secrets = {c: LINEAR.secrets(dataclasses.replace(step.task, choice=c)) for c in fits}
+        rest = [prices[c] for c in fits if c != chosen and secrets[c].within(plan.secrets)]
+        least, own = min(rest, default=0.0), prices.get(chosen, 0.0)
+        why = f"{chosen}: fewest {unit}"
+        if min(prices.values()) < own:
+            why += " with the keys that all layers share"
+        why += (
+            f"; the next best takes {least / max(own, 1e-12):.2f} times as many." if rest else "."
+        )
     return f"{LINEAR.describe(step.task)}\n{_columns(rows, left=1)}\nChosen: {why}"
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from networks import ENCRYPTED, EXACT, random_network, run_both
+from networks import ENCRYPTED, EXACT, MERGED, random_network, run_both
 from pairs import left_over, stored
 
 import pqjax
@@ -10,7 +10,7 @@ from pqjax.engine.execute import Preparation
 from pqjax.errors import InputError, OutOfCorrelations
 from pqjax.planner import plan
 
-RUNS = {**EXACT, "encrypted": ENCRYPTED}
+RUNS = {**EXACT, "encrypted": ENCRYPTED, "merged": MERGED}
 
 
 @pytest.mark.parametrize("run", list(RUNS))
@@ -34,6 +34,12 @@ def test_random_networks_are_exact_and_cost_what_was_predicted(seed, run):
 @pytest.mark.parametrize("seed", range(4, 30))
 def test_many_more_random_networks(seed, run):
     test_random_networks_are_exact_and_cost_what_was_predicted(seed, run)
+
+
+def test_random_networks_have_layers_whose_hints_are_merged():
+    merged = [plan(random_network(seed)[0], MERGED).secrets.merging for seed in range(4)]
+
+    assert all(merged)
 
 
 def test_run_local_gives_the_reference_and_a_trace():

@@ -5,7 +5,7 @@ import pytest
 
 from pqjax.errors import InputError
 from pqjax.he import polynomial
-from pqjax.he.polynomial import coefficients, digits, error_bound, product
+from pqjax.he.polynomial import coefficients, digit_sums, digits, error_bound, product
 
 
 def slow(a, small, bits):
@@ -72,6 +72,38 @@ def test_coefficients_are_those_of_the_product(rows, places, bits):
     for i in (0, len(found) - 1):
         expected = slow(a[i % len(a)], s[i % len(s)], bits)
         np.testing.assert_array_equal(found[i], expected[at])
+
+
+@pytest.mark.parametrize("width,terms", [(8, 5), (4, 9), (1, 3), (6, 1)])
+@pytest.mark.parametrize("rows", [1, 5, 300])
+def test_sums_of_digits_are_plain_integers(width, terms, rows):
+    rng = np.random.default_rng(rows)
+    high = uniform(rng, (rows, 128), width * terms)
+    high[0, ::2] = 1 << width * terms - 1  # digits as large as they may be
+    others = uniform(rng, (terms, 128), 40)
+    others[0, ::2] = 1 << 39
+
+    found = digit_sums(high, width, others, 40)
+
+    for row in {0, rows - 1}:
+        rest, expected = high[row].astype(np.int64), np.zeros(128, np.uint64)
+        for other in others[::-1]:
+            low = (rest + (1 << width - 1)) % (1 << width) - (1 << width - 1)
+            rest = (rest - low) >> width
+            expected += slow(other, low, 40)
+        np.testing.assert_array_equal(found[row], expected % (1 << 40))
+
+
+@pytest.mark.parametrize("width,terms", [(8, 5), (4, 10)])
+def test_sums_of_digits_as_large_as_they_may_be(width, terms):
+    low = -(1 << width - 1)
+    high = np.full((1, 2048), sum(low << width * i for i in range(terms)) % (1 << width * terms))
+    others = np.full((terms, 2048), (1 << 39) - 1, np.uint64)
+
+    found = digit_sums(high.astype(np.uint64), width, others, 40)
+
+    one = slow(others[0], np.full(2048, low), 40)
+    np.testing.assert_array_equal(found[0], one * np.uint64(terms) % (1 << 40))
 
 
 @pytest.mark.parametrize(

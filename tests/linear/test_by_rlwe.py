@@ -1,6 +1,7 @@
 """Linear layers on ciphertexts between two parties: exact, as priced, with fresh secrets every time."""
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ from layers import maps, operand, random_layer, slow_conv
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
 from pqjax.he import STATIC, Hint, Version
-from pqjax.linear import Job, LinearMap
-from pqjax.linear.by_rlwe import ByRlwe, bound, packings
-from pqjax.linear.keys import exchange_keys, keys_cost
+from pqjax.he.merging import turned
+from pqjax.he.polynomial import product
+from pqjax.linear import Choice, Job, LinearMap
+from pqjax.linear.by_rlwe import MERGED_HINTS, VARIANTS, ByRlwe, bound, merged_packings, packings
+from pqjax.linear.choice import Packing, When
+from pqjax.linear.keys import Secrets, exchange_keys, keys_cost
 from pqjax.ot.stocked import SoftSpoken
 from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party, run_pair
@@ -69,6 +73,22 @@ def first_packing(job, inferences=1000):
     return next(iter(packings(job, inferences)))
 
 
+def ways(job, inferences=1000, when: When = "ahead", variants=VARIANTS):
+    """With every packing of a layer."""
+    for variant in variants:
+        own = ByRlwe(None, when, variant)
+        if own.unfit(job, own=False) is None:
+            for choice in own.options(Choice("rlwe", variant, "pixels", "ahead"), job, inferences):
+                yield dataclasses.replace(own, packing=choice.packing)
+
+
+def merging_way(job, together=4):
+    """One that merges so many hints."""
+    each = merged_packings(job, 1000)
+    packing = next(packing for packing in each if packing.merged == together)
+    return ByRlwe(packing, "ahead", MERGED_HINTS)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     m=maps(), seed=st.integers(0, 2**32), guard=st.integers(1, 3),
@@ -78,8 +98,7 @@ def test_layers_of_every_shape_are_exact_and_cost_what_was_predicted(m, seed, gu
     rng = np.random.default_rng(seed)
     job, w, x = random_layer(rng, m, full=True)
     job = dataclasses.replace(job, guard=guard)
-    for packing in packings(job, span):
-        way = ByRlwe(packing, when)
+    for way in ways(job, span, when):
         x0 = rng.integers(0, 1 << job.bits, x.shape).astype(Ring(job.bits).dtype)
         y0, y1, _, (one, two) = run(way, job, w, x, x0)
 
@@ -103,13 +122,13 @@ def test_the_largest_weights_and_operands_are_exact():
         w = np.full(SMALL.weight_shape, -8 if sign < 0 else 7)
         x = np.full(SMALL.in_shape, -16 * sign if sign > 0 else 15)
         job = dataclasses.replace(job, guard=1)
-        way = ByRlwe(first_packing(job), "ahead")
-        x0 = rng.integers(0, 1 << job.bits, x.shape).astype(Ring(job.bits).dtype)
+        for way in (ByRlwe(first_packing(job), "ahead"), merging_way(job)):
+            x0 = rng.integers(0, 1 << job.bits, x.shape).astype(Ring(job.bits).dtype)
 
-        y0, y1, _, _ = run(way, job, w, x, x0)
+            y0, y1, _, _ = run(way, job, w, x, x0)
 
-        found = Ring(job.bits + 1).add(y0, y1).astype(object) >> 1
-        np.testing.assert_array_equal(found, slow_conv(x, w, SMALL) % (1 << job.bits))
+            found = Ring(job.bits + 1).add(y0, y1).astype(object) >> 1
+            np.testing.assert_array_equal(found, slow_conv(x, w, SMALL) % (1 << job.bits))
 
 
 def small_job(rng, guard=1):
@@ -117,11 +136,12 @@ def small_job(rng, guard=1):
     return dataclasses.replace(job, guard=guard), w, x
 
 
-def test_two_inferences_of_one_input_send_nothing_alike():
+@pytest.mark.parametrize("merging", [False, True])
+def test_two_inferences_of_one_input_send_nothing_alike(merging):
     rng = np.random.default_rng(1)
     job, w, x = small_job(rng)
     x0 = np.zeros(x.shape, Ring(job.bits).dtype)
-    way = ByRlwe(first_packing(job), "ahead")
+    way = merging_way(job) if merging else ByRlwe(first_packing(job), "ahead")
 
     one, two = (run(way, job, w, x, x0, key)[2] for key in (1, 2))
 
@@ -134,12 +154,12 @@ def test_every_tile_of_an_inference_has_a_secret_of_its_own():
 
     def client(wire):
         me = party(wire, 1, [], bytes(range(16)))
-        keys.append(exchange_keys(me, VERSION.seed, 4))
-        keys.append(exchange_keys(me, VERSION.seed, 1))
+        keys.append(exchange_keys(me, VERSION.seed, Secrets(4)))
+        keys.append(exchange_keys(me, VERSION.seed, Secrets(1)))
 
     def server(wire):
         me = party(wire, 0, [], bytes(16))
-        return [exchange_keys(me, VERSION.seed, n).public for n in (4, 1)]
+        return [exchange_keys(me, VERSION.seed, Secrets(n)).public for n in (4, 1)]
 
     rows: Any = run_pair(server, client)[0]
     public = np.concatenate(rows)
@@ -148,6 +168,49 @@ def test_every_tile_of_an_inference_has_a_secret_of_its_own():
     assert len({s.tobytes() for s in secrets}) == 5 == len({row.tobytes() for row in public})
     for a, b in zip(secrets, secrets[1:], strict=False):
         assert 0.25 < (a == b).mean() < 0.42
+
+
+def test_keys_that_merge_hints_are_those_of_their_secrets_and_come_whole():
+    wanted, found = Secrets(3, 2, (4, 5)), []
+
+    def client(wire):
+        me = party(wire, 1, [], bytes(range(16)))
+        found.append(exchange_keys(me, VERSION.seed, wanted))
+        return me.messenger
+
+    def server(wire):
+        return exchange_keys(party(wire, 0, [], bytes(16)), VERSION.seed, wanted)
+
+    own, messenger = run_pair(server, client)
+    keys: Any = own
+    assert messenger.trace.bits()[0] == keys_cost(wanted).bits == 8 * 5 * 2048 * (3 + 2 * 9)
+    assert len(keys.public) == 3 and [len(each) for each in keys.merging] == [2, 2]
+    for secret, mine in zip(found[0].secrets, keys.merging, strict=False):
+        for level, key in zip(wanted.levels, mine, strict=True):
+            noise = key + product(level.matrix(STATIC, VERSION.seed).polynomials(), secret._s, 40)
+            place = 40 - level.depth - level.digit_bits * np.arange(1, level.digits + 1)
+            turns = turned(secret._s.astype(np.int64), level.depth) << place[:, None]
+            e = STATIC.ring.signed(STATIC.ring.reduce(noise - turns.view(np.uint64)))
+            assert np.abs(e).max() <= 21 and len({row.tobytes() for row in e}) == level.digits
+    rows = np.concatenate([keys.public, *(key for each in keys.merging for key in each)])
+    assert len({row.tobytes() for row in rows}) == 21
+
+
+@given(st.lists(st.tuples(
+    st.integers(0, 5), st.integers(0, 3), st.lists(st.integers(1, 9), max_size=4)
+), max_size=4))  # fmt: skip
+def test_what_is_enough_for_all_layers_is_enough_for_each_and_no_more(layers):
+    every = [Secrets(n + more, n, tuple(digits)) for more, n, digits in layers]
+    both = Secrets.of_all(every)
+
+    assert all(each.within(both) for each in every)
+    assert Secrets.of_all([both, *every]) == both and Secrets().within(both)
+    for name in ("count", "merging"):
+        assert getattr(both, name) in {0, *(getattr(each, name) for each in every)}
+    for depth, digits in enumerate(both.digits):
+        assert digits in {each.digits[depth] for each in every if len(each.digits) > depth}
+        fewer = (*both.digits[:depth], digits - 1, *both.digits[depth + 1 :])
+        assert not all(each.within(dataclasses.replace(both, digits=fewer)) for each in every)
 
 
 def test_a_secret_prepares_a_layer_once():
@@ -212,11 +275,7 @@ def test_any_weights_of_a_width_keep_to_the_public_bound():
     assert (w.astype(int) ** 2).sum((0, 1, 2)).max() == bound(job).squares
     ByRlwe(first_packing(job), "ahead").load(job, w, "layer", VERSION)
     with pytest.raises(InputError, match="larger than the layer's widths"):
-        wide = dataclasses.replace(job, w_bits=job.w_bits + 1)
-        key = ByRlwe(first_packing(wide), "ahead").load(wide, w, "layer", VERSION).key
-        type(key).draw(
-            *ByRlwe(first_packing(job), "ahead")._laid(job), 2 * w, Randomness(bytes(16))
-        )
+        ByRlwe(first_packing(job), "ahead").load(job, 2 * w, "layer", VERSION)
 
 
 def test_a_layer_that_is_too_wide_says_which_sums_would_do():
@@ -235,10 +294,10 @@ def test_a_layer_that_is_too_wide_says_which_sums_would_do():
     ({"tile": (2, 2)}, "tiles hold a kernel"),
     ({"tile": (1 << 11, 1 << 11)}, "tiles hold a kernel"),
     ({"filters": 4000}, "fit 2048 slots|filters of one group"),
+    ({"merged": 2}, "static-hints with 2"),
+    ({"key_bits": 20}, "keys merge hints"),
 ])  # fmt: skip
 def test_a_packing_that_is_not_safe_and_exact_is_refused(change, complaint):
-    import re
-
     job = small_job(np.random.default_rng(6))[0]
     packing = first_packing(job)
     changed = {
@@ -249,3 +308,33 @@ def test_a_packing_that_is_not_safe_and_exact_is_refused(change, complaint):
     why = ByRlwe(dataclasses.replace(packing, **changed), "ahead").unfit(job, own=False)
 
     assert why and re.search(complaint, why)
+
+
+@pytest.mark.parametrize("change, complaint", [
+    ({"merged": 1, "key_bits": 0}, "merged-hints with 1"),
+    ({"merged": 3}, "one group"),
+    ({"merged": 64}, "slots"),
+    ({"merged": 4096}, "slots"),
+    ({"filters": 2}, "one group"),
+    ({"key_bits": 0}, "keys merge hints"),
+    ({"key_bits": 2}, "may fail with"),
+    ({"key_bits": 41}, "more than there are"),
+])  # fmt: skip
+def test_a_merging_that_is_not_safe_and_exact_is_refused(change, complaint):
+    job = small_job(np.random.default_rng(6))[0]
+    way, packing = merging_way(job), merging_way(job).packing
+    assert way.unfit(job, own=False) is None and isinstance(packing, Packing)
+
+    changed = dataclasses.replace(way, packing=dataclasses.replace(packing, **change))
+    why = changed.unfit(job, own=False)
+
+    assert why and re.search(complaint, why)
+
+
+def test_what_cannot_be_merged_says_so():
+    one = LinearMap((6, 5), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1, 3, 1)
+    for job in (random_layer(np.random.default_rng(0), one, full=True)[0],
+                Job(SMALL, 4, operand(SMALL, 22, "signed"), 22, 1)):  # fmt: skip
+        assert ByRlwe(None, "ahead").unfit(job, own=False) is None
+        why = ByRlwe(None, "ahead", MERGED_HINTS).unfit(job, own=False)
+        assert why and "too few filters, or sums too wide for keys" in why

@@ -227,7 +227,7 @@ ENCRYPTED = dataclasses.replace(
 # Hints merged wherever they can be.
 MERGED = dataclasses.replace(
     ENCRYPTED,
-    choices=tuple(c for c in ENCRYPTED.choices if c.variant == "merged-hints"),
+    choices=tuple(c for c in find_preset("pqjax-merged").choices if c.variant == "merged-hints"),
     otherwise=ENCRYPTED.choices,
 )
 

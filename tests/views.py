@@ -287,7 +287,7 @@ class Watching(Messenger):
     def exchange_bits(self, packed, n):
         got = super().exchange_bits(packed, n)
         self.frames[-1].element_bits = 1
-        opened = np.unpackbits(packed ^ got, count=n, bitorder="little")
+        opened = np.unpackbits(np.bitwise_xor(packed, got), count=n, bitorder="little")
         self.opened.append(Record("frame", opened, (1,)))
         return got
 

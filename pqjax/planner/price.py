@@ -100,14 +100,12 @@ def task_cost(at: Setting, task: Task) -> StepCost:
 def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
     """What a layer costs an inference, its OTs and its share of what a client gets once included.
 
-    In seconds on a link; else in bits, where a flow is worth as many as the preset's forms say if it
-    chooses between them.
+    In bits, or in seconds on a link.
     """
     both = cost.both
     both += preset.source.share(both.rots)
     if link is None:
-        flows = both.flows * preset.forms.flow_bits if preset.source.has_store else 0
-        return both.bits + flows + cost.install.bits / preset.inferences
+        return both.bits + cost.install.bits / preset.inferences
     once = link.seconds(*cost.install.sent, 0)
     return link.seconds(*both.sent, both.flows) + once / preset.inferences
 
@@ -210,7 +208,10 @@ def pricing(preset: Preset, link: Link | None) -> Price:
     def of(node: Node, *sources: TensorType) -> float:
         task = Task(node, sources)
         if not isinstance(node, Linear):
-            return priced(task_cost(at, task), preset, link)
+            cost = task_cost(at, task)
+            # Steps come in forms that trade bits for flows; so they are compared by both.
+            flows = cost.both.flows * at.forms.flow_bits if at.source.has_store else 0
+            return priced(cost, preset, link) + (flows if link is None else 0)
         # Where none fits it is not lowered yet: the extension of its operand will come.
         choices = fitting(preset, task)
         return min((price_of_choice(preset, task, c, link) for c in choices), default=0.0)

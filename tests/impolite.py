@@ -26,6 +26,7 @@ from pqjax.graph import (
     Pad,
     Relu,
     Requantize,
+    Saturate,
     ScaleUp,
     Subsample,
     TensorType,
@@ -40,7 +41,7 @@ WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16, 17, 20, 32, 33, 37, 38, 63,
 _KINDS = (
     Conv, Conv, Dense, Dense, Relu, Relu, Requantize, Requantize, Requantize, Add, Add, MaxPool,
     AvgPool, Flatten, ArgMax, Subsample, Pad, Concat, Extend, Narrow, ScaleUp, Truncate,
-    TruncateReduce, Clamp,
+    TruncateReduce, Clamp, Saturate,
 )  # fmt: skip
 SHAPES = ((2, 3, 2), (2, 2, 2), (2, 3, 4), (12,), (8,))  # few: every shape is compiled
 
@@ -262,6 +263,14 @@ class Strange:
         out = self.format(x.shape, bits, x.scale)
         low, high = self.one((0, out.low, -3, 2 * x.low)), self.one((out.high, 3, 0, 2 * x.high))
         return Clamp(name, (source.name,), out, low, high)
+
+    def saturate(self, name, source):
+        x, shift = source.out, int(self.rng.integers(0, min(source.out.bits, 9)))
+        kept = int(self.rng.integers(1, max(2, x.bits - shift)))
+        low = self.one((0, -1 << (kept - 1)))
+        high = low + (1 << kept) - 1
+        out = self.format(x.shape, self.width(), x.scale - shift)
+        return Saturate(name, (source.name,), out, shift, low, high, self.one(("nearest", "floor")))
 
 
 def strange_graph(seed, nodes=7, widths=WIDTHS):

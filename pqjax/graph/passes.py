@@ -346,11 +346,12 @@ def _extended_pass(graph: Graph, node: ir.Extend) -> Edit | str:
     inner = graph[node.sources[0]]
     if not isinstance(inner, ir.Saturate):
         return "it does not extend what one pass makes"
-    wide = replace(inner, name=node.name, out=node.out)
+    if graph.output.name in (node.name, inner.name):
+        return "the client reads one of both"
     if _alone(graph, inner.name):
-        return Edit({inner.name: (), node.name: (wide,)})
-    if inner.name == graph.output.name:
-        return "the client reads what it extends"
+        wide = replace(inner, out=node.out)
+        return Edit({inner.name: (wide,), node.name: ()}, {node.name: inner.name})
+    wide = replace(inner, name=node.name, out=node.out)
     kept = ir.Narrow(inner.name, (node.name,), inner.out)
     return Edit({inner.name: (wide, kept), node.name: ()}, even=True)
 

@@ -39,16 +39,18 @@ def pooled(seed):
 @pytest.mark.parametrize("protocol", list(EXACT))
 @pytest.mark.parametrize("seed", [1, 3])
 @pytest.mark.parametrize(
-    "network,kinds", [(residual, {"Clamp", "Extend", "Relu"}), (pooled, {"MaxPool"})]
+    "network,kinds",
+    [(residual, ({"Clamp", "Extend", "Relu"}, {"Saturate"})), (pooled, ({"MaxPool"}, {"MaxPool"}))],
 )
 def test_tiles_and_streams_are_exact_and_cost_what_was_predicted(network, kinds, seed, protocol):
     graph, weights, x = network(seed)
     made = plan(graph, tuned(protocol, dataclasses.replace(STREAMED, tile_elements=1 << 10)))
 
-    assert kinds <= {step.node.kind for step in made.steps if len(step.pieces.online) >= 4}
+    stocked = isinstance(PRESETS[protocol].source, Stocked)
+    assert kinds[stocked] <= {step.node.kind for step in made.steps if len(step.pieces.online) >= 4}
     (_, trace0, party0), (y, trace1, _) = run_both(made, weights, x)
 
-    assert made.streamed is isinstance(PRESETS[protocol].source, Stocked)
+    assert made.streamed is stocked
     np.testing.assert_array_equal(y, pqjax.reference(graph, weights, x))
     assert made.differences(trace0, 0) == [] and made.differences(trace1, 1) == []
     assert read_plan(made.document).schedule() == made.schedule()

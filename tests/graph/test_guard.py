@@ -180,17 +180,17 @@ def test_graphs_with_guard_bits_are_not_for_users():
 
 
 def test_a_plan_whose_guard_bits_are_not_its_layers_is_none():
-    document = json.loads(plan(branches(1), ENCRYPTED).document)
-    for name, change in (("c0", 0), ("c0", 2), ("relu", 0)):
+    document = json.loads(plan(branches(2), ENCRYPTED).document)
+    for name, change in (("c0", 0), ("c0", 3), ("c0+", 0)):
         tree = json.loads(json.dumps(document))
-        node = next(n for n in tree["graph"]["nodes"] if n["name"].startswith(name))
+        node = next(n for n in tree["graph"]["nodes"] if n["name"] == name)
         node["out"]["guard"] = change
         with pytest.raises(PlanError):
             read_plan(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode())
-    by_ot = json.loads(plan(branches(1), "pqjax-ot").document)
+    by_ot = json.loads(plan(branches(2), "pqjax-ot").document)
     tree = json.loads(json.dumps(document))
     tree["choices"] = by_ot["choices"]
-    with pytest.raises(PlanError, match="no guard bits, but declares 1"):
+    with pytest.raises(PlanError, match="no guard bits, but declares 2"):
         read_plan(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode())
 
 

@@ -5,6 +5,9 @@ import dataclasses
 from pqjax.ot.silent import EVERY, FIRST, USUAL, Silent
 from pqjax.ot.silent_sets import SETS
 from pqjax.ot.source import MOST_STORED, Need
+from pqjax.wire.link import Link
+
+_SOME_LINK = Link(mbps=100.0, rtt_ms=13.0)  # where none is named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,23 +20,27 @@ class SilentChoice(Silent):
         """The pair of sets that sends the fewest bits over all inferences, or takes the fewest seconds.
 
         Before that comes memory: sets whose OTs can all be made ahead, then those that keep to
-        `MOST_STORED` where they are made piece by piece. Of equals, the one that makes fewer OTs.
+        `MOST_STORED` where they are made piece by piece. There the inference waits for them, so seconds
+        decide in any case, those of making them included. Of equals, the one that makes fewer OTs.
         """
 
         def key(source: Silent) -> tuple:
             streamed = source.stored(need.drawn) > need.ahead
             excess = max(0, source.stored(need.piece) - MOST_STORED) if streamed else 0
-            prices = [_price(source, need, sender) for sender in (0, 1)]
+            prices = [_price(source, need, sender, streamed) for sender in (0, 1)]
             return streamed, excess, *map(sum, zip(*prices, strict=True))
 
         return min(EVERY, key=key)
 
 
-def _price(source: Silent, need: Need, sender: int) -> tuple[float, int]:
+def _price(source: Silent, need: Need, sender: int, streamed: bool) -> tuple[float, int]:
     """Bits or seconds of one direction over all inferences, and the OTs made."""
     n, noise = need.drawn[sender] * need.inferences, source.sets[sender]
     cost, left = source.fill((0, 0), (n, 0) if sender == 0 else (0, n))
     made = n + left[sender]
+    if streamed:
+        link = need.link or _SOME_LINK
+        return link.seconds(*cost.sent, 0) + made * noise.nanoseconds * 1e-9, made
     if need.link is None or not n:
         return cost.bits, made
     rounds = (made - SETS[FIRST].made) // noise.gain

@@ -12,6 +12,7 @@ from pqjax.errors import PlanError
 from pqjax.ot import SOURCES
 from pqjax.ot.silent import EVERY, Silent
 from pqjax.ot.silent_choice import SilentChoice
+from pqjax.ot.silent_sets import SETS
 from pqjax.ot.source import MOST_STORED, Need
 from pqjax.ot.stocked import SoftSpoken
 from pqjax.planner import find_preset, read_plan
@@ -72,13 +73,22 @@ def test_seconds_count_where_there_is_a_link():
 def test_memory_comes_before_bits():
     large = (3 * 10**8, 8 * 10**7)
 
-    assert chosen(large, piece=(5 * 10**6,) * 2).noise == ("b13", "b12")
+    assert chosen(large, piece=(5 * 10**6,) * 2).noise == ("b12", "b12")
     for piece in ((10**7, 8 * 10**6), (2 * 10**7, 10**6), (0, 3 * 10**7)):
         assert chosen(large, piece=piece).stored(piece) <= MOST_STORED
     assert chosen(large, piece=(4 * 10**7, 4 * 10**7)).noise == ("b10", "b10")  # none fits
     drawn = (2 * 10**7, 2 * 10**6)
     assert Silent(("b13", "b11")).stored(drawn) > AHEAD
     assert chosen(drawn).stored(drawn) <= AHEAD  # so that all can be made ahead
+
+
+def test_seconds_of_making_count_where_an_inference_waits_for_them():
+    large, piece = (3 * 10**8, 8 * 10**7), (5 * 10**6,) * 2
+    slow, fast = Link(1, 13), Link(10**6, 0.1)
+
+    assert chosen(large, piece=piece, link=slow).noise == ("b13", "b12")  # as memory allows
+    assert chosen(large, piece=piece, link=fast).noise == ("b10", "b10")  # time alone counts
+    assert sorted(s.nanoseconds for s in SETS.values()) == [s.nanoseconds for s in SETS.values()]
 
 
 @pytest.mark.parametrize("source", EVERY, ids=lambda source: source.name)

@@ -19,8 +19,8 @@ class Tuning:
       chunk_ots: OTs of a message, each of them a row of 16 bytes; fewer where vectors are long. So
         many that hashing one message overlaps sending another.
       product_elements: elements of a message of a matrix product.
-      tile_elements: elements of a tensor that take an element-wise step together: a third of an image
-        of 112 x 112 x 64, whose random OTs are some 160 MiB.
+      tile_elements: elements of a tensor that take an element-wise step together: half an image of
+        112 x 112 x 64, whose random OTs are some 300 MiB.
       stream_above: stored OTs of an inference from which on they are made layer by layer and not
         all ahead; each takes 16 bytes until it is used.
 
@@ -30,7 +30,7 @@ class Tuning:
 
     chunk_ots: typing.Annotated[int, Between(_LEAST, 1 << 18)] = 1 << 16
     product_elements: typing.Annotated[int, Between(_LEAST, 1 << 22)] = 1 << 20
-    tile_elements: typing.Annotated[int, Between(_LEAST, 1 << 19)] = 33 << 13
+    tile_elements: typing.Annotated[int, Between(_LEAST, 1 << 19)] = 49 << 13
     stream_above: typing.Annotated[int, Between(0, 1 << 25)] = 1 << 25
 
     def __post_init__(self) -> None:

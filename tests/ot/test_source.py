@@ -177,7 +177,7 @@ def test_what_an_inference_leaves_over_is_used_by_the_next():
 
     def run(party):
         mine = Own() if party.rank else model.own
-        ready = [prepare(party, made, mine) for _ in range(3)]
+        ready = [prepare(party, made, mine) for _ in range(6)]
         answers = [infer(party, made, mine, each, x if party.rank else None) for each in ready]
         filled = [e for e in party.messenger.trace.entries if e.layer == "random ots"]
         return answers, [(e.sent_bits, e.received_bits) for e in filled], party.pool
@@ -185,7 +185,7 @@ def test_what_an_inference_leaves_over_is_used_by_the_next():
     mine, theirs = both(ROUNDS, run)
 
     pool, bits = (0, 0), []
-    for _ in range(3):
+    for _ in range(6):
         cost, pool = ROUNDS.fill(pool, made.rots)
         bits.append(cost.sent)
     assert mine[1] == bits and len(set(bits)) > 1

@@ -11,11 +11,15 @@ NETWORKS := exp-minionn exp-resnet32
 # Short trainings by the dozen (needs CIFAR in PQJAX_DATA); table 11 is made from the results there are.
 TRAININGS := exp-table6 exp-table7 exp-table11
 
-.PHONY: $(NETWORKS) $(TRAININGS) exp-pareto exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
+.PHONY: $(NETWORKS) $(TRAININGS) exp-pareto exp-history exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
 	exp-costs $(COSTS) bench test test-slow trace check format lint types train clean
 
 exp-pareto: $(READY)
 	$(BIN)/python -m experiments.figure8 $(ARGS)
+
+# Needs a git checkout with its history.
+exp-history: $(READY)
+	$(BIN)/python -m experiments.history $(ARGS)
 
 $(NETWORKS) $(TRAININGS): exp-%: $(READY)
 	$(BIN)/python -m experiments.$* $(ARGS)

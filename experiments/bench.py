@@ -30,11 +30,19 @@ from pqjax.ot.source import Source
 from pqjax.ot.stocked import SoftSpoken, StockedReceiver, StockedSender
 from pqjax.ot.tuning import Tuning
 from pqjax.planner import find_preset
+from pqjax.protocols.forms import Forms
 from pqjax.protocols.nonlinear import relu, relu_cost
 from pqjax.protocols.party import Party, make_party, run_pair
+from pqjax.protocols.saturate import (
+    saturate,
+    saturate_by_steps,
+    saturate_by_steps_cost,
+    saturate_cost,
+)
 from pqjax.ring import Ring
 from pqjax.wire.cost import Cost
 
+_REQUANTIZED = 1 << 17  # elements
 _REPEATS = 4
 _CIPHERS = ((crhash.Tweaks, "permute"), (prg.Stream, "encrypt"))  # all AES there is
 
@@ -146,9 +154,43 @@ def protocol_rows(machine: _Machine) -> list[dict]:
             seconds, aes = _both(preset.source, cost, rectify)
             label = f"ReLU, {bits} bits, {name} ({cost.bits / 8 / n:.0f} bytes each, online)"
             rows.append(machine.row(label, "elements/s", n, seconds, aes, cost.bits))
+    rows += requantization_rows(machine)
     for shape in bench_ring.CONVOLUTIONS:
         for name, variant in (("privquant", "4-extend-x-choose-w"), ("pqjax", "full-choose-w")):
             rows.append(_convolution_row(machine, shape, name, variant))
+    return rows
+
+
+def requantization_rows(machine: _Machine) -> list[dict]:
+    """Truncate, ReLU, clamp and extend an accumulator with a guard bit: by steps and in one pass."""
+    rows, preset = [], find_preset("pqjax")
+    for bits, shift, kept, after in ((16, 9, 6, 16), (8, 2, 4, 8), (32, 22, 8, 32)):
+        limits = shift + 1, 0, (1 << kept) - 1, Ring(after)
+
+        def by_steps(party: Party, x: np.ndarray, forms: Forms, bits=bits, limits=limits):
+            return saturate_by_steps(party, x, bits + 1, *limits, forms)
+
+        def at_once(party: Party, x: np.ndarray, forms: Forms, bits=bits, limits=limits):
+            return saturate(party, x, bits + 1, *limits, forms)
+
+        few_bits, few_flows = (Forms(flow_bits=worth) for worth in (0, 1 << 40))
+        for how, step, price, forms in (
+            ("by steps", by_steps, saturate_by_steps_cost, few_flows),
+            ("one pass, few flows", at_once, saturate_cost, few_flows),
+            ("one pass, few bits", at_once, saturate_cost, few_bits),
+        ):
+            cost = price(preset.source, _REQUANTIZED, bits + 1, *limits, forms)
+
+            def run(party: Party, width=bits + 1, step=step, forms=forms) -> None:
+                step(party, party.randomness.elements(_REQUANTIZED, Ring(width)), forms)
+
+            seconds, aes = _both(preset.source, cost, run)
+            sizes = f"({bits}, {shift}, {kept}, {after})"
+            label = (
+                f"requantization {sizes}, {how} ({cost.bits / _REQUANTIZED:.0f} bits in "
+                f"{cost.flows} flows, {sum(cost.rots) / _REQUANTIZED:.0f} OTs each)"
+            )
+            rows.append(machine.row(label, "elements/s", _REQUANTIZED, seconds, aes, cost.bits))
     return rows
 
 

@@ -49,7 +49,10 @@ def _opened(graph: Graph, layers: Collection[str]) -> tuple[Graph, dict[str, int
     for node in graph:
         counts = [count[source] for source in node.sources]
         found = node.slack(*counts) if any(counts) else 0
-        found = node.slack(*counts) if any(counts) else 0
+        if node.may_drop_guard and not any(
+            reader.keeps_guard or reader.drops_guard for reader in graph.readers[node.name]
+        ):
+            found = 0
         if found and not node.drops_guard and (not node.keeps_guard or found >> MOST_GUARD):
             sources = (unguard(s) if count[s] else s for s in node.sources)
             node, found = replace(node, sources=tuple(sources)), 0

@@ -29,6 +29,7 @@ class Node:
       rescales: whether it chooses its own scale.
       keeps_guard: whether it is as right on values with guard bits, and has them, too.
       drops_guard: whether it is an exact truncation that leaves guard bits behind.
+      may_drop_guard: whether it does as well as it keeps them, as its format says.
       counts_width: whether its width is counted from its source's: in another one that would be amiss.
     """
 
@@ -47,6 +48,7 @@ class Node:
     rescales: typing.ClassVar[bool] = False
     keeps_guard: typing.ClassVar[bool] = False
     drops_guard: typing.ClassVar[bool] = False
+    may_drop_guard: typing.ClassVar[bool] = False
     counts_width: typing.ClassVar[bool] = False
 
     def shape(self, *sources: TensorType) -> Shape:

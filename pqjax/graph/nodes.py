@@ -156,7 +156,7 @@ class InRing(Node):
 class Relu(InRing):
     """max(x, 0) of a signed x, same bits and scale; its output is nonnegative."""
 
-    keeps_range = keeps_guard = True
+    keeps_range = keeps_guard = may_drop_guard = True
 
     def reach(self, x: Known) -> Interval:
         self.refuse(relu_unfit(x.out.signed))

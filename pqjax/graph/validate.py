@@ -140,7 +140,7 @@ def _slack(node: Node, x: Sequence[Known]) -> int:
         return min(own, 1)
     if most and not (node.keeps_guard or node.drops_guard):
         raise node.error("reads values with guard bits as they are: an Unguard has to come before")
-    kept = 0 if node.drops_guard else most
+    kept = 0 if node.drops_guard or (node.may_drop_guard and not own) else most
     if own != kept:
         raise node.error(f"{kept} guard bits follow from its source, but it declares {own}")
     found = node.slack(*(k.slack << most - k.out.guard for k in x)) if kept else 0

@@ -21,10 +21,16 @@ from pqjax.wire.cost import Cost
 
 
 def _relu_price(at: Setting, node: Relu, x: TensorType, n: int) -> Cost:
+    if x.guard > node.out.guard:
+        limits = x.guard, 0, x.high, Ring(node.out.bits)
+        return saturate_cost(at.source, n, x.share_bits, *limits, at.forms)
     return nonlinear.relu_cost(at.source, n, x.share_bits, at.forms)
 
 
 def _relu(party: Party, at: Setting, node: Relu, x: TensorType, share: Share) -> Share:
+    if x.guard > node.out.guard:
+        limits = x.guard, 0, x.high, Ring(node.out.bits)
+        return saturate(party, share, x.share_bits, *limits, at.forms)
     return nonlinear.relu(party, share, x.share_bits, at.forms)
 
 

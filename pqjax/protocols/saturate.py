@@ -69,7 +69,7 @@ def saturate(
     Cost: `saturate_cost`.
     """
     if not party.source.has_store:
-        return _by_steps(party, x, bits, cut, low, high, out, forms)
+        return saturate_by_steps(party, x, bits, cut, low, high, out, forms)
     n, shape = x.size, _Shape.of(bits, cut, low, high, out)
     ring = shape.ring
     with party.messenger.step("saturate"):
@@ -90,9 +90,10 @@ def saturate(
     return out.sub(share, out.reduce(-low)) if party.rank == 0 and low else share
 
 
-def _by_steps(
+def saturate_by_steps(
     party: Party, x: Share, bits: int, cut: int, low: int, high: int, out: Ring, forms: Forms
 ) -> Share:
+    """The same by a truncation, a clamp and an extension. Cost: `saturate_by_steps_cost`."""
     ring = _Shape.of(bits, cut, low, high, out).ring
     with party.messenger.step("saturate"):
         short = truncate_reduce(party, x, bits, cut, None, forms)
@@ -213,9 +214,7 @@ def saturate_cost(
         return NOTHING
     shape = _Shape.of(bits, cut, low, high, out)
     if not source.has_store:
-        cost = truncate_reduce_cost(source, n, bits, cut, None, forms)
-        cost += clamp_cost(source, n, bits - cut, low, shape.ring, False, forms)
-        return cost + extend_cost(source, n, shape.ring.bits, out.bits, True, True, forms)
+        return saturate_by_steps_cost(source, n, bits, cut, low, high, out, forms)
     circuit = range_circuit(source, n, cut, shape.keep, shape.top, forms)
     k, width = _asked(circuit), shape.ring.bits
     form = {"cut": circuit.outputs[0] != NEVER, "over": circuit.outputs[2] != NEVER}
@@ -223,6 +222,16 @@ def saturate_cost(
     cost = circuit_cost(source, n, circuit) + draw(0, k * n) + draw(1, n)
     cost += crossing(n, k * n) + message(0, offered * n) + message(1, n * width)
     return cost + extend_cost(source, n, width, out.bits, True, True, forms)
+
+
+def saturate_by_steps_cost(
+    source: Source, n: int, bits: int, cut: int, low: int, high: int, out: Ring, forms: Forms
+) -> Cost:
+    """Those of truncation, clamp and extension."""
+    ring = _Shape.of(bits, cut, low, high, out).ring
+    cost = truncate_reduce_cost(source, n, bits, cut, None, forms)
+    cost += clamp_cost(source, n, bits - cut, low, ring, False, forms)
+    return cost + extend_cost(source, n, ring.bits, out.bits, True, True, forms)
 
 
 def _asked(circuit: Circuit) -> int:

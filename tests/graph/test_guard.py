@@ -91,8 +91,37 @@ def test_an_index_is_found_among_exact_values():
     assert made["r"].sources == ("f.exact",)
 
 
+def test_a_relu_takes_guard_bits_away_for_what_cannot_read_them_and_keeps_them_for_others():
+    half = dataclasses.replace(SUM, shape=(3, 3, 2), scale=6, nonnegative=True)
+    positive = dataclasses.replace(SUM, nonnegative=True)
+    relu, pool = Relu("r", ("a",), positive), AvgPool("p", ("r",), half, (2, 2), (2, 2))
+    for readers, guard in (((pool,), 0), ((), 0), ((cut("r"),), 1), ((pool, cut("r")), 1)):
+        made = guarded(graph(conv("a"), relu, *readers), {"a"})
+
+        assert (made["a"].out.guard, made["r"].out.guard) == (1, guard)
+        validate(made)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_relu_that_takes_guard_bits_away_is_exact(seed):
+    wide = dataclasses.replace(SUM, bits=11)
+    half = dataclasses.replace(wide, shape=(3, 3, 2), scale=6, nonnegative=True)
+    made = graph(
+        conv("a", out=wide), Relu("r", ("a",), dataclasses.replace(wide, nonnegative=True)),
+        AvgPool("p", ("r",), half, (2, 2), (2, 2)),
+    )  # fmt: skip
+    rng = np.random.default_rng(seed)
+    weights, x = weights_of(made, rng), rng.integers(-8, 8, IMAGE.shape)
+    run = plan(made, ENCRYPTED)
+
+    assert [node.out.guard for node in run.graph if node.kind in ("Conv", "Relu")] == [1, 0]
+    (_, trace0, _), (y, trace1, _) = run_both(run, weights, x)
+
+    np.testing.assert_array_equal(y, reference(made, weights, x))
+    assert run.differences(trace0, 0) == [] and run.differences(trace1, 1) == []
+
+
 @pytest.mark.parametrize("keeper", [
-    Relu("r", ("a",), dataclasses.replace(SUM, nonnegative=True)),
     Narrow("r", ("a",), dataclasses.replace(SUM, bits=5)),
     MaxPool("r", ("a",), dataclasses.replace(SUM, shape=(5, 5, 2)), (2, 2), (1, 1), headroom=True),
     Concat("r", ("a", "a"), dataclasses.replace(SUM, shape=(6, 6, 4))),

@@ -5,6 +5,9 @@ makes a carry or hands one on (two halves of a block merge as  carry = carry_hig
 ones = ones_high ones_low), or bit by bit as  c' = c ^ (a ^ c)(b ^ c). Blocks take few rounds, single
 bits few bits. Of all mixtures the cheapest is taken, for a price of a round in bits (`Forms.flow_bits`);
 but where OTs are made on the spot all digits have 4 bits, as the published protocols have it.
+
+Both parties search by themselves, so what is found is part of what a plan means: whoever changes it
+raises `FORMAT` of plans (`pqjax.planner.document`).
 """
 
 import functools
@@ -311,7 +314,7 @@ def _with_top(made: float, way: Found, top: Top) -> Iterator[Found]:
 def _best(ways: Iterable[Found]) -> list[Found]:
     """Without those that another beats in rounds and bits."""
     kept: list[Found] = []
-    for way in sorted(ways, key=lambda way: (way.rounds, way.bits)):
+    for way in sorted(ways, key=lambda way: (way.rounds, way.bits, way.steps, way.top or ())):
         if not kept or way.bits < kept[-1].bits:
             kept.append(way)
     return kept
@@ -332,7 +335,7 @@ def _blocks(made: float, length: int, lowest: bool) -> list[tuple[int, float, Di
         sizes = range(1, min(MOST_PICK_BITS, length - 1) + 1)
         shapes |= {(k, *_even(length - k, m)) for k in sizes for m in range(1, MOST_PICK_BITS + 1)}
     found = []
-    for digits in shapes:
+    for digits in sorted(shapes):
         merges = len(digits) - 1
         single = merges.bit_length() if lowest else 0
         bits = single * prices.product(1) + (merges - single) * prices.product(2)
@@ -349,7 +352,7 @@ def _top_blocks(made: float, top: Top) -> list[tuple[int, float, Digits, int]]:
     """Blocks of a top: rounds, bits, digits and how many signals a carry changes."""
     prices, asked = _Prices(made), len(top.asked)
     found = []
-    for digits in {_even(top.bits, m) for m in range(1, MOST_PICK_BITS + 1)}:
+    for digits in sorted({_even(top.bits, m) for m in range(1, MOST_PICK_BITS + 1)}):
         merges = len(digits) - 1
         changed = 2 + top.both if merges else 1 + (top.bits > 1)
         kinds = [(width, 1 + asked) for width in digits[:-1]]

@@ -1,5 +1,6 @@
 """Carries and ranges of sums: every form of every circuit, on every pair of words."""
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pairs import INLINE, STOCKED, every_pair, run_protocol, shares
 
 from pqjax.ot.silent import Silent
+from pqjax.planner.document import FORMAT
 from pqjax.protocols import adder
 from pqjax.protocols.adder import Top, range_circuit
 from pqjax.protocols.circuit import circuit_cost, evaluate
@@ -162,6 +164,33 @@ def test_saturation_of_any_width(data):
 ])  # fmt: skip
 def test_what_is_no_saturation_says_why(text, args):
     assert text in (saturate_unfit(*args) or "")
+
+
+# What the search finds, by the format of plans that means it.
+FOUND = {6: "bb2f8c2ae2c81873"}
+
+
+def test_what_is_found_is_what_this_format_of_plans_means():
+    """Two versions of one format must run the same circuits; where this fails, raise the format."""
+    found = hashlib.sha256()
+    for source in (SILENT, STOCKED):
+        for n, flow_bits in itertools.product((10**3, 10**6), (0, 1 << 20, 1 << 40)):
+            forms = Forms(flow_bits=flow_bits)
+            for bits in (1, 5, 11, 16, 31, 63):
+                circuit = adder.carry_circuit(source, n, bits, forms)
+                found.update(repr((circuit.leaves, written(circuit))).encode())
+            for (cut, keep), bits in itertools.product(((0, 3), (4, 7), (9, 6)), (1, 2, 4, 7)):
+                for both in (False, True)[: 1 + (bits > 1)]:
+                    circuit = range_circuit(source, n, cut, keep, Top(bits, both), forms)
+                    found.update(repr((circuit.leaves, written(circuit))).encode())
+
+    assert found.hexdigest()[:16] == FOUND[FORMAT]
+
+
+def written(circuit):
+    """Products and outputs with their signals in order."""
+    products = [(sorted(p.x), [sorted(y) for y in p.ys], p.round) for p in circuit.products]
+    return products, [sorted(signal) for signal in circuit.outputs]
 
 
 def test_published_carries_have_digits_of_four_bits():

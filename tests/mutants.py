@@ -342,7 +342,7 @@ MUTANTS = (
         _CIRCUIT, "slice(len(group), None)", "slice(0, None)",
     ),
     _one(
-        "all factors of a product have one mask", _views("carry"), _TRIPLES,
+        "all factors of a product have one mask", _views("saturate and stocked"), _TRIPLES,
         "at = np.uint8(i)", "at = np.uint8(0)",
     ),
     Mutant(

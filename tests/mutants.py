@@ -77,6 +77,17 @@ _HE = {name: f"pqjax/he/{name}.py" for name in _HE_FILES}
 _RUN = "pqjax/engine/execute.py"
 _INPUT = "pqjax/layers/input.py"
 
+_BARE_TABLES = (
+    Edit(
+        _CORR, "words = (tables[span] ^ pads).astype(ring.dtype)",
+        "words = tables[span].astype(ring.dtype)",
+    ),
+    Edit(
+        _CORR, "(words & words.dtype.type((1 << t) - 1)).astype(np.uint8) ^ pads",
+        "(words & words.dtype.type((1 << t) - 1)).astype(np.uint8)",
+    ),
+)  # fmt: skip
+
 MUTANTS = (
     # Randomness.
     _one(
@@ -280,31 +291,10 @@ MUTANTS = (
     _one(
         "a base OT's point may be the identity", OTS, _BASE, "if not any(raw):", "if False:",
     ),
-    Mutant(
-        "tables travel unmasked", _views("less and inline"),
-        (
-            Edit(
-                _CORR, "words = (tables[span] ^ pads).astype(ring.dtype)",
-                "words = tables[span].astype(ring.dtype)",
-            ),
-            Edit(
-                _CORR, "(words & words.dtype.type((1 << t) - 1)).astype(np.uint8) ^ pads",
-                "(words & words.dtype.type((1 << t) - 1)).astype(np.uint8)",
-            ),
-        ),
-    ),
+    Mutant("tables travel unmasked", _views("less and inline"), _BARE_TABLES),
     Mutant(
         "stored tables are masked by their first entry alone", _views("less and stocked"),
-        (
-            Edit(
-                _CORR, "words = (tables[span] ^ pads).astype(ring.dtype)",
-                "words = tables[span].astype(ring.dtype)",
-            ),
-            Edit(
-                _CORR, "(words & words.dtype.type((1 << t) - 1)).astype(np.uint8) ^ pads",
-                "(words & words.dtype.type((1 << t) - 1)).astype(np.uint8)",
-            ),
-        ),
+        _BARE_TABLES,
     ),
     _one(
         "the masks of tables are zero", _views("less and inline"), _CORR,

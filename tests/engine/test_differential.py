@@ -84,7 +84,7 @@ def test_what_validate_accepts_every_preset_plans_or_names_a_limit_of_its_own():
         r"(more than the uniform ring's 37|may overflow its .* uniform ring|worst-case width is)"
     )
     counts = collections.Counter()
-    for seed in range(300):
+    for seed in (*range(299), 2478):  # the last has a worst-case width that no ring has
         graph, weights, *_ = strange_graph(seed)
         for protocol in ("pqjax", "privquant", "sirnn", "cryptflow2"):
             try:
@@ -94,7 +94,7 @@ def test_what_validate_accepts_every_preset_plans_or_names_a_limit_of_its_own():
                 name, _, why = str(error).partition(" ")
                 assert name in graph and re.search(limits, why), f"{seed}, {protocol}: {error}"
 
-    assert counts["pqjax"] == 300 >= counts["privquant"] >= 298
+    assert counts["pqjax"] == 300 > counts["privquant"] >= 298
     assert counts["cryptflow2"] > 200
 
 

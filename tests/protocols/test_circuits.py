@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import pathlib
 
 import numpy as np
 import pytest
@@ -212,3 +213,25 @@ def test_a_carry_of_words_in_a_wider_type_reads_low_bits_alone():
     )
 
     np.testing.assert_array_equal(y[0] ^ y[1], x0 % 32 + 8 >= 32)
+
+
+# Bits of an element, rounded, and flows, where flows are dear and where bits are: docs/design.md.
+FIGURES = {
+    (16, 9, 6, 16): ((137, 8), (101, 20)),
+    (8, 2, 4, 8): ((98, 8), (63, 12)),
+    (32, 22, 8, 32): ((305, 10), (206, 36)),
+}
+
+
+@pytest.mark.parametrize("sizes", FIGURES)
+def test_a_requantization_takes_what_the_design_says(sizes):
+    (bits, shift, kept, after), n = sizes, 200_704
+    made = Silent(("b13", "b13")).share((n, n)).bits / (2 * n)
+    for flow_bits, (each, flows) in zip((1 << 40, 0), FIGURES[sizes], strict=True):
+        how = bits + 1, shift + 1, 0, (1 << kept) - 1, Ring(after), Forms(flow_bits=flow_bits)
+        cost = saturate_cost(Silent(("b13", "b13")), n, *how)
+
+        assert (round((cost.bits + made * sum(cost.rots)) / n), cost.flows) == (each, flows)
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "design.md").read_text()
+    (few, few_flows), (many, many_flows) = FIGURES[sizes]
+    assert f"{few} in {few_flows}" in text and f"{many} in {many_flows}" in text

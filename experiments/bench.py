@@ -165,24 +165,19 @@ def requantization_rows(machine: _Machine) -> list[dict]:
     """Truncate, ReLU, clamp and extend an accumulator with a guard bit: by steps and in one pass."""
     rows, preset = [], find_preset("pqjax")
     for bits, shift, kept, after in ((16, 9, 6, 16), (8, 2, 4, 8), (32, 22, 8, 32)):
-        limits = shift + 1, 0, (1 << kept) - 1, Ring(after)
-
-        def by_steps(party: Party, x: np.ndarray, forms: Forms, bits=bits, limits=limits):
-            return saturate_by_steps(party, x, bits + 1, *limits, forms)
-
-        def at_once(party: Party, x: np.ndarray, forms: Forms, bits=bits, limits=limits):
-            return saturate(party, x, bits + 1, *limits, forms)
-
+        cut, high, out = shift + 1, (1 << kept) - 1, Ring(after)
         few_bits, few_flows = (Forms(flow_bits=worth) for worth in (0, 1 << 40))
         for how, step, price, forms in (
-            ("by steps", by_steps, saturate_by_steps_cost, few_flows),
-            ("one pass, few flows", at_once, saturate_cost, few_flows),
-            ("one pass, few bits", at_once, saturate_cost, few_bits),
+            ("by steps", saturate_by_steps, saturate_by_steps_cost, few_flows),
+            ("one pass, few flows", saturate, saturate_cost, few_flows),
+            ("one pass, few bits", saturate, saturate_cost, few_bits),
         ):
-            cost = price(preset.source, _REQUANTIZED, bits + 1, *limits, forms)
+            how_wide = bits + 1, cut, 0, high, out, forms
+            cost = price(preset.source, _REQUANTIZED, *how_wide)
 
-            def run(party: Party, width=bits + 1, step=step, forms=forms) -> None:
-                step(party, party.randomness.elements(_REQUANTIZED, Ring(width)), forms)
+            def run(party: Party, step=step, how_wide=how_wide) -> None:
+                x = party.randomness.elements(_REQUANTIZED, Ring(how_wide[0]))
+                step(party, x, *how_wide)
 
             seconds, aes = _both(preset.source, cost, run)
             sizes = f"({bits}, {shift}, {kept}, {after})"

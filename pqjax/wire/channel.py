@@ -32,8 +32,16 @@ from pqjax.errors import (
     SessionEnded,
     WireError,
 )
-from pqjax.wire.interface import Payload, Wire
-from pqjax.wire.word import ALIVE_S, LAST_STEP, MOST_MISSED, Word, heard_reason, own_reason
+from pqjax.wire.interface import LANES, Payload, Wire
+from pqjax.wire.word import (
+    ALIVE_S,
+    LANE_SHIFT,
+    LANE_STEPS,
+    MOST_MISSED,
+    Word,
+    heard_reason,
+    own_reason,
+)
 
 HEADER_BYTES = 16
 DEADLINE_S = 60.0
@@ -43,6 +51,7 @@ SLOWEST_BYTES_PER_S = 8 << 10  # 64 kbit/s: at that rate 250 MB take nine hours
 _BETWEEN_STEPS = "between steps"
 
 End = tuple[float, str, Word, float]  # of a wait: when, why, and word and limit for the other side
+_NO_END: End = (math.inf, "", Word.SLOW, math.inf)
 
 
 def as_bytes(payload: Payload) -> memoryview:
@@ -59,10 +68,10 @@ class Slot:
         self.wire, self.nbytes, self.where, self.idle_s = wire, nbytes, where, idle_s
         self.came: tuple[np.ndarray, int] | None = None
 
-    def wait(self) -> tuple[np.ndarray, int]:
+    def wait(self, patient: bool = False) -> tuple[np.ndarray, int]:
         """Blocks until the frame is here."""
         if self.came is None:
-            self.wire._await(self)
+            self.wire._await(self, patient)
         assert self.came is not None
         return self.came
 
@@ -83,13 +92,14 @@ class Endpoint:
         self.until: float | None = None
         self.window_bytes = window_bytes
         self._changed = threading.Condition(lock)
-        self._slots: collections.deque[Slot] = collections.deque()
+        self._slots = tuple(collections.deque[Slot]() for _ in range(LANES))
         self._queued_bytes = 0  # accepted by send, not yet moved
-        self._send_step = self._receive_step = 0
+        self._send_steps, self._receive_steps = [0] * LANES, [0] * LANES
         self._most_clock = 0  # the largest sent
         self.sent_bytes = self.received_bytes = 0
         self._moved_in = self._moved_out = time.monotonic()
-        self._frame_began: float | None = None  # when the awaited frame's first byte came
+        self._frame_began: float | None = None  # when the frame's first byte came
+        self._frame_bytes = 0  # of the one that is being read
         self._failure: WireError | None = None
         self._told = False  # has a caller seen the failure?
         self._last_word: tuple[Word, int] | None = None  # to say before hanging up
@@ -97,7 +107,7 @@ class Endpoint:
         self.alive_bytes: tuple[int, int] = (0, 0)
         self._peer_closed = self._closed = False
 
-    def send(self, payload: Payload, clock: int, where: str) -> None:
+    def send(self, payload: Payload, clock: int, where: str, lane: int = 0) -> None:
         if not 0 <= clock < 1 << 32:
             raise InputError(f"{where}: a clock must be in 0..2^32-1, got {clock}")
         view = as_bytes(payload)
@@ -108,20 +118,22 @@ class Endpoint:
             if self._peer_closed:
                 self._fail(PeerGone(f"{where}: the other party closed the connection"))
                 self._raise_failure()
-            step = self._send_step
-            self._send_step = (step + 1) % LAST_STEP
+            step = self._send_steps[lane]
+            self._send_steps[lane] = (step + 1) % LANE_STEPS
             self._most_clock = max(self._most_clock, clock)
             self.sent_bytes += HEADER_BYTES + len(view)
-            self._enqueue(step, clock, view)
+            self._enqueue(lane << LANE_SHIFT | step, clock, view)
             self._kick()
 
-    def expect(self, nbytes: int, where: str, idle_s: float | int | None = None) -> Slot:
+    def expect(
+        self, nbytes: int, where: str, idle_s: float | int | None = None, lane: int = 0
+    ) -> Slot:
         if nbytes < 0:
             raise InputError(f"{where}: cannot expect {nbytes} bytes")
         with self._changed:
             self._refuse_if_over(where)
             slot = Slot(self, int(nbytes), where, idle_s)
-            self._slots.append(slot)
+            self._slots[lane].append(slot)
             self._kick()
             return slot
 
@@ -170,16 +182,25 @@ class Endpoint:
 
     # What a subclass uses, all but `_await` with the lock held.
 
+    def _is_awaited(self, step: int) -> bool:
+        """Whether there is a ticket in a frame's lane. A lane that there is not fails with Drift."""
+        lane = step >> LANE_SHIFT
+        if lane < LANES:
+            return bool(self._slots[lane])
+        self._fail(Drift(f"{self._here()}: a frame in lane {lane}: the stream is corrupt"))
+        return False
+
     def _open_slot(self, step: int, clock: int, nbytes: int) -> Slot | None:
-        """The head ticket if the frame is the one it expects; else fails with Drift.
+        """The head ticket of a frame's lane if it expects that frame; else fails with Drift.
 
         A message's clock is one more than that of a message it depends on, and those that the other
         party can depend on were sent from here.
         """
-        slot = self._slots[0]
-        if (step, nbytes) != (self._receive_step, slot.nbytes):
+        lane, step = step >> LANE_SHIFT, step & LANE_STEPS
+        slot, expected = self._slots[lane][0], self._receive_steps[lane]
+        if (step, nbytes) != (expected, slot.nbytes):
             what = (
-                f"expected step {self._receive_step} with {slot.nbytes} bytes, "
+                f"expected step {expected} with {slot.nbytes} bytes, "
                 f"got step {step} with {nbytes} bytes"
             )
         elif clock > self._most_clock + 1:
@@ -190,18 +211,19 @@ class Endpoint:
         self._fail(Drift(f"{slot.where}: {what}: {why}"))
         return None
 
-    def _fill_slot(self, array: np.ndarray, clock: int) -> None:
-        """Hands the head ticket its frame."""
-        slot = self._slots.popleft()
+    def _fill_slot(self, step: int, array: np.ndarray, clock: int) -> None:
+        """Hands the head ticket of a frame's lane the frame."""
+        lane = step >> LANE_SHIFT
+        slot = self._slots[lane].popleft()
         slot.came = (array, clock)
         self._frame_began = None
-        self._receive_step = (self._receive_step + 1) % LAST_STEP
+        self._receive_steps[lane] = (self._receive_steps[lane] + 1) % LANE_STEPS
         self.received_bytes += HEADER_BYTES + slot.nbytes
         self._changed.notify_all()
 
     def _here(self) -> str:
         """Names the frame the reader is at."""
-        return self._slots[0].where if self._slots else _BETWEEN_STEPS
+        return next((slots[0].where for slots in self._slots if slots), _BETWEEN_STEPS)
 
     def _fail(self, failure: WireError, word: tuple[Word, int] | None = None) -> None:
         """Keeps the first failure, with the other side's word for it, and lets every waiter see it."""
@@ -247,12 +269,12 @@ class Endpoint:
         """Waits until `ready`, a failure, or the first of `ends`."""
         while not ready():
             self._refuse_if_over(where)
-            end, why, word, limit_s = min(ends() + self._last_end())
+            end, why, word, limit_s = min(ends() + self._last_end(), default=_NO_END)
             left = end - time.monotonic()
             if left <= 0:
                 self._fail(DeadlineExceeded(f"{where}: {why}"), (word, round(limit_s * 1e3)))
             else:
-                self._changed.wait(left)
+                self._changed.wait(min(left, threading.TIMEOUT_MAX))
 
     def _last_end(self) -> list[End]:
         if self.until is None:
@@ -277,11 +299,13 @@ class Endpoint:
 
         self._wait_for(lambda: self._queued_bytes <= most_bytes, ends, where)
 
-    def _await(self, slot: Slot) -> None:
+    def _await(self, slot: Slot, patient: bool = False) -> None:
         began = time.monotonic()
 
         def ends() -> list[End]:
             deadline_s = self.deadline_s
+            if patient:
+                return []
             if slot.idle_s is None:
                 none = f"waiting for {slot.nbytes} bytes, none came for {deadline_s:g} s"
                 found = [(max(began, self._moved_in) + deadline_s, none, Word.SLOW, deadline_s)]
@@ -294,7 +318,8 @@ class Endpoint:
                     (began + slot.idle_s, most, Word.IDLE, slot.idle_s),
                 ]
             if self._frame_began is not None:
-                nbytes = self._slots[0].nbytes
+                heads = [slots[0].nbytes for slots in self._slots if slots]
+                nbytes = max(self._frame_bytes, *heads)
                 whole_s = deadline_s + nbytes / SLOWEST_BYTES_PER_S
                 slow = f"the other party sends fewer than {SLOWEST_BYTES_PER_S} a second"
                 part = f"a frame of {nbytes} bytes is not whole {whole_s:g} s after its first byte"
@@ -311,7 +336,7 @@ class _LocalWire(Endpoint):
 
     def __init__(self, deadline_s: float | int, window_bytes: int, lock: Any):
         super().__init__(deadline_s, window_bytes, lock)
-        self._inbox: collections.deque[tuple[int, int, np.ndarray]] = collections.deque()
+        self._inbox = tuple(collections.deque[tuple[int, int, np.ndarray]]() for _ in range(LANES))
         self._why: tuple[Word, int] | None = None  # the other end's last word
         self._heard = math.inf  # in one process nobody dies alone
         self._peer: _LocalWire
@@ -319,7 +344,8 @@ class _LocalWire(Endpoint):
     def _enqueue(self, step: int, clock: int, view: memoryview) -> None:
         self._queued_bytes += len(view)
         # A copy: what arrives belongs to the receiver, as it does over a socket.
-        self._peer._inbox.append((step, clock, np.frombuffer(view, np.uint8).copy()))
+        arrived = step, clock, np.frombuffer(view, np.uint8).copy()
+        self._peer._inbox[step >> LANE_SHIFT].append(arrived)
         self._peer._deliver()
 
     def _kick(self) -> None:
@@ -339,19 +365,20 @@ class _LocalWire(Endpoint):
 
     def _deliver(self) -> None:
         """Serves tickets from the inbox; both only ever wait here for each other."""
-        while self._inbox and self._slots and self._failure is None and not self._closed:
-            step, clock, array = self._inbox[0]
-            if self._open_slot(step, clock, len(array)) is None:
-                return
-            self._inbox.popleft()
-            self._moved_in = self._peer._moved_out = time.monotonic()
-            self._peer._queued_bytes -= len(array)
-            self._peer._changed.notify_all()
-            self._fill_slot(array, clock)
+        for inbox, slots in zip(self._inbox, self._slots, strict=True):
+            while inbox and slots and self._failure is None and not self._closed:
+                step, clock, array = inbox[0]
+                if self._open_slot(step, clock, len(array)) is None:
+                    return
+                inbox.popleft()
+                self._moved_in = self._peer._moved_out = time.monotonic()
+                self._peer._queued_bytes -= len(array)
+                self._peer._changed.notify_all()
+                self._fill_slot(step, array, clock)
         if self._peer_closed and self._failure is None and not self._closed:
-            if self._why is not None and not self._inbox:
+            if self._why is not None and not any(self._inbox):
                 self._told_why(*self._why)
-            elif self._slots or self._queued_bytes:
+            elif any(self._slots) or self._queued_bytes:
                 self._fail(PeerGone(f"{self._here()}: the other party closed the connection"))
 
 

@@ -4,6 +4,9 @@ Nothing on a wire describes itself. A receiver says first how many bytes the pla
 frame (`expect`), and only then is memory set aside and the frame read; a frame with another step or
 length, or with a clock that nothing sent from here explains, is `Drift`. Words of the connection
 itself (`pqjax.wire.word`) go between frames and are no part of this.
+
+A wire has `LANES` lanes. The frames of one come in order; those of another may come before or after.
+So what is done beside the protocol, in threads of its own, needs no turn in it.
 """
 
 from typing import Protocol, runtime_checkable
@@ -14,13 +17,18 @@ from pqjax.wire.word import Word
 
 Payload = np.ndarray | bytes | bytearray | memoryview
 
+LANES = 3  # the protocol's, and one for the random OTs of each direction
+
 
 @runtime_checkable
 class Ticket(Protocol):
     """The promise of one frame."""
 
-    def wait(self) -> tuple[np.ndarray, int]:
-        """Blocks for the frame: its payload (uint8, the promised length), the sender's clock."""
+    def wait(self, patient: bool = False) -> tuple[np.ndarray, int]:
+        """Blocks for the frame: its payload (uint8, the promised length), the sender's clock.
+
+        If `patient`, without a deadline: until it comes or the wire fails.
+        """
         ...
 
 
@@ -48,15 +56,17 @@ class Wire(Protocol):
     received_bytes: int
     alive_bytes: tuple[int, int]
 
-    def send(self, payload: Payload, clock: int, where: str) -> None:
+    def send(self, payload: Payload, clock: int, where: str, lane: int = 0) -> None:
         """Queues one frame; blocks while more than the window is queued already.
 
         The wire may refer to `payload` until it is written: the caller must not modify it. A
         payload larger than the window is taken once nothing else is queued.
         """
 
-    def expect(self, nbytes: int, where: str, idle_s: float | int | None = None) -> Ticket:
-        """Announces that the next frame has `nbytes` bytes. Frames are served in this order.
+    def expect(
+        self, nbytes: int, where: str, idle_s: float | int | None = None, lane: int = 0
+    ) -> Ticket:
+        """Announces that the lane's next frame has `nbytes` bytes. Frames are served in this order.
 
         With `idle_s` the other party owes none: waiting for it to begin fails after so long, or when
         the other party gives no sign of life, not after the deadline.

@@ -14,7 +14,7 @@ from jaxtyping import UInt, UInt8
 
 from pqjax.ring import Ring, pack, unpack
 from pqjax.wire.interface import Ticket, Wire
-from pqjax.wire.trace import Trace
+from pqjax.wire.trace import Entry, Trace
 
 Bytes = UInt8[np.ndarray, " bytes"]
 Elements = UInt[np.ndarray, "*shape"]
@@ -30,14 +30,19 @@ class Pending:
         """The message's bytes; the party's clock moves to the message's."""
         return self.wait_clocked()[0]
 
-    def wait_clocked(self) -> tuple[Bytes, int]:
-        """The message's bytes and its clock."""
+    def wait_clocked(self, patient: bool = False) -> tuple[Bytes, int]:
+        """The message's bytes and its clock; if `patient`, without a deadline."""
         begin = time.perf_counter()
-        payload, clock = self._ticket.wait()
+        payload, clock = self._ticket.wait(patient)
         me = self._messenger
-        me.trace.received(self._bits, payload.nbytes, time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        me.trace.received(self._bits, payload.nbytes, seconds, me.entry)
         me.clock = max(me.clock, clock)
         return payload, clock
+
+    def look(self) -> None:
+        """Waits until the message is here, by the rules of a wait, and leaves it to whom it is for."""
+        self._ticket.wait()
 
 
 class Messenger:
@@ -47,14 +52,30 @@ class Messenger:
       rank: 0 for the server (it holds the model), 1 for the client (it holds the input).
       clock: length of the longest chain of messages that this party's state depends on.
       trace: what was sent, received and waited for, per phase and layer.
+      entry: of the trace, what all of it belongs to; None where that is the layer that is running.
     """
 
-    def __init__(self, wire: Wire, rank: int, trace: Trace | None = None):
+    def __init__(
+        self,
+        wire: Wire,
+        rank: int,
+        trace: Trace | None = None,
+        lane: int = 0,
+        entry: Entry | None = None,
+    ):
         self.rank = rank
         self.wire = wire
         self.clock = 0
         self.trace = Trace() if trace is None else trace
+        self.entry = entry
+        self._lane = lane
         self._path: list[str] = []
+
+    def beside(self, lane: int) -> "Messenger":
+        """One for another thread in a lane of its own, from here on; its books are the running layer's."""
+        made = Messenger(self.wire, self.rank, self.trace, lane, self.trace.current)
+        made.clock, made._path = self.clock, [*self._path]
+        return made
 
     @property
     def where(self) -> str:
@@ -84,15 +105,15 @@ class Messenger:
         """
         clock = (self.clock if after is None else after) + 1
         begin = time.perf_counter()
-        self.wire.send(payload, clock, self.where)
-        self.trace.sent(bits, payload.nbytes, time.perf_counter() - begin)
+        self.wire.send(payload, clock, self.where, self._lane)
+        self.trace.sent(bits, payload.nbytes, time.perf_counter() - begin, self.entry)
 
     def expect(self, bits: int, idle_s: float | None = None) -> Pending:
         """Asks for the next message, which carries exactly `bits` bits of payload.
 
         With `idle_s` the other party owes none, see `Wire.expect`.
         """
-        return Pending(self, self.wire.expect(-(-bits // 8), self.where, idle_s), bits)
+        return Pending(self, self.wire.expect(-(-bits // 8), self.where, idle_s, self._lane), bits)
 
     def receive(self, bits: int, idle_s: float | None = None) -> Bytes:
         """Waits for the next message of exactly `bits` bits; its bytes."""

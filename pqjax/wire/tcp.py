@@ -3,7 +3,8 @@
 One I/O thread per wire owns the non-blocking socket; nobody else touches it, so TLS is safe and
 two parties that both send 64 MiB at once do not deadlock. A frame is a 16-byte little-endian header
 (u32 step, u32 clock, u64 length) and its payload. The reader looks at the next header, waits until
-a ticket is posted, compares, and only then allocates and reads the payload straight into place.
+a ticket is posted, compares, and only then allocates and reads the payload straight into place. Only
+where another lane's frames are awaited, which may stand behind it, a frame is read before its ticket.
 Between frames the thread also says that this side lives, and why it leaves (`pqjax.wire.word`).
 """
 
@@ -20,14 +21,16 @@ import numpy as np
 from pqjax.errors import DeadlineExceeded, HandshakeError, PeerGone, WireError
 from pqjax.wire.address import Place, parse_address, resolve_guarded
 from pqjax.wire.channel import DEADLINE_S, HEADER_BYTES, WINDOW_BYTES, Endpoint, Slot
+from pqjax.wire.interface import LANES
 from pqjax.wire.readiness import READ, WRITE, drain, poll, retry
 from pqjax.wire.tls import Tls, begin_tls, shake_hands
-from pqjax.wire.word import ALIVE_S, LAST_STEP, PARTING_S, WORD_BYTES, Word
+from pqjax.wire.word import ALIVE_S, LANE_SHIFT, LAST_STEP, PARTING_S, WORD_BYTES, Word
 
 _HEADER = struct.Struct("<IIQ")
 _JOIN_BYTES = 64 << 10  # a payload up to this is copied behind its header, so both leave at once
 _TLS_BYTES = 256 << 10  # most handed to one TLS write, which must be retried with the same bytes
 _TURN_BYTES = 4 << 20  # most moved one way before the other way has its turn
+_EARLY_BYTES = 32 << 20  # of frames that nobody waits for yet, read for the sake of those behind
 
 
 def begins_like_ours(first: bytes | bytearray) -> bool:
@@ -60,6 +63,8 @@ class TcpWire(Endpoint):
         self._header, self._header_got = bytearray(HEADER_BYTES), 0
         self._body: np.ndarray | None = None
         self._body_got = 0
+        self._early = tuple(collections.deque[tuple[int, int, np.ndarray]]() for _ in range(LANES))
+        self._early_bytes = 0
         self._moved_before = self._moved_in  # without the header that is being read
         self._read_wants = self._write_wants = 0  # what the last attempt each way waits for
         self._thread = threading.Thread(target=self._serve, name="pqjax-wire", daemon=True)
@@ -114,7 +119,7 @@ class TcpWire(Endpoint):
                 if self._write_broken is not None and not read:
                     # What the other party sent before it left is still worth reading, if awaited.
                     with self._changed:
-                        awaited = bool(self._slots)
+                        awaited = any(self._slots)
                     if not awaited:
                         self._seek_last_word()
                         with self._changed:
@@ -136,7 +141,7 @@ class TcpWire(Endpoint):
             if self._dirty:
                 return
             self._asleep = True
-            until = self._moved_out + ALIVE_S if self._send_step and not self._outgoing else None
+            until = self._moved_out + ALIVE_S if self._greeted and not self._outgoing else None
         events = {self._wakee: READ}
         mask = self._read_wants | self._write_wants
         if mask:  # else a hang-up would be reported for ever and the thread would spin
@@ -149,11 +154,16 @@ class TcpWire(Endpoint):
 
     def _say_alive(self) -> None:
         """Queues a sign of life if it is due: after the hello, when nothing else goes out. Lock held."""
-        quiet = self._send_step and not self._outgoing and self._write_broken is None
+        quiet = self._greeted and not self._outgoing and self._write_broken is None
         if quiet and time.monotonic() - self._moved_out >= ALIVE_S:
             self._outgoing.append(memoryview(_HEADER.pack(LAST_STEP, Word.ALIVE, 0)))
             self._queued_bytes += WORD_BYTES
             self.alive_bytes = (self.alive_bytes[0] + WORD_BYTES, self.alive_bytes[1])
+
+    @property
+    def _greeted(self) -> bool:
+        """Whether this side has said its hello."""
+        return self._send_steps[0] > 0
 
     def _write(self) -> bool:
         """Writes queued bytes until the socket is full; True if any moved."""
@@ -230,7 +240,7 @@ class TcpWire(Endpoint):
             if self._header_got == 0:
                 self._moved_before = self._moved_in
             self._moved_in = self._heard
-            if self._frame_began is None and self._slots:
+            if self._frame_began is None and any(self._slots):
                 self._frame_began = self._moved_in
             if self._body is None:
                 self._header_got += n
@@ -284,13 +294,22 @@ class TcpWire(Endpoint):
         return n
 
     def _open_body(self) -> bool:
-        """Checks the header against the head ticket and allocates; False without a ticket."""
+        """Checks the header against its lane's head ticket and allocates; False without a ticket.
+
+        Frames of a lane without one are read all the same, a few, while another lane has tickets.
+        """
         step, clock, nbytes = _HEADER.unpack(self._header)
         with self._changed:
-            if self._failure is not None or not self._slots:
+            if self._failure is not None:
                 return False
-            if self._open_slot(step, clock, nbytes) is None:
+            room = _EARLY_BYTES - self._early_bytes if any(self._slots) else -1
+            if self._is_awaited(step):
+                if self._open_slot(step, clock, nbytes) is None:
+                    return False
+            elif nbytes > room or self._failure is not None:
+                self._frame_began = None  # it waits for this side
                 return False
+            self._frame_bytes = nbytes
         self._body = np.empty(nbytes, np.uint8)
         self._body_got = 0
         return True
@@ -300,16 +319,29 @@ class TcpWire(Endpoint):
         assert self._body is not None
         if self._body_got < self._body.nbytes:
             return False
-        _, clock, _ = _HEADER.unpack(self._header)
+        step, clock, _ = _HEADER.unpack(self._header)
         with self._changed:
-            self._fill_slot(self._body, clock)
+            self._early[step >> LANE_SHIFT].append((step, clock, self._body))
+            self._early_bytes += self._body.nbytes
+            self._frame_began, self._frame_bytes = None, 0
+            self._hand_out(step >> LANE_SHIFT)
         self._body = None
         self._header_got = 0
         return True
 
+    def _hand_out(self, lane: int) -> None:
+        """Gives a lane's tickets the frames that are here. Lock held."""
+        early, slots = self._early[lane], self._slots[lane]
+        while early and slots and self._failure is None:
+            step, clock, body = early[0]
+            if self._open_slot(step, clock, len(body)) is not None:
+                early.popleft()
+                self._early_bytes -= len(body)
+                self._fill_slot(step, body, clock)
+
     def _check_first_bytes(self) -> None:
         """Refuses what is no pqjax peer by what the connection begins with."""
-        if self._receive_step == 0 and self.received_bytes == 0:
+        if self._receive_steps[0] == 0 and self.received_bytes == 0:
             got = bytes(self._header[: self._header_got])
             if not begins_like_ours(got):
                 what = f"not a pqjax peer: the connection begins with {got!r}"
@@ -326,17 +358,20 @@ class TcpWire(Endpoint):
             elif self._header_got or self._body is not None:
                 got = self._header_got + (self._body_got if self._body is not None else 0)
                 self._lose_peer(f" in the middle of a frame, {got} bytes into it")
-            elif self._slots:
+            elif any(self._slots):
                 self._lose_peer()
             self._changed.notify_all()
 
     def _lose_peer(self, when: str = "") -> None:
         self._fail(PeerGone(f"{self._here()}: the other party closed the connection{when}"))
 
-    def expect(self, nbytes: int, where: str, idle_s: float | int | None = None) -> Slot:
+    def expect(
+        self, nbytes: int, where: str, idle_s: float | int | None = None, lane: int = 0
+    ) -> Slot:
         with self._changed:
-            slot = super().expect(nbytes, where, idle_s)
-            if self._peer_closed:
+            slot = super().expect(nbytes, where, idle_s, lane)
+            self._hand_out(lane)
+            if self._peer_closed and slot.came is None:
                 self._lose_peer()
             return slot
 
@@ -359,7 +394,7 @@ class TcpWire(Endpoint):
             queued = [*self._outgoing]
             self._outgoing.clear()
             graceful = self._failure is None
-            word = self._last_word if self._send_step else None  # a hello comes before any word
+            word = self._last_word if self._greeted else None  # a hello comes before any word
         until = time.monotonic() + PARTING_S
         with contextlib.suppress(OSError, ValueError):
             if word is not None:

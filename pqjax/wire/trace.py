@@ -89,20 +89,22 @@ class Trace:
         self._open.append(self.entries[-1])
         return self._open[-1]
 
-    def _current(self) -> Entry:
+    @property
+    def current(self) -> Entry:
+        """That of the layer that is running."""
         return self._open[-1] if self._open else self._enter("setup", "session")
 
-    def sent(self, bits: int, n_bytes: int, seconds: float) -> None:
-        """Enters one message sent."""
-        entry = self._current()
+    def sent(self, bits: int, n_bytes: int, seconds: float, entry: Entry | None = None) -> None:
+        """Enters one message sent, here or where it belongs."""
+        entry = entry or self.current
         entry.sent_bits += bits
         entry.sent_bytes += n_bytes + FRAME_BYTES
         entry.messages += 1
         entry.send_seconds += seconds
 
-    def received(self, bits: int, n_bytes: int, seconds: float) -> None:
-        """Enters one message received."""
-        entry = self._current()
+    def received(self, bits: int, n_bytes: int, seconds: float, entry: Entry | None = None) -> None:
+        """Enters one message received, here or where it belongs."""
+        entry = entry or self.current
         entry.received_bits += bits
         entry.received_bytes += n_bytes + FRAME_BYTES
         entry.wait_seconds += seconds

@@ -10,6 +10,8 @@ The words are few and fixed: an end of a session explains itself and tells nothi
 import enum
 
 LAST_STEP = (1 << 32) - 1
+LANE_SHIFT = 30  # a frame's step has its lane above and its number in the lane below
+LANE_STEPS = (1 << LANE_SHIFT) - 1
 WORD_BYTES = 16
 ALIVE_S = 5.0  # who has written nothing for so long says that it lives
 MOST_MISSED = 4  # so many times; then it is gone

@@ -15,7 +15,6 @@ from pqjax.ot.tuning import Tuning
 from pqjax.protocols.party import Party, run_pair
 from pqjax.ring import Ring
 from pqjax.wire.channel import as_bytes
-from pqjax.wire.cost import total
 from pqjax.wire.messenger import Messenger
 
 INLINE = Inline()
@@ -52,8 +51,9 @@ def _dealt_stock(n, seed):
     delta, t = dealer.elements(2, WORD), dealer.elements(2 * n, WORD).reshape(n, 2)
     c = dealer.bits(n)
     sender, receiver = StockedSender(delta, _hash(seed)), StockedReceiver(_hash(seed))
-    sender.stock.fill(t ^ (np.uint64(0) - c.astype(np.uint64))[:, None] & delta)
-    receiver.stock.fill(t, c)
+    q = t ^ (np.uint64(0) - c.astype(np.uint64))[:, None] & delta
+    sender.stock.put([(q, np.zeros(n, np.uint8))])
+    receiver.stock.put([(t, c)])
     return sender, receiver
 
 
@@ -85,13 +85,12 @@ def dealt_party(wire, rank, rots=(0, 0), seed=7, source=STOCKED, randomness=None
 def stored(party):
     """Random OTs in this party's store where it is sender, and where it is receiver."""
     ends = (party.sender, party.receiver)
-    return tuple(e.stock.left if isinstance(party.source, Stocked) else 0 for e in ends)
+    return tuple(e.left if isinstance(party.source, Stocked) else 0 for e in ends)
 
 
 def left_over(plan, party):
     """What a plan says that `stored` is after its first inference."""
-    drawn = total(cost for s in plan.steps for phase in s.pieces for cost in phase).rots
-    _, pool = plan.preset.source.fill((0, 0), drawn)
+    _, pool = plan.preset.source.fill((0, 0), plan.rots)
     return pool[party.rank], pool[1 - party.rank]
 
 
@@ -104,11 +103,11 @@ class Digested:
     def __getattr__(self, name):
         return getattr(self._wire, name)
 
-    def send(self, payload, clock, where):
+    def send(self, payload, clock, where, lane=0):
         raw = as_bytes(payload)
         self._sent.update(len(raw).to_bytes(8, "little"))
         self._sent.update(raw)
-        self._wire.send(payload, clock, where)
+        self._wire.send(payload, clock, where, lane)
 
     @property
     def digest(self):

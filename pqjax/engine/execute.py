@@ -81,7 +81,7 @@ def prepare(party: Party, plan: Plan, own: Own, progress: Progress | None = None
     made, steps, keys = Preparation(), len(plan.steps), None
     with party.messenger.layer("offline", STOCK_LAYER):
         _tell(progress, f"offline/{STOCK_LAYER}", 0, steps)
-        party.fill(plan.rots)
+        party.fill(plan.orders[0], plan.streamed)
     if plan.secrets.count:
         with party.messenger.layer("offline", KEYS_LAYER):
             keys = exchange_keys(party, own.seed, plan.secrets)
@@ -112,6 +112,9 @@ def infer(
     last_use = {source: i for i, step in enumerate(plan.steps) for source in step.node.sources}
     layers = own.layers if x is None else {**own.layers, plan.graph.input.name: x}
     steps = len(plan.steps)
+    if plan.streamed:
+        with party.messenger.layer("online", STOCK_LAYER):
+            party.fill(plan.orders[1], plan.streamed)
     for i, step in enumerate(plan.steps):
         name, sources = step.node.name, step.node.sources
         _tell(progress, f"online/{name}", i, steps)

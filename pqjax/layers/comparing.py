@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from pqjax.graph.ir import MaxPool, TensorType
-from pqjax.layers.rule import Elementwise, Pieces, Rule, Setting, Share, Task, make_ots
+from pqjax.layers.rule import Elementwise, Rule, Setting, Share, StepCost, Task
 from pqjax.protocols import nonlinear
 from pqjax.protocols.party import Party
 from pqjax.wire.cost import Cost
@@ -27,14 +27,13 @@ def _windows(node: MaxPool, x: Share) -> Share:
 class ArgMaxRule(Rule):
     """The index of the largest: one tree over the whole vector."""
 
-    def cost(self, at: Setting, task: Task) -> Pieces:
+    def cost(self, at: Setting, task: Task) -> StepCost:
         """A comparison and two multiplexers a pair, level by level."""
         x, out = task.sources[0], task.node.out
-        return Pieces(online=(nonlinear.arg_max_cost(at.source, x.n, x.bits, out.bits, at.forms),))
+        return StepCost(online=nonlinear.arg_max_cost(at.source, x.n, x.bits, out.bits, at.forms))
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """(1,) shares of the index."""
-        make_ots(party, at, lambda: self.cost(at, task).online[0])
         bits, out = task.sources[0].bits, task.node.out
         return nonlinear.arg_max(party, x[0].reshape(-1), bits, out.bits, at.forms)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pqjax.layers.rule import Pieces, Rule, Setting, Share, Task
+from pqjax.layers.rule import Rule, Setting, Share, StepCost, Task
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
 from pqjax.wire.cost import message
@@ -13,10 +13,10 @@ from pqjax.wire.cost import message
 class InputRule(Rule):
     """The client's input: shared by a message, or the client's share as it is."""
 
-    def cost(self, at: Setting, task: Task) -> Pieces:
+    def cost(self, at: Setting, task: Task) -> StepCost:
         """A masked input is one message."""
         out = task.node.out
-        return Pieces(online=(message(1, out.n * out.bits),)) if at.masked_input else Pieces()
+        return StepCost(online=message(1, out.n * out.bits)) if at.masked_input else StepCost()
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Shares of the client's integers, `own` at rank 1."""

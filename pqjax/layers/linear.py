@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 
 from pqjax.graph.ir import Conv, Dense, Weights
 from pqjax.he import Version
-from pqjax.layers.rule import Pieces, Rule, Setting, Share, Task, make_ots
+from pqjax.layers.rule import Rule, Setting, Share, StepCost, Task
 from pqjax.linear.choice import Choice
 from pqjax.linear.job import Job, Parts
 from pqjax.linear.keys import Keys, Secrets
@@ -94,11 +94,10 @@ class LinearRule(Rule):
         """The cost of each of `parts` in every phase; those that are not there are left out."""
         return _way(task).parts(at.source, at.forms, job_of(task))
 
-    def cost(self, at: Setting, task: Task) -> Pieces:
-        """One piece in a phase."""
-        each = [tuple(parts.values()) for parts in self.by_part(at, task)]
-        install, offline, online = ((total(costs),) if costs else () for costs in each)
-        return Pieces(offline, online, install)
+    def cost(self, at: Setting, task: Task) -> StepCost:
+        """That of all parts, in their order."""
+        install, offline, online = (total(x.values()) for x in self.by_part(at, task))
+        return StepCost(offline, online, install)
 
     def describe(self, task: Task) -> str:
         """The layer's geometry in a sentence."""
@@ -123,16 +122,12 @@ class LinearRule(Rule):
 
     def prepare(self, party: Party, at: Setting, task: Task, own: Any, keys: Keys | None) -> object:
         """What needs no input, in the layer's way; `own` is the client's hint, or what `load` made."""
-        offline = self.cost(at, task).offline
-        if offline:
-            make_ots(party, at, lambda: offline[0])
         own = own.encoded if party.rank == 0 else own
         return _way(task).prepare(party, job_of(task), task.node.name, own, keys)
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Shares of W x + b."""
         job, out = job_of(task), task.node.out
-        make_ots(party, at, lambda: self.cost(at, task).online[0])
         share = x[0].reshape(job.map.in_shape)
         encoded = own.encoded if party.rank == 0 else own
         y = _way(task).run(party, at.forms, job, encoded, share, ready).reshape(out.shape)

@@ -1,14 +1,13 @@
 """The shape of a rule: what one kind of node costs, and how both parties run it.
 
 A rule sees a task (a node, the formats it reads, what was chosen for it) and a setting (what holds for
-the whole network), never a plan. What it costs is said in pieces, in the order in which it runs them:
-before each piece the random OTs that it draws are made, if the network is so large that they are made
-where they are used.
+the whole network), never a plan.
 """
 
+import collections
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt, UInt8
@@ -22,7 +21,7 @@ from pqjax.ot.tuning import Tuning
 from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
-from pqjax.wire.cost import Cost
+from pqjax.wire.cost import NOTHING, Cost, total
 
 Share = UInt[np.ndarray, "..."]
 
@@ -37,14 +36,12 @@ class Setting:
       tuning: how much travels or is worked on at a time.
       masked_input: whether the client's input is shared by a message, as published systems do; else
         the client's share is the input itself and the server's is 0.
-      streamed: whether random OTs are made where they are used, and not all ahead.
     """
 
     source: Source
     forms: Forms = Forms()
     tuning: Tuning = Tuning()
     masked_input: bool = True
-    streamed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,27 +57,41 @@ class Task:
     own: bool = False
 
 
-class Pieces(NamedTuple):
-    """What a task costs, piece by piece: before the input is known, after it, and once a client."""
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """A task's cost: work before the input is known, after it, and once for every client.
 
-    offline: tuple[Cost, ...] = ()
-    online: tuple[Cost, ...] = ()
-    install: tuple[Cost, ...] = ()  # once, what depends on the weights alone
+    Random OTs that it draws are counted, and priced where they are made.
+    """
+
+    offline: Cost = NOTHING
+    online: Cost = NOTHING
+    install: Cost = NOTHING
+
+    @property
+    def bits(self) -> int:
+        """Payload bits of an inference."""
+        return self.offline.bits + self.online.bits
+
+    @property
+    def both(self) -> Cost:
+        """An inference's phases one after the other."""
+        return self.offline + self.online
 
 
 class Rule:
     """One kind of node. Rules without weights or an offline phase leave those parts as they are."""
 
-    def cost(self, at: Setting, task: Task) -> Pieces:
+    def cost(self, at: Setting, task: Task) -> StepCost:
         """What the task sends, exactly, and the random OTs that it draws."""
-        return Pieces()
+        return StepCost()
 
     def load(self, task: Task, weights: Weights, version: Version) -> object:
         """What the server keeps of a layer's weights for all sessions; None where there are none."""
         return None
 
     def hint(self, task: Task, own: Any, version: Version) -> UInt8[np.ndarray, " bytes"]:
-        """What every client gets once, of what `load` made: `Pieces.install` bits."""
+        """What every client gets once, of what `load` made: `StepCost.install` bits."""
         return np.zeros(0, np.uint8)
 
     def prepare(self, party: Party, at: Setting, task: Task, own: Any, keys: Keys | None) -> object:
@@ -131,18 +142,17 @@ class Elementwise(Rule):
     step: Callable[[Party, Setting, Any, TensorType, Share], Share]
     spread: Callable[[Any, Share], Share] = lambda node, x: x.reshape(-1)
 
-    def cost(self, at: Setting, task: Task) -> Pieces:
-        """A piece per tile."""
-        parts = _tiles(at, task)
-        each = {n: self.price(at, task.node, task.sources[0], n) for n in dict.fromkeys(parts)}
-        return Pieces(online=tuple(each[n] for n in parts))
+    def cost(self, at: Setting, task: Task) -> StepCost:
+        """Tile after tile; all are alike but the last."""
+        alike = collections.Counter(_tiles(at, task))
+        each = [self.price(at, task.node, task.sources[0], n).repeated(k) for n, k in alike.items()]
+        return StepCost(online=total(each))
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Tile by tile."""
         node, source = task.node, task.sources[0]
         whole, done, first = self.spread(node, x[0]), [], 0
         for n in _tiles(at, task):
-            make_ots(party, at, lambda n=n: self.price(at, node, source, n))
             done.append(self.step(party, at, node, source, whole[..., first : first + n]))
             first += n
         return (done[0] if len(done) == 1 else np.concatenate(done)).reshape(node.out.shape)
@@ -156,9 +166,3 @@ def _tiles(at: Setting, task: Task) -> list[int]:
     # Alike, and of whole bytes of bits.
     each = -(-n // -(-n // at.tuning.tile_elements) // 8) * 8
     return [each] * (n // each) + [n % each] * (n % each > 0)
-
-
-def make_ots(party: Party, at: Setting, price: Callable[[], Cost]) -> None:
-    """Makes the random OTs that a piece of that price will draw, where that is done piece by piece."""
-    if at.streamed:
-        party.fill(price().rots)

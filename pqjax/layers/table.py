@@ -10,9 +10,10 @@ from pqjax.graph.passes import own_input
 from pqjax.layers import comparing, elementwise, local
 from pqjax.layers.input import INPUT
 from pqjax.layers.linear import LINEAR
-from pqjax.layers.rule import Local, Pieces, Rule, Setting, Share, Task
+from pqjax.layers.rule import Local, Rule, Setting, Share, StepCost, Task
 from pqjax.linear.choice import Choice
 from pqjax.protocols.party import Party
+from pqjax.wire.cost import total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +36,11 @@ class Lowered(Rule):
             yield alone or rule_of(node), Task(node, (source,))
             source = node.out
 
-    def cost(self, at: Setting, task: Task) -> Pieces:
+    def cost(self, at: Setting, task: Task) -> StepCost:
         """The steps', one after the other."""
-        each = [rule.cost(at, step) for rule, step in self._steps(task)]
-        return Pieces(online=tuple(piece for cost in each for piece in cost.online))
+        return StepCost(
+            online=total(rule.cost(at, step).online for rule, step in self._steps(task))
+        )
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """The steps, one after the other."""

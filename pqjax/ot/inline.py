@@ -29,22 +29,22 @@ class Inline(Source):
 
     def set_up(self, messenger: Messenger, randomness: Randomness) -> tuple[OtSender, OtReceiver]:
         """Base OTs, then KKOT's keys. Cost: `set_up_cost`."""
-        sends, receives = extend_both(messenger, randomness, 1)
-        (delta, hash, follows), (theirs, extends) = sends, receives
+        (delta, own, follows), (others, extends) = extend_both(messenger, randomness, 1)
 
         def widen_sender() -> WideSender:
             secret = randomness.bits(WIDE)
             rows, raw = extends.extend(secret)
             messenger.send(raw, WIDTH * WIDE)
-            return WideSender([key.tobytes() for key in theirs.blocks(rows)], secret)
+            return WideSender([key.tobytes() for key in others.rows.blocks(rows)], secret)
 
         def widen_receiver() -> WideReceiver:
             rows = follows.extend(messenger.receive(WIDTH * WIDE), WIDE)
-            zero, one = ([key.tobytes() for key in keys] for keys in hash.pairs(rows, delta, 1))
+            zero, one = ([key.tobytes() for key in keys] for keys in own.rows.pairs(rows, delta, 1))
             return WideReceiver(list(zip(zero, one, strict=True)))
 
         wide, wider = each_way(messenger, "kkot", widen_sender, widen_receiver)
-        return InlineSender(*sends, wide), InlineReceiver(*receives, wider)
+        sender = InlineSender(delta, own.rows, follows, wide)
+        return sender, InlineReceiver(others.rows, extends, wider)
 
     def set_up_cost(self) -> Cost:
         """Base OTs, and a batch of IKNP each way."""

@@ -22,11 +22,22 @@ from pqjax.wire.messenger import Messenger
 S = typing.TypeVar("S")
 R = typing.TypeVar("R")
 _BASE = 128
-_ROWS, _TREES = 0, 1  # what a direction hashes: its domains are 2 * sender and one above
+_ROWS, _TREES, _ROUNDS = range(3)  # what a direction hashes: its domains are 3 * sender and above
+
+
+class Hashes(typing.NamedTuple):
+    """A direction's hashes: of rows that are used, and of what is grown into rows, in its own time."""
+
+    rows: Hash
+    rounds: Hash
 
 
 def _hash(transcript: bytes, sender: int, use: int) -> Hash:
-    return Hash(transcript, 2 * sender + use)
+    return Hash(transcript, 3 * sender + use)
+
+
+def _hashes(transcript: bytes, sender: int) -> Hashes:
+    return Hashes(*(_hash(transcript, sender, use) for use in (_ROWS, _ROUNDS)))
 
 
 def _receiver_leaves(messenger: Messenger, randomness: Randomness, k: int) -> tuple[Leaves, bytes]:
@@ -81,7 +92,7 @@ def each_way(
 
 def extend_both(
     messenger: Messenger, randomness: Randomness, k: int, odd: bool = False
-) -> tuple[tuple[Words, Hash, ExtensionSender], tuple[Hash, ExtensionReceiver]]:
+) -> tuple[tuple[Words, Hashes, ExtensionSender], tuple[Hashes, ExtensionReceiver]]:
     """Base OTs and trees of both directions: what the sender of one and the receiver of the other keep.
 
     If `odd`, delta's lowest bit is 1 and not a secret.
@@ -90,14 +101,14 @@ def extend_both(
     """
     rank = messenger.rank
 
-    def send() -> tuple[Words, Hash, ExtensionSender]:
+    def send() -> tuple[Words, Hashes, ExtensionSender]:
         delta, leaves, said = _sender_leaves(messenger, randomness, k, odd)
         words = np.packbits(delta, bitorder="little").view(np.uint64)
-        return words, _hash(said, rank, _ROWS), ExtensionSender(k, leaves, delta)
+        return words, _hashes(said, rank), ExtensionSender(k, leaves, delta)
 
-    def receive() -> tuple[Hash, ExtensionReceiver]:
+    def receive() -> tuple[Hashes, ExtensionReceiver]:
         leaves, said = _receiver_leaves(messenger, randomness, k)
-        return _hash(said, 1 - rank, _ROWS), ExtensionReceiver(k, leaves)
+        return _hashes(said, 1 - rank), ExtensionReceiver(k, leaves)
 
     return each_way(messenger, "base ot", send, receive)
 

@@ -11,20 +11,23 @@ round takes. (Ferret, eprint 2020/924, semi-honest and with regular noise.)
 import dataclasses
 import typing
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
-from pqjax.crypto.crhash import Hash
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
-from pqjax.ot.setup import extend_both, extend_both_cost
+from pqjax.ot.making import Hear, Round
+from pqjax.ot.setup import Hashes, extend_both, extend_both_cost
 from pqjax.ot.silent_round import RoundReceiver, RoundSender, clear_lowest
 from pqjax.ot.silent_sets import SETS, NoiseSet
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender
-from pqjax.ot.source import Choices, HasOt, OtReceiver, OtSender, Pool, Rows, Words
+from pqjax.ot.source import OtReceiver, OtSender, Pool, Rows, Words
+from pqjax.ot.stock import Part, joined_parts
 from pqjax.ot.stocked import Stocked, StockedReceiver, StockedSender
-from pqjax.wire.cost import NOTHING, Cost, message
-from pqjax.wire.messenger import Messenger
+from pqjax.ot.tuning import Tuning
+from pqjax.wire.cost import NOTHING, Cost, beside, message
+from pqjax.wire.messenger import Messenger, Pending
 
 FIRST, USUAL = "b10", "b12"
 _K = 8  # of SoftSpoken, which makes so few that bits count and time does not
@@ -70,7 +73,8 @@ class Silent(Stocked):
         """Base OTs and SoftSpoken's trees. Cost: `set_up_cost`."""
         sends, receives = extend_both(messenger, randomness, _K, odd=True)
         mine, theirs = self.sets[messenger.rank], self.sets[1 - messenger.rank]
-        return SilentSender(*sends, mine), SilentReceiver(*receives, theirs)
+        roots = Randomness(randomness.block())
+        return SilentSender(*sends, mine, roots), SilentReceiver(*receives, theirs)
 
     def set_up_cost(self) -> Cost:
         """Base OTs and tree corrections."""
@@ -78,29 +82,36 @@ class Silent(Stocked):
 
     def fill(self, pool: Pool, wanted: Pool) -> tuple[Cost, Pool]:
         """Rounds for what the pool lacks; it keeps the seeds of the next one beside what is drawn."""
-        cost, left, first = NOTHING, list(pool), SETS[FIRST]
+        costs, left, first = [NOTHING, NOTHING], list(pool), SETS[FIRST]
         for sender, (noise, n) in enumerate(zip(self.sets, wanted, strict=True)):
             if not n:
                 continue
             if not left[sender]:
-                cost += message(1 - sender, _SEED_BITS * first.seeds)
-                cost += message(sender, first.block_bits)
+                costs[sender] += message(1 - sender, _SEED_BITS * first.seeds)
+                costs[sender] += message(sender, first.block_bits)
                 left[sender] = first.made
             rounds = max(0, -(-(n + noise.seeds - left[sender]) // noise.gain))
             if rounds:
-                cost += message(sender, noise.block_bits * rounds)
+                costs[sender] += message(sender, noise.block_bits * rounds)
             left[sender] += rounds * noise.gain - n
-        return cost, (left[0], left[1])
+        return beside(costs), (left[0], left[1])
 
     def share(self, wanted: Pool) -> Cost:
         """Of a round, what is theirs of all that it makes; and no flows, for others share them."""
         bits = [-(-n * s.block_bits // s.gain) for s, n in zip(self.sets, wanted, strict=True)]
         return Cost((bits[0], bits[1]))
 
-    def stored(self, wanted: Pool) -> int:
-        """Beside what is drawn no more than a round makes, or what the first one left of its own."""
+    def stored(self, wanted: Pool, streamed: bool) -> int:
+        """Beside what is drawn no more than a round makes, or what the first one left of its own.
+
+        Or two such.
+        """
         least = SETS[FIRST].made
-        return sum(n + max(s.made, least) for s, n in zip(self.sets, wanted, strict=True) if n)
+        return sum(
+            max(s.made, least) + (max(s.made, least) if streamed else n)
+            for s, n in zip(self.sets, wanted, strict=True)
+            if n
+        )
 
 
 EVERY = tuple(Silent((a, b)) for a in SETS for b in SETS)
@@ -114,59 +125,124 @@ def _rounds(own: NoiseSet, begun: bool, n: int) -> list[NoiseSet]:
     return [first, *[own] * ((n - first.made) // own.gain)]
 
 
+class _Seeds:
+    """What each round leaves to the next: the first rows that it makes."""
+
+    def __init__(self, n: int):
+        self._n = n
+        self._kept: list[Part] = []
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(len(rows) for rows, _ in self._kept)
+
+    def take(self) -> Part:
+        """All of them, for good."""
+        kept, self._kept = self._kept, []
+        return joined_parts(kept)
+
+    def keep(self, part: Part) -> Part:
+        """Takes what is lacking out of a part, and leaves the rest."""
+        n = min(self._n - self.count, len(part[0]))
+        if n:
+            self._kept.append((part[0][:n], part[1][:n]))
+        return part[0][n:], part[1][n:]
+
+
 class SilentSender(StockedSender):
     """Grows trees for its store; delta is odd and its rows are even."""
 
-    def __init__(self, delta: Words, hash: Hash, extension: ExtensionSender, noise: NoiseSet):
-        super().__init__(delta, hash)
-        self._extension, self._noise, self._begun = extension, noise, False
+    def __init__(
+        self,
+        delta: Words,
+        hashes: Hashes,
+        extension: ExtensionSender,
+        noise: NoiseSet,
+        randomness: Randomness,
+    ):
+        super().__init__(delta, hashes.rows)
+        self._rounds_hash, self._extension, self._noise = hashes.rounds, extension, noise
+        self._randomness, self._seeds, self._begun = randomness, _Seeds(noise.seeds), False
 
-    def fill(self, party: HasOt, n: int) -> None:
+    @property
+    def left(self) -> int:
+        """OTs in store, and the seeds of the next round."""
+        return self.stock.left + self._seeds.count
+
+    def order(self, lane: Messenger, tuning: Tuning, n: int) -> None:
         """Seeds at the first time, then rounds. Cost: `Silent.fill`."""
         rounds = _rounds(self._noise, self._begun, n)
         if rounds and not self._begun:
-            self._begun, seeds = True, rounds[0].seeds
-            raw = party.messenger.receive(_SEED_BITS * seeds)
-            rows = self._extension.extend_random(raw, seeds)
-            clear_lowest(rows)
-            self.stock.fill(rows)
-        for noise in rounds:
-            self.stock.fill_each(self._round(party, noise))
+            corrections = lane.expect(_SEED_BITS * rounds[0].seeds)
+            first = partial(self._first, rounds.pop(0), corrections, lane)
+            self._begun = True
+            self.maker.order([Round(SETS[FIRST].made - self._noise.seeds, first)])
+        self.maker.order(Round(x.gain, partial(self._usual, x, lane)) for x in rounds)
 
-    def _round(self, party: HasOt, noise: NoiseSet) -> Iterator[tuple[Rows, Choices]]:
-        rows, _ = self.stock.draw(noise.seeds)
-        half = RoundSender(noise, rows, self._delta, self._hash)
+    def _first(
+        self, noise: NoiseSet, corrections: Pending, lane: Messenger, hear: Hear
+    ) -> Iterator[Part]:
+        rows = self._extension.extend_random(hear(corrections), noise.seeds)
+        clear_lowest(rows)
+        return self._round(noise, rows, lane)
+
+    def _usual(self, noise: NoiseSet, lane: Messenger, hear: Hear) -> Iterator[Part]:
+        return self._round(noise, self._seeds.take()[0], lane)
+
+    def _round(self, noise: NoiseSet, seeds: Rows, lane: Messenger) -> Iterator[Part]:
+        half = RoundSender(noise, seeds, self._delta, self._rounds_hash)
         for group in noise.groups:
-            roots = party.randomness.take(16 * (group.stop - group.start)).view(np.uint64)
+            roots = self._randomness.take(16 * (group.stop - group.start)).view(np.uint64)
             rows, blocks = half.grow(group, roots.reshape(-1, 2))
-            party.messenger.send(blocks.reshape(-1).view(np.uint8), 8 * blocks.nbytes)
-            yield rows, np.zeros(len(rows), np.uint8)
+            lane.send(blocks.reshape(-1).view(np.uint8), 8 * blocks.nbytes)
+            yield self._seeds.keep((rows, np.zeros(len(rows), np.uint8)))
 
 
 class SilentReceiver(StockedReceiver):
     """Grows the same trees but for one leaf each; its choices are the lowest bits of its rows."""
 
-    def __init__(self, hash: Hash, extension: ExtensionReceiver, noise: NoiseSet):
-        super().__init__(hash)
-        self._extension, self._noise, self._begun = extension, noise, False
+    def __init__(self, hashes: Hashes, extension: ExtensionReceiver, noise: NoiseSet):
+        super().__init__(hashes.rows)
+        self._rounds_hash, self._extension, self._noise = hashes.rounds, extension, noise
+        self._seeds, self._begun = _Seeds(noise.seeds), False
 
-    def fill(self, party: HasOt, n: int) -> None:
+    @property
+    def left(self) -> int:
+        """OTs in store, and the seeds of the next round."""
+        return self.stock.left + self._seeds.count
+
+    def order(self, lane: Messenger, tuning: Tuning, n: int) -> None:
         """Seeds at the first time, then rounds. Cost: `Silent.fill`."""
         rounds = _rounds(self._noise, self._begun, n)
         if rounds and not self._begun:
-            self._begun, seeds = True, rounds[0].seeds
-            rows, bits, raw = self._extension.extend_random(seeds)
-            party.messenger.send(raw, _SEED_BITS * seeds)
-            clear_lowest(rows)
-            rows[:, 0] |= bits
-            self.stock.fill(rows, bits)
-        for noise in rounds:
-            self.stock.fill_each(self._round(party, noise))
+            noise = rounds.pop(0)
+            first = partial(self._first, noise, _blocks(lane, noise), lane)
+            self._begun = True
+            self.maker.order([Round(SETS[FIRST].made - self._noise.seeds, first)])
+        self.maker.order(Round(x.gain, partial(self._usual, x, _blocks(lane, x))) for x in rounds)
 
-    def _round(self, party: HasOt, noise: NoiseSet) -> Iterator[tuple[Rows, Choices]]:
-        drawn = self.stock.draw(noise.seeds)
-        half = RoundReceiver(noise, *drawn, self._hash)
-        shapes = [(group.stop - group.start, noise.depth, 2) for group in noise.groups]
-        raws = party.messenger.receive_each([64 * n * depth * two for n, depth, two in shapes])
-        for group, shape, raw in zip(noise.groups, shapes, raws, strict=True):
-            yield half.grow(group, raw.view(np.uint64).reshape(shape))
+    def _first(
+        self, noise: NoiseSet, blocks: list[Pending], lane: Messenger, hear: Hear
+    ) -> Iterator[Part]:
+        rows, bits, raw = self._extension.extend_random(noise.seeds)
+        lane.send(raw, _SEED_BITS * noise.seeds)
+        clear_lowest(rows)
+        rows[:, 0] |= bits
+        return self._round(noise, (rows, bits), blocks, hear)
+
+    def _usual(self, noise: NoiseSet, blocks: list[Pending], hear: Hear) -> Iterator[Part]:
+        return self._round(noise, self._seeds.take(), blocks, hear)
+
+    def _round(
+        self, noise: NoiseSet, seeds: Part, blocks: list[Pending], hear: Hear
+    ) -> Iterator[Part]:
+        half = RoundReceiver(noise, *seeds, self._rounds_hash)
+        for group, asked in zip(noise.groups, blocks, strict=True):
+            raw = hear(asked).view(np.uint64)
+            yield self._seeds.keep(half.grow(group, raw.reshape(-1, noise.depth, 2)))
+
+
+def _blocks(lane: Messenger, noise: NoiseSet) -> list[Pending]:
+    """Asks for the blocks of a round."""
+    return [lane.expect(128 * noise.depth * (g.stop - g.start)) for g in noise.groups]

@@ -20,13 +20,13 @@ class SilentChoice(Silent):
         """The pair of sets that sends the fewest bits over all inferences, or takes the fewest seconds.
 
         Before that comes memory: sets whose OTs can all be made ahead, then those that keep to
-        `MOST_STORED` where they are made piece by piece. There the inference waits for them, so seconds
-        decide in any case, those of making them included. Of equals, the one that makes fewer OTs.
+        `MOST_STORED` where they are made while others are drawn. There the inference waits for them, so
+        seconds decide in any case, those of making them included. Of equals, the one that makes fewer.
         """
 
         def key(source: Silent) -> tuple:
-            streamed = source.stored(need.drawn) > need.ahead
-            excess = max(0, source.stored(need.piece) - MOST_STORED) if streamed else 0
+            streamed = source.stored(need.drawn, streamed=False) > need.ahead
+            excess = max(0, source.stored(need.drawn, streamed) - MOST_STORED) if streamed else 0
             prices = [_price(source, need, sender, streamed) for sender in (0, 1)]
             return streamed, excess, *map(sum, zip(*prices, strict=True))
 

@@ -36,13 +36,12 @@ Chosen = tuple[Choices, Callable[[Choices], Triples]]  # choices, and what makes
 
 
 class Need(typing.NamedTuple):
-    """What a plan draws, by sending rank: in each of so many inferences, and at most at a time.
+    """What a plan draws, by sending rank, in each of so many inferences.
 
     `ahead` is how many OTs in store are not too many to be made before an inference.
     """
 
     drawn: Pool
-    piece: Pool
     ahead: int
     inferences: int = 1
     link: Link | None = None
@@ -101,9 +100,9 @@ class Source(abc.ABC):
         """What `wanted` OTs add to the cost of making many more: what layers are compared by."""
         return self.fill((0, 0), wanted)[0]
 
-    def stored(self, wanted: Pool) -> int:
-        """How many OTs are in store at most if so many are drawn after every fill."""
-        return sum(wanted)
+    def stored(self, wanted: Pool, streamed: bool) -> int:
+        """How many OTs are held at most if so many are drawn: all made before, or while others are."""
+        return 0 if streamed else sum(wanted)
 
     def chosen(self, need: Need) -> "Source":
         """The source of a plan: this one, but for one that is made to choose from others."""
@@ -146,9 +145,13 @@ class OtSender(abc.ABC):
         """The low `width` bits of both keys of n random OTs, where there is a store."""
         raise NotImplementedError("it has no store of random OTs")
 
-    def fill(self, party: "HasOt", n: int) -> None:
-        """Puts n random OTs in store, where there is one. Cost: `Source.fill`."""
+    def order(self, lane: Messenger, tuning: Tuning, n: int) -> None:
+        """Has n more random OTs made, where there is a store. Cost: `Source.fill`."""
         assert n == 0
+
+    def wait(self, rounds: int | None = None) -> None:
+        """Waits for what was ordered, see `Maker.wait`."""
+        return
 
 
 class OtReceiver(abc.ABC):
@@ -181,9 +184,13 @@ class OtReceiver(abc.ABC):
         """Choice bits of n random OTs and the low `width` bits of their keys, where there is a store."""
         raise NotImplementedError("it has no store of random OTs")
 
-    def fill(self, party: "HasOt", n: int) -> None:
-        """Puts n random OTs in store, where there is one. Cost: `Source.fill`."""
+    def order(self, lane: Messenger, tuning: Tuning, n: int) -> None:
+        """Has n more random OTs made, where there is a store. Cost: `Source.fill`."""
         assert n == 0
+
+    def wait(self, rounds: int | None = None) -> None:
+        """Waits for what was ordered, see `Maker.wait`."""
+        return
 
 
 class HasOt(typing.Protocol):

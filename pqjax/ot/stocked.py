@@ -6,88 +6,24 @@ are any such source but for how it fills the store.
 """
 
 import dataclasses
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
 from pqjax.crypto.crhash import Hash, offset_rows
 from pqjax.crypto.prg import Randomness
-from pqjax.errors import OutOfCorrelations
+from pqjax.ot.making import Hear, Maker, Round
 from pqjax.ot.setup import extend_both, extend_both_cost
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender, check_parameter
-from pqjax.ot.source import (
-    Choices,
-    HasOt,
-    OtReceiver,
-    OtSender,
-    Pads,
-    Pool,
-    Raw,
-    Rows,
-    Source,
-    Words,
-)
+from pqjax.ot.source import Choices, OtReceiver, OtSender, Pads, Pool, Raw, Rows, Source, Words
+from pqjax.ot.stock import Part, Stock
 from pqjax.ot.tuning import Tuning
-from pqjax.wire.cost import Cost, draw, message, total
-from pqjax.wire.messenger import Messenger
+from pqjax.wire.cost import Cost, beside, draw, message
+from pqjax.wire.messenger import Messenger, Pending
 
 _RUN = 1 << 14  # rows whose keys stay in the cache
-_SLAB = 1 << 20  # rows, 16 MiB
-_Part = tuple[Rows, Choices]
-
-
-class Stock:
-    """Rows that are used once, in order.
-
-    Sender and receiver of a direction fill and draw in step; nothing is ever put back. Rows lie in
-    slabs, each let go once all of it is drawn: arrays of each batch would outlive the memory around
-    them, and break it up.
-    """
-
-    def __init__(self) -> None:
-        self._parts: deque[_Part] = deque()
-        self.left = 0
-
-    def fill(self, rows: Rows, bits: Choices | None = None) -> None:
-        """Adds rows and, at the receiver, their choice bits."""
-        self.fill_each([(rows, np.zeros(len(rows), np.uint8) if bits is None else bits)])
-
-    def fill_each(self, batches: Iterable[_Part]) -> None:
-        """Adds batches of rows and bits as they are made: all, or none where that fails."""
-        slabs, waiting, n = [], [], 0
-        for batch in batches:
-            waiting.append(batch)
-            n += len(batch[0])
-            if n >= _SLAB:
-                slabs.append(_joined(waiting))
-                waiting, n = [], 0
-        self._parts += [*slabs, _joined(waiting)]
-        self.left += sum(len(rows) for rows, _ in slabs) + n
-
-    def draw(self, n: int) -> _Part:
-        """Takes the next n rows and bits out of the store, for good; not to be written to."""
-        if n > self.left:
-            raise OutOfCorrelations(
-                f"{n} random OTs are needed and {self.left} are left: the plan prepared too few"
-            )
-        self.left -= n
-        taken: list[_Part] = []
-        while n:
-            rows, bits = self._parts.popleft()
-            if n < len(rows):
-                self._parts.appendleft((rows[n:], bits[n:]))
-            taken.append((rows[:n], bits[:n]))
-            n -= len(taken[-1][0])
-        return _joined(taken)
-
-
-def _joined(parts: list[_Part]) -> _Part:
-    if len(parts) == 1:
-        return parts[0]
-    nothing = np.zeros((0, 2), np.uint64), np.zeros(0, np.uint8)
-    rows, bits = zip(nothing, *parts, strict=True)
-    return np.concatenate(rows), np.concatenate(bits)
+_ROUND = 1 << 22  # OTs
 
 
 class Stocked(Source):
@@ -110,15 +46,25 @@ class StockedSender(OtSender):
     def __init__(self, delta: Words, hash: Hash):
         super().__init__(delta, hash)
         self.stock = Stock()
+        self.maker = Maker(self.stock)
 
     def accept(self, raw: Raw, n: int) -> Rows:
         """Of stored OTs. Cost: `Stocked.pick`. Reference: Beaver, CRYPTO 1995."""
-        rows, _ = self.stock.draw(n)
+        rows, _ = self.maker.draw(n)
         return offset_rows(rows, self._delta, np.unpackbits(raw, count=n, bitorder="little"))
+
+    @property
+    def left(self) -> int:
+        """OTs in store, those included that are kept to make others of."""
+        return self.stock.left
+
+    def wait(self, rounds: int | None = None) -> None:
+        """Waits for all that was ordered, or some of it."""
+        self.maker.wait(rounds)
 
     def random_bits(self, n: int, width: int) -> tuple[Choices, Choices]:
         """Of stored OTs as they are."""
-        rows, _ = self.stock.draw(n)
+        rows, _ = self.maker.draw(n)
         zero, one = np.empty(n, np.uint8), np.empty(n, np.uint8)
         for span in _spans(n):
             both = self.pads(rows[span], 1)
@@ -133,15 +79,25 @@ class StockedReceiver(OtReceiver):
     def __init__(self, hash: Hash):
         super().__init__(hash)
         self.stock = Stock()
+        self.maker = Maker(self.stock)
 
     def offer(self, choices: Choices) -> tuple[Rows, Raw]:
         """Of stored OTs. Cost: `Stocked.pick`."""
-        rows, bits = self.stock.draw(choices.size)
+        rows, bits = self.maker.draw(choices.size)
         return rows, np.packbits(choices ^ bits, bitorder="little")
+
+    @property
+    def left(self) -> int:
+        """OTs in store, those included that are kept to make others of."""
+        return self.stock.left
+
+    def wait(self, rounds: int | None = None) -> None:
+        """Waits for all that was ordered, or some of it."""
+        self.maker.wait(rounds)
 
     def random_bits(self, n: int, width: int) -> tuple[Choices, Choices]:
         """Of stored OTs as they are."""
-        rows, bits = self.stock.draw(n)
+        rows, bits = self.maker.draw(n)
         keys = np.empty(n, np.uint8)
         for span in _spans(n):
             _keep(self.pads(rows[span], 1), width, keys[span])
@@ -180,10 +136,16 @@ class SoftSpoken(Stocked):
         """Such as softspoken4."""
         return f"softspoken{self.k}"
 
+    def stored(self, wanted: Pool, streamed: bool) -> int:
+        """All, or two rounds a direction."""
+        return sum(min(n, 2 * _ROUND) if streamed else n for n in wanted)
+
     def set_up(self, messenger: Messenger, randomness: Randomness) -> tuple[OtSender, OtReceiver]:
         """Base OTs and trees. Cost: `set_up_cost`."""
-        sends, receives = extend_both(messenger, randomness, self.k)
-        return SoftSpokenSender(*sends), SoftSpokenReceiver(*receives)
+        (delta, hashes, sends), (others, receives) = extend_both(messenger, randomness, self.k)
+        return SoftSpokenSender(delta, hashes.rows, sends), SoftSpokenReceiver(
+            others.rows, receives
+        )
 
     def set_up_cost(self) -> Cost:
         """Base OTs and, for k > 1, tree corrections."""
@@ -193,7 +155,8 @@ class SoftSpoken(Stocked):
         """Corrections from each direction's receiver for what the pool lacks, and no more."""
         left = (max(0, pool[0] - wanted[0]), max(0, pool[1] - wanted[1]))
         made = [more + n - spare for more, n, spare in zip(left, wanted, pool, strict=True)]
-        return total([message(1 - s, _columns(self.k) * n) for s, n in enumerate(made) if n]), left
+        costs = [message(1 - s, _columns(self.k) * n) for s, n in enumerate(made) if n]
+        return beside(costs), left
 
 
 def _columns(k: int) -> int:
@@ -201,10 +164,12 @@ def _columns(k: int) -> int:
     return WIDTH // k - 1
 
 
-def _batches(tuning: Tuning, k: int, n: int) -> list[int]:
-    """Random OTs of every message: long columns spare AES calls, 2^k of them stay in the cache."""
+def _rounds(tuning: Tuning, k: int, n: int) -> list[list[int]]:
+    """Random OTs of every round and message: long columns spare AES calls, 2^k stay in the cache."""
     most = tuning.chunk_ots * (4 if k <= 4 else 1)
-    return [min(most, n - at) for at in range(0, n, most)]
+    sizes = [min(most, n - at) for at in range(0, n, most)]
+    each = max(1, _ROUND // most)
+    return [sizes[at : at + each] for at in range(0, len(sizes), each)]
 
 
 class SoftSpokenSender(StockedSender):
@@ -214,13 +179,20 @@ class SoftSpokenSender(StockedSender):
         super().__init__(delta, hash)
         self._extension = extension
 
-    def fill(self, party: HasOt, n: int) -> None:
+    def order(self, lane: Messenger, tuning: Tuning, n: int) -> None:
         """One message a batch from receiver to sender. Cost: `SoftSpoken.fill`."""
         k = self._extension.k
-        sizes = _batches(party.tuning, k, n)
-        raws = party.messenger.receive_each([_columns(k) * size for size in sizes])
-        rows = map(self._extension.extend_random, raws, sizes)
-        self.stock.fill_each((each, np.zeros(len(each), np.uint8)) for each in rows)
+        self.maker.order(
+            Round(
+                sum(sizes),
+                partial(self._made, sizes, [lane.expect(_columns(k) * m) for m in sizes]),
+            )
+            for sizes in _rounds(tuning, k, n)
+        )
+
+    def _made(self, sizes: list[int], messages: list[Pending], hear: Hear) -> Iterator[Part]:
+        for n, corrections in zip(sizes, messages, strict=True):
+            yield self._extension.extend_random(hear(corrections), n), np.zeros(n, np.uint8)
 
 
 class SoftSpokenReceiver(StockedReceiver):
@@ -230,13 +202,15 @@ class SoftSpokenReceiver(StockedReceiver):
         super().__init__(hash)
         self._extension = extension
 
-    def fill(self, party: HasOt, n: int) -> None:
+    def order(self, lane: Messenger, tuning: Tuning, n: int) -> None:
         """One message a batch from receiver to sender. Cost: `SoftSpoken.fill`."""
-        self.stock.fill_each(self._made(party, n))
+        self.maker.order(
+            Round(sum(sizes), partial(self._made, sizes, lane))
+            for sizes in _rounds(tuning, self._extension.k, n)
+        )
 
-    def _made(self, party: HasOt, n: int) -> Iterator[tuple[Rows, Choices]]:
-        k = self._extension.k
-        for size in _batches(party.tuning, k, n):
-            rows, bits, raw = self._extension.extend_random(size)
-            party.messenger.send(raw, _columns(k) * size)
+    def _made(self, sizes: list[int], lane: Messenger, hear: Hear) -> Iterator[Part]:
+        for n in sizes:
+            rows, bits, raw = self._extension.extend_random(n)
+            lane.send(raw, _columns(self._extension.k) * n)
             yield rows, bits

@@ -7,14 +7,14 @@ else is said.
 import dataclasses
 import functools
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pqjax.errors import InputError, PlanError, listed, shown
 from pqjax.graph.guard import guarded
 from pqjax.graph.ir import ArgMax, Graph, Linear, Node, Weights
 from pqjax.graph.rewrite import Pass, price_of
 from pqjax.graph.validate import Interval, validate
-from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
+from pqjax.layers import Setting, StepCost, Task, rule_of, task_of
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
 from pqjax.linear.keys import Secrets, keys_cost
@@ -22,15 +22,7 @@ from pqjax.linear.way import unknown
 from pqjax.ot.source import Need, Pool
 from pqjax.planner.clock import Clock
 from pqjax.planner.presets import Preset, find_preset, with_ot
-from pqjax.planner.price import (
-    EMPTY,
-    StepCost,
-    cheapest,
-    cheapest_together,
-    price_of_choice,
-    pricing,
-    step_costs,
-)
+from pqjax.planner.price import cheapest, cheapest_together, price_of_choice, pricing
 from pqjax.schema import Length, Printable, check
 from pqjax.version import VERSION
 from pqjax.wire.cost import Cost, message, total
@@ -50,6 +42,7 @@ BEGIN_LAYER = "begin"
 HINTS_LAYER = "hints"
 KEYS_LAYER = "keys"
 REVEAL_LAYER = "reveal"
+EMPTY: Pool = (0, 0)
 
 _ClassName = typing.Annotated[str, Length(1, 256), Printable()]
 ClassNames = typing.Annotated[tuple[_ClassName, ...], Length(0, MOST_CLASSES)]
@@ -57,10 +50,9 @@ ClassNames = typing.Annotated[tuple[_ClassName, ...], Length(0, MOST_CLASSES)]
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One node, how it is run, and what that costs: piece by piece, and in a first inference."""
+    """One node, how it is run, and what that costs."""
 
     task: Task
-    pieces: Pieces = dataclasses.field(repr=False)
     cost: StepCost
 
     @property
@@ -106,8 +98,8 @@ class Plan:
       link: the network it was planned for, if any.
       classes: what the outputs are called, for the client to read; empty where nobody said.
       version: of the pqjax that made it.
-      streamed: whether random OTs are made where they are used and not all ahead: a large network's
-        would not fit into memory. The costs of its steps contain them.
+      streamed: whether random OTs are made in the phase that draws them, and not all ahead: a large
+        network's would not fit into memory.
       forced: layers whose choice the caller insisted on.
       applied: the passes that led from `source` to `graph`, and what each saved.
     """
@@ -132,7 +124,7 @@ class Plan:
     @property
     def setting(self) -> Setting:
         """What holds for every layer."""
-        return self.preset.setting(self.streamed)
+        return self.preset.setting()
 
     @functools.cached_property
     def document(self) -> bytes:
@@ -154,16 +146,23 @@ class Plan:
         """SHA-256 of the document."""
         return plan_digest(self.document)
 
-    @property
-    def rots(self) -> tuple[int, int]:
+    @functools.cached_property
+    def orders(self) -> tuple[Pool, Pool]:
+        """Random OTs that are ordered as an inference's two phases begin, by sending rank."""
+        offline, online = (
+            total(getattr(s.cost, phase) for s in self.steps) for phase in ("offline", "online")
+        )
+        return (offline.rots, online.rots) if self.streamed else ((offline + online).rots, EMPTY)
+
+    @functools.cached_property
+    def rots(self) -> Pool:
         """Random OTs that one inference draws from the store, by sending rank."""
-        return total([s.cost.both for s in self.steps]).rots
+        return total(step.cost.both for step in self.steps).rots
 
     @property
     def stored(self) -> int:
         """Random OTs that a party holds at most."""
-        drawn = largest(s.pieces for s in self.steps) if self.streamed else self.rots
-        return self.preset.source.stored(drawn)
+        return self.preset.source.stored(self.rots, self.streamed)
 
     @functools.cached_property
     def hinted(self) -> tuple[Step, ...]:
@@ -206,9 +205,9 @@ class Plan:
         """One inference's lines with so many random OTs in store, and those left then."""
         if pool not in self._lines_made:
             begin, out = message(1, COMMAND_BITS), self.graph.output.out
-            stock, left = self.preset.source.fill(pool, self.rots)
-            costs, left = step_costs(self.setting, [s.pieces for s in self.steps], left)
-            named = [(s.node.name, cost) for s, cost in zip(self.steps, costs, strict=True)]
+            stock, left = self.preset.source.fill(pool, self.orders[0])
+            more, left = self.preset.source.fill(left, self.orders[1])
+            named = [(s.node.name, s.cost) for s in self.steps]
             lines = (
                 Line("offline", BEGIN_LAYER, begin),
                 Line("offline", STOCK_LAYER, stock),
@@ -219,6 +218,7 @@ class Plan:
                 ),
                 *(Line("offline", name, cost.offline) for name, cost in named),
                 Line("online", BEGIN_LAYER, begin),
+                *([Line("online", STOCK_LAYER, more)] if self.streamed else []),
                 *(Line("online", name, cost.online) for name, cost in named),
                 Line("online", REVEAL_LAYER, message(0, out.n * out.bits)),
             )
@@ -351,7 +351,7 @@ def assembled(
       GraphError: the graph does not hold together.
     """
     validate(graph, given=ranges)
-    at, tasks, pieces = preset.setting(), [], []
+    at, tasks = preset.setting(), []
     for node in graph:
         clock.check()
         task = task_of(graph, node, at, choices.get(node.name))
@@ -362,22 +362,13 @@ def assembled(
             if why is not None:
                 raise PlanError(f"{node.name}: variant {task.choice.variant!r} {why}")
         tasks.append(task)
-        pieces.append(rule_of(node).cost(at, task))
-    drawn = total(cost.both for cost in step_costs(at, pieces, EMPTY)[0]).rots
-    above = at.tuning.stream_above
+    steps = tuple(Step(task, rule_of(task.node).cost(at, task)) for task in tasks)
+    drawn, above = total(step.cost.both for step in steps).rots, at.tuning.stream_above
     # A client may make all its inferences in sessions of one.
-    source = at.source.chosen(Need(drawn, largest(pieces), above, 1, link))
-    at = dataclasses.replace(at, source=source, streamed=source.stored(drawn) > above)
-    costs, _ = step_costs(at, pieces, EMPTY)
-    steps = [Step(*each) for each in zip(tasks, pieces, costs, strict=True)]
+    source = at.source.chosen(Need(drawn, above, 1, link))
+    streamed = source.stored(drawn, streamed=False) > above
     preset = dataclasses.replace(preset, source=source)
-    return Plan(graph, graph, preset, tuple(steps), ranges, link, streamed=at.streamed)
-
-
-def largest(steps: Iterable[Pieces]) -> Pool:
-    """The most random OTs that a piece draws, by sending rank."""
-    rots = {EMPTY, *(cost.rots for pieces in steps for phase in pieces for cost in phase)}
-    return max(x for x, _ in rots), max(x for _, x in rots)
+    return Plan(graph, graph, preset, steps, ranges, link, streamed=streamed)
 
 
 def _guarded(

@@ -46,9 +46,9 @@ class Preset:
     inferences: int = 1
     exact: bool = True
 
-    def setting(self, streamed: bool = False) -> Setting:
+    def setting(self) -> Setting:
         """What holds for every layer."""
-        return Setting(self.source, self.forms, self.tuning, self.masked_input, streamed)
+        return Setting(self.source, self.forms, self.tuning, self.masked_input)
 
 
 def _by_ot(*variants: str, when: When = "shared") -> tuple[tuple[Choice, ...], tuple[Choice, ...]]:

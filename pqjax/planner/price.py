@@ -1,100 +1,24 @@
 """What one node costs by itself, as passes and the choice of methods compare it."""
 
-import bisect
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from pqjax.errors import PlanError
 from pqjax.graph.ir import Graph, Linear, Node, TensorType
 from pqjax.graph.rewrite import Price
-from pqjax.layers import Pieces, Setting, Task, rule_of, task_of
+from pqjax.layers import Setting, StepCost, Task, rule_of, task_of
 from pqjax.layers.linear import LINEAR
 from pqjax.linear.choice import Choice
 from pqjax.linear.keys import Secrets, keys_cost
-from pqjax.ot.source import Pool, Source
 from pqjax.planner.presets import Preset
-from pqjax.wire.cost import NOTHING, Cost, total
 from pqjax.wire.link import Link
-
-EMPTY: Pool = (0, 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class StepCost:
-    """One layer's cost: work before the input is known, after it, and once for every client."""
-
-    offline: Cost = NOTHING
-    online: Cost = NOTHING
-    install: Cost = NOTHING
-
-    @property
-    def bits(self) -> int:
-        """Payload bits of an inference; stored random OTs are counted where they are made."""
-        return self.offline.bits + self.online.bits
-
-    @property
-    def both(self) -> Cost:
-        """An inference's phases one after the other."""
-        return self.offline + self.online
-
-
-def spent(at: Setting, pieces: Iterable[Cost], pool: Pool) -> tuple[Cost, Pool]:
-    """What pieces cost one after the other, and what they leave in store.
-
-    Where OTs are made as they are used, every piece has those made that it draws.
-    """
-    costs = []
-    for _, run in itertools.groupby(pieces, id):  # tiles of a tensor are all alike but the last
-        piece, *more = run
-        times = 1 + len(more)
-        if not at.streamed:
-            costs.append(piece.repeated(times))
-            continue
-        free = dataclasses.replace(piece, rots=(0, 0))
-        while times:
-            alike = _served(at.source, pool, piece.rots, times)
-            if alike:
-                _, pool = at.source.fill(pool, _times(piece.rots, alike))
-                costs.append(free.repeated(alike))
-            else:
-                made, left = at.source.fill(pool, piece.rots)
-                alike = times if left == pool else 1
-                costs.append((made + free).repeated(alike))
-                pool = left
-            times -= alike
-    return total(costs), pool
-
-
-def _times(wanted: Pool, n: int) -> Pool:
-    return wanted[0] * n, wanted[1] * n
-
-
-def _served(source: Source, pool: Pool, wanted: Pool, most: int) -> int:
-    """How often, of `most`, the pool serves a draw with nothing made."""
-    most = min([most, *(left // n for left, n in zip(pool, wanted, strict=True) if n)])
-    return bisect.bisect_left(
-        range(1, most + 1), True, key=lambda n: source.fill(pool, _times(wanted, n))[0] != NOTHING
-    )
-
-
-def step_costs(at: Setting, steps: Sequence[Pieces], pool: Pool) -> tuple[list[StepCost], Pool]:
-    """What the steps of one inference cost, offline first, and what they leave in store."""
-    phases = []
-    for phase in (0, 1):
-        costs = []
-        for pieces in steps:
-            cost, pool = spent(at, pieces[phase], pool)
-            costs.append(cost)
-        phases.append(costs)
-    phases.append([total(pieces.install) for pieces in steps])
-    return [StepCost(*costs) for costs in zip(*phases, strict=True)], pool
 
 
 def task_cost(at: Setting, task: Task) -> StepCost:
     """What a task costs by itself."""
-    return step_costs(at, [rule_of(task.node).cost(at, task)], EMPTY)[0][0]
+    return rule_of(task.node).cost(at, task)
 
 
 def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:

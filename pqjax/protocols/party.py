@@ -1,7 +1,6 @@
 """A party: the one mutable object on each side of a two-party protocol."""
 
 import dataclasses
-import functools
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,7 +9,6 @@ import numpy as np
 from jaxtyping import UInt, UInt8
 
 from pqjax.crypto.prg import Randomness
-from pqjax.ot.setup import each_way
 from pqjax.ot.source import OtReceiver, OtSender, Pool, Source
 from pqjax.ot.tuning import Tuning
 from pqjax.wire.channel import Wire, local_pair
@@ -48,16 +46,23 @@ class Party:
         """0 for the server, 1 for the client."""
         return self.messenger.rank
 
-    def fill(self, wanted: Pool) -> None:
+    def fill(self, wanted: Pool, streamed: bool = False) -> None:
         """Makes what the pool lacks of the OTs that are wanted, by sending rank; both sides at once.
 
-        What is left over once they are drawn stays in the pool. Cost: `Source.fill`.
+        What is left over once they are drawn stays in the pool. If `streamed`, most are made while
+        others are drawn, and few are in store at a time. Cost: `Source.fill`.
         """
         _, left = self.source.fill(self.pool, wanted)
         made = [more + n - spare for more, n, spare in zip(left, wanted, self.pool, strict=True)]
-        send = functools.partial(self.sender.fill, self, made[self.rank])
-        receive = functools.partial(self.receiver.fill, self, made[1 - self.rank])
-        each_way(self.messenger, "random ots", send, receive)
+        ends = (self.sender, self.receiver) if self.rank == 0 else (self.receiver, self.sender)
+        lanes = []
+        for sender, (end, n) in enumerate(zip(ends, made, strict=True)):
+            with self.messenger.step(f"random ots/rank {sender} sends"):
+                lanes.append(self.messenger.beside(1 + sender))
+            end.order(lanes[-1], self.tuning, n)
+        for end in ends:
+            end.wait(1 if streamed else None)
+        self.messenger.clock = max(lane.clock for lane in lanes)
         self.pool = left
 
 

@@ -95,6 +95,18 @@ class Cost:
 NOTHING = Cost()
 
 
+def beside(costs: Iterable[Cost]) -> Cost:
+    """All of `costs` at the same time, none waiting for another."""
+    found = NOTHING
+    for cost in costs:
+        both = total([found, cost])  # but for the clocks
+        later = [
+            (max(a, c), max(b, d)) for (a, b), (c, d) in zip(found.delays, cost.delays, strict=True)
+        ]
+        found = dataclasses.replace(both, delays=(later[0], later[1]))
+    return found
+
+
 def message(sender: int, bits: int) -> Cost:
     """One message of `bits` payload bits from `sender` to the other party."""
     return Cost((bits, 0) if sender == 0 else (0, bits), _FROM[sender])

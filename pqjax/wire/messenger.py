@@ -72,7 +72,7 @@ class Messenger:
         self._path: list[str] = []
 
     def beside(self, lane: int) -> "Messenger":
-        """One for another thread in a lane of its own, from here on; its books are the running layer's."""
+        """One for another thread, in a lane of its own; what it says is the running layer's."""
         made = Messenger(self.wire, self.rank, self.trace, lane, self.trace.current)
         made.clock, made._path = self.clock, [*self._path]
         return made

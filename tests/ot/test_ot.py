@@ -273,8 +273,9 @@ def test_set_up_and_stocking_cost_what_they_say(source):
 def test_stock_hands_everything_out_once_and_then_says_so():
     stock = Stock()
     rows = np.arange(20, dtype=np.uint64).reshape(10, 2)
-    stock.fill(rows[:4])
-    stock.fill(rows[4:])
+    bits = np.zeros(10, np.uint8)
+    stock.put([(rows[:4], bits[:4])])
+    stock.put([(rows[4:], bits[4:])])
 
     first, second = stock.draw(6)[0], stock.draw(4)[0]
 

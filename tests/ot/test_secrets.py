@@ -427,7 +427,7 @@ def test_a_stock_hands_out_every_row_once_however_it_is_filled_and_drawn(fills, 
     bits = (rows[:, 0] % 3 == 0).astype(np.uint8)
     at = 0
     for n in fills:
-        stock.fill(rows[at : at + n], bits[at : at + n])
+        stock.put([(rows[at : at + n], bits[at : at + n])])
         at += n
 
     got, got_bits = [rows[:0]], [bits[:0]]

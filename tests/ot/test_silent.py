@@ -21,7 +21,6 @@ from pqjax.ot import silent as silent_module
 from pqjax.ot.silent import FIRST, Silent, SilentReceiver, SilentSender
 from pqjax.ot.silent_code import Code
 from pqjax.ot.silent_sets import SETS, NoiseSet
-from pqjax.ot.stocked import Stock
 from pqjax.planner import find_preset, read_plan
 from pqjax.planner.plan import STOCK_LAYER
 from pqjax.protocols.party import make_party, run_pair
@@ -251,7 +250,7 @@ def complaints(sessions):
         for kind, secrets in party.secrets.items():
             if any(secret in sent for secret in secrets):
                 found.add(f"a {kind} was sent")
-    own = TINY["b11"].made
+    own = TINY["b11"].gain
     for party in parties:
         rounds = party.choices[-2 * own :].reshape(2, own)
         columns = np.concatenate([rounds, rounds[:1] ^ rounds[1:]])
@@ -269,7 +268,8 @@ def test_secrets_are_fresh_and_masked_and_choices_even(tiny):
         with pytest.MonkeyPatch.context() as patch:
             sessions.append(watched(patch))
 
-    assert len(sessions[0][0].choices) == TINY["b10"].made + 2 * TINY["b11"].gain
+    made = TINY["b10"].made + 2 * TINY["b11"].gain
+    assert len(sessions[0][0].choices) == made - TINY["b11"].seeds
     assert complaints(sessions) == set()
 
 
@@ -311,17 +311,16 @@ def _noise_alone(patch):
 
 
 def _seeds_again(patch):
-    """Rounds draw what was drawn before."""
-    draw = Stock.draw
+    """Rounds begin with the seeds that others began with."""
+    take = silent_module._Seeds.take
 
-    def same(self, n):
-        if not hasattr(self, "old") or len(self.old[0]) != n:
-            self.old = draw(self, n)
-        else:
-            draw(self, n)
+    def same(self):
+        new = take(self)
+        if not hasattr(self, "old"):
+            self.old = new
         return self.old
 
-    patch.setattr(Stock, "draw", same)
+    patch.setattr(silent_module._Seeds, "take", same)
 
 
 def _sums_in_the_clear(patch):

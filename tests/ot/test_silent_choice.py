@@ -23,8 +23,8 @@ from pqjax.wire.link import Link
 AHEAD = MOST_STORED
 
 
-def chosen(drawn, inferences=1, link=None, piece=(1, 1), ahead=AHEAD):
-    return SilentChoice().chosen(Need(drawn, piece, ahead, inferences, link))
+def chosen(drawn, inferences=1, link=None, ahead=AHEAD):
+    return SilentChoice().chosen(Need(drawn, ahead, inferences, link))
 
 
 def session(source, drawn, inferences):
@@ -43,7 +43,7 @@ def session(source, drawn, inferences):
 def test_no_other_sets_that_fit_send_less_over_the_session(drawn, inferences):
     made = chosen(drawn, inferences)
 
-    fitting = [s for s in EVERY if s.stored(drawn) <= AHEAD]
+    fitting = [s for s in EVERY if s.stored(drawn, streamed=False) <= AHEAD]
     bits = {s: session(s, drawn, inferences)[0].bits for s in fitting}
     assert bits[made] == min(bits.values())
     left = {s: sum(session(s, drawn, inferences)[1]) for s in fitting if bits[s] == bits[made]}
@@ -73,21 +73,19 @@ def test_seconds_count_where_there_is_a_link():
 def test_memory_comes_before_bits():
     large = (3 * 10**8, 8 * 10**7)
 
-    assert chosen(large, piece=(5 * 10**6,) * 2).noise == ("b12", "b12")
-    for piece in ((10**7, 8 * 10**6), (2 * 10**7, 10**6), (0, 3 * 10**7)):
-        assert chosen(large, piece=piece).stored(piece) <= MOST_STORED
-    assert chosen(large, piece=(4 * 10**7, 4 * 10**7)).noise == ("b10", "b10")  # none fits
+    assert chosen(large).noise == ("b12", "b12")
+    assert chosen(large).stored(large, streamed=True) <= MOST_STORED
     drawn = (2 * 10**7, 2 * 10**6)
-    assert Silent(("b13", "b11")).stored(drawn) > AHEAD
-    assert chosen(drawn).stored(drawn) <= AHEAD  # so that all can be made ahead
+    assert Silent(("b13", "b11")).stored(drawn, streamed=False) > AHEAD
+    assert chosen(drawn).stored(drawn, streamed=False) <= AHEAD  # so that all can be made ahead
 
 
 def test_seconds_of_making_count_where_an_inference_waits_for_them():
-    large, piece = (3 * 10**8, 8 * 10**7), (5 * 10**6,) * 2
+    large = (3 * 10**8, 8 * 10**7)
     slow, fast = Link(1, 13), Link(10**6, 0.1)
 
-    assert chosen(large, piece=piece, link=slow).noise == ("b13", "b12")  # as memory allows
-    assert chosen(large, piece=piece, link=fast).noise == ("b10", "b10")  # time alone counts
+    assert chosen(large, link=slow).noise == ("b12", "b12")  # as memory allows
+    assert chosen(large, link=fast).noise == ("b10", "b10")  # time alone counts
     assert sorted(s.nanoseconds for s in SETS.values()) == [s.nanoseconds for s in SETS.values()]
 
 
@@ -100,7 +98,7 @@ def test_no_more_is_stored_than_said(source):
             wanted = tuple(int(n) for n in rng.integers(0, most, 2))
             _, left = source.fill(pool, wanted)
             held = sum(left) + sum(wanted)
-            assert held <= source.stored((most, most))
+            assert held <= source.stored((most, most), streamed=False)
             pool = left
 
 

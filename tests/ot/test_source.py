@@ -28,7 +28,7 @@ from pqjax.planner import find_preset, read_plan
 from pqjax.protocols.compare import carry_out_cost, less_than
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.ring import Ring
-from pqjax.wire.cost import NOTHING, Cost, message
+from pqjax.wire.cost import NOTHING, Cost, beside, message
 
 EVERY = pytest.mark.parametrize("name", SOURCES)
 ROUND, SEEDS, SALT_BITS = 1000, 100, 128
@@ -43,32 +43,34 @@ class Rounds(SoftSpoken):
         return f"rounds{self.k}"
 
     def set_up(self, messenger, randomness):
-        sends, receives = extend_both(messenger, randomness, self.k)
-        return RoundsSender(*sends), RoundsReceiver(*receives)
+        (delta, hashes, sends), (others, receives) = extend_both(messenger, randomness, self.k)
+        return RoundsSender(delta, hashes.rows, sends), RoundsReceiver(others.rows, receives)
 
     def fill(self, pool, wanted) -> tuple[Cost, Pool]:
-        cost, left = NOTHING, list(pool)
+        costs, left = [NOTHING, NOTHING], list(pool)
         for sender, n in enumerate(wanted):
             while n and left[sender] < n + SEEDS:
-                cost += message(sender, SALT_BITS)
-                cost += message(1 - sender, (128 // self.k - 1) * ROUND)
+                costs[sender] += message(sender, SALT_BITS)
+                costs[sender] += message(1 - sender, (128 // self.k - 1) * ROUND)
                 left[sender] += ROUND
             left[sender] -= n
-        return cost, (left[0], left[1])
+        return beside(costs), (left[0], left[1])
 
 
 class RoundsSender(SoftSpokenSender):
-    def fill(self, party, n):
+    def order(self, lane, tuning, n):
         for _ in range(n // ROUND):
-            party.messenger.send(party.randomness.take(SALT_BITS // 8), SALT_BITS)
-            super().fill(party, ROUND)
+            lane.send(np.zeros(SALT_BITS // 8, np.uint8), SALT_BITS)
+            super().order(lane, tuning, ROUND)
+            self.wait()
 
 
 class RoundsReceiver(SoftSpokenReceiver):
-    def fill(self, party, n):
+    def order(self, lane, tuning, n):
         for _ in range(n // ROUND):
-            party.messenger.receive(SALT_BITS)
-            super().fill(party, ROUND)
+            lane.receive(SALT_BITS)
+            super().order(lane, tuning, ROUND)
+            self.wait()
 
 
 ROUNDS = Rounds(4)
@@ -156,7 +158,7 @@ def test_a_round_is_made_only_where_the_pool_lacks_something():
     third, last = ROUNDS.fill(rest, (150, 1))
 
     assert (left, rest, last) == ((800, 0), (200, 0), (1050, 999))
-    assert (first.flows, second, third.flows) == (4, NOTHING, 3)
+    assert (first.flows, second, third.flows) == (4, NOTHING, 2)
 
 
 def test_a_network_runs_on_another_source_and_costs_what_was_predicted():

@@ -157,13 +157,13 @@ MUTANTS = (
     # Silent OT.
     _one(
         "silent trees have constant roots", SILENT, _SILENT,
-        "party.randomness.take(16 * (group.stop - group.start)).view(np.uint64)",
+        "self._randomness.take(16 * (group.stop - group.start)).view(np.uint64)",
         "np.arange(2 * (group.stop - group.start), dtype=np.uint64)",
     ),
     _one(
         "one root for all silent trees of a group", SILENT, _SILENT,
-        "party.randomness.take(16 * (group.stop - group.start)).view(np.uint64)",
-        "np.tile(party.randomness.take(16).view(np.uint64), group.stop - group.start)",
+        "self._randomness.take(16 * (group.stop - group.start)).view(np.uint64)",
+        "np.tile(self._randomness.take(16).view(np.uint64), group.stop - group.start)",
     ),
     _one(
         "silent choices are the bare noise", SILENT, _CODE,
@@ -175,18 +175,19 @@ MUTANTS = (
         (*SILENT, "tests/ot/test_silent_kernels.py"), _CODE,
         "for i in range(LOCAL):", "for i in range(1):",
     ),
-    Mutant(
-        "a silent round takes the seeds that the one before it took", SILENT,
-        (
-            Edit(
-                _SILENT, "        rows, _ = self.stock.draw(noise.seeds)\n",
-                "        self._old = rows = getattr(self, \"_old\", self.stock.draw(noise.seeds)[0])\n",
-            ),
-            Edit(
-                _SILENT, "        drawn = self.stock.draw(noise.seeds)\n",
-                "        self._old = drawn = getattr(self, \"_old\", self.stock.draw(noise.seeds))\n",
-            ),
-        ),
+    _one(
+        "a silent round takes the seeds that the one before it took", SILENT, _SILENT,
+        "        return joined_parts(kept)\n",
+        "        self._old = getattr(self, \"_old\", None) or joined_parts(kept)\n"
+        "        return self._old\n",
+    ),
+    _one(
+        "silent trees have the same roots in every session", SILENT, _SILENT,
+        "roots = Randomness(randomness.block())", "roots = Randomness(bytes(16))",
+    ),
+    _one(
+        "what is grown has the tweaks of what is used", SILENT, _SETUP,
+        "_ROWS, _TREES, _ROUNDS = range(3)", "_ROWS, _TREES, _ROUNDS = 0, 1, 0",
     ),
     # The papers' sources.
     _one(
@@ -236,7 +237,7 @@ MUTANTS = (
         'return rows, np.packbits(choices, bitorder="little")',
     ),
     _one(
-        "a stock keeps the rows it hands out", SECRETS, _STOCKED,
+        "a stock keeps the rows it hands out", SECRETS, "pqjax/ot/stock.py",
         "self._parts.appendleft((rows[n:], bits[n:]))",
         "self._parts.appendleft((rows, bits))",
     ),
@@ -251,9 +252,9 @@ MUTANTS = (
         "            self._next = (self._next + n * each) % (1 << 26)\n",
     ),
     _one(
-        "trees and stored OTs count tweaks apart", SILENT, _SILENT,
-        "half = RoundSender(noise, rows, self._delta, self._hash)",
-        "half = RoundSender(noise, rows, self._delta, __import__(\"copy\").copy(self._hash))",
+        "every round counts its tweaks anew", SILENT, _SILENT,
+        "RoundSender(noise, seeds, self._delta, self._rounds_hash)",
+        "RoundSender(noise, seeds, self._delta, __import__(\"copy\").copy(self._rounds_hash))",
     ),
     _one(
         "one tweak for all blocks of a row", HASH, _HASH,
@@ -286,7 +287,7 @@ MUTANTS = (
     ),
     _one(
         "both directions hash alike", OTS, _SETUP,
-        "return Hash(transcript, 2 * sender + use)", "return Hash(b\"\", use)",
+        "return Hash(transcript, 3 * sender + use)", "return Hash(b\"\", use)",
     ),
     _one(
         "a base OT's point may be the identity", OTS, _BASE, "if not any(raw):", "if False:",

@@ -156,9 +156,9 @@ class IdealSender(_End, OtSender):
             self.records.append(Record("coins", flat_bits(words, t), (t,)))
         return words
 
-    def fill(self, party, n):
+    def order(self, lane, tuning, n):
         if n:
-            self.requests.append(party.messenger.receive(self.fill_bits(n)))
+            lane.receive(self.fill_bits(n))
 
     def random_bits(self, n, width):
         self.drawn += n
@@ -203,10 +203,10 @@ class IdealReceiver(_End, OtReceiver):
         request = self._request(self.source.pick(0, n, m).bits)
         return words & np.uint64((1 << t) - 1), request
 
-    def fill(self, party, n):
+    def order(self, lane, tuning, n):
         if n:
             bits = self.fill_bits(n)
-            party.messenger.send(self._request(bits), bits)
+            lane.send(self._request(bits), bits)
 
     def random_bits(self, n, width):
         self.drawn += n

@@ -20,7 +20,7 @@ from pqjax.errors import Drift, HandshakeError, InputError
 from pqjax.wire.interface import Wire
 from pqjax.wire.word import Word
 
-PROTOCOL_VERSION = 3  # 2: hashes keyed by the session; 3: words between frames
+PROTOCOL_VERSION = 4  # 2: hashes keyed by the session; 3: words between frames; 4: lanes
 DOCUMENT_LIMIT_BYTES = 4 << 20
 
 _MAGIC = b"pqjax\r\n\0"

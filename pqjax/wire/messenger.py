@@ -35,7 +35,8 @@ class Pending:
         begin = time.perf_counter()
         payload, clock = self._ticket.wait(patient)
         me = self._messenger
-        seconds = time.perf_counter() - begin
+        # In a lane of its own another thread waits, not the layer.
+        seconds = 0.0 if me.entry else time.perf_counter() - begin
         me.trace.received(self._bits, payload.nbytes, seconds, me.entry)
         me.clock = max(me.clock, clock)
         return payload, clock
@@ -106,7 +107,8 @@ class Messenger:
         clock = (self.clock if after is None else after) + 1
         begin = time.perf_counter()
         self.wire.send(payload, clock, self.where, self._lane)
-        self.trace.sent(bits, payload.nbytes, time.perf_counter() - begin, self.entry)
+        seconds = 0.0 if self.entry else time.perf_counter() - begin
+        self.trace.sent(bits, payload.nbytes, seconds, self.entry)
 
     def expect(self, bits: int, idle_s: float | None = None) -> Pending:
         """Asks for the next message, which carries exactly `bits` bits of payload.

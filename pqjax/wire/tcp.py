@@ -63,6 +63,7 @@ class TcpWire(Endpoint):
         self._header, self._header_got = bytearray(HEADER_BYTES), 0
         self._body: np.ndarray | None = None
         self._body_got = 0
+        self._met = False  # has a whole header come, and begun like ours
         self._early = tuple(collections.deque[tuple[int, int, np.ndarray]]() for _ in range(LANES))
         self._early_bytes = 0
         self._moved_before = self._moved_in  # without the header that is being read
@@ -341,7 +342,7 @@ class TcpWire(Endpoint):
 
     def _check_first_bytes(self) -> None:
         """Refuses what is no pqjax peer by what the connection begins with."""
-        if self._receive_steps[0] == 0 and self.received_bytes == 0:
+        if not self._met:
             got = bytes(self._header[: self._header_got])
             if not begins_like_ours(got):
                 what = f"not a pqjax peer: the connection begins with {got!r}"
@@ -349,6 +350,7 @@ class TcpWire(Endpoint):
                     what += "; it seems to speak TLS: give this side its certificates too"
                 with self._changed:
                     self._fail(HandshakeError(f"{self._here()}: {what}"))
+            self._met = self._header_got == HEADER_BYTES
 
     def _end_of_stream(self) -> None:
         with self._changed:

@@ -9,6 +9,7 @@ from pairs import left_over, stored
 
 import pqjax
 from pqjax.graph import Graph, MaxPool, TensorType
+from pqjax.ot.silent import Silent
 from pqjax.ot.stocked import Stocked
 from pqjax.ot.tuning import Tuning
 from pqjax.planner import PRESETS, plan, read_plan
@@ -60,9 +61,10 @@ def test_tiles_and_streams_are_exact_and_cost_what_was_predicted(network, kinds,
 
 def test_streaming_sends_as_many_bits_and_stores_none_ahead():
     graph, _, _ = resnet32(3, blocks=1)
-    streamed = plan(graph, tuned("pqjax", STREAMED))
+    preset = dataclasses.replace(PRESETS["pqjax"], source=Silent(("b11", "b10")))
+    streamed = plan(graph, dataclasses.replace(preset, tuning=STREAMED))
 
-    ahead = plan(graph, tuned("pqjax", dataclasses.replace(STREAMED, stream_above=1 << 25)))
+    ahead = plan(graph, preset)
     assert not ahead.streamed and streamed.rots == ahead.rots
     assert streamed.cost("offline", "random ots").bits == 0
     assert streamed.cost("online", "random ots") == ahead.cost("offline", "random ots")

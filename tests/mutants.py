@@ -589,11 +589,11 @@ MUTANTS = (
         "hidden += 0 * errors(len(u), self.degree, randomness)",
     ),
     _one(
-        "all layers with a reply have one seed", BY_REPLY, _BY_REPLY,
+        "all layers with a reply have one seed", BY_REPLY, _KEYS,
         "seed, secret = party.randomness.block(),", "seed, secret = bytes(16),",
     ),
     _one(
-        "all layers with a reply have one secret", BY_REPLY, _BY_REPLY,
+        "all layers with a reply have one secret", BY_REPLY, _KEYS,
         "Secret(modulus, party.randomness)", "Secret(modulus, type(party.randomness)(bytes(16)))",
     ),
     _one(

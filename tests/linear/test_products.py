@@ -2,13 +2,15 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import EVERY, KINDS, exact, job_of, joined, operands, run, shares, way_for
+from products import EVERY, KINDS, OT, exact, job_of, joined, operands, run, shares, way_for
 
+from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
 from pqjax.graph import Graph, Input, Product, TensorType
 from pqjax.linear import Choice
@@ -18,7 +20,9 @@ from pqjax.linear.shared import product_way_of
 from pqjax.ot.inline import Inline
 from pqjax.planner import plan
 from pqjax.protocols.forms import Forms
+from pqjax.protocols.party import Party, run_pair
 from pqjax.ring import Ring
+from pqjax.wire.messenger import Messenger
 
 FORMS = (Forms(), Forms("choice"), Forms("table"))
 
@@ -95,6 +99,63 @@ def test_wide_shares_are_multiplied_on_ciphertexts(bits):
     y0, y1 = run(way, job, shares(rng, a, job.left), shares(rng, b, job.right))
 
     np.testing.assert_array_equal(joined(way, job, y0, y1), exact(a, b) % (1 << bits))
+
+
+class Listening(Messenger):
+    """Keeps what it is sent."""
+
+    def __init__(self, wire, rank, heard):
+        super().__init__(wire, rank)
+        self.heard = heard
+
+    def receive(self, bits, idle_s=None):
+        self.heard.append(super().receive(bits, idle_s))
+        return self.heard[-1]
+
+    def receive_each(self, sizes, ahead=3):
+        for found in super().receive_each(sizes, ahead):
+            self.heard.append(found)
+            yield found
+
+
+def heard_of(job, keys):
+    """What rank 0 and rank 1 heard of two products on ciphertexts, one after the other, same shares."""
+    rng, way, heard = np.random.default_rng(1), way_for(job, "shared-rlwe", "guarded"), ([], [])
+    a, b = (
+        shares(rng, x, t) for x, t in zip(operands(rng, job), (job.left, job.right), strict=True)
+    )
+
+    def side(rank):
+        def go(wire):
+            messenger = Listening(wire, rank, heard[rank])
+            none: Any = None
+            me = Party(messenger, Randomness(bytes([keys[rank]] * 16)), OT, none, none)
+            for _ in range(2):
+                way.run(me, Forms(), job, a[rank], b[rank], way.prepare(me, job, "product"))
+
+        return go
+
+    run_pair(side(0), side(1))
+    return heard
+
+
+def test_products_and_heads_have_keys_and_masks_of_their_own():
+    job = job_of((2, 3, 4, 2), (12, 12), ("signed", "signed"), bits=12, guard=1)
+    heard, server = heard_of(job, (1, 2)), heard_of(job, (3, 2))
+    client = heard_of(job, (1, 4))
+
+    for rank in (0, 1):
+        once, twice = np.split(np.arange(len(heard[rank])), 2)
+        for i, j in zip(once, twice, strict=True):
+            assert (heard[rank][i] == heard[rank][j]).mean() < 0.2  # a product's own
+            assert (heard[rank][i] == client[rank][i]).mean() < 0.2
+    assert len(heard[0]) == 2 * (2 + job.heads) and len(heard[1]) == 2 * 2 * job.heads
+    for first in (heard[0][2], heard[1][0]):  # ciphertexts, and replies: a head's own
+        others = [x for x in (*heard[0], *heard[1]) if x is not first and x.shape == first.shape]
+        assert others and all((first == x).mean() < 0.2 for x in others)
+    for mine, other in zip(heard[1], server[1], strict=True):
+        assert (mine == other).mean() < 0.2  # of one message up
+    np.testing.assert_array_equal(heard[0][0], server[0][0])
 
 
 def test_inline_ots_serve_products_too():

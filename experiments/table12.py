@@ -1,7 +1,8 @@
 """`make exp-table12`: PrivQuant's table 12, the linear part of one LLAMA-7B attention layer.
 
 The paper gives totals and one width (3-bit weights). What the formulas give for the four projections
-and, apart from them, for the products of queries, keys and values, under stated widths.
+and, apart from them, for the products of queries, keys and values, under stated widths. With `--layers`
+also what plans of the layer take, run between two parties where that is bearable.
 """
 
 from __future__ import annotations
@@ -9,17 +10,30 @@ from __future__ import annotations
 import argparse
 import sys
 
+import numpy as np
+
+from experiments.attention import PRODUCTS, Attention
 from experiments.command import parser, run
 from experiments.convolution import MIB, cheapest, choice_bits
 from experiments.formulas import SHARED_PRODUCT, SMALL, evaluate, extra_bits
 from experiments.plots import grouped_bars, save
 from experiments.record import published, table
+from pqjax import plan, reference, run_local
+from pqjax.errors import PqjaxError
+from pqjax.planner import Plan
+from pqjax.planner.plan import KEYS_LAYER
 
 MODEL, HEADS, HEAD = 4096, 32, 128
 PROJECTIONS = 4  # queries, keys, values, output
 WEIGHT_BITS = 3
 ACTIVATIONS = (4, 8)
 SIRNN_BITS = 16  # weights and activations, PrivQuant's section 6.1
+LAYERS = (3, 4)  # bits of weights, with activations of 8
+PROTOCOLS = ("privquant", "pqjax-ot", "pqjax")
+RUN_TOKENS = 32  # at most, between two parties
+WHOLE = (32, 3, "pqjax")  # the one whole layer that is run: tokens, bits of weights, protocol
+SEED = 0
+DEADLINE_S = 3600.0
 
 
 def shared_product_bits(d1: int, d2: int, d3: int, bits: int) -> int:
@@ -42,6 +56,63 @@ def attention_bits(sequence: int, bits: int) -> int:
     scores = shared_product_bits(sequence, HEAD, sequence, bits)
     values = shared_product_bits(sequence, sequence, HEAD, bits)
     return HEADS * (scores + values)
+
+
+def _linear_bytes(made: Plan, names: tuple[str, ...]) -> float:
+    """Of some steps with every inference, the OTs that they draw included."""
+    costs = [step.cost.both for step in made.steps if step.node.name in names]
+    return sum((cost.bits + made.preset.source.share(cost.rots).bits) / 8 for cost in costs)
+
+
+def layer(tokens: int, w_bits: int, protocol: str, projections: bool) -> dict:
+    """The layer, or its products alone: what a plan says, and what was metered if it was run.
+
+    Raises:
+      PqjaxError: an answer is not the reference's, or bits or flows are not those predicted.
+    """
+    what = Attention(tokens, HEADS, HEAD, w_bits, ACTIVATIONS[-1])
+    graph = what.graph(projections)
+    made = plan(graph, protocol)
+    multiplying = [step.node.name for step in made.steps if step.task.choice is not None]
+    products = tuple(f"{name}.sums" for name in PRODUCTS)
+    rest = tuple(name for name in multiplying if name not in products)
+    choices = (step.task.choice for step in made.steps if step.node.name in products)
+    keys = made.cost("offline", KEYS_LAYER).bits / 8
+    row = {
+        "tokens": tokens,
+        "widths": f"W{w_bits}A{what.bits}",
+        "protocol": protocol,
+        "projections": projections,
+        "projections_bytes": _linear_bytes(made, rest) + keys,
+        "once_bytes": made.cost("install").bits / 8,
+        "products_bytes": _linear_bytes(made, products),
+        "ways": [choice.method for choice in choices if choice is not None],
+        "run_bytes": made.cost().bits / 8,
+        "measured_bytes": None,
+    }
+    if tokens > RUN_TOKENS or (projections and (tokens, w_bits, protocol) != WHOLE):
+        return row
+    rng = np.random.default_rng(SEED)
+    weights, x = what.weights(rng) if projections else {}, what.input(rng)
+    result = run_local(made, weights, x, DEADLINE_S)
+    found = made.differences(result.trace, 1)
+    if not np.array_equal(result.output, reference(graph, weights, x)):
+        found = ["the answer is not the reference's"]
+    if found:
+        raise PqjaxError(f"{protocol}, {tokens} tokens: {found[0]}")
+    print(f"{protocol}, {tokens} tokens: {made.cost().bits} bits as predicted", file=sys.stderr)
+    return {**row, "measured_bytes": sum(result.trace.bits()) / 8}
+
+
+def layers() -> list[dict]:
+    """The layer's products, and the whole layer, under every protocol.
+
+    Weights of another width make no other products.
+    """
+    lengths = [row["sequence"] for row in published("table12")["rows"]]
+    alone = [(n, LAYERS[0], protocol, False) for n in lengths for protocol in PROTOCOLS]
+    whole = [(n, w, protocol, True) for n in lengths for w in LAYERS for protocol in PROTOCOLS]
+    return [layer(*each) for each in (*alone, *whole)]
 
 
 def compute(args: argparse.Namespace) -> dict:
@@ -78,7 +149,7 @@ def compute(args: argparse.Namespace) -> dict:
         "operand": "signed, sign unknown",
         "transport": "IKNP and KKOT, inline",
     }
-    return {"config": config, "runs": runs}
+    return {"config": config, "runs": runs, **({"layers": layers()} if args.layers else {})}
 
 
 def _ratio(ours: float, theirs: float) -> str:
@@ -158,8 +229,8 @@ def report(tree: dict) -> str:
         "6.1). Projections: four products of 4096 x 4096 weights and 4096 x tokens, cheapest choice in "
         "parentheses. Scores and values: for 32 heads Q K^T and its product with V, 128 wide, both "
         "operands shared, none of them known to a party: two cross terms, both operands' wraps "
-        "(`SHARED_PRODUCT` in `experiments/formulas.py`). Everything predicted by formulas; nothing "
-        "of it is measured, pqjax has no product of two shared operands.\n\n## PrivQuant\n\n"
+        "(`SHARED_PRODUCT` in `experiments/formulas.py`). These two tables "
+        "are predicted by formulas.\n\n## PrivQuant\n\n"
         + _privquant(runs)
         + "\n\n## SiRNN\n\n"
         + _sirnn(runs)
@@ -172,7 +243,39 @@ def report(tree: dict) -> str:
         f"{_ratio(least / MIB, first['printed']['PrivQuant'])} the printed total of PrivQuant at the "
         "least. The printed totals are of the size of the products of activations alone: those of "
         f"SiRNN grow as a t + b t^2 in the tokens t ({_fit(runs)}), the form of scores and values.\n\n"
+        + _layers(tree.get("layers", []))
         + _picture(runs)
+    )
+
+
+def _layers(rows: list[dict]) -> str:
+    """Plans of the layer beside the printed totals, in MB."""
+    if not rows:
+        return ""
+    printed = {row["sequence"]: row["PrivQuant"] for row in published("table12")["rows"]}
+    shown = [
+        {
+            "tokens": row["tokens"],
+            "what": row["widths"] if row["projections"] else "products alone",
+            "protocol": row["protocol"],
+            "PrivQuant, printed MB": printed[row["tokens"]],
+            "projections, MB": row["projections_bytes"] / 1e6 if row["projections"] else "",
+            "once, MB": row["once_bytes"] / 1e6 if row["once_bytes"] else "",
+            "scores and values, MB": row["products_bytes"] / 1e6,
+            "by": ", ".join(dict.fromkeys(row["ways"])),
+            "first run, predicted MB": row["run_bytes"] / 1e6,
+            "measured MB": row["measured_bytes"] / 1e6 if row["measured_bytes"] else "",
+        }
+        for row in rows
+    ]
+    return (
+        "## The layer, planned and run\n\nRandom weights and activations of 8 bits, accumulators that "
+        "hold any of them. Linear parts with their OTs; *once* is what a client gets once for all its "
+        "inferences. *First run* is all that the two parties send, with the requantizations between the "
+        "products and the set-up of OTs; where it was *measured*, the answer was that of the integer "
+        "reference and every layer's bits and flows those predicted. *Products alone* take queries, "
+        f"keys and values from one input. Not run are more than {RUN_TOKENS} tokens, and whole layers "
+        "but one: they take many minutes on two cores, over OT hours.\n\n" + table(shown) + "\n\n"
     )
 
 
@@ -213,7 +316,9 @@ def _picture(runs: list[dict]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Writes `results/table12.json`, `.md` and the picture."""
-    return run(parser("exp-table12", __doc__), compute, report, arguments)
+    options = parser("exp-table12", __doc__)
+    options.add_argument("--layers", action="store_true", help="plan and run the layer, too")
+    return run(options, compute, report, arguments)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from pqjax.graph.ir import TensorType
 from pqjax.linear import FULL, VARIANTS, ByOt, Job, LinearMap, on_shares_cost
 from pqjax.linear import on_shares as shared
 from pqjax.linear.choice import Form
+from pqjax.linear.products import ProductJob
+from pqjax.linear.products_by_ot import ProductsByOt
 from pqjax.ot.source import Source
 from pqjax.protocols.clamp import clamp, clamp_cost
 from pqjax.protocols.compare import (
@@ -492,5 +494,40 @@ def products():
             )  # fmt: skip
 
 
-CASES = {case.name: case for part in (comparisons, circuits, resizings, activations, products)
+def shared_products():
+    """What `pqjax.linear.products_by_ot` offers: a head for every repetition."""
+    forms = {"signed": Forms("choice"), "nonnegative": Forms("table"), "unsigned": Forms()}
+    for variant, kinds in (
+        ("extend-a-choose-a", ("signed", "nonnegative")), ("extend-a-choose-b", ("signed", "signed")),
+        ("extend-b-choose-a", ("unsigned", "signed")), ("extend-b-choose-b", ("nonnegative",) * 2),
+        ("full-choose-a", ("nonnegative", "signed")), ("full-choose-b", ("signed", "unsigned")),
+    ):  # fmt: skip
+        way, form, ring = ProductsByOt(variant), forms[kinds[0]], Ring(7)
+        left, right = (TensorType((1,), 3, 0, k != "unsigned", k == "nonnegative") for k in kinds)
+
+        def job(n, left=left, right=right):
+            return ProductJob(n, 1, 1, 1, left, right, 7)
+
+        def run(party, a, b, way=way, job=job, form=form):
+            a, b = (x.reshape(-1, 1, 1) for x in (a, b))
+            return (way.run(party, form, job(len(a)), a, b, None).reshape(-1),)
+
+        def plain(a, b, _, kinds=kinds, ring=ring):
+            x, y = (
+                PLAIN[kind](Ring(3).add(own, other), 3)
+                for kind, own, other in zip(kinds, a, b, strict=True)
+            )
+            return (ring.reduce(x * y),)
+
+        domains = [tuple(x[::step] for x in sharings(3, LEAST[kind]))
+                   for kind, step in zip(kinds, (2, 3), strict=True)]  # fmt: skip
+        yield Case(
+            f"shared product {variant}, {kinds[0]} and {kinds[1]}", run, alike(Arg(3), Arg(3)),
+            beside(*domains), (ring,),
+            lambda s, n, w=way, j=job, f=form: total(w.parts(s, f, j(n)).online.values()), plain,
+        )  # fmt: skip
+
+
+CASES = {case.name: case for part in (comparisons, circuits, resizings, activations, products,
+                                      shared_products)
          for case in part()}  # fmt: skip

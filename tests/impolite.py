@@ -24,6 +24,7 @@ from pqjax.graph import (
     MaxPool,
     Narrow,
     Pad,
+    Product,
     Relu,
     Requantize,
     Saturate,
@@ -41,7 +42,7 @@ WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16, 17, 20, 32, 33, 37, 38, 63,
 _KINDS = (
     Conv, Conv, Dense, Dense, Relu, Relu, Requantize, Requantize, Requantize, Add, Add, MaxPool,
     AvgPool, Flatten, ArgMax, Subsample, Pad, Concat, Extend, Narrow, ScaleUp, Truncate,
-    TruncateReduce, Clamp, Saturate,
+    TruncateReduce, Clamp, Saturate, Product,
 )  # fmt: skip
 SHAPES = ((2, 3, 2), (2, 2, 2), (2, 3, 4), (12,), (8,))  # few: every shape is compiled
 
@@ -271,6 +272,20 @@ class Strange:
         high = low + (1 << kept) - 1
         out = self.format(x.shape, self.width(), x.scale - shift)
         return Saturate(name, (source.name,), out, shift, low, high, self.one(("nearest", "floor")))
+
+    def product(self, name, source):
+        x, transposed = source.out, self.chance(0.6)
+        images = [n for n in self.nodes if len(n.out.shape) == 3]
+        other = self.one(images).out if images else None
+        if len(x.shape) != 3 or other is None:
+            return None
+        heads = self.one((1, 1, 2))
+        rows = other.shape[0] * other.shape[1]
+        channels = heads * rows if transposed else other.shape[2]
+        second = next(n.name for n in images if n.out is other)
+        wide = x.bits + other.bits + self.one((2, 3, 4))
+        out = TensorType((*x.shape[:2], channels), min(64, wide), x.scale + other.scale)
+        return Product(name, (source.name, second), out, heads, transposed)
 
 
 def strange_graph(seed, nodes=7, widths=WIDTHS):

@@ -71,6 +71,14 @@ def every_value_slowly(graph, weights, x):
             w, b = (weights[f"{node.name}/{part}"].astype(object) for part in ("weight", "bias"))
             for k in range(len(y)):
                 y[k] = dot(v, w[:, k]) + b[k]
+        elif node.kind == "Product":
+            heads, other = node.heads, values[node.sources[1]]
+            a = v.reshape(-1, heads, v.shape[2] // heads)
+            b = other.reshape(-1, heads, other.shape[2] // heads)
+            y = y.reshape(len(a), heads, -1)
+            for i, h, j in np.ndindex(*y.shape):
+                y[i, h, j] = dot(a[i, h], b[j, h] if node.transposed else b[:, h, j])
+            y = y.reshape(node.out.shape)
         elif node.kind in ("MaxPool", "AvgPool"):
             for i, j, k in np.ndindex(*y.shape):
                 a, c = i * node.stride[0], j * node.stride[1]

@@ -55,6 +55,9 @@ BY_REPLY = ("tests/linear/test_by_reply.py",)
 _BY_REPLY = "pqjax/linear/by_reply.py"
 _KEYS = "pqjax/linear/keys.py"
 REPLY = ("tests/he/test_reply_secrets.py",)
+BILINEAR = ("tests/he/test_bilinear.py",)
+PRODUCTS = ("tests/linear/test_products.py", "-k", "own")
+_BY_PRODUCTS = "pqjax/linear/products_by_rlwe.py"
 RUNS = ("tests/engine/test_whole_views.py",)
 
 
@@ -72,7 +75,17 @@ _COMPARE, _RESIZE = "pqjax/protocols/compare.py", "pqjax/protocols/resize.py"
 _CIRCUIT, _SATURATE = "pqjax/protocols/circuit.py", "pqjax/protocols/saturate.py"
 _TRANSFER, _LAYOUT = "pqjax/linear/by_ot_transfer.py", "pqjax/linear/by_ot_layout.py"
 _AHEAD = "pqjax/linear/ahead.py"
-_HE_FILES = ("sampling", "matrix", "secret", "hint", "shares", "version", "exchange", "resharing")
+_HE_FILES = (
+    "sampling",
+    "matrix",
+    "secret",
+    "hint",
+    "shares",
+    "version",
+    "exchange",
+    "resharing",
+    "bilinear",
+)
 _HE = {name: f"pqjax/he/{name}.py" for name in _HE_FILES}
 _RUN = "pqjax/engine/execute.py"
 _INPUT = "pqjax/layers/input.py"
@@ -590,17 +603,67 @@ MUTANTS = (
         "hidden += 0 * errors(len(u), self.degree, randomness)",
     ),
     _one(
-        "all layers with a reply have one seed", BY_REPLY, _BY_REPLY,
+        "all layers with a reply have one seed", BY_REPLY, _KEYS,
         "seed, secret = party.randomness.block(),", "seed, secret = bytes(16),",
     ),
     _one(
-        "all layers with a reply have one secret", BY_REPLY, _BY_REPLY,
+        "all layers with a reply have one secret", BY_REPLY, _KEYS,
         "Secret(modulus, party.randomness)", "Secret(modulus, type(party.randomness)(bytes(16)))",
     ),
     _one(
         "what hides replies is a constant", BY_REPLY, _BY_REPLY,
         "ready.public, matrix, x, party.randomness)",
         "ready.public, matrix, x, type(party.randomness)(bytes(16)))",
+    ),
+    Mutant(
+        "products are answered without u", BILINEAR,
+        (
+            Edit(_HE["bilinear"], "        hidden = product(", "        hidden = 0 * product("),
+            Edit(_HE["bilinear"], "        zeros = product(", "        zeros = 0 * product("),
+        ),
+    ),
+    _one(
+        "one u for all blocks of a product", BILINEAR, _HE["bilinear"],
+        "u = ternary(self.replies, self.degree, randomness)",
+        "u = ternary(1, self.degree, randomness).repeat(self.replies, 0)",
+    ),
+    _one(
+        "u of a product is a constant", BILINEAR, _HE["bilinear"],
+        "u = ternary(self.replies, self.degree, randomness)",
+        "u = ternary(self.replies, self.degree, Randomness(bytes(16)))",
+    ),
+    _one(
+        "answers to products have no errors", BILINEAR, _HE["bilinear"],
+        "hidden += errors(len(u), self.degree, randomness)",
+        "hidden += 0 * errors(len(u), self.degree, randomness)",
+    ),
+    _one(
+        "sums of products are sent without masks", BILINEAR, _HE["bilinear"],
+        "c0, share = mask(phase, own, randomness)",
+        "c0, share = rounded(phase, k, own.c0_bits), 0 * phase + np.uint64(own.guard)",
+    ),
+    _one(
+        "all sums of products have one mask", BILINEAR, _HE["bilinear"],
+        "c0, share = mask(phase, own, randomness)",
+        "c0, share = mask(phase, own, Randomness(bytes(16)))",
+    ),
+    _one(
+        "operands of products are sent unmasked", BILINEAR, _HE["bilinear"],
+        "scaled + secret.masks(matrix)", "scaled + 0 * secret.masks(matrix)",
+    ),
+    _one(
+        "what hides products is a constant", PRODUCTS, _BY_PRODUCTS,
+        "matrix, *pair, party.randomness)", "matrix, *pair, type(party.randomness)(bytes(16)))",
+    ),
+    _one(
+        "all products have one seed", PRODUCTS, _KEYS,
+        "seed, secret = party.randomness.block(), Secret(modulus, party.randomness)",
+        "seed, secret = bytes(16), Secret(modulus, party.randomness)",
+    ),
+    _one(
+        "all heads of a product have one matrix", PRODUCTS, _BY_PRODUCTS,
+        "matrix = at.matrix(ready.seed, str(head))\n                sent = at.encrypt",
+        "matrix = at.matrix(ready.seed, \"0\")\n                sent = at.encrypt",
     ),
     # Whole runs.
     _one(

@@ -18,6 +18,7 @@ from pqjax.graph.ir import (
     Narrow,
     Node,
     Pad,
+    Product,
     Relu,
     Requantize,
     Saturate,

@@ -4,7 +4,9 @@ import re
 
 _SMOOTH = "only comparisons are exact: use Relu (with Clamp for ReLU6) and train again"
 _FOLDED = "fold it into the convolution or dense layer before it (nets/fold.py)"
-_SHARES = "both factors would be secret: only products with the server's weights are computed"
+_SHARES = (
+    "both factors would be secret: Product has sums of products, of matrices, and nothing else"
+)
 _LARGER = (
     "no node but Pad makes a tensor larger: upsample before the Input, or convolve at that size"
 )

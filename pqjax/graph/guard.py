@@ -1,4 +1,4 @@
-"""Guard bits: what linear layers leave that are exact but for the lowest bits of their shares.
+"""Guard bits: what layers leave that are exact but for the lowest bits of their shares.
 
 A layer over RLWE makes shares of 2^g Y + e, with an e of 0 or 1 that depends on secrets (`pqjax.he`).
 An exact truncation that takes the g bits away is right whatever e is; so is what compares, moves or adds
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pqjax.graph import ir
 from pqjax.graph.bounds import MOST_GUARD
-from pqjax.graph.ir import Graph, Linear, Node
+from pqjax.graph.ir import Graph, Node
 
 
 def guarded(graph: Graph, layers: Collection[str]) -> Graph:
@@ -24,7 +24,7 @@ def guarded(graph: Graph, layers: Collection[str]) -> Graph:
     bits: dict[str, int] = {}
     for node in opened:
         kept = max((bits[source] for source in node.sources), default=0)
-        own = wanted[node.name] if isinstance(node, Linear) else kept
+        own = wanted[node.name] if node.multiplies else kept
         bits[node.name] = own if count[node.name] else 0
     return Graph(tuple(_with_guard(node, bits[node.name]) for node in opened))
 

@@ -36,6 +36,7 @@ from pqjax.graph.nodes import (
     Relu,
     Subsample,
 )
+from pqjax.graph.product import Product
 from pqjax.graph.steps import (
     Clamp,
     Extend,
@@ -58,7 +59,7 @@ KINDS: dict[str, type[Node]] = {
     for kind in (
         Input, Conv, Dense, Relu, Requantize, Add, MaxPool, AvgPool, Flatten, ArgMax, Subsample,
         Pad, Concat, Extend, Narrow, ScaleUp, Truncate, TruncateReduce, Clamp, Unguard,
-        Saturate,
+        Saturate, Product,
     )
 }  # fmt: skip
 

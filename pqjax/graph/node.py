@@ -31,6 +31,7 @@ class Node:
       drops_guard: whether it is an exact truncation that leaves guard bits behind.
       may_drop_guard: whether it does as well as it keeps them, as its format says.
       counts_width: whether its width is counted from its source's: in another one that would be amiss.
+      multiplies: whether it sums products, in one of several ways that planners choose from.
     """
 
     name: Name
@@ -50,6 +51,7 @@ class Node:
     drops_guard: typing.ClassVar[bool] = False
     may_drop_guard: typing.ClassVar[bool] = False
     counts_width: typing.ClassVar[bool] = False
+    multiplies: typing.ClassVar[bool] = False
 
     def shape(self, *sources: TensorType) -> Shape:
         """The shape of what it makes of such tensors.

@@ -42,6 +42,8 @@ class Linear(Node):
     widths: Widths
     square_bits: bounds.Squares | None
 
+    multiplies = True
+
     def weight_shape(self, source: TensorType) -> tuple[int, ...]:
         """The shape of the weights for such an operand."""
         raise NotImplementedError(f"{self.kind} does not say how many weights it has")

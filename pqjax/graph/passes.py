@@ -254,7 +254,7 @@ def _align(graph: Graph, node: Node) -> Edit | str:
 
 
 def _known_sign(graph: Graph, node: Node) -> Edit | str:
-    """An unsigned tensor that only linear layers and extensions read.
+    """An unsigned tensor that only what multiplies and extensions read.
 
     Ours, after PrivQuant, section 4.2.1.
     """
@@ -276,7 +276,7 @@ def _known_sign(graph: Graph, node: Node) -> Edit | str:
         for reader in graph.readers[each.name]:
             if reader.moves and len(set(reader.sources)) == 1:
                 open_ends.append(reader)
-            elif not isinstance(reader, ir.Linear) and not (
+            elif not reader.multiplies and not (
                 isinstance(reader, ir.Extend) and reader.out.bits > each.out.bits
             ):
                 return f"{reader.name} ({reader.kind}) needs the unsigned format"

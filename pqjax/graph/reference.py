@@ -99,6 +99,19 @@ def _dense(node: ir.Dense, source: TensorType, x, weights):
     return _accumulator(node, y, bias)
 
 
+def _product(node: ir.Product, a: TensorType, b: TensorType, x, y):
+    terms = node.terms(a)
+    need = sum(t.bits + (not t.signed) for t in (a, b)) + max(1, terms - 1).bit_length()
+    dtype = np.dtype(np.float32 if need <= 24 else np.float64 if need <= 53 else np.int64)
+    x, y = (
+        each.astype(dtype).reshape(len(each), -1, node.heads, each.shape[3] // node.heads)
+        for each in (x, y)
+    )
+    equation = "bmhk,bnhk->bmhn" if node.transposed else "bmhk,bkhn->bmhn"
+    sums = jnp.einsum(equation, x, y, precision=lax.Precision.HIGHEST)
+    return _wrapped(sums.astype(np.int64), node.out).reshape(len(x), *node.out.shape)
+
+
 def _wider(out: TensorType) -> np.dtype:
     """A type in which one addition to a value of this format cannot overflow."""
     return np.dtype(np.int32 if out.bits < 31 else np.int64)
@@ -142,6 +155,9 @@ def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> ja
         return _conv(node, source, x, weights)
     if isinstance(node, ir.Dense):
         return _dense(node, source, x, weights)
+    if isinstance(node, ir.Product):
+        other = graph.source(node, 1)
+        return _product(node, source, other, x, values[node.sources[1]])
     if isinstance(node, ir.Relu):
         return jnp.maximum(x, 0)
     if isinstance(node, ir.Requantize):

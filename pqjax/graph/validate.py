@@ -136,7 +136,7 @@ def _known(
 def _slack(node: Node, x: Sequence[Known]) -> int:
     """What guard bits may hold; checks that nothing reads them that would be wrong by them."""
     own, most = node.out.guard, max((k.out.guard for k in x), default=0)
-    if isinstance(node, Linear) and not most:
+    if node.multiplies and not most:
         return min(own, 1)
     if most and not (node.keeps_guard or node.drops_guard):
         raise node.error("reads values with guard bits as they are: an Unguard has to come before")

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Integer, UInt64
 
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
-from pqjax.he.matrix import SEED_BYTES, Matrix
+from pqjax.he.matrix import Matrix
 from pqjax.he.packing import (
     Packing,
     Slots,
@@ -161,11 +161,6 @@ class TwoWay:
     def lifts(self) -> int:
         """Elements of the operand in low slots."""
         return int(self.low_pixels.sum()) * self.low_channels
-
-    @property
-    def key_cost(self) -> int:
-        """Bits from the client to the server with every key: b_pk and the seed."""
-        return self.degree * self.precision.modulus.bits + 8 * SEED_BYTES
 
     @property
     def sent_cost(self) -> int:

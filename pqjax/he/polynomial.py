@@ -116,6 +116,33 @@ def digit_sums(
     return out
 
 
+def bilinear(
+    own: tuple[UInt[np.ndarray, "i j N"], UInt[np.ndarray, "j k N"]],
+    others: tuple[UInt64[np.ndarray, "z i j N"], UInt64[np.ndarray, "z j k N"]],
+    own_bits: int,
+    bits: int,
+) -> UInt64[np.ndarray, "z i k N"]:
+    """Sums of products of matrices of polynomials, a b' + a' b mod 2^bits for each (a', b'), exact.
+
+    Args:
+      own: a and b in Ring(own_bits), read as two's complement.
+      others: z pairs a', b', reduced mod 2^bits.
+      own_bits: of coefficients of a and b, fewer than bits.
+      bits: log2 of the modulus, 2..64.
+    """
+    terms, degree = 2 * own[0].shape[1], own[0].shape[-1]
+    for width in range(bits, 0, -1):  # as few digits of either as there can be
+        counts = -(-(own_bits + 1) // width), -(-bits // width)
+        if error_bound(degree, width, 1 << width - 1, terms * counts[0]) < 0.5:
+            break
+    signed = [Ring(own_bits).signed(x).astype(np.int64) for x in own]
+    found = []
+    for pair in zip(*others, strict=True):
+        both = (Ring(bits).signed(x).astype(np.int64) for x in pair)
+        found.append(np.asarray(_bilinear_kernel(*signed, *both, width=width, counts=counts)))
+    return np.stack(found) & np.uint64(Ring(bits).mask)
+
+
 def _checked(a: np.ndarray, small: np.ndarray) -> tuple[int, int]:
     """N, and how many rows the result has; InputError for operands that are none."""
     degree, n = a.shape[-1], max(len(a), len(small))
@@ -162,7 +189,10 @@ def _back(x: jax.Array) -> jax.Array:
 
 def _balanced(x: Array, bits: int, width: int, count: int) -> Iterator[jax.Array]:
     """Digits of x in Ring(bits), the lowest first."""
-    rest = Ring(bits).signed(x).astype(jnp.int64)
+    return _digits(Ring(bits).signed(x).astype(jnp.int64), width, count)
+
+
+def _digits(rest: jax.Array, width: int, count: int) -> Iterator[jax.Array]:
     for _ in range(count):
         low = Ring(width).signed(rest).astype(jnp.int64)
         rest = (rest - low) >> width  # what is above it, and its carry
@@ -191,5 +221,33 @@ def _digit_sums(high: Array, others: Array, bits: int, width: int, count: int) -
     return Ring(bits).reduce(total)
 
 
+def _bilinear(
+    a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array, width: int, counts: tuple[int, int]
+) -> jax.Array:
+    """Makes a d + c b mod 2^64; a and b have the first of `counts` digits, c and d the second.
+
+    What lies above all digits of c and d is left out.
+    """
+
+    def transforms(x: jax.Array, count: int) -> list[jax.Array]:
+        rows = x.reshape(-1, x.shape[-1])
+        found = (_forward(low) for low in _digits(rows, width, count))
+        return [row.reshape(*x.shape[:-1], -1) for row in found]
+
+    few, many = counts
+    left, right = (transforms(x, few) for x in (a, b))
+    first, second = (transforms(x, many) for x in (c, d))
+    total = jnp.zeros((1, 1), jnp.uint64)
+    for place in range(many):
+        sums = jnp.zeros((), jnp.complex128)
+        for i in range(max(0, place + 1 - many), min(few, place + 1)):
+            for one, other in ((left[i], second[place - i]), (first[place - i], right[i])):
+                sums = sums + (one[:, :, None] * other[None]).sum(1)
+        found = _back(sums.reshape(-1, sums.shape[-1]))
+        total = total + (found << (place * width))
+    return total.reshape(a.shape[0], b.shape[1], -1)
+
+
 _product_kernel = kernel(_product, static=("bits", "count"))
 _digit_sums_kernel = kernel(_digit_sums, static=("bits", "width", "count"))
+_bilinear_kernel = kernel(_bilinear, static=("width", "counts"))

@@ -10,15 +10,15 @@ from jaxtyping import Int, UInt8
 
 from pqjax.graph.ir import Conv, Dense, Weights
 from pqjax.he import Version
-from pqjax.layers.rule import Rule, Setting, Share, StepCost, Task
+from pqjax.layers.rule import Multiplying, Setting, Share, Task
 from pqjax.linear.choice import Choice
 from pqjax.linear.job import Job, Parts
 from pqjax.linear.keys import Keys, Secrets
 from pqjax.linear.map import LinearMap
+from pqjax.linear.shared import SHARED
 from pqjax.linear.way import Way, way_of
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
-from pqjax.wire.cost import total
 
 _mapped = functools.lru_cache(maxsize=1 << 10)(LinearMap)
 
@@ -45,7 +45,7 @@ def job_of(task: Task) -> Job:
     return Job(geometry, node.weight_bits, x, out.bits, out.guard, *known)
 
 
-class LinearRule(Rule):
+class LinearRule(Multiplying):
     """A linear layer: its choice says in which way."""
 
     parts = (
@@ -59,18 +59,14 @@ class LinearRule(Rule):
         "ciphertexts",
         "reply",
         "wraps",
-    )  # of a cost, as reports call them
+    )
 
     def unfit(self, task: Task) -> str | None:
         """Why a layer cannot be computed as its choice says; None where it can."""
+        assert task.choice is not None
+        if task.choice.method in SHARED:
+            return "multiplies two shared operands"
         return _way(task).unfit(job_of(task), task.own)
-
-    def misguarded(self, task: Task) -> str | None:
-        """Why its format is not its shares': guard bits where its way leaves none, or the other way."""
-        guards, guard = _way(task).guards, task.node.out.guard
-        if guards == bool(guard):
-            return None
-        return f"leaves {'guard bits' if guards else 'no guard bits'}, but declares {guard}"
 
     def guards(self, choice: Choice) -> bool:
         """Whether shares made in a way have guard bits."""
@@ -93,11 +89,6 @@ class LinearRule(Rule):
     def by_part(self, at: Setting, task: Task) -> Parts:
         """The cost of each of `parts` in every phase; those that are not there are left out."""
         return _way(task).parts(at.source, at.forms, job_of(task))
-
-    def cost(self, at: Setting, task: Task) -> StepCost:
-        """That of all parts, in their order."""
-        install, offline, online = (total(x.values()) for x in self.by_part(at, task))
-        return StepCost(offline, online, install)
 
     def describe(self, task: Task) -> str:
         """The layer's geometry in a sentence."""

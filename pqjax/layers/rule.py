@@ -6,8 +6,8 @@ the whole network), never a plan.
 
 import collections
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt, UInt8
@@ -15,7 +15,8 @@ from jaxtyping import UInt, UInt8
 from pqjax.graph.ir import Node, TensorType, Weights
 from pqjax.he import Version
 from pqjax.linear.choice import Choice
-from pqjax.linear.keys import Keys
+from pqjax.linear.job import Parts
+from pqjax.linear.keys import Keys, Secrets
 from pqjax.ot.source import Source
 from pqjax.ot.tuning import Tuning
 from pqjax.protocols.forms import Forms
@@ -105,6 +106,57 @@ class Rule:
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Shares of the node's tensor, in its shape, from shares of what it reads."""
         raise NotImplementedError
+
+
+class Multiplying(Rule):
+    """A rule for what is done in one of several ways: the task's choice says in which.
+
+    Attributes:
+      parts: of a cost, as reports call them.
+    """
+
+    parts: ClassVar[tuple[str, ...]]
+
+    def unfit(self, task: Task) -> str | None:
+        """Why a layer cannot be computed as its choice says; None where it can."""
+        raise NotImplementedError
+
+    def guards(self, choice: Choice) -> bool:
+        """Whether shares made in a way have guard bits."""
+        raise NotImplementedError
+
+    def exact(self, choice: Choice) -> bool:
+        """Whether sums made in a way are never off by one."""
+        return True
+
+    def options(self, task: Task, inferences: int) -> Sequence[Choice]:
+        """Its choice with all that is to be found for the layer, for so many inferences of a client."""
+        raise NotImplementedError
+
+    def secrets(self, task: Task) -> Secrets:
+        """What it uses of an inference's secrets."""
+        return Secrets()
+
+    def by_part(self, at: Setting, task: Task) -> Parts:
+        """The cost of each of `parts` in every phase; those that are not there are left out."""
+        raise NotImplementedError
+
+    def describe(self, task: Task) -> str:
+        """The layer's geometry in a sentence."""
+        raise NotImplementedError
+
+    def misguarded(self, task: Task) -> str | None:
+        """Why its format is not its shares': guard bits where its way leaves none, or the other way."""
+        assert task.choice is not None
+        guards, guard = self.guards(task.choice), task.node.out.guard
+        if guards == bool(guard):
+            return None
+        return f"leaves {'guard bits' if guards else 'no guard bits'}, but declares {guard}"
+
+    def cost(self, at: Setting, task: Task) -> StepCost:
+        """That of all parts, in their order."""
+        install, offline, online = (total(parts.values()) for parts in self.by_part(at, task))
+        return StepCost(offline, online, install)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pqjax.graph.passes import own_input
 from pqjax.layers import comparing, elementwise, local
 from pqjax.layers.input import INPUT
 from pqjax.layers.linear import LINEAR
-from pqjax.layers.rule import Local, Rule, Setting, Share, StepCost, Task
+from pqjax.layers.product import PRODUCT
+from pqjax.layers.rule import Local, Multiplying, Rule, Setting, Share, StepCost, Task
 from pqjax.linear.choice import Choice
 from pqjax.protocols.party import Party
 from pqjax.wire.cost import total
@@ -54,6 +55,7 @@ RULES: dict[type[ir.Node], Rule] = {
     ir.Input: INPUT,
     ir.Conv: LINEAR,
     ir.Dense: LINEAR,
+    ir.Product: PRODUCT,
     ir.Relu: elementwise.RELU,
     ir.Requantize: Lowered(lower),
     ir.Add: Local(local.add),
@@ -78,6 +80,13 @@ RULES: dict[type[ir.Node], Rule] = {
 def rule_of(node: ir.Node) -> Rule:
     """The rule of a node's kind."""
     return RULES[type(node)]
+
+
+def choosing_rule(node: ir.Node) -> Multiplying:
+    """The rule of a node that `multiplies`."""
+    rule = RULES[type(node)]
+    assert isinstance(rule, Multiplying)
+    return rule
 
 
 def task_of(graph: ir.Graph, node: ir.Node, at: Setting, choice: Choice | None = None) -> Task:

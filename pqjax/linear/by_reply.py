@@ -22,12 +22,10 @@ from pqjax.errors import InputError
 from pqjax.he import (
     CHEETAH,
     HEQUANT,
-    Matrix,
     Modulus,
     Options,
     Reply,
     ReplyPrecision,
-    Secret,
     Sharing,
     Tiling,
     TwoWay,
@@ -35,14 +33,12 @@ from pqjax.he import (
     two_way,
 )
 from pqjax.he import Packing as Slots
-from pqjax.he.matrix import SEED_BYTES
 from pqjax.he.packing import halved, packed_filter, packed_weight_bits
-from pqjax.he.polynomial import Polynomials
 from pqjax.he.published import widths_of
 from pqjax.linear.by_rlwe import bound
-from pqjax.linear.choice import Choice, Packing, ReplyPacking, When
+from pqjax.linear.choice import AnyPacking, Choice, ReplyPacking, When
 from pqjax.linear.job import Encoded, Job, Parts, narrowed, unfilled
-from pqjax.linear.keys import Keys, Secrets
+from pqjax.linear.keys import Keys, OwnKey, Secrets, exchange_own_key, own_key_cost
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
 from pqjax.ot.stocked import SoftSpoken
@@ -53,6 +49,7 @@ from pqjax.protocols.resize import extend, extend_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost, message
 
+_NAME = "layer"
 # What is switched on, by system and variant. Two uniform sums do not fit a coefficient, so packing comes
 # with widths.
 _NOMINAL = SoftSpoken(4)
@@ -68,21 +65,6 @@ SYSTEMS: dict[str, dict[str, Options]] = {
         "widths+tiling+packing": HEQUANT,
     },
 }
-
-
-@dataclasses.dataclass(frozen=True, repr=False)  # a secret, at the client
-class Ready:
-    """A layer's key, for one inference, to be used once.
-
-    Attributes:
-      matrix: the public polynomials.
-      secret: the client's.
-      public: the server's b_pk (1, N).
-    """
-
-    matrix: Matrix
-    secret: Secret | None = None
-    public: Polynomials | None = None
 
 
 @functools.lru_cache(maxsize=1 << 10)
@@ -131,7 +113,7 @@ class ByReply:
     """A `Way` with the layout and the widths that a plan names, and what a system switches on."""
 
     ideas: Options
-    packing: Packing | ReplyPacking | None
+    packing: AnyPacking | None
     when: When
 
     @property
@@ -181,7 +163,7 @@ class ByReply:
             lift = _lift_cost(source, at.lifts, forms, job, at.operand_bits)
             wraps = known_wrap_element_cost(source, at.wraps, Ring(at.sum_bits))
             online = {"extension": lift, **online, "wraps": wraps}
-        return Parts({}, {"key": message(1, at.key_cost)}, online)
+        return Parts({}, {"key": own_key_cost(at.precision.modulus)}, online)
 
     def load(
         self, job: Job, weights: Integer[np.ndarray, " *w"], name: str, version: Version
@@ -195,25 +177,16 @@ class ByReply:
         """Nothing."""
         return np.zeros(0, np.uint8)
 
-    def prepare(self, party: Party, job: Job, name: str, own: object, keys: Keys | None) -> Ready:
+    def prepare(self, party: Party, job: Job, name: str, own: object, keys: Keys | None) -> OwnKey:
         """A fresh secret and seed at the client; both parties at once."""
-        at, messenger, byte = self._laid(job), party.messenger, Ring(8)
-        modulus = at.precision.modulus
-        with messenger.step("key"):
-            if party.rank == 0:
-                seed = messenger.receive_elements(SEED_BYTES, byte).tobytes()
-                public = messenger.receive_elements(modulus.degree, modulus.ring)
-                return Ready(at.matrix(seed, name), public=public.astype(np.uint64)[None])
-            seed, secret = party.randomness.block(), Secret(modulus, party.randomness)
-            messenger.send_elements(np.frombuffer(seed, np.uint8), byte)
-            messenger.send_elements(modulus.ring.reduce(secret.zero(seed)), modulus.ring)
-            return Ready(at.matrix(seed, name), secret)
+        return exchange_own_key(party, self._laid(job).precision.modulus)
 
     def run(
-        self, party: Party, forms: Forms, job: Job, own: object, x: Image, ready: Ready
+        self, party: Party, forms: Forms, job: Job, own: object, x: Image, ready: OwnKey
     ) -> Image:
         """Own share (H', W', K) of [W x], of own share x (H, W, C)."""
-        at, messenger, matrix = self._laid(job), party.messenger, ready.matrix
+        at, messenger = self._laid(job), party.messenger
+        matrix = at.matrix(ready.seed, _NAME)  # the seed is this layer's own
         own_bits, rows = at.precision, (at.parcels, at.tiling.hints, at.degree)
         q, high, low = own_bits.modulus.ring, Ring(own_bits.c1_bits), Ring(own_bits.c0_bits)
         x = _operand(party, forms, job, at, x)

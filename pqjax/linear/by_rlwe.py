@@ -40,7 +40,7 @@ from pqjax.he import (
 from pqjax.he.levels import MOST
 from pqjax.he.phases import Geometry
 from pqjax.he.shares import short, with_masks
-from pqjax.linear.choice import Choice, Packing, ReplyPacking, When
+from pqjax.linear.choice import AnyPacking, Choice, Packing, When
 from pqjax.linear.job import Encoded, Job, Parts, filling, narrowed, unfilled
 from pqjax.linear.keys import Keys, Secrets
 from pqjax.linear.map import Image
@@ -146,7 +146,7 @@ class ByRlwe:
       variant: whether filters' hints are merged, so that a client gets fewer and sends keys.
     """
 
-    packing: Packing | ReplyPacking | None
+    packing: AnyPacking | None
     when: When
     variant: str = STATIC_HINTS
     guards = exact = True

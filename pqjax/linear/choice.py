@@ -94,8 +94,31 @@ class ReplyPacking:
 
 
 @dataclasses.dataclass(frozen=True)
+class ProductPacking:
+    """How a product of two shared operands lies in polynomials (`pqjax.he.bilinear`).
+
+    Attributes:
+      block: rows of A, columns of A, columns of B in one product of polynomials.
+      degree, sent_bits, c1_bits, c0_bits: as of `ReplyPacking`.
+    """
+
+    block: typing.Annotated[tuple[_Count, _Count, _Count], Product(1 << 12)]
+    degree: _Count
+    sent_bits: _Width
+    c1_bits: _Width
+    c0_bits: _Width
+
+    def __str__(self) -> str:
+        block, back = "x".join(map(str, self.block)), f"{self.c1_bits} and {self.c0_bits}"
+        return f"{block}, N = {self.degree}, {self.sent_bits} bits up, {back} back"
+
+
+AnyPacking = Packing | ReplyPacking | ProductPacking
+
+
+@dataclasses.dataclass(frozen=True)
 class Choice:
-    """How a linear layer is computed.
+    """How a linear layer, or a product of two shared operands, is computed.
 
     Attributes:
       method: as `pqjax.linear.way` knows it, such as a key of `METHODS`.
@@ -111,7 +134,7 @@ class Choice:
     variant: str
     form: Form
     when: When
-    packing: Packing | ReplyPacking | None = None
+    packing: AnyPacking | None = None
 
     @property
     def title(self) -> str:

@@ -1,10 +1,12 @@
-"""What all encrypted layers of one inference share: secrets, and their public keys.
+"""Secrets and their public keys: what all layers with hints share, and what one with a reply has alone.
 
 Every tile of a layer needs a secret of its own, and the i-th tiles of all layers share the i-th. They
 are drawn for one inference and live while it is prepared.
 
   1. rank 1 -> rank 0   b_pk = e - a_pk s of every secret, and of the first of them the keys that merge
                         hints (`pqjax.he.merging`).   N log2 q bits for b_pk and for each digit of a key
+
+A layer with a reply has a seed and a secret of its own in every inference (`exchange_own_key`).
 """
 
 import dataclasses
@@ -13,9 +15,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from pqjax.he import STATIC, Level, Secret
+from pqjax.he import STATIC, Level, Modulus, Secret
+from pqjax.he.matrix import SEED_BYTES
 from pqjax.he.polynomial import Polynomials
 from pqjax.protocols.party import Party
+from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost, message
 
 
@@ -98,3 +102,40 @@ def exchange_keys(party: Party, seed: bytes, wanted: Secrets) -> Keys:
     keys = [s.switching(seed, level) for s in own[: wanted.merging] for level in levels]
     messenger.send_elements(np.concatenate([*zeros, *keys]), ring)
     return Keys(seed, own)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)  # a secret, at the client
+class OwnKey:
+    """One party's half of a layer's key, for one inference, to be used once.
+
+    Attributes:
+      seed: of the layer's public polynomials.
+      secret: the client's.
+      public: the server's b_pk (1, N).
+    """
+
+    seed: bytes
+    secret: Secret | None = None
+    public: Polynomials | None = None
+
+
+def exchange_own_key(party: Party, modulus: Modulus) -> OwnKey:
+    """A fresh seed and secret at rank 1, b_pk at rank 0; both at once. Cost: `own_key_cost`.
+
+    1. rank 1 -> rank 0   the seed, b_pk = e - a_pk s.   128 + N log2 q bits
+    """
+    messenger, byte = party.messenger, Ring(8)
+    with messenger.step("key"):
+        if party.rank == 0:
+            seed = messenger.receive_elements(SEED_BYTES, byte).tobytes()
+            public = messenger.receive_elements(modulus.degree, modulus.ring)
+            return OwnKey(seed, public=public.astype(np.uint64)[None])
+        seed, secret = party.randomness.block(), Secret(modulus, party.randomness)
+        messenger.send_elements(np.frombuffer(seed, np.uint8), byte)
+        messenger.send_elements(modulus.ring.reduce(secret.zero(seed)), modulus.ring)
+        return OwnKey(seed, secret)
+
+
+def own_key_cost(modulus: Modulus) -> Cost:
+    """One seed and one polynomial from the client."""
+    return message(1, 8 * SEED_BYTES + modulus.degree * modulus.bits)

@@ -20,6 +20,7 @@ from pqjax.linear.job import Encoded, Job, Parts, filling, unfilled
 from pqjax.linear.keys import Keys, Secrets
 from pqjax.linear.map import Image
 from pqjax.linear.method import METHODS, Method, method_of
+from pqjax.linear.shared import SHARED
 from pqjax.ot.source import Source
 from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
@@ -183,7 +184,11 @@ def unknown(choice: Mapping[str, object]) -> tuple[str, object, Sequence[str]] |
     None where all are known. Takes the fields as they come, of any type.
     """
     variants = {name: tuple(method.variants) for name, method in METHODS.items()}
-    variants |= {RLWE: VARIANTS, **{name: tuple(ideas) for name, ideas in SYSTEMS.items()}}
+    variants |= {
+        **SHARED,
+        RLWE: VARIANTS,
+        **{name: tuple(ideas) for name, ideas in SYSTEMS.items()},
+    }
     known = {"method": tuple(variants), "form": get_args(Form), "when": get_args(When)}
     method = choice.get("method")
     if method in known["method"]:

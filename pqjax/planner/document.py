@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 
 from pqjax.errors import PlanError, PqjaxError, shown
 from pqjax.graph.bounds import MOST_MADE_NODES, Name, Word
-from pqjax.graph.ir import Graph, Linear
+from pqjax.graph.ir import Graph
 from pqjax.graph.strict_json import parse
 from pqjax.linear.choice import Choice
+from pqjax.linear.shared import SHARED
 from pqjax.linear.way import unknown
 from pqjax.ot import SOURCES
 from pqjax.ot.tuning import Tuning
@@ -119,8 +120,8 @@ def _checked(document: bytes, clock: Clock) -> Plan:
     clock.check()
     if tree.link is not None:
         check_link(tree.link)
-    linear = {node.name for node in graph if isinstance(node, Linear)}
-    if set(tree.choices) != linear or not set(tree.ranges) <= linear | {graph.input.name}:
+    every = {node.name for node in graph if node.multiplies}
+    if set(tree.choices) != every or not set(tree.ranges) <= every | {graph.input.name}:
         raise PlanError("not a plan: a choice for every linear layer expected, and no other ranges")
     made = assembled(graph, _preset(tree), tree.choices, tree.ranges, clock, tree.link)
     if tree.classes:
@@ -160,10 +161,12 @@ def _preset(tree: _Document) -> Preset:
     """The preset of that name if it is what the document says, else one of these facts."""
     if tree.source not in SOURCES:
         raise PlanError(_unknown("source of OTs", tree.source, SOURCES, tree.version))
-    about, choices = "as a plan describes it", tuple(dict.fromkeys(tree.choices.values()))
+    about, every = "as a plan describes it", dict.fromkeys(tree.choices.values())
+    choices = tuple(choice for choice in every if choice.method not in SHARED)
+    products = tuple(choice for choice in every if choice.method in SHARED)
     source, masked = SOURCES[tree.source], tree.masked_input
     facts = source, tree.forms, choices, (), (), masked, tree.tuning, tree.inferences, tree.exact
-    told = Preset(tree.protocol, about, *facts)
+    told = Preset(tree.protocol, about, *facts, products=products)
     if tree.protocol not in PRESETS:
         return told
     known = PRESETS[tree.protocol]

@@ -11,11 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pqjax.errors import InputError, PlanError, listed, shown
 from pqjax.graph.guard import guarded
-from pqjax.graph.ir import ArgMax, Graph, Linear, Node, Weights
+from pqjax.graph.ir import ArgMax, Graph, Node, Weights
 from pqjax.graph.rewrite import Pass, price_of
 from pqjax.graph.validate import Interval, validate
-from pqjax.layers import Setting, StepCost, Task, rule_of, task_of
-from pqjax.layers.linear import LINEAR
+from pqjax.layers import Setting, StepCost, Task, choosing_rule, rule_of, task_of
 from pqjax.linear.choice import Choice
 from pqjax.linear.keys import Secrets, keys_cost
 from pqjax.linear.way import unknown
@@ -172,8 +171,8 @@ class Plan:
     @functools.cached_property
     def secrets(self) -> Secrets:
         """What an inference takes of them."""
-        linear = (s.task for s in self.steps if s.task.choice is not None)
-        return Secrets.of_all(map(LINEAR.secrets, linear))
+        tasks = (s.task for s in self.steps if s.task.choice is not None)
+        return Secrets.of_all(choosing_rule(task.node).secrets(task) for task in tasks)
 
     def schedule(self, inference: int = 0) -> tuple[Line, ...]:
         """Every layer of one inference of a session, with its cost.
@@ -356,8 +355,9 @@ def assembled(
         clock.check()
         task = task_of(graph, node, at, choices.get(node.name))
         if task.choice is not None:
-            why = LINEAR.unfit(task) or LINEAR.misguarded(task)
-            if preset.exact and not LINEAR.exact(task.choice):
+            rule = choosing_rule(node)
+            why = rule.unfit(task) or rule.misguarded(task)
+            if preset.exact and not rule.exact(task.choice):
                 why = why or f"may be off by one, and protocol {preset.name!r} is exact"
             if why is not None:
                 raise PlanError(f"{node.name}: variant {task.choice.variant!r} {why}")
@@ -384,7 +384,8 @@ def _guarded(
     """
     at, settled = preset.setting(), set(forced)
     while True:
-        made = guarded(graph, {name for name, c in choices.items() if LINEAR.guards(c)})
+        guards = {name for name, c in choices.items() if choosing_rule(graph[name]).guards(c)}
+        made = guarded(graph, guards)
         tight = [name for name in choices if made[name].out.guard > 1 and name not in settled]
         if not tight:
             return made
@@ -397,12 +398,12 @@ def _forced(
     graph: Graph, preset: Preset, wishes: Mapping[str, str | Choice], link: Link | None
 ) -> dict[str, Choice]:
     """What the caller insists on, as choices."""
-    linear = {node.name: None for node in graph if isinstance(node, Linear)}
+    every = {node.name: None for node in graph if node.multiplies}
     found = {}
     for name, wish in wishes.items():
-        if name not in linear:
-            raise PlanError(f"no linear layer named {shown(name)}; there are {listed(linear)}")
-        like = (*preset.choices, *preset.otherwise)
+        if name not in every:
+            raise PlanError(f"no linear layer named {shown(name)}; there are {listed(every)}")
+        rule, like = choosing_rule(graph[name]), sum(preset.ways(graph[name]), ())
         meant = (
             [wish] if isinstance(wish, Choice)
             else [dataclasses.replace(choice, variant=wish) for choice in like]
@@ -414,14 +415,14 @@ def _forced(
             known = dict.fromkeys(x for why in strange if why for x in why[2])
             raise PlanError(f"{name}: unknown {what} {shown(value)}; known: {', '.join(known)}")
         task = task_of(graph, graph[name], preset.setting())
-        whys = {choice: LINEAR.unfit(dataclasses.replace(task, choice=choice)) for choice in meant}
+        whys = {choice: rule.unfit(dataclasses.replace(task, choice=choice)) for choice in meant}
         fits = [choice for choice, why in whys.items() if why is None]
         if not fits:
             raise PlanError(
                 f"{name}: variant {str(wish)!r} does not go with protocol {preset.name!r}: it "
                 f"{whys[meant[-1]]}"
             )
-        options = LINEAR.options(dataclasses.replace(task, choice=fits[0]), preset.inferences)
+        options = rule.options(dataclasses.replace(task, choice=fits[0]), preset.inferences)
         if fits[0].packing is not None:
             options = fits[:1]
         found[name] = min(options, key=lambda c: price_of_choice(preset, task, c, link))

@@ -5,8 +5,10 @@ import dataclasses
 from pqjax.errors import PlanError, shown
 from pqjax.graph import passes
 from pqjax.graph.baselines import EXTENDED_RESIDUALS, WORST_CASE_WIDTHS, uniform_ring
+from pqjax.graph.ir import Node, Product
 from pqjax.graph.rewrite import Pass
 from pqjax.layers import Setting
+from pqjax.linear import products_by_ot, products_by_rlwe
 from pqjax.linear.by_rlwe import MERGED_HINTS, STATIC_HINTS
 from pqjax.linear.choice import FULL, PRIVQUANT, Choice, Form, When
 from pqjax.linear.way import RLWE
@@ -16,6 +18,9 @@ from pqjax.ot.source import Source
 from pqjax.ot.stocked import SoftSpoken, Stocked
 from pqjax.ot.tuning import Tuning
 from pqjax.protocols.forms import Forms
+
+_BY_OT = tuple(Choice("shared-ot", x, "pixels", "shared") for x in products_by_ot.VARIANTS)
+_BY_RLWE = tuple(Choice("shared-rlwe", x, "pixels", "shared") for x in products_by_rlwe.VARIANTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Preset:
       passes: graph rewrites, in order.
       exact: whether answers are those of the network bit for bit; else sums of linear layers may be off
         by one.
+      products: ways to choose the cheapest from, for products of two shared operands.
     """
 
     name: str
@@ -45,6 +51,11 @@ class Preset:
     tuning: Tuning = Tuning()
     inferences: int = 1
     exact: bool = True
+    products: tuple[Choice, ...] = _BY_OT
+
+    def ways(self, node: Node) -> tuple[tuple[Choice, ...], ...]:
+        """What to choose from for a node that multiplies; what comes later where nothing before fits."""
+        return (self.products,) if isinstance(node, Product) else (self.choices, self.otherwise)
 
     def setting(self) -> Setting:
         """What holds for every layer."""
@@ -112,6 +123,7 @@ PRESETS = {
             (*_AHEAD, *_AHEAD_ON_PIXELS),
             _PQJAX_PASSES,
             masked_input=False,
+            products=(*_BY_RLWE, *_BY_OT),
         ),
         Preset(
             "sirnn",
@@ -146,6 +158,7 @@ PRESETS = {
             _AHEAD_ON_PIXELS,
             _PQJAX_PASSES,
             masked_input=False,
+            products=(*_BY_RLWE, *_BY_OT),
         ),
         Preset(
             "pqjax-merged",
@@ -156,6 +169,7 @@ PRESETS = {
             _AHEAD_ON_PIXELS,
             _PQJAX_PASSES,
             masked_input=False,
+            products=(*_BY_RLWE, *_BY_OT),
         ),
         Preset(
             "pqjax-ot",

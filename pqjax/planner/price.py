@@ -6,10 +6,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 from pqjax.errors import PlanError
-from pqjax.graph.ir import Graph, Linear, Node, TensorType
+from pqjax.graph.ir import Graph, Node, TensorType
 from pqjax.graph.rewrite import Price
-from pqjax.layers import Setting, StepCost, Task, rule_of, task_of
-from pqjax.layers.linear import LINEAR
+from pqjax.layers import Setting, StepCost, Task, choosing_rule, rule_of, task_of
 from pqjax.linear.choice import Choice
 from pqjax.linear.keys import Secrets, keys_cost
 from pqjax.planner.presets import Preset
@@ -35,12 +34,13 @@ def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
 
 
 def fitting(preset: Preset, task: Task) -> list[Choice]:
-    """The preset's ways of multiplying that fit a layer: `choices`, or `otherwise` if none does."""
-    for choices in (preset.choices, preset.otherwise):
+    """The preset's ways of multiplying that fit a layer: the first of `Preset.ways` that has any."""
+    rule = choosing_rule(task.node)
+    for choices in preset.ways(task.node):
         each = (dataclasses.replace(task, choice=choice) for choice in choices)
-        fits = [at for at in each if LINEAR.unfit(at) is None]
+        fits = [at for at in each if rule.unfit(at) is None]
         if fits:
-            found = (choice for at in fits for choice in LINEAR.options(at, preset.inferences))
+            found = (choice for at in fits for choice in rule.options(at, preset.inferences))
             return list(dict.fromkeys(found))
     return []
 
@@ -53,8 +53,8 @@ def cheapest(preset: Preset, task: Task, link: Link | None) -> Choice:
     """
     choices = fitting(preset, task)
     if not choices:
-        every = dict.fromkeys((*preset.choices, *preset.otherwise))
-        whys = [f"variant {c} {LINEAR.unfit(dataclasses.replace(task, choice=c))}" for c in every]
+        rule, every = choosing_rule(task.node), dict.fromkeys(sum(preset.ways(task.node), ()))
+        whys = [f"variant {c} {rule.unfit(dataclasses.replace(task, choice=c))}" for c in every]
         raise PlanError(f"{task.node.name}: {'; '.join(whys)}")
     return min(choices, key=lambda choice: price_of_choice(preset, task, choice, link))
 
@@ -69,8 +69,8 @@ def cheapest_together(
     """
     at, known = preset.setting(), {}
     for node in graph:
-        if isinstance(node, Linear):
-            task = task_of(graph, node, at)
+        if node.multiplies:
+            task, rule = task_of(graph, node, at), choosing_rule(node)
             own = forced.get(node.name)
             choices = (
                 [cheapest(preset, task, link), *fitting(preset, task)] if own is None else [own]
@@ -78,7 +78,7 @@ def cheapest_together(
             options = [
                 (
                     price_of_choice(preset, task, choice, link),
-                    LINEAR.secrets(dataclasses.replace(task, choice=choice)),
+                    rule.secrets(dataclasses.replace(task, choice=choice)),
                     choice,
                 )
                 for choice in choices
@@ -131,7 +131,7 @@ def pricing(preset: Preset, link: Link | None) -> Price:
     @functools.lru_cache(maxsize=1 << 12)
     def of(node: Node, *sources: TensorType) -> float:
         task = Task(node, sources)
-        if not isinstance(node, Linear):
+        if not node.multiplies:
             cost = task_cost(at, task)
             # Steps come in forms that trade bits for flows; so they are compared by both.
             flows = cost.both.flows * at.forms.flow_bits if at.source.has_store else 0

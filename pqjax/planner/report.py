@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pqjax.crypto.crhash import BOUND_BITS, KEY_HASHES
 from pqjax.errors import PlanError, listed, shown
 from pqjax.graph.ir import Graph, Linear, Node, TensorType
-from pqjax.layers.linear import LINEAR
+from pqjax.layers import choosing_rule
 from pqjax.linear.choice import Choice
 from pqjax.ot.source import Source
 from pqjax.planner.plan import KEYS_LAYER, STOCK_LAYER, Plan, Step
@@ -115,16 +115,17 @@ def _cost_of(plan: Plan, step: Step, choice: Choice) -> StepCost:
 
 
 def _choice(plan: Plan, step: Step) -> str:
-    """Every way of multiplying that fits a linear layer, and why one was taken."""
+    """Every way of multiplying that fits a layer, and why one was taken."""
     chosen, fits = step.task.choice, fitting(plan.preset, step.task)
     assert chosen is not None
+    rule = choosing_rule(step.node)
     source = plan.preset.source
     prices = {c: priced(_cost_of(plan, step, c), plan.preset, plan.link) for c in fits}
-    kinds: dict[str, int] = dict.fromkeys((*LINEAR.parts, "OTs"), 0)
+    kinds: dict[str, int] = dict.fromkeys((*rule.parts, "OTs"), 0)
     found = []
     for choice in dict.fromkeys((*fits, chosen)):
         cost = _cost_of(plan, step, choice)
-        parts = LINEAR.by_part(plan.setting, dataclasses.replace(step.task, choice=choice))
+        parts = rule.by_part(plan.setting, dataclasses.replace(step.task, choice=choice))
         each = {name: part.bits for phase in parts for name, part in phase.items()}
         each["OTs"] = source.share(cost.both.rots).bits
         for name, bits in each.items():
@@ -142,7 +143,7 @@ def _choice(plan: Plan, step: Step) -> str:
         why = f"{chosen}: the only one that protocol {plan.protocol} has."
     else:
         # Choices that need more keys are dearer for the whole plan, whatever the layer itself takes.
-        secrets = {c: LINEAR.secrets(dataclasses.replace(step.task, choice=c)) for c in fits}
+        secrets = {c: rule.secrets(dataclasses.replace(step.task, choice=c)) for c in fits}
         rest = [prices[c] for c in fits if c != chosen and secrets[c].within(plan.secrets)]
         least, own = min(rest, default=0.0), prices.get(chosen, 0.0)
         why = f"{chosen}: fewest {unit}"
@@ -151,7 +152,7 @@ def _choice(plan: Plan, step: Step) -> str:
         why += (
             f"; the next best takes {least / max(own, 1e-12):.2f} times as many." if rest else "."
         )
-    return f"{LINEAR.describe(step.task)}\n{_columns(rows, left=1)}\nChosen: {why}"
+    return f"{rule.describe(step.task)}\n{_columns(rows, left=1)}\nChosen: {why}"
 
 
 def _changes(plan: Plan, layer: str) -> str:

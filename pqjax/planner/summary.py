@@ -2,7 +2,6 @@
 
 import typing
 
-from pqjax.graph.ir import Linear
 from pqjax.planner.plan import KEYS_LAYER, Plan, Step
 from pqjax.planner.report import belongs
 from pqjax.wire.cost import Cost, total
@@ -11,14 +10,14 @@ from pqjax.wire.cost import Cost, total
 def summary(plan: Plan, layer: str | None = None) -> dict[str, typing.Any]:
     """What a first inference costs in all and step by step; bytes are rounded up, once per number.
 
-    `linear_bytes` are those of linear layers with every inference, their OTs included; `install_bytes`
-    what a client gets once; `seconds` what the network alone takes of offline and online phase,
-    without a link None; `exact` whether sums of linear layers are never off by one. With a layer's name:
-    the steps made of it.
+    `linear_bytes` are those of linear layers and products with every inference, their OTs included;
+    `install_bytes` what a client gets once; `seconds` what the network alone takes of offline and
+    online phase, without a link None; `exact` whether sums of linear layers are never off by one. With a
+    layer's name: the steps made of it.
     """
     phases = {phase: plan.cost(phase) for phase in ("setup", "install", "offline", "online")}
     steps = [s for s in plan.steps if layer is None or belongs(s.node.name, layer)]
-    linear = total([s.cost.both for s in plan.steps if isinstance(s.node, Linear)])
+    linear = total([s.cost.both for s in plan.steps if s.node.multiplies])
     linear += plan.cost("offline", KEYS_LAYER) + plan.preset.source.share(linear.rots)
     return {
         "protocol": plan.protocol,

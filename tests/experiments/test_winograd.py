@@ -1,7 +1,11 @@
 import numpy as np
+import pytest
 
+from experiments.attention import Attention
 from experiments.copriv import G2, SCALE_BITS, A, B, growth, minionn, resnet32
 from experiments.table12 import attention_bits, shared_product_bits
+from pqjax import plan, reference, run_local
+from pqjax.graph import Product
 
 
 def test_the_transforms_give_four_times_the_convolution():
@@ -24,6 +28,26 @@ def test_weights_grow_by_what_is_said_and_no_less():
 def test_networks_have_their_layers():
     assert sum(count for _, count in resnet32()) == 29
     assert [layer.resolution for layer, _ in minionn()] == [32, 32, 16, 16, 8]
+
+
+@pytest.mark.parametrize("tokens", [1, 8, 32])
+def test_planned_products_cost_what_the_formula_says_or_less_where_more_is_extended(tokens):
+    made = plan(Attention(tokens, 32, 128, 3, 8).graph(projections=False), "privquant")
+
+    found = sum(s.cost.both.bits for s in made.steps if isinstance(s.node, Product))
+
+    assert found == attention_bits(tokens, 8) if tokens == 32 else found < attention_bits(tokens, 8)
+
+
+def test_an_attention_layer_of_few_channels_is_exact_and_as_priced():
+    rng = np.random.default_rng(0)
+    small = Attention(3, 2, 8, 3, 8)
+    graph, weights, x = small.graph(), small.weights(rng), small.input(rng)
+    for protocol in ("privquant", "pqjax"):
+        made = plan(graph, protocol)
+        result = run_local(made, weights, x)
+        np.testing.assert_array_equal(result.output, reference(graph, weights, x))
+        assert made.differences(result.trace, 1) == []
 
 
 def test_a_shared_product_costs_at_least_its_two_cross_terms():

@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import pathlib
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -191,10 +190,11 @@ def compute(job: Job, args: argparse.Namespace) -> dict:
     }
     about = f"{job.title}: every preset between two processes, every answer and bit checked"
     top1: dict[str, float | str | None] = {}
+    took: dict[str, float] = {}
     runs, origins, asked = [], {}, {}
-    for stage in progress.stages(job.name, about, list(tasks)):
+    for stage in progress.stages(job.name, about, list(tasks), took):
         name, protocol = tasks[stage]
-        begin, path = time.monotonic(), chosen[name].file()
+        path = chosen[name].file()
         if name not in asked:
             images, labels, origins[name] = pictures(chosen[name].data)
             graph, weights, meta = load_model(path)
@@ -210,13 +210,13 @@ def compute(job: Job, args: argparse.Namespace) -> dict:
             row, *_ = measure(path, protocol, asked[name], args.wan_images)
             if not args.no_starts:
                 row |= starts(path, protocol, asked[name][:1])
-        took = time.monotonic() - begin
-        runs.append({"network": name, **row, "stage": stage, "took_s": took})
+        runs.append({"network": name, **row})
     config = {"title": job.title, "column": job.column, "images": args.images}
     config |= {"wan_images": args.wan_images, "link": str(LINK), "seed": None}
     config["source"] = "; ".join(dict.fromkeys(origins.values()))
     formats = predicted(load_model(job.networks[0].file())[0])
-    return {"config": config, "runs": runs, "top1": top1, "predicted": formats}
+    found = {"config": config, "runs": runs, "top1": top1, "predicted": formats}
+    return {**found, "stages": took}
 
 
 def main(job: Job, arguments: list[str] | None = None) -> int:

@@ -21,11 +21,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from experiments import timeline
+from experiments import progress, timeline
 from experiments.command import parser, run
 from experiments.images import photographs, questions
 from experiments.record import table
 from experiments.resnet50 import (
+    MAKING,
     check_machine,
     compute_full,
     compute_quick,
@@ -76,6 +77,11 @@ def compute(args: argparse.Namespace) -> dict:
     """The whole network between two processes, with each preset."""
     settle()
     check_machine()
+    about = "MobileNetV2 at 224x224, between two processes, every bit checked"
+    took: dict[str, float] = {}
+    names = [MAKING, *args.protocols]
+    protocols = progress.stages(result_name(args), about, names, took)
+    next(protocols)
     path, weights = model_file(args.setting)
     graph, _, meta = load_model(path)
     asked = questions(graph, args.image, args.labelled, args.images)
@@ -89,9 +95,9 @@ def compute(args: argparse.Namespace) -> dict:
         "quick": args.quick,
     }
     if args.quick:
-        return {"config": config, **compute_quick(path, asked.inputs, args.protocols, QUICK_BLOCKS)}
-    about = f"MobileNetV2 on {', '.join(asked.names)}, between two processes, every bit checked"
-    runs = compute_full("mobilenetv2", about, path, args, asked.inputs)
+        found = compute_quick(path, asked.inputs, protocols, QUICK_BLOCKS)
+        return {"config": config, **found, "stages": took}
+    runs = compute_full("mobilenetv2", protocols, path, asked.inputs, args.wan_images)
     outputs = [np.array(row.pop("outputs")) for row in runs]
     classes = meta.get("classes", ())
     answers = [
@@ -105,7 +111,7 @@ def compute(args: argparse.Namespace) -> dict:
             asked.names, asked.labels, outputs[0], likeliest(outputs[0], classes), strict=False
         )
     ]
-    return {"config": config, "runs": runs, "answers": answers}
+    return {"config": config, "runs": runs, "answers": answers, "stages": took}
 
 
 def report(tree: dict) -> str:

@@ -23,11 +23,10 @@ def taken(name: str) -> dict[str, float]:
         tree = record.read(name)
     except DataError:
         return {}
-    rows = tree.get("stages", tree["runs"])
-    return {row["stage"]: row["took_s"] for row in rows if "took_s" in row}
+    return tree.get("stages", {})
 
 
-def stages(name: str, about: str, names: Sequence[str]) -> Iterator[str]:
+def stages(name: str, about: str, names: Sequence[str], took: dict[str, float]) -> Iterator[str]:
     """Yields stage by stage, for the caller to do; says beforehand what they are and how long they take.
 
     A stage nobody has timed counts as the average of those that were. Without a terminal there is a
@@ -37,6 +36,7 @@ def stages(name: str, about: str, names: Sequence[str]) -> Iterator[str]:
       name: of the result that was timed.
       about: what the command does.
       names: of the stages, in their order.
+      took: where to put how many seconds each took, for the result's `stages`.
     """
     known = {stage: s for stage, s in taken(name).items() if stage in names}
     usual = sum(known.values()) / len(known) if known else 1.0
@@ -48,7 +48,7 @@ def stages(name: str, about: str, names: Sequence[str]) -> Iterator[str]:
         )
         how = f"about {_minutes(sum(expected))}, by the last result{guess}"
     _say(f"exp-{name}: {about}")
-    _say(f"exp-{name}: {len(names)} stages, {how}: {', '.join(names)}")
+    _say(f"exp-{name}: {len(names)} stages, {how}: {'; '.join(names)}")
     bar = tqdm(total=sum(expected), disable=None, bar_format=_FORMAT, leave=False)
     with bar:
         for i, (stage, seconds) in enumerate(zip(names, expected, strict=True)):
@@ -56,8 +56,10 @@ def stages(name: str, about: str, names: Sequence[str]) -> Iterator[str]:
                 left = f", about {_minutes(sum(expected[i:]))} left" if known else ""
                 _say(f"exp-{name}: {stage} ... ({i + 1} of {len(names)}{left})")
             bar.set_description_str(stage)
+            begin = time.monotonic()
             with _moving(bar, sum(expected[:i]), seconds):
                 yield stage
+            took[stage] = time.monotonic() - begin
 
 
 @contextlib.contextmanager

@@ -16,8 +16,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Int, Integer
@@ -46,6 +45,7 @@ NEEDED_DISK = 1 << 28
 QUICK_BLOCKS = ("s1b2", "s2b2", "s3b2", "s4b2")
 QUOTED = ("CrypTFlow2", "SiRNN", "COINN", "CoPriv", "PrivQuant")
 ON_MOBILENET = "CoPriv"
+MAKING = "the network"  # the first stage
 COLUMN = 2  # of the published end-to-end table
 
 
@@ -135,7 +135,7 @@ def block_of(
 def compute_quick(
     path: pathlib.Path,
     inputs: Integer[np.ndarray, "n ..."],
-    protocols: list[str],
+    protocols: Iterable[str],
     blocks: tuple[str, ...],
 ) -> dict:
     """Some blocks between two processes; the whole network by the cost model."""
@@ -150,7 +150,6 @@ def compute_quick(
                 small, kept, x = block_of(graph, weights, values, name)
                 file = pathlib.Path(folder) / f"{name}.npz"
                 save_model(file, small, kept)
-                print(f"{name} with {protocol} ...", file=sys.stderr, flush=True)
                 block, got = checked(file, protocol, x[None])
                 runs.append({"block": name, **row_of(block, got, protocol)})
                 bits += per_inference(block)
@@ -169,27 +168,29 @@ def compute_quick(
 
 
 def compute_full(
-    name: str, about: str, path: pathlib.Path, args: argparse.Namespace, inputs: np.ndarray
+    name: str,
+    protocols: Iterable[str],
+    path: pathlib.Path,
+    inputs: Integer[np.ndarray, "n ..."],
+    far_images: int,
 ) -> list[dict]:
     """The whole network between two processes, with each preset: rows with `outputs`, and traces.
 
     Args:
       name: of the command's result.
-      about: the network and what it is asked about.
-      path: its file.
-      args: the command's.
+      protocols: presets.
+      path: the network's file.
       inputs: integers. All are asked about with the first preset, one twice if there is but one, for
         there are first and later inferences; two with the others, which are run for their costs.
+      far_images: how many of them over the slow link.
     """
     inputs = np.concatenate([inputs] * (1 if len(inputs) > 1 else 2))
     runs = []
-    for protocol in progress.stages(name, about, args.protocols):
-        begin = time.monotonic()
-        asked = inputs if protocol == args.protocols[0] else inputs[:2]
-        row, made, got = measure(path, protocol, asked, args.wan_images)
+    for protocol in protocols:
+        row, made, got = measure(path, protocol, inputs, far_images)
         timeline.write_trace(f"{name}_{protocol}", made, got)
-        took = time.monotonic() - begin
-        runs.append({**row, "stage": protocol, "took_s": took, "outputs": got.outputs.tolist()})
+        runs.append({**row, "outputs": got.outputs.tolist()})
+        inputs = inputs[:2]
     return runs
 
 
@@ -197,7 +198,11 @@ def compute(args: argparse.Namespace) -> dict:
     """What was asked for."""
     settle()
     check_machine()
-    print(f"exp-resnet50: {UNTRAINED}, quantized in a minute at most; kept", file=sys.stderr)
+    about = f"ResNet50 at 224x224, {UNTRAINED}, between two processes, every bit checked"
+    took: dict[str, float] = {}
+    names = [MAKING, *args.protocols]
+    protocols = progress.stages(result_name(args), about, names, took)
+    next(protocols)
     path = model_file()
     asked = questions(load_model(path)[0], args.image, args.labelled, args.images)
     inputs = asked.inputs
@@ -212,12 +217,12 @@ def compute(args: argparse.Namespace) -> dict:
         "most_overflow": overflow(inputs),
     }
     if args.quick:
-        return {"config": config, **compute_quick(path, inputs, args.protocols, QUICK_BLOCKS)}
-    about = f"ResNet50 on {', '.join(asked.names)}, between two processes, every bit checked"
-    runs = compute_full("resnet50", about, path, args, inputs)
+        found = compute_quick(path, inputs, protocols, QUICK_BLOCKS)
+        return {"config": config, **found, "stages": took}
+    runs = compute_full("resnet50", protocols, path, inputs, args.wan_images)
     for row in runs:
         row["predictions"] = [int(np.argmax(y)) for y in row.pop("outputs")]
-    return {"config": config, "runs": runs}
+    return {"config": config, "runs": runs, "stages": took}
 
 
 def report(tree: dict) -> str:

@@ -7,15 +7,19 @@ READY := $(VENV)/ready
 # Tables and pictures that need no network: see experiments/README.md.
 COSTS := exp-table2 exp-table4 exp-table9 exp-table10 exp-table12 exp-figure1 exp-figure7 exp-figure9 \
 	exp-figure10 exp-copriv
-NETWORKS := exp-minionn exp-resnet32
+NETWORKS := exp-minionn exp-resnet18 exp-resnet32
 # Short trainings by the dozen (needs CIFAR in PQJAX_DATA); table 11 is made from the results there are.
 TRAININGS := exp-table6 exp-table7 exp-table11
 
-.PHONY: $(NETWORKS) $(TRAININGS) exp-pareto exp-history exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
+.PHONY: $(NETWORKS) $(TRAININGS) exp-hequant exp-pareto exp-history exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
 	exp-costs $(COSTS) bench test test-slow trace check format lint types train clean
 
 exp-pareto: $(READY)
 	$(BIN)/python -m experiments.figure8 $(ARGS)
+
+# Whole networks predicted, some run between two parties; ARGS=--quick runs fewer of those.
+exp-hequant: $(READY)
+	$(BIN)/python -m experiments.hequant $(ARGS)
 
 # Needs a git checkout with its history.
 exp-history: $(READY)

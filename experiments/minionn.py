@@ -4,9 +4,9 @@ import sys
 
 from experiments import inference
 
-JOB = inference.Job(
-    "minionn", "MiniONN, CIFAR-10", "cifar10", ("minionn_w2a4", "minionn_w4a4"), column=0
-)
+NAMES = ("minionn_w2a4", "minionn_w4a4")
+NETWORKS = tuple(inference.committed(name, "cifar10") for name in NAMES)
+JOB = inference.Job("minionn", "MiniONN, CIFAR-10", NETWORKS, column=0)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,9 +4,9 @@ import sys
 
 from experiments import inference
 
-JOB = inference.Job(
-    "resnet32", "ResNet32, CIFAR-100", "cifar100", ("resnet32_w3a6", "resnet32_w4a6"), column=1
-)
+NAMES = ("resnet32_w3a6", "resnet32_w4a6")
+NETWORKS = tuple(inference.committed(name, "cifar100") for name in NAMES)
+JOB = inference.Job("resnet32", "ResNet32, CIFAR-100", NETWORKS, column=1)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,7 +18,6 @@ from pqjax import load_model, plan, reference
 from pqjax.errors import PqjaxError, WireError
 from pqjax.planner import Plan
 from pqjax.wire.link import Link
-from pqjax.wire.trace import PHASES
 
 INFERENCES = 100  # of a client that comes back, for which plans are made
 _START_S = 120.0
@@ -44,11 +43,10 @@ class Run:
     differing: int = 0
 
     @property
-    def first_seconds(self) -> float:
-        """Seconds from starting the server process to a new client's first answer."""
+    def joined_seconds(self) -> float:
+        """Seconds from dialling to a new client's first answer."""
         seconds, times = self.client["seconds"], self.each[0]
-        joining = seconds["connect"] + seconds["install"]
-        return self.server_start + joining + times["offline"] + times["online"]
+        return seconds["connect"] + seconds["install"] + times["offline"] + times["online"]
 
     @property
     def each(self) -> list[dict]:
@@ -152,32 +150,6 @@ def checked(
     if found:
         raise PqjaxError(f"{path.stem}, {protocol}: not as predicted: {found[0]}")
     return made, got
-
-
-def row_of(made: Plan, got: Run, protocol: str) -> dict:
-    """What a checked session says of itself; seconds are those of its last inference."""
-    cost, last = made.cost("offline") + made.cost("online"), got.each[-1]
-    once = made.cost("install").bits
-    return {
-        "protocol": protocol,
-        "equal_to_reference": not got.differing,
-        "differing_answers": got.differing,
-        "bits_as_predicted": True,
-        "GiB": (made.cost().bits - once) / 8 / 2**30,
-        "hint_s": got.hint_seconds if once else 0.0,
-        **{f"{phase}_bytes": phase_bytes(got, phase) for phase in PHASES},
-        "flows": cost.flows,
-        "loopback_s": last["offline"] + last["online"],
-        "server_MiB": got.server["peak_bytes"] / 2**20,
-        "client_MiB": got.client["peak_bytes"] / 2**20,
-    }
-
-
-def once(row: dict) -> dict:
-    """Of `row_of`'s row what a client gets once and how long it took to make, if anything is."""
-    if not row.get("install_bytes"):
-        return {}
-    return {"once MB": row["install_bytes"] / 1e6, "made in s": row["hint_s"]}
 
 
 def phase_bytes(run: Run, phase: str) -> int:

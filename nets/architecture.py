@@ -110,28 +110,43 @@ def cifar_resnet(
     return Architecture(name, data, (32, 32, 3), classes, draft.head(at, classes), signed=True)
 
 
-def bottleneck_resnet(
+def imagenet_resnet(
     name: str, side: int = 224, classes: int = 1000, blocks: tuple[int, ...] = (3, 4, 6, 3),
-    width: int = 64,
+    width: int = 64, bottleneck: bool = True, data: str = "imagenet",
 ) -> Architecture:  # fmt: skip
-    """ResNet50 and its kin: He et al., table 1, with the stride in the 3x3 convolution (torchvision)."""
-    draft = Draft()
+    """A ResNet of He et al., table 1, with the stride of a bottleneck in its 3x3 (torchvision).
+
+    Args:
+      name: as commands and files call it.
+      side: of the input.
+      classes: length of the output.
+      blocks: of each stage.
+      width: channels of the first convolution.
+      bottleneck: whether a block is 1x1, 3x3 and 1x1 to four times the channels (ResNet50 and its kin),
+        or two 3x3 (ResNet18 and its kin).
+      data: whose pictures it is for.
+    """
+    draft, channels = Draft(), width
     at = draft.block("conv1", INPUT, width, 7, 2)
     at = draft.largest("pool1", at, 3, 2, padding=(1, 1))
     for stage, count in enumerate(blocks, 1):
         middle = width << (stage - 1)
+        out = 4 * middle if bottleneck else middle
         for block in range(1, count + 1):
             prefix, stride = f"s{stage}b{block}", 2 if stage > 1 and block == 1 else 1
             plus = at
-            if block == 1:
-                plus = draft.block(f"{prefix}.down", at, 4 * middle, 1, stride, relu=False)
-            at = draft.block(f"{prefix}.conv1", at, middle)
-            at = draft.block(f"{prefix}.conv2", at, middle, 3, stride)
-            at = draft.block(f"{prefix}.conv3", at, 4 * middle, plus=plus)
+            if stride > 1 or channels != out:
+                plus = draft.block(f"{prefix}.down", at, out, 1, stride, relu=False)
+            if bottleneck:
+                at = draft.block(f"{prefix}.conv1", at, middle)
+                at = draft.block(f"{prefix}.conv2", at, middle, 3, stride)
+                at = draft.block(f"{prefix}.conv3", at, out, plus=plus)
+            else:
+                at = draft.block(f"{prefix}.conv1", at, out, 3, stride)
+                at = draft.block(f"{prefix}.conv2", at, out, 3, plus=plus)
+            channels = out
     at = draft.add(ops.GlobalAverage("average", (at,)))
-    return Architecture(
-        name, "imagenet", (side, side, 3), classes, draft.head(at, classes), signed=True
-    )
+    return Architecture(name, data, (side, side, 3), classes, draft.head(at, classes), signed=True)
 
 
 # Expansion, channels, blocks and stride of each stage: Sandler et al., table 2.
@@ -186,7 +201,8 @@ RESNET32 = cifar_resnet("resnet32", "cifar100", 100, 5)
 RESNET32_CIFAR10 = cifar_resnet("resnet32_cifar10", "cifar10", 10, 5)
 # He et al., table 1, with the 3x3 first convolution and no pool after it, as is usual for 32x32 images.
 RESNET18 = cifar_resnet("resnet18", "cifar100", 100, 2, (64, 128, 256, 512), projected=True)
-RESNET50 = bottleneck_resnet("resnet50")
+RESNET18_IMAGENET = imagenet_resnet("resnet18_imagenet", blocks=(2, 2, 2, 2), bottleneck=False)
+RESNET50 = imagenet_resnet("resnet50")
 MOBILENETV2 = mobilenet_v2("mobilenetv2", same=True)
 MOBILENETV2_TORCH = mobilenet_v2("mobilenetv2_torch")
 ARCHITECTURES = {a.name: a for a in (MINIONN, RESNET32, RESNET18, RESNET50, MOBILENETV2)}

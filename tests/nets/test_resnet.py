@@ -15,11 +15,12 @@ from nets.architecture import (
     ARCHITECTURES,
     MINIONN,
     RESNET18,
+    RESNET18_IMAGENET,
     RESNET32,
     RESNET32_CIFAR10,
     RESNET50,
-    bottleneck_resnet,
     cifar_resnet,
+    imagenet_resnet,
 )
 from nets.data import integer_input, load_cifar
 from nets.export import export, overflow_rates
@@ -167,7 +168,7 @@ def test_a_public_state_dict_that_lacks_a_tensor_is_refused(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
 def test_resnet50s_state_dict_gives_the_network_it_describes(suffix, tmp_path):
-    small = bottleneck_resnet("small", side=64, classes=5, blocks=(2, 1, 1, 1), width=8)
+    small = imagenet_resnet("small", side=64, classes=5, blocks=(2, 1, 1, 1), width=8)
     public = bottleneck_dict(np.random.default_rng(2), small)
     path = tmp_path / f"public.{suffix}"
     if suffix == "npz":
@@ -250,7 +251,7 @@ def bottleneck_forward(tensors, x, blocks):
 
 
 def test_tensors_that_are_left_over_or_of_another_shape_are_named(tmp_path):
-    small = bottleneck_resnet("small", side=64, classes=5, blocks=(1, 1, 1, 1), width=8)
+    small = imagenet_resnet("small", side=64, classes=5, blocks=(1, 1, 1, 1), width=8)
     fresh, _, _ = float_task(small, FloatRecipe(), 10, 0)
     public = bottleneck_dict(np.random.default_rng(2), small)
     for name, bad in (("layer9.weight", np.zeros(3)), ("fc.bias", np.zeros(6))):
@@ -290,6 +291,18 @@ def test_resnet18_has_the_shape_the_papers_give():
     assert round(products / 1e6) == 555 and RESNET18.shapes[RESNET18.ops[-1].sources[0]] == (512,)
 
 
+def test_resnet18_of_imagenet_has_the_shape_the_papers_give():
+    *convs, fc = RESNET18_IMAGENET.layers
+    kernels = {layer.name: math.prod(RESNET18_IMAGENET.kernel(layer)) for layer in (*convs, fc)}
+
+    down = [layer.name for layer in convs if layer.name.endswith("down")]
+    assert down == ["s2b1.down", "s3b1.down", "s4b1.down"] and len(convs) == 20
+    assert round(sum(kernels.values()) / 1e6, 1) == 11.7
+    places = {layer.name: math.prod(RESNET18_IMAGENET.shapes[layer.name][:2]) for layer in convs}
+    products = sum(places[layer.name] * kernels[layer.name] for layer in convs)
+    assert round((products + kernels[fc.name]) / 1e9, 2) == 1.81
+
+
 @pytest.mark.parametrize("text", ["W4A6", "W3A4R7"])
 def test_the_quantized_network_with_projections_trains_on_the_same_integers(text, images):
     tiny = cifar_resnet("tiny18", "cifar100", 6, 1, (4, 8, 12, 16), projected=True)
@@ -302,7 +315,7 @@ def test_the_quantized_network_with_projections_trains_on_the_same_integers(text
 
 @pytest.mark.parametrize("text", ["W4A6", "W6A6R10"])  # what is averaged keeps 8 bits in both
 def test_the_quantized_bottleneck_network_trains_on_the_same_integers(text):
-    tiny = bottleneck_resnet("tiny50", side=96, classes=6, blocks=(1, 1, 1, 1), width=4)
+    tiny = imagenet_resnet("tiny50", side=96, classes=6, blocks=(1, 1, 1, 1), width=4)
     pixels = np.random.default_rng(4).integers(0, 256, (2, 96, 96, 3)).astype(np.uint8)
     student = quantized(floated(tiny, pixels), pixels, text)
 
@@ -312,7 +325,7 @@ def test_the_quantized_bottleneck_network_trains_on_the_same_integers(text):
 
 
 def test_an_untrained_network_is_made_once_and_kept(tmp_path):
-    tiny = bottleneck_resnet("tiny50", side=64, classes=4, blocks=(1, 1), width=4)
+    tiny = imagenet_resnet("tiny50", side=64, classes=4, blocks=(1, 1), width=4)
     pixels = np.random.default_rng(4).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
 
     path = kept_untrained(tiny, Widths.parse("W3A6", tiny), "w3a6", pixels, 7, tmp_path)

@@ -7,6 +7,7 @@ where they are used.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from pqjax.ot.tuning import Tuning
 from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
-from pqjax.wire.cost import Cost
+from pqjax.wire.cost import Cost, work
 
 Share = UInt[np.ndarray, "..."]
 
@@ -102,6 +103,11 @@ class Local(Rule):
 
     step: Callable[..., Share]
 
+    def cost(self, at: Setting, task: Task) -> Pieces:
+        """No message."""
+        read = sum(x.n for x in task.sources)
+        return Pieces(online=(work("steps", 1) + work("words", read + task.node.out.n),))
+
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """`step(node, *x)`, of shares with as many guard bits as the result's."""
         guard = task.node.out.guard
@@ -134,7 +140,8 @@ class Elementwise(Rule):
     def cost(self, at: Setting, task: Task) -> Pieces:
         """A piece per tile."""
         parts = _tiles(at, task)
-        each = {n: self.price(at, task.node, task.sources[0], n) for n in dict.fromkeys(parts)}
+        price = functools.partial(self.price, at, task.node, task.sources[0])
+        each = {n: work("steps", 1) + price(n) for n in dict.fromkeys(parts)}
         return Pieces(online=tuple(each[n] for n in parts))
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:

@@ -16,7 +16,7 @@ import numpy as np
 from pqjax.he import STATIC, Level, Secret
 from pqjax.he.polynomial import Polynomials
 from pqjax.protocols.party import Party
-from pqjax.wire.cost import NOTHING, Cost, message
+from pqjax.wire.cost import NOTHING, Cost, message, work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,8 @@ class Keys:
 
 def keys_cost(wanted: Secrets) -> Cost:
     """One message, where there are any."""
-    return message(1, wanted.polynomials * STATIC.degree * STATIC.bits) if wanted.count else NOTHING
+    n = wanted.polynomials * STATIC.degree
+    return work("coefficients", 0, n) + message(1, n * STATIC.bits) if n else NOTHING
 
 
 def exchange_keys(party: Party, seed: bytes, wanted: Secrets) -> Keys:

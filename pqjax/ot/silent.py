@@ -21,10 +21,11 @@ from pqjax.ot.setup import extend_both, extend_both_cost
 from pqjax.ot.silent_round import RoundReceiver, RoundSender, clear_lowest
 from pqjax.ot.silent_sets import SETS, NoiseSet
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender
-from pqjax.ot.source import Choices, HasOt, OtReceiver, OtSender, Pool, Rows, Words
+from pqjax.ot.source import Choices, HasOt, OtReceiver, OtSender, Pool, Rows, Words, one_sided
 from pqjax.ot.stocked import Stocked, StockedReceiver, StockedSender
-from pqjax.wire.cost import NOTHING, Cost, message
+from pqjax.wire.cost import NOTHING, Cost, message, work
 from pqjax.wire.messenger import Messenger
+from pqjax.wire.work import Sent
 
 FIRST, USUAL = "b10", "b12"
 _K = 8  # of SoftSpoken, which makes so few that bits count and time does not
@@ -84,23 +85,35 @@ class Silent(Stocked):
                 continue
             if not left[sender]:
                 cost += message(1 - sender, _SEED_BITS * first.seeds)
-                cost += message(sender, first.block_bits)
+                cost += _grown(FIRST, sender, 1)
                 left[sender] = first.made
             rounds = max(0, -(-(n + noise.seeds - left[sender]) // noise.gain))
             if rounds:
-                cost += message(sender, noise.block_bits * rounds)
+                cost += _grown(self.noise[sender], sender, rounds)
             left[sender] += rounds * noise.gain - n
         return cost, (left[0], left[1])
 
     def share(self, wanted: Pool) -> Cost:
         """Of a round, what is theirs of all that it makes; and no flows, for others share them."""
         bits = [-(-n * s.block_bits // s.gain) for s, n in zip(self.sets, wanted, strict=True)]
-        return Cost((bits[0], bits[1]))
+        cost = Cost((bits[0], bits[1]), part=Sent((bits[0], bits[1])) if any(bits) else None)
+        for name, n, s in zip(self.noise, wanted, self.sets, strict=True):
+            cost += work(name, -(-n * s.made // s.gain))
+        return cost
 
     def stored(self, wanted: Pool) -> int:
         """Beside what is drawn no more than a round makes, or what the first one left of its own."""
         least = SETS[FIRST].made
         return sum(n + max(s.made, least) for s, n in zip(self.sets, wanted, strict=True) if n)
+
+
+def _grown(name: str, sender: int, rounds: int) -> Cost:
+    """Rounds of a set: each group's blocks leave when its trees are grown."""
+    noise = SETS[name]
+    made = noise.made * rounds
+    cost = one_sided(name, sender, made) + message(sender, noise.block_bits * rounds)
+    cost += one_sided(name, 1 - sender, made)
+    return cost.piped(len(noise.groups) * rounds)
 
 
 EVERY = tuple(Silent((a, b)) for a in SETS for b in SETS)

@@ -17,7 +17,7 @@ from pqjax.crypto.crhash import Hash
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
 from pqjax.ot.tuning import Tuning
-from pqjax.wire.cost import NOTHING, Cost
+from pqjax.wire.cost import NOTHING, Cost, work
 from pqjax.wire.link import Link
 from pqjax.wire.messenger import Messenger
 
@@ -82,6 +82,14 @@ class Source(abc.ABC):
     def pick(self, sender: int, n: int, m: int) -> Cost:
         """The receiver's message for n 1-of-2^m OTs, and the stored OTs that it uses up."""
 
+    def extending_work(self, n: int, m: int) -> Cost:
+        """Work of both parties for the rows of n 1-of-2^m OTs, where there is no store."""
+        return NOTHING
+
+    def pads_work(self, sender: int, n: int, m: int) -> tuple[Cost, Cost]:
+        """Work of the receiver, then of the sender, for the pads of n 1-of-2^m OTs."""
+        return keys_work(sender, n * m)
+
     @abc.abstractmethod
     def triple_picks(self, n: int) -> int:
         """1-of-16 OTs of two bits an entry that n bit triples are made of, which go with others.
@@ -108,6 +116,17 @@ class Source(abc.ABC):
     def chosen(self, need: Need) -> "Source":
         """The source of a plan: this one, but for one that is made to choose from others."""
         return self
+
+
+def keys_work(sender: int, n: int, blocks: int = 1) -> tuple[Cost, Cost]:
+    """Work of the receiver, then of the sender, for keys of n OTs, of so many blocks each."""
+    each = n * (1 + blocks)  # `crhash.hash_blocks`
+    return one_sided("blocks", 1 - sender, each), one_sided("blocks", sender, 2 * each)
+
+
+def one_sided(unit: str, rank: int, amount: int) -> Cost:
+    """Work of one party alone."""
+    return work(unit, amount, 0) if rank == 0 else work(unit, 0, amount)
 
 
 class OtSender(abc.ABC):

@@ -27,6 +27,7 @@ from pqjax.ot.source import (
     Rows,
     Source,
     Words,
+    one_sided,
 )
 from pqjax.ot.tuning import Tuning
 from pqjax.wire.cost import Cost, draw, message, total
@@ -193,7 +194,18 @@ class SoftSpoken(Stocked):
         """Corrections from each direction's receiver for what the pool lacks, and no more."""
         left = (max(0, pool[0] - wanted[0]), max(0, pool[1] - wanted[1]))
         made = [more + n - spare for more, n, spare in zip(left, wanted, pool, strict=True)]
-        return total([message(1 - s, _columns(self.k) * n) for s, n in enumerate(made) if n]), left
+        return total(self._made(s, n) for s, n in enumerate(made) if n), left
+
+    def _made(self, sender: int, n: int) -> Cost:
+        """N more in one direction: both have columns, which the receiver's corrections go between."""
+        blocks, rows = one_sided("streams", 1 - sender, (n << self.k) // self.k), n
+        cost = (
+            blocks + one_sided("rows", 1 - sender, rows) + message(1 - sender, _columns(self.k) * n)
+        )
+        cost += one_sided("streams", sender, (n << self.k) // self.k) + one_sided(
+            "rows", sender, rows
+        )
+        return cost.piped(len(_batches(Tuning(), self.k, n)))
 
 
 def _columns(k: int) -> int:

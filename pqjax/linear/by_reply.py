@@ -179,12 +179,14 @@ class ByReply:
         n, tiling, rows = at.degree, at.tiling, at.parcels * at.tiling.hints
         sums = 2 * at.parcels * tiling.products(at.precision.modulus.bits)  # of b, and of x
         whole = at.parcels * tiling.weights * tiling.area  # of a
-        sent = work("steps", 1) + work("coefficients", 0, at.polynomials * n)
-        reply = work("macs", sums + whole * at.precision.modulus.bits // 8, 0)
+        sent = work("steps", 0, 6) + work("coefficients", 0, at.polynomials * n)
+        reply = work("steps", 10, 0) + work(
+            "macs", sums + whole * at.precision.modulus.bits // 8, 0
+        )
         reply += work("coefficients", 2 * rows * n, 0) + message(0, at.reply_cost)
-        reply += work("coefficients", 0, rows * n)
+        reply += work("steps", 0, 6) + work("coefficients", 0, rows * n)
         online = {"ciphertexts": sent + message(1, at.sent_cost), "reply": reply}
-        key = work("steps", 1) + work("coefficients", 0, n) + message(1, at.key_cost)
+        key = work("steps", 1, 10) + work("coefficients", 0, n) + message(1, at.key_cost)
         if at.packing is not Slots.NONE:
             lift = _lift_cost(source, at.lifts, forms, job, at.operand_bits)
             wraps = known_wrap_element_cost(source, at.wraps, Ring(at.sum_bits))

@@ -182,10 +182,10 @@ class ByRlwe:
         digits = sum(x.digits for x in own.merging.levels) if own.merging else 0
         zeros, masked = tiles * tiling.hints * (1 + digits) * n, tiles * tiling.polynomials * n
         # of masks and of hints at the client; at the server of zeros
-        ahead = work("steps", 1) + work("coefficients", zeros, masked)
+        ahead = work("steps", 6, 10) + work("coefficients", zeros, masked)
         ahead += message(1, early) if early else NOTHING
         ahead += work("coefficients", 0, tiles * tiling.hints * n)
-        online = work("steps", 1) + work("words", slots) + message(1, late)
+        online = work("steps", 8, 1) + work("words", slots) + message(1, late)
         online += work("macs", tiles * tiling.products(own.sent_bits), 0)
         online += work("words", slots + tiles * tiling.hints * tiling.sums, 0)
         return Parts({"hint": hint}, {"low bits": ahead}, {"masked input": online})

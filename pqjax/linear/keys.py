@@ -82,7 +82,11 @@ class Keys:
 def keys_cost(wanted: Secrets) -> Cost:
     """One message, where there are any."""
     n = wanted.polynomials * STATIC.degree
-    return work("coefficients", 0, n) + message(1, n * STATIC.bits) if n else NOTHING
+    return (
+        work("steps", 2, 10) + work("coefficients", 0, n) + message(1, n * STATIC.bits)
+        if n
+        else NOTHING
+    )
 
 
 def exchange_keys(party: Party, seed: bytes, wanted: Secrets) -> Keys:

@@ -20,6 +20,8 @@ from pqjax.ot.tuning import Tuning
 from pqjax.wire.cost import NOTHING, Cost, work
 from pqjax.wire.link import Link
 from pqjax.wire.messenger import Messenger
+from pqjax.wire.timeline import NOMINAL
+from pqjax.wire.work import Rates
 
 MOST_PICK_BITS = 4
 MOST_STORED = 1 << 25  # OTs, half a gibibyte of rows
@@ -38,7 +40,8 @@ Chosen = tuple[Choices, Callable[[Choices], Triples]]  # choices, and what makes
 class Need(typing.NamedTuple):
     """What a plan draws, by sending rank: in each of so many inferences, and at most at a time.
 
-    `ahead` is how many OTs in store are not too many to be made before an inference.
+    `ahead` is how many OTs in store are not too many to be made before an inference; `timed` whether it
+    counts how long, by the machine's `rates`, they are made.
     """
 
     drawn: Pool
@@ -46,6 +49,8 @@ class Need(typing.NamedTuple):
     ahead: int
     inferences: int = 1
     link: Link | None = None
+    rates: Rates = NOMINAL
+    timed: bool = False
 
 
 class Source(abc.ABC):

@@ -11,27 +11,27 @@ from pqjax.wire.cost import Cost
 from pqjax.wire.link import Link
 from pqjax.wire.work import UNITS, Again, Part, Piped, Rates, Sent, Then, Times, Worked, walk
 
-# Of two cores, one a party, as `pqjax calibrate` measured them there.
+# About what two cores take, one a party; `pqjax calibrate` measures a machine.
 NOMINAL = Rates(
     tuple(
         {
-            "blocks": 4.5e-9,
+            "blocks": 5.5e-9,
             "streams": 6e-9,
             "rows": 2.5e-8,
             "b10": 5.1e-8,
             "b11": 5.5e-8,
             "b12": 5.6e-8,
             "b13": 7.7e-8,
-            "words": 4e-9,
+            "words": 1.5e-9,
             "macs": 1.5e-11,
             "coefficients": 1.2e-8,
             "bits": 1.5e-10,
-            "messages": 6e-5,
+            "messages": 1e-4,
             "steps": 2e-4,
         }[unit]
         for unit in UNITS
     ),
-    1e-4,
+    2.5e-4,
 )
 
 
@@ -68,6 +68,10 @@ class Timeline:
         """Seconds that each party computes, packing of messages included."""
         busy = self._busy(cost.part, 1)
         return busy[0], busy[1]
+
+    def busiest(self, cost: Cost) -> float:
+        """Seconds of the party or direction of the link that has most to do, if nothing waits."""
+        return max(self._busy(cost.part, 1))
 
     @property
     def _latency_s(self) -> float:
@@ -122,11 +126,10 @@ class Timeline:
 
     def _piped(self, part: Piped, now: list[float], n: int, latency_s: float) -> list[float]:
         """Of many pieces the busiest of parties and directions alone counts; of one piece all do."""
-        end = self._played(part.part, now, n, latency_s)
-        alone = self._played(part.part, [max(now)] * 4, n, 0.0)
-        spare = max(alone[:2]) - max(now) - max(self._busy(part.part, n))
-        saved = max(0.0, spare) * (1 - 1 / part.pieces)
-        return [max(before, after - saved) for before, after in zip(now, end, strict=True)]
+        whole = self._played(part.part, now, n, latency_s)
+        empty, busiest = self._played(part.part, now, 0, latency_s), max(self._busy(part.part, n))
+        many = (min(x, y + busiest) for x, y in zip(whole, empty, strict=True))
+        return [y + (x - y) / part.pieces for x, y in zip(whole, many, strict=True)]
 
     def _busy(self, part: Part | None, times: int) -> list[float]:
         """Seconds that both parties compute, and that both directions of the link are taken."""

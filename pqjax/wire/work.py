@@ -23,7 +23,7 @@ UNITS = {
     "coefficients": "coefficients of products of polynomials",
     "bits": "bits of messages, packed or unpacked",
     "messages": "messages sent or received",
-    "steps": "layers, or tiles of them, begun",
+    "steps": "layers, tiles of them, or kernels of encrypted layers, begun",
 }
 
 Part = typing.Union["Sent", "Worked", "Then", "Times", "Again", "Piped"]

@@ -39,8 +39,9 @@ def _price(source: Silent, need: Need, sender: int, streamed: bool) -> tuple[flo
     cost, left = source.fill((0, 0), (n, 0) if sender == 0 else (0, n))
     made = n + left[sender]
     if streamed or need.timed:
-        link = need.link or _SOME_LINK
-        return link.seconds(*cost.sent, 0) + made * need.rates.of(source.noise[sender]), made
+        link = need.link or (None if need.timed else _SOME_LINK)
+        sending = link.seconds(*cost.sent, 0) if link else 0.0
+        return sending + made * need.rates.of(source.noise[sender]), made
     if need.link is None or not n:
         return cost.bits, made
     rounds = (made - SETS[FIRST].made) // noise.gain

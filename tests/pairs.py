@@ -1,11 +1,14 @@
 """Both parties of a protocol in one process, with the books checked, and a dealer for tests alone."""
 
+import contextlib
 import hashlib
+import threading
 import typing
+from collections import Counter
 
 import numpy as np
 
-from pqjax.crypto.crhash import Hash
+from pqjax.crypto.crhash import Hash, Tweaks
 from pqjax.crypto.prg import Randomness
 from pqjax.ot.inline import Inline, InlineReceiver, InlineSender
 from pqjax.ot.kkot import WideReceiver, WideSender
@@ -136,8 +139,24 @@ def digested_pair(side):
     return results, (wires[0].digest, wires[1].digest)
 
 
+@contextlib.contextmanager
+def counted_blocks():
+    """AES blocks of the hash that each thread needs meanwhile."""
+    counts, permute = Counter(), Tweaks.permute
+
+    def counting(self, x, out):
+        counts[threading.get_ident()] += x.nbytes // 16
+        permute(self, x, out)
+
+    Tweaks.permute = counting
+    try:
+        yield counts
+    finally:
+        Tweaks.permute = permute
+
+
 def run_dealt(function, args0, args1, source, cost, seed=None, tuning=TUNING):
-    """Runs function(party, *args) at both sides; metered bits, clocks and stores must be as priced.
+    """Runs function(party, *args) at both sides; metered bits, clocks, stores and AES must be as priced.
 
     OTs are dealt. With a seed all randomness is fixed, and so is every byte on the wire.
     """
@@ -148,15 +167,21 @@ def run_dealt(function, args0, args1, source, cost, seed=None, tuning=TUNING):
         with party.messenger.layer("online", "test"):
             result = function(party, *(args0, args1)[rank])
         entry = party.messenger.trace.entries[-1]
-        return result, entry, stored(party)
+        return result, entry, stored(party), hashed[threading.get_ident()]
 
-    ((y0, end0, left0), (y1, end1, left1)), digests = digested_pair(side)
+    with counted_blocks() as hashed:
+        ends, digests = digested_pair(side)
+    (y0, end0, left0, blocks0), (y1, end1, left1, blocks1) = ends
     sent0, sent1 = ((end.sent_bits, end.received_bits) for end in (end0, end1))
     assert sent0 == cost.sent, "bits metered at rank 0 are not those predicted"
     assert sent1 == cost.sent[::-1], "bits metered at rank 1 are not those predicted"
     assert left0 == left1 == (0, 0), "random OTs are left over"
     clocks = (end0.clock_after, end1.clock_after)
     assert clocks == cost.clocks(), "flows are not those predicted"
+    if tuning is TUNING:  # else it may cut vectors, which are priced as whole
+        assert (blocks0, blocks1) == cost.work.get("blocks", (0, 0)), (
+            "AES blocks are not as predicted"
+        )
     return Run((y0, y1), digests)
 
 

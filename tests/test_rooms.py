@@ -40,6 +40,8 @@ ALLOWED = {
     "search": {"errors", "wire", "graph", "ot", "planner"},
     "engine": {
         "errors",
+        "schema",
+        "version",
         "ring",
         "he",
         "wire",

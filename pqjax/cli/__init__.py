@@ -1,15 +1,15 @@
-"""The command line: `pqjax serve`, `infer`, `hint`, `plan`, `explain`, `search`, `certs`, `relay`."""
+"""The command line: `pqjax serve`, `infer`, `hint`, `plan`, `explain`, `calibrate`, `search`, ..."""
 
 import argparse
 from collections.abc import Sequence
 
-from pqjax.cli import hint, infer, network, plan, search, serve
+from pqjax.cli import calibrate, hint, infer, network, plan, search, serve
 from pqjax.cli.console import say
 from pqjax.cli.serve import INTERRUPTED
 from pqjax.errors import PqjaxError
 from pqjax.version import VERSION
 
-_COMMANDS = (serve.add, infer.add, hint.add, plan.add, search.add, network.add)
+_COMMANDS = (serve.add, infer.add, hint.add, plan.add, calibrate.add, search.add, network.add)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,14 +8,18 @@ import typing
 from collections.abc import Callable, Sequence
 
 from pqjax.cli.console import say
-from pqjax.errors import InputError
+from pqjax.engine.rates import kept_rates
+from pqjax.errors import DataError, InputError
 from pqjax.graph import Graph
 from pqjax.planner import PRESETS, Plan, plan
+from pqjax.planner.plan import OBJECTIVES
 from pqjax.planner.presets import OTS
 from pqjax.wire.address import is_loopback, resolve
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.link import Link, parse_link
+from pqjax.wire.timeline import NOMINAL
 from pqjax.wire.tls import Tls
+from pqjax.wire.work import Rates
 
 MANY = 100  # inferences that a plan is made for if nobody says
 _ROOM_BYTES = 64 << 20  # the longest trace so far, ResNet50's, takes a tenth
@@ -96,13 +100,15 @@ def output_file(text: str) -> str:
 
 
 def plan_options(made: argparse.ArgumentParser, link: str) -> None:
-    """Adds --protocol, --ot, --inferences and --link, from which a plan is made."""
+    """Adds --protocol, --ot, --inferences, --objective and --link, from which a plan is made."""
     presets = f"one of {', '.join(sorted(PRESETS))}"
     made.add_argument("--protocol", default="pqjax", metavar="NAME", help=presets)
     sources = "source of OTs of a protocol that has a store: silent, or softspoken (assumes no LPN)"
     made.add_argument("--ot", choices=tuple(OTS), help=sources)
     many = "how many inferences a client is expected to make: what it gets once is worth the more"
     made.add_argument("--inferences", type=positive(int), default=MANY, metavar="N", help=many)
+    what = "what is to be least: bytes, or seconds of computing and messages online or in total"
+    made.add_argument("--objective", choices=OBJECTIVES, help=what)
     link_option(made, link)
 
 
@@ -116,7 +122,19 @@ def hints_option(made: argparse.ArgumentParser, text: str) -> None:
 def planned(args: argparse.Namespace, graph: Graph, classes: Sequence[str] | None = None) -> Plan:
     """The plan that `plan_options` ask for."""
     many = args.inferences
-    return plan(graph, args.protocol, args.link, classes=classes, inferences=many, ot=args.ot)
+    return plan(
+        graph, args.protocol, args.link, classes=classes, inferences=many, ot=args.ot,
+        objective=args.objective, rates=rates(),
+    )  # fmt: skip
+
+
+def rates() -> Rates:
+    """This machine's, or nominal ones where there are none."""
+    try:
+        return kept_rates() or NOMINAL
+    except DataError as error:
+        say(f"pqjax: {error}; nominal rates meanwhile")
+        return NOMINAL
 
 
 def network_options(made: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from pqjax.planner import Plan
 from pqjax.planner.report import exactness, security
 from pqjax.planner.summary import summary
 from pqjax.wire.link import LAN, Link
+from pqjax.wire.timeline import NOMINAL
 
 LINK = "predict seconds on this network, e.g. 200mbps,13ms or lan"
 _WAN = Link(mbps=200, rtt_ms=13)
@@ -27,7 +28,8 @@ _WORDS = {
     "stored OTs": "random oblivious transfers that a layer uses up; they are made ahead in the offline "
     "phase, where their bytes are counted, unless the plan streams them",
     "flows": "one-way bursts that the other side waits for; each takes half a round trip",
-    "seconds": "of the network alone: bytes / rate + flows * round trip / 2; computing comes on top",
+    "seconds": "of computing and messages, of each step by itself on the link, without one on loopback; "
+    "in the total overlapped, of a first inference, OTs made included",
 }
 
 
@@ -58,10 +60,11 @@ def _plan(args: argparse.Namespace) -> int:
         print(json.dumps(summary(made)))
         return 0
     links = [made.link] if made.link else [LAN, _WAN]
-    seconds = ", ".join(f"{made.seconds(link):.2f} s on {link}" for link in links)
+    alone = ", ".join(f"{made.seconds(link):.2f} s on {link}" for link in links)
     print(made.table(args.variants))
+    print(f"\n{predictions(made)}")
     held = f"{exactness(made)}\n{security(made.preset.source)}"
-    print(f"\nnetwork alone: {seconds}\n{legend(made)}\n{held}")
+    print(f"messages alone: {alone}\n{legend(made)}\n{held}")
     return 0
 
 
@@ -73,6 +76,23 @@ def _explain(args: argparse.Namespace) -> int:
         return 0
     print(f"{told}\n\n{legend(made)}")
     return 0
+
+
+def predictions(made: Plan) -> str:
+    """Seconds of every phase, on the plan's link or some."""
+    lines = [
+        f"predicted seconds, by {made.rates.source} rates; a first inference, then the next ones"
+    ]
+    if made.rates == NOMINAL:
+        lines[0] += " (`pqjax calibrate` measures this machine's)"
+    for link in [made.link] if made.link else [None, LAN, _WAN]:
+        first, later = made.predicted(link, 0), made.predicted(link)
+        phases = [f"install {first['install']:.2f}"] if made.hinted else []
+        phases += [
+            f"{phase} {first[phase]:.2f}, {later[phase]:.2f}" for phase in ("offline", "online")
+        ]
+        lines.append(f"  {'loopback' if link is None else link}: {'; '.join(phases)}")
+    return "\n".join(lines)
 
 
 def legend(made: Plan) -> str:

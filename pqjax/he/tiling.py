@@ -129,6 +129,21 @@ class Tiling:
             return self.phases.inputs * self.area
         return self.polynomials * self.degree
 
+    @property
+    def sums(self) -> int:
+        """Coefficients of a product with a hint that are wanted."""
+        return self.filters * self.merged * math.prod(self._out_tile)
+
+    def products(self, bits: int) -> int:
+        """Products of 8-bit digits that `convolve` sums of a tile, of numbers of so many bits."""
+        return math.prod(self._out_tile) * self.weights * -(-bits // 8)
+
+    @property
+    def weights(self) -> int:
+        """How many weights there are of `phases`, those that are zero among them."""
+        fan_in = self.phases.inputs // self.map.groups
+        return math.prod(self.phases.kernel) * fan_in * self.map.outputs
+
     def hint_cost(self, hint_bits: int) -> int:
         """Bits of the hint, once."""
         return self.hints * self.degree * hint_bits

@@ -6,6 +6,7 @@ the whole network), never a plan.
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ from pqjax.ot.tuning import Tuning
 from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
-from pqjax.wire.cost import NOTHING, Cost, total
+from pqjax.wire.cost import NOTHING, Cost, total, work
 
 Share = UInt[np.ndarray, "..."]
 
@@ -165,6 +166,11 @@ class Local(Rule):
 
     step: Callable[..., Share]
 
+    def cost(self, at: Setting, task: Task) -> StepCost:
+        """No message."""
+        read = sum(x.n for x in task.sources)
+        return StepCost(online=work("steps", 1) + work("words", read + task.node.out.n))
+
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """`step(node, *x)`, of shares with as many guard bits as the result's."""
         guard = task.node.out.guard
@@ -196,8 +202,9 @@ class Elementwise(Rule):
 
     def cost(self, at: Setting, task: Task) -> StepCost:
         """Tile after tile; all are alike but the last."""
+        price = functools.partial(self.price, at, task.node, task.sources[0])
         alike = collections.Counter(_tiles(at, task))
-        each = [self.price(at, task.node, task.sources[0], n).repeated(k) for n, k in alike.items()]
+        each = [(work("steps", 1) + price(n)).repeated(k) for n, k in alike.items()]
         return StepCost(online=total(each))
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:

@@ -6,13 +6,13 @@ share of x masked by r.
 
 import dataclasses
 
-from pqjax.linear.job import Encoded, Job, multiply_plain
+from pqjax.linear.job import Encoded, Job, multiply_plain, plain_work
 from pqjax.linear.map import Image
 from pqjax.linear.method import Method
 from pqjax.ot.source import Source
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
-from pqjax.wire.cost import Cost, message
+from pqjax.wire.cost import Cost, message, work
 
 
 @dataclasses.dataclass(frozen=True, repr=False)  # shares
@@ -58,4 +58,6 @@ def ask(party: Party, job: Job, x: Image, ready: Ready) -> Image:
 
 def ahead_cost(source: Source, method: Method, job: Job) -> tuple[Cost, Cost]:
     """Offline and online: the method, then one masked operand."""
-    return method.cost(source, job), message(1, job.map.pixels * job.bits)
+    steps, n = work("steps", 1), job.map.pixels
+    online = work("words", n) + message(1, n * job.bits) + plain_work(job, job.bits)
+    return steps + method.cost(source, job), steps + online

@@ -13,19 +13,24 @@ im2col (one tap, C = c = all terms, U = H' W'): what PrivQuant counts.
 """
 
 import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Integer
 
 from pqjax.linear.by_ot_layout import Laid, Layout, layout_of
 from pqjax.linear.by_ot_transfer import Bits, choose, offer
-from pqjax.linear.choice import VARIANTS, Form, Variant
+from pqjax.linear.choice import VARIANTS, Chosen, Form, Variant
 from pqjax.linear.job import Encoded, Job, narrowed
-from pqjax.linear.map import Image
-from pqjax.ot.source import Source
+from pqjax.linear.map import Image, LinearMap
+from pqjax.ot.correlations import pad_blocks
+from pqjax.ot.source import Source, keys_work
+from pqjax.ot.tuning import Tuning
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
-from pqjax.wire.cost import Cost, message
+from pqjax.wire.cost import Cost, message, total, work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +73,17 @@ class ByOt:
 
     def cost(self, source: Source, job: Job) -> Cost:
         """Requests for every bit, then vectors: S(n) bits for every product of a pair."""
-        n, m = self._walked(job), job.in_form(self.form).map
-        total = m.pairs * (n * job.bits - n * (n - 1) // 2)
-        if self._variant.chosen == "weights":
-            return source.request(1, m.reading * m.outputs * m.fan_in * n) + message(1, total)
-        return source.request(0, m.pixels * n) + message(0, total)
+        n, m, chosen = self._walked(job), job.in_form(self.form).map, self._variant.chosen
+        bits = m.pairs * (n * job.bits - n * (n - 1) // 2)
+        sender, each = (
+            (1, m.reading * m.outputs * m.fan_in) if chosen == "weights" else (0, m.pixels)
+        )
+        rings = [Ring(job.bits - i) for i in range(n)]
+        taken, offered = zip(*vectors_work(m, sender, chosen, self.form, rings), strict=True)
+        pieces = m.pairs * n / Tuning().product_elements
+        both = [*offered, work("words", m.pairs * n), message(sender, bits), *taken]
+        asked = source.extending_work(each * n, 1) + source.request(sender, each * n)
+        return asked + total(both).piped(pieces)
 
     def encode(self, job: Job, weights: Integer[np.ndarray, " *w"]) -> Encoded:
         """The weights alone, of the map's shape or a dense layer's; bits are made where they choose."""
@@ -108,6 +119,23 @@ class ByOt:
     def _layout(self, party: Party, job: Job) -> Layout:
         m, chosen = job.in_form(self.form).map, self._variant.chosen
         return layout_of(m, chosen, self.form, party.tuning.product_elements)
+
+
+def vectors_work(
+    m: LinearMap, sender: int, chosen: Chosen, form: Form, rings: Iterable[Ring]
+) -> Iterator[tuple[Cost, Cost]]:
+    """Work of the receiver, then of the sender, for keys as long as vectors of these rings' elements.
+
+    One OT each for every choice of a bit position. Vectors that are cut are taken as whole.
+    """
+    if chosen == "weights":
+        counts = Counter(math.prod(tap.sides) for tap in m.taps)
+        lengths = {words: n * m.outputs * m.fan_in for words, n in counts.items()}
+    else:
+        lengths = {m.outputs if form == "patches" else m.slots * m.fan_out: m.pixels}
+    for ring in rings:
+        for words, ots in lengths.items():
+            yield keys_work(sender, ots, pad_blocks(words, ring))
 
 
 def _planes(x: Laid, bits: int) -> Bits:

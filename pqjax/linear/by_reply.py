@@ -38,7 +38,7 @@ from pqjax.he.published import widths_of
 from pqjax.linear.by_rlwe import bound
 from pqjax.linear.choice import AnyPacking, Choice, ReplyPacking, When
 from pqjax.linear.job import Encoded, Job, Parts, narrowed, unfilled
-from pqjax.linear.keys import Keys, OwnKey, Secrets, exchange_own_key, own_key_cost
+from pqjax.linear.keys import Keys, OwnKey, Secrets, exchange_own_key
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
 from pqjax.ot.stocked import SoftSpoken
@@ -47,7 +47,7 @@ from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import extend, extend_cost
 from pqjax.ring import Ring
-from pqjax.wire.cost import NOTHING, Cost, message
+from pqjax.wire.cost import NOTHING, Cost, message, work
 
 _NAME = "layer"
 # What is switched on, by system and variant. Two uniform sums do not fit a coefficient, so packing comes
@@ -158,7 +158,16 @@ class ByReply:
     def parts(self, source: Source, forms: Forms, job: Job) -> Parts:
         """A key ahead; ciphertexts there and back. OTs where sums are packed."""
         at = self._laid(job)
-        online = {"ciphertexts": message(1, at.sent_cost), "reply": message(0, at.reply_cost)}
+        n, tiling, rows = at.degree, at.tiling, at.parcels * at.tiling.hints
+        sums = 2 * at.parcels * tiling.products(at.precision.modulus.bits)  # of b, and of x
+        whole = at.parcels * tiling.weights * tiling.area  # of a
+        sent = work("steps", 0, 6) + work("coefficients", 0, at.polynomials * n)
+        reply = work("steps", 10, 0) + work(
+            "macs", sums + whole * at.precision.modulus.bits // 8, 0
+        )
+        reply += work("coefficients", 2 * rows * n, 0) + message(0, at.reply_cost)
+        reply += work("steps", 0, 6) + work("coefficients", 0, rows * n)
+        online = {"ciphertexts": sent + message(1, at.sent_cost), "reply": reply}
         if at.packing is not Slots.NONE:
             lift = _lift_cost(source, at.lifts, forms, job, at.operand_bits)
             wraps = known_wrap_element_cost(source, at.wraps, Ring(at.sum_bits))

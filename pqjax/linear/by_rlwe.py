@@ -48,7 +48,7 @@ from pqjax.ot.source import Source
 from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
-from pqjax.wire.cost import message
+from pqjax.wire.cost import NOTHING, message, work
 
 VARIANTS = STATIC_HINTS, MERGED_HINTS = "static-hints", "merged-hints"
 _SPANS = (1, 10, 100, 1000)  # inferences that packings are made for, to choose from
@@ -178,8 +178,17 @@ class ByRlwe:
         early = self._low_bits(own) * tiling.tiles * tiling.slots
         late = tiling.sent_cost(own.sent_bits) - early
         hint = message(0, tiling.hint_cost(own.hint_bits))
-        offline = {"low bits": message(1, early)} if early else {}
-        return Parts({"hint": hint}, offline, {"masked input": message(1, late)})
+        n, tiles, slots = STATIC.degree, tiling.tiles, tiling.tiles * tiling.slots
+        digits = sum(x.digits for x in own.merging.levels) if own.merging else 0
+        zeros, masked = tiles * tiling.hints * (1 + digits) * n, tiles * tiling.polynomials * n
+        # of masks and of hints at the client; at the server of zeros
+        ahead = work("steps", 6, 10) + work("coefficients", zeros, masked)
+        ahead += message(1, early) if early else NOTHING
+        ahead += work("coefficients", 0, tiles * tiling.hints * n)
+        online = work("steps", 8, 1) + work("words", slots) + message(1, late)
+        online += work("macs", tiles * tiling.products(own.sent_bits), 0)
+        online += work("words", slots + tiles * tiling.hints * tiling.sums, 0)
+        return Parts({"hint": hint}, {"low bits": ahead}, {"masked input": online})
 
     def load(
         self, job: Job, weights: Integer[np.ndarray, " *w"], name: str, version: Version

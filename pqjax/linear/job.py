@@ -11,7 +11,7 @@ from pqjax.graph.ir import TensorType
 from pqjax.linear.choice import Form
 from pqjax.linear.map import Image, LinearMap
 from pqjax.ring import Ring, conv
-from pqjax.wire.cost import Cost
+from pqjax.wire.cost import Cost, work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +74,11 @@ def multiply_plain(
     shape = m.stride, m.padding, m.groups, m.dilation
     bounds = {"x_bits": x_bits, "x_signed": x_signed, "w_bits": job.w_bits, "w_signed": True}
     return np.asarray(conv(x[None], weights, Ring(job.bits), *shape, **bounds))[0]
+
+
+def plain_work(job: Job, x_bits: int) -> Cost:
+    """What `multiply_plain` takes rank 0, on numbers of so many bits."""
+    return work("macs", job.map.pairs * -(-x_bits // 8) * -(-job.w_bits // 8), 0)
 
 
 def filling(job: Job, x: Image) -> Image:

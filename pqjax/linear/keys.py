@@ -20,7 +20,7 @@ from pqjax.he.matrix import SEED_BYTES
 from pqjax.he.polynomial import Polynomials
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
-from pqjax.wire.cost import NOTHING, Cost, message
+from pqjax.wire.cost import NOTHING, Cost, message, work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,12 @@ class Keys:
 
 def keys_cost(wanted: Secrets) -> Cost:
     """One message, where there are any."""
-    return message(1, wanted.polynomials * STATIC.degree * STATIC.bits) if wanted.count else NOTHING
+    n = wanted.polynomials * STATIC.degree
+    return (
+        work("steps", 2, 10) + work("coefficients", 0, n) + message(1, n * STATIC.bits)
+        if n
+        else NOTHING
+    )
 
 
 def exchange_keys(party: Party, seed: bytes, wanted: Secrets) -> Keys:
@@ -138,4 +143,5 @@ def exchange_own_key(party: Party, modulus: Modulus) -> OwnKey:
 
 def own_key_cost(modulus: Modulus) -> Cost:
     """One seed and one polynomial from the client."""
-    return message(1, 8 * SEED_BYTES + modulus.degree * modulus.bits)
+    made = work("steps", 1, 10) + work("coefficients", 0, modulus.degree)
+    return made + message(1, 8 * SEED_BYTES + modulus.degree * modulus.bits)

@@ -9,9 +9,10 @@ element of the operand, which does not exist where X fills the ring. Elements ar
 im2col's patches, as the method's form says.
 """
 
+from pqjax.linear.by_ot import vectors_work
 from pqjax.linear.by_ot_layout import Laid, Layout, layout_of
 from pqjax.linear.by_ot_transfer import Bits, choose_if, offer_if
-from pqjax.linear.job import Encoded, Job, multiply_plain
+from pqjax.linear.job import Encoded, Job, multiply_plain, plain_work
 from pqjax.linear.map import Image
 from pqjax.linear.method import Method
 from pqjax.ot.source import Source
@@ -20,7 +21,7 @@ from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import extend, extend_cost
 from pqjax.ring import Ring
-from pqjax.wire.cost import NOTHING, Cost, message
+from pqjax.wire.cost import NOTHING, Cost, message, total, work
 
 
 def serve(
@@ -70,7 +71,8 @@ def ask(party: Party, method: Method, job: Job, x: Image, forms: Forms) -> Image
 
 def on_shares_cost(source: Source, method: Method, job: Job, forms: Forms) -> Cost:
     """PrivQuant's table 4, exactly; of an operand that fills the ring only the product itself."""
-    cost = extension_cost(source, method, job, forms) + method.cost(source, job)
+    cost = work("steps", 1) + extension_cost(source, method, job, forms)
+    cost += method.cost(source, job) + plain_work(job, method.extended(job))
     return cost + wraps_cost(source, method, job, forms)
 
 
@@ -90,7 +92,13 @@ def wraps_cost(source: Source, method: Method, job: Job, forms: Forms) -> Cost:
         cost = known_wrap_cost(source, n, forms.known_wrap == "table")
     else:
         cost = carry_out_cost(source, n, width, forms)
-    return cost + source.request(0, n) + message(0, 2 * job.map.pairs * (job.bits - width))
+    asked = source.extending_work(n, 1) + source.request(0, n)
+    rings, pairs = [Ring(job.bits - width)], job.map.pairs
+    taken, offered = zip(
+        *vectors_work(job.map, 0, "pixels", method.form, rings), strict=True
+    )  # two elements for each product
+    sent = message(0, 2 * pairs * (job.bits - width))
+    return cost + asked + total([*offered, work("words", 2 * pairs), sent, *taken])
 
 
 def _extended(party: Party, method: Method, job: Job, x: Image, forms: Forms) -> tuple[Job, Laid]:

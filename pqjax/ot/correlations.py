@@ -13,12 +13,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt
 
-from pqjax.ot.source import Choices, HasOt, Pads, Rows, Source, Words, check_pick
+from pqjax.ot.source import (
+    Choices,
+    HasOt,
+    Pads,
+    Rows,
+    Source,
+    Words,
+    check_pick,
+    keys_work,
+    one_sided,
+)
+from pqjax.ot.tuning import Tuning
 from pqjax.ring import Ring, blockwise, pack, unpack
-from pqjax.wire.cost import NOTHING, Cost, crossing, message, total
+from pqjax.wire.cost import NOTHING, Cost, crossing, message, total, work
 
 Elements = UInt[np.ndarray, " n"]
 Vectors = UInt[np.ndarray, "n *width"]
+_CHUNK = Tuning().chunk_ots  # about, to say what overlaps
 _AHEAD = 3  # chunks the receiver runs ahead of the replies
 
 
@@ -238,11 +250,21 @@ def cot_both(party: HasOt, x: Elements, choices: Choices, ring: Ring) -> Element
 
 def cot_cost(source: Source, sender: int, n: int, ring: Ring, width: int = 1) -> Cost:
     """A request per OT and `width` elements back."""
-    return _replied(source.request(sender, n), sender, n * width * ring.bits)
+    keys = keys_work(sender, n, pad_blocks(width, ring))
+    request = source.extending_work(n, 1) + source.request(sender, n)
+    return _replied(request, keys, sender, n * width * ring.bits, n, n * width)
 
 
-def _replied(request: Cost, sender: int, reply_bits: int) -> Cost:
-    return request + message(sender, reply_bits) if reply_bits else NOTHING
+def _replied(
+    request: Cost, keys: tuple[Cost, Cost], sender: int, reply_bits: int, n: int, words: int
+) -> Cost:
+    """A request and its reply, in chunks of n OTs in all; `words` are what kernels make of them."""
+    if not reply_bits:
+        return NOTHING
+    asked, answered = keys
+    answered += one_sided("words", sender, words) + message(sender, reply_bits)
+    cost = asked + request + answered + one_sided("words", 1 - sender, words)
+    return cost.piped(n / _CHUNK)
 
 
 def cot_both_cost(source: Source, n: int, ring: Ring) -> Cost:
@@ -254,8 +276,11 @@ def _both(source: Source, n: int, reply_bits: int) -> Cost:
     if not n:
         return NOTHING
     one = source.request(0, n)
-    rots = Cost(rots=(one.rots[0], one.rots[0]))
-    return crossing(one.bits) + crossing(reply_bits) + rots
+    extended = source.extending_work(n, 1).repeated(2)
+    asked, answered = zip(keys_work(0, n), keys_work(1, n), strict=True)
+    cost = total([extended, *asked, crossing(one.bits), *answered, work("words", n)])
+    cost += crossing(reply_bits) + Cost(rots=(one.rots[0], one.rots[0])) + work("words", n)
+    return cost.piped(n / _CHUNK)
 
 
 def chosen_both(
@@ -394,7 +419,10 @@ def pick_cost(source: Source, sender: int, *batches: tuple[int, int, int]) -> Co
     requests = [source.pick(sender, n, m) for n, m, t in batches]
     asked = message(1 - sender, sum(cost.bits for cost in requests))
     drawn = total(Cost(rots=cost.rots) for cost in requests)
-    return _replied(asked + drawn, sender, replied)
+    made = total(source.extending_work(n, m) for n, m, t in batches)
+    each = [source.pads_work(sender, n, m) for n, m, t in batches]
+    keys, count = (total(x for x, _ in each), total(x for _, x in each)), sum(b[0] for b in batches)
+    return _replied(made + asked + drawn, keys, sender, replied, count, count)
 
 
 def rows_send(party: HasOt, n: int) -> Rows:

@@ -15,9 +15,20 @@ from pqjax.ot.kkot import WIDTH as WIDE
 from pqjax.ot.kkot import WideReceiver, WideSender
 from pqjax.ot.setup import each_way, extend_both, extend_both_cost
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender
-from pqjax.ot.source import Choices, Chosen, Offered, OtReceiver, OtSender, Raw, Rows, Source, Words
+from pqjax.ot.source import (
+    Choices,
+    Chosen,
+    Offered,
+    OtReceiver,
+    OtSender,
+    Raw,
+    Rows,
+    Source,
+    Words,
+    one_sided,
+)
 from pqjax.ot.triples import chosen_triples, offered_triples, triple_picks
-from pqjax.wire.cost import Cost, message
+from pqjax.wire.cost import Cost, message, work
 from pqjax.wire.messenger import Messenger
 
 
@@ -53,6 +64,17 @@ class Inline(Source):
     def pick(self, sender: int, n: int, m: int) -> Cost:
         """IKNP's corrections for 1-of-2, else KKOT's."""
         return message(1 - sender, (WIDTH if m == 1 else WIDE) * n)
+
+    def extending_work(self, n: int, m: int) -> Cost:
+        """Two columns for one of the rows."""
+        rows = n if m == 1 else n * WIDE // WIDTH
+        return work("streams", 2 * rows) + work("rows", rows)
+
+    def pads_work(self, sender: int, n: int, m: int) -> tuple[Cost, Cost]:
+        """Of 1-of-2^m a compression and a hash, at the sender for each message."""
+        if m == 1:
+            return super().pads_work(sender, n, m)
+        return one_sided("blocks", 1 - sender, 3 * n), one_sided("blocks", sender, 3 * n << m)
 
     def triple_picks(self, n: int) -> int:
         """Two triples an OT."""

@@ -22,12 +22,13 @@ from pqjax.ot.setup import Hashes, extend_both, extend_both_cost
 from pqjax.ot.silent_round import RoundReceiver, RoundSender, clear_lowest
 from pqjax.ot.silent_sets import SETS, NoiseSet
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender
-from pqjax.ot.source import OtReceiver, OtSender, Pool, Rows, Words
+from pqjax.ot.source import OtReceiver, OtSender, Pool, Rows, Words, one_sided
 from pqjax.ot.stock import Part, joined_parts
 from pqjax.ot.stocked import Stocked, StockedReceiver, StockedSender
 from pqjax.ot.tuning import Tuning
-from pqjax.wire.cost import NOTHING, Cost, beside, message
+from pqjax.wire.cost import NOTHING, Cost, beside, message, work
 from pqjax.wire.messenger import Messenger, Pending
+from pqjax.wire.work import Sent
 
 FIRST, USUAL = "b10", "b12"
 _K = 8  # of SoftSpoken, which makes so few that bits count and time does not
@@ -88,18 +89,21 @@ class Silent(Stocked):
                 continue
             if not left[sender]:
                 costs[sender] += message(1 - sender, _SEED_BITS * first.seeds)
-                costs[sender] += message(sender, first.block_bits)
+                costs[sender] += _grown(FIRST, sender, 1)
                 left[sender] = first.made
             rounds = max(0, -(-(n + noise.seeds - left[sender]) // noise.gain))
             if rounds:
-                costs[sender] += message(sender, noise.block_bits * rounds)
+                costs[sender] += _grown(self.noise[sender], sender, rounds)
             left[sender] += rounds * noise.gain - n
         return beside(costs), (left[0], left[1])
 
     def share(self, wanted: Pool) -> Cost:
         """Of a round, what is theirs of all that it makes; and no flows, for others share them."""
         bits = [-(-n * s.block_bits // s.gain) for s, n in zip(self.sets, wanted, strict=True)]
-        return Cost((bits[0], bits[1]))
+        cost = Cost((bits[0], bits[1]), part=Sent((bits[0], bits[1])) if any(bits) else None)
+        for name, n, s in zip(self.noise, wanted, self.sets, strict=True):
+            cost += work(name, -(-n * s.made // s.gain))
+        return cost
 
     def stored(self, wanted: Pool, streamed: bool) -> int:
         """Beside what is drawn no more than a round makes, or what the first one left of its own.
@@ -112,6 +116,15 @@ class Silent(Stocked):
             for s, n in zip(self.sets, wanted, strict=True)
             if n
         )
+
+
+def _grown(name: str, sender: int, rounds: int) -> Cost:
+    """Rounds of a set: each group's blocks leave when its trees are grown."""
+    noise = SETS[name]
+    made = noise.made * rounds
+    cost = one_sided(name, sender, made) + message(sender, noise.block_bits * rounds)
+    cost += one_sided(name, 1 - sender, made)
+    return cost.piped(len(noise.groups) * rounds)
 
 
 EVERY = tuple(Silent((a, b)) for a in SETS for b in SETS)

@@ -38,9 +38,10 @@ def _price(source: Silent, need: Need, sender: int, streamed: bool) -> tuple[flo
     n, noise = need.drawn[sender] * need.inferences, source.sets[sender]
     cost, left = source.fill((0, 0), (n, 0) if sender == 0 else (0, n))
     made = n + left[sender]
-    if streamed:
-        link = need.link or _SOME_LINK
-        return link.seconds(*cost.sent, 0) + made * noise.nanoseconds * 1e-9, made
+    if streamed or need.timed:
+        link = need.link or (None if need.timed else _SOME_LINK)
+        sending = link.seconds(*cost.sent, 0) if link else 0.0
+        return sending + made * need.rates.of(source.noise[sender]), made
     if need.link is None or not n:
         return cost.bits, made
     rounds = (made - SETS[FIRST].made) // noise.gain

@@ -17,9 +17,11 @@ from pqjax.crypto.crhash import Hash
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
 from pqjax.ot.tuning import Tuning
-from pqjax.wire.cost import NOTHING, Cost
+from pqjax.wire.cost import NOTHING, Cost, work
 from pqjax.wire.link import Link
 from pqjax.wire.messenger import Messenger
+from pqjax.wire.timeline import NOMINAL
+from pqjax.wire.work import Rates
 
 MOST_PICK_BITS = 4
 MOST_STORED = 1 << 25  # OTs, half a gibibyte of rows
@@ -38,13 +40,16 @@ Chosen = tuple[Choices, Callable[[Choices], Triples]]  # choices, and what makes
 class Need(typing.NamedTuple):
     """What a plan draws, by sending rank, in each of so many inferences.
 
-    `ahead` is how many OTs in store are not too many to be made before an inference.
+    `ahead` is how many OTs in store are not too many to be made before an inference; `timed` whether it
+    counts how long, by the machine's `rates`, they are made.
     """
 
     drawn: Pool
     ahead: int
     inferences: int = 1
     link: Link | None = None
+    rates: Rates = NOMINAL
+    timed: bool = False
 
 
 class Source(abc.ABC):
@@ -81,6 +86,14 @@ class Source(abc.ABC):
     def pick(self, sender: int, n: int, m: int) -> Cost:
         """The receiver's message for n 1-of-2^m OTs, and the stored OTs that it uses up."""
 
+    def extending_work(self, n: int, m: int) -> Cost:
+        """Work of both parties for the rows of n 1-of-2^m OTs, where there is no store."""
+        return NOTHING
+
+    def pads_work(self, sender: int, n: int, m: int) -> tuple[Cost, Cost]:
+        """Work of the receiver, then of the sender, for the pads of n 1-of-2^m OTs."""
+        return keys_work(sender, n * m)
+
     @abc.abstractmethod
     def triple_picks(self, n: int) -> int:
         """1-of-16 OTs of two bits an entry that n bit triples are made of, which go with others.
@@ -107,6 +120,17 @@ class Source(abc.ABC):
     def chosen(self, need: Need) -> "Source":
         """The source of a plan: this one, but for one that is made to choose from others."""
         return self
+
+
+def keys_work(sender: int, n: int, blocks: int = 1) -> tuple[Cost, Cost]:
+    """Work of the receiver, then of the sender, for keys of n OTs, of so many blocks each."""
+    each = n * (1 + blocks)  # `crhash.hash_blocks`
+    return one_sided("blocks", 1 - sender, each), one_sided("blocks", sender, 2 * each)
+
+
+def one_sided(unit: str, rank: int, amount: int) -> Cost:
+    """Work of one party alone."""
+    return work(unit, amount, 0) if rank == 0 else work(unit, 0, amount)
 
 
 class OtSender(abc.ABC):

@@ -16,7 +16,18 @@ from pqjax.crypto.prg import Randomness
 from pqjax.ot.making import Hear, Maker, Round
 from pqjax.ot.setup import extend_both, extend_both_cost
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender, check_parameter
-from pqjax.ot.source import Choices, OtReceiver, OtSender, Pads, Pool, Raw, Rows, Source, Words
+from pqjax.ot.source import (
+    Choices,
+    OtReceiver,
+    OtSender,
+    Pads,
+    Pool,
+    Raw,
+    Rows,
+    Source,
+    Words,
+    one_sided,
+)
 from pqjax.ot.stock import Part, Stock
 from pqjax.ot.tuning import Tuning
 from pqjax.wire.cost import Cost, beside, draw, message
@@ -155,8 +166,17 @@ class SoftSpoken(Stocked):
         """Corrections from each direction's receiver for what the pool lacks, and no more."""
         left = (max(0, pool[0] - wanted[0]), max(0, pool[1] - wanted[1]))
         made = [more + n - spare for more, n, spare in zip(left, wanted, pool, strict=True)]
-        costs = [message(1 - s, _columns(self.k) * n) for s, n in enumerate(made) if n]
-        return beside(costs), left
+        return beside(self._made(s, n) for s, n in enumerate(made) if n), left
+
+    def _made(self, sender: int, n: int) -> Cost:
+        """N more in one direction: both have columns, which the receiver's corrections go between."""
+        streams = (n << self.k) // self.k
+        mine, theirs = (
+            one_sided("streams", rank, streams) + one_sided("rows", rank, n)
+            for rank in (sender, 1 - sender)
+        )
+        cost = theirs + message(1 - sender, _columns(self.k) * n) + mine
+        return cost.piped(sum(map(len, _rounds(Tuning(), self.k, n))))
 
 
 def _columns(k: int) -> int:

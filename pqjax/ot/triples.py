@@ -11,9 +11,9 @@ import numpy as np
 
 from pqjax.crypto.prg import Randomness
 from pqjax.ot.correlations import Picks, Tables, pick_cost, pick_receive, pick_send
-from pqjax.ot.source import Choices, Chosen, HasOt, Offered, Packed, Source, Triples
+from pqjax.ot.source import Choices, Chosen, HasOt, Offered, Packed, Source, Triples, keys_work
 from pqjax.ring import pack
-from pqjax.wire.cost import NOTHING, Cost, draw
+from pqjax.wire.cost import NOTHING, Cost, draw, total
 
 
 def _product_tables() -> np.ndarray:
@@ -106,7 +106,10 @@ def draw_products(party: HasOt, planes: int, n: int, width: int) -> Products:
 
 def products_cost(n: int) -> Cost:
     """A random OT each way, whatever the width."""
-    return draw(0, n) + draw(1, n) if n else NOTHING
+    if not n:
+        return NOTHING
+    keys = (*keys_work(0, n), *keys_work(1, n))  # as sender and as receiver, in any order
+    return total([draw(0, n), draw(1, n), *keys])
 
 
 def pack_planes(bits: np.ndarray) -> Packed:

@@ -21,13 +21,15 @@ from pqjax.linear.way import unknown
 from pqjax.ot.source import Need, Pool
 from pqjax.planner.clock import Clock
 from pqjax.planner.presets import Preset, find_preset, with_ot
-from pqjax.planner.price import cheapest, cheapest_together, price_of_choice, pricing
+from pqjax.planner.price import Aim, Goal, cheapest, cheapest_together, price_of_choice, pricing
 from pqjax.schema import Length, Printable, check
 from pqjax.version import VERSION
 from pqjax.wire.cost import Cost, message, total
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES, plan_digest
 from pqjax.wire.link import Link
+from pqjax.wire.timeline import NOMINAL
 from pqjax.wire.trace import Trace
+from pqjax.wire.work import Rates
 
 COMMAND_BITS = 8
 PLACE_BITS = 16  # of the layer whose hint is to come first
@@ -43,6 +45,8 @@ KEYS_LAYER = "keys"
 REVEAL_LAYER = "reveal"
 EMPTY: Pool = (0, 0)
 
+Objective = typing.Literal["bytes", "online", "total"]
+OBJECTIVES: tuple[str, ...] = typing.get_args(Objective)
 _ClassName = typing.Annotated[str, Length(1, 256), Printable()]
 ClassNames = typing.Annotated[tuple[_ClassName, ...], Length(0, MOST_CLASSES)]
 
@@ -95,6 +99,7 @@ class Plan:
       steps: every node of `graph` and how it is run.
       ranges: where accumulators and the input lie whose formats a pass has widened.
       link: the network it was planned for, if any.
+      goal: what was to be least; and rates, by which its seconds are predicted.
       classes: what the outputs are called, for the client to read; empty where nobody said.
       version: of the pqjax that made it.
       streamed: whether random OTs are made in the phase that draws them, and not all ahead: a large
@@ -114,6 +119,8 @@ class Plan:
     streamed: bool = False
     forced: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
     applied: tuple[Applied, ...] = dataclasses.field(default=(), compare=False)
+    goal: Goal = dataclasses.field(default=None, compare=False)
+    rates: Rates = dataclasses.field(default=NOMINAL, compare=False)
 
     @property
     def protocol(self) -> str:
@@ -241,6 +248,16 @@ class Plan:
         cost = self.cost("offline") + self.cost("online")
         return link.seconds(*cost.sent, cost.flows)
 
+    def predicted(self, link: Link | None = None, inference: int = 1) -> dict[str, float]:
+        """Seconds that both parties take for each phase of an inference, of computing and messages.
+
+        By `rates`, on a link; on that of the plan or, where it has none, loopback if none is given. A
+        first inference, 0, has the installation; nobody predicts the setup.
+        """
+        from pqjax.planner.forecast import phases
+
+        return phases(self, link, inference)
+
     def differences(self, trace: Trace, rank: int) -> list[str]:
         """Where a party's trace departs from the prediction; empty if nowhere.
 
@@ -279,18 +296,24 @@ def plan(
     classes: Sequence[str] | None = None,
     inferences: int | None = None,
     ot: str | None = None,
+    objective: Objective | None = None,
+    rates: Rates = NOMINAL,
 ) -> Plan:
     """Chooses the protocol of every layer.
 
     Args:
       graph: the integer network.
       protocol: a preset's name, see `pqjax.planner.presets`; or a preset of one's own.
-      link: the network to plan for; bits decide without one, predicted seconds with one.
+      link: the network to plan for; without an objective bits decide without one, and seconds of the
+        messages alone with one.
       variants: layer name to variant, or to a whole choice, where the cheapest is not wanted.
       classes: names of the outputs in their order; public, they travel with the plan.
       inferences: how many a client is expected to make: what it gets once is worth the more the more
         there are. As the preset says, if not given: one.
       ot: "softspoken" or "silent", where the source of OTs is not to be the preset's.
+      objective: what is to be least: "bytes", or seconds of computing and messages together, in the
+        "online" phase or in "total", on the link or loopback.
+      rates: what work takes the machine, see `pqjax calibrate`.
 
     Raises:
       PlanError: an unknown preset, layer, variant or source, names that do not fit, or no inferences.
@@ -309,10 +332,11 @@ def plan(
         if preset.source.has_store:
             forms = dataclasses.replace(preset.forms, flow_bits=link.flow_bits)
             preset = dataclasses.replace(preset, forms=forms)
-    lowered, applied = rewrite(graph, preset, link)
-    forced = _forced(lowered, preset, variants or {}, link)
-    choices = cheapest_together(lowered, preset, forced, link)
-    lowered = _guarded(lowered, preset, choices, link, forced)
+    goal = _goal(objective, link, rates)
+    lowered, applied = rewrite(graph, preset, goal)
+    forced = _forced(lowered, preset, variants or {}, goal)
+    choices = cheapest_together(lowered, preset, forced, goal)
+    lowered = _guarded(lowered, preset, choices, goal, forced)
     ranges = {
         name: known[name]
         for name in (lowered.input.name, *choices)
@@ -321,9 +345,15 @@ def plan(
         and name in known
     }
     names = check_class_names(graph, classes) if classes else ()
-    made = assembled(lowered, preset, choices, ranges, Clock(None), link)
+    made = assembled(lowered, preset, choices, ranges, Clock(None), link, goal)
     made = dataclasses.replace(
-        made, source=graph, classes=names, forced=frozenset(forced), applied=applied
+        made,
+        goal=goal,
+        rates=rates,
+        source=graph,
+        classes=names,
+        forced=frozenset(forced),
+        applied=applied,
     )
     if len(made.document) > DOCUMENT_LIMIT_BYTES:
         raise PlanError(
@@ -340,6 +370,7 @@ def assembled(
     ranges: Mapping[str, Interval],
     clock: Clock,
     link: Link | None,
+    goal: Goal = None,
 ) -> Plan:
     """The plan that runs a graph, which passes have made, by these choices: one a linear layer.
 
@@ -365,18 +396,25 @@ def assembled(
     steps = tuple(Step(task, rule_of(task.node).cost(at, task)) for task in tasks)
     drawn, above = total(step.cost.both for step in steps).rots, at.tuning.stream_above
     # A client may make all its inferences in sessions of one.
-    source = at.source.chosen(Need(drawn, above, 1, link))
+    timed = isinstance(goal, Aim) and not goal.online
+    rates = goal.rates if isinstance(goal, Aim) else NOMINAL
+    source = at.source.chosen(Need(drawn, above, 1, link, rates, timed))
     streamed = source.stored(drawn, streamed=False) > above
     preset = dataclasses.replace(preset, source=source)
     return Plan(graph, graph, preset, steps, ranges, link, streamed=streamed)
 
 
+def _goal(objective: Objective | None, link: Link | None, rates: Rates) -> Goal:
+    if objective is None:
+        return link
+    if objective not in OBJECTIVES:
+        known = ", ".join(OBJECTIVES)
+        raise PlanError(f"unknown objective {shown(objective)}; known: {known}")
+    return None if objective == "bytes" else Aim(objective == "online", link, rates)
+
+
 def _guarded(
-    graph: Graph,
-    preset: Preset,
-    choices: dict[str, Choice],
-    link: Link | None,
-    forced: Collection[str],
+    graph: Graph, preset: Preset, choices: dict[str, Choice], goal: Goal, forced: Collection[str]
 ) -> Graph:
     """The graph with the guard bits that the choices leave; they are made anew where there are several.
 
@@ -390,12 +428,12 @@ def _guarded(
         if not tight:
             return made
         for name in tight:
-            choices[name] = cheapest(preset, task_of(made, made[name], at), link)
+            choices[name] = cheapest(preset, task_of(made, made[name], at), goal)
             settled.add(name)
 
 
 def _forced(
-    graph: Graph, preset: Preset, wishes: Mapping[str, str | Choice], link: Link | None
+    graph: Graph, preset: Preset, wishes: Mapping[str, str | Choice], goal: Goal
 ) -> dict[str, Choice]:
     """What the caller insists on, as choices."""
     every = {node.name: None for node in graph if node.multiplies}
@@ -425,7 +463,7 @@ def _forced(
         options = rule.options(dataclasses.replace(task, choice=fits[0]), preset.inferences)
         if fits[0].packing is not None:
             options = fits[:1]
-        found[name] = min(options, key=lambda c: price_of_choice(preset, task, c, link))
+        found[name] = min(options, key=lambda c: price_of_choice(preset, task, c, goal))
     return found
 
 
@@ -473,9 +511,9 @@ def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def rewrite(graph: Graph, preset: Preset, link: Link | None) -> tuple[Graph, tuple[Applied, ...]]:
+def rewrite(graph: Graph, preset: Preset, goal: Goal) -> tuple[Graph, tuple[Applied, ...]]:
     """Runs a preset's passes; what each did to the price."""
-    price, applied = pricing(preset, link), []
+    price, applied = pricing(preset, goal), []
     before = price_of(graph, [node.name for node in graph], price)
     for each in preset.passes:
         graph = each(graph, price)

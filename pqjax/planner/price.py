@@ -13,6 +13,35 @@ from pqjax.linear.choice import Choice
 from pqjax.linear.keys import Secrets, keys_cost
 from pqjax.planner.presets import Preset
 from pqjax.wire.link import Link
+from pqjax.wire.timeline import NOMINAL, Timeline
+from pqjax.wire.work import Rates
+
+
+@dataclasses.dataclass(frozen=True)
+class Aim:
+    """Fewest seconds, of computing and messages together: of the online phase, or of all phases.
+
+    Attributes:
+      online: whether only the online phase counts; the others decide between equals.
+      link: the network; None for loopback.
+      rates: the machine's.
+    """
+
+    online: bool
+    link: Link | None = None
+    rates: Rates = NOMINAL
+
+    def price(self, cost: StepCost, preset: Preset) -> float:
+        """Seconds an inference, of OTs their share and of the installation a part."""
+        line = Timeline(self.link, self.rates)
+        online, offline = line.seconds(cost.online), line.seconds(cost.offline)
+        offline += line.busiest(preset.source.share(cost.both.rots))
+        offline += line.seconds(cost.install) / preset.inferences
+        return online + offline * (_TIE if self.online else 1)
+
+
+Goal = Aim | Link | None  # seconds; those of a link's messages alone; bits
+_TIE = 1e-3
 
 
 def task_cost(at: Setting, task: Task) -> StepCost:
@@ -20,17 +49,19 @@ def task_cost(at: Setting, task: Task) -> StepCost:
     return rule_of(task.node).cost(at, task)
 
 
-def priced(cost: StepCost, preset: Preset, link: Link | None) -> float:
+def priced(cost: StepCost, preset: Preset, goal: Goal) -> float:
     """What a layer costs an inference, its OTs and its share of what a client gets once included.
 
-    In bits, or in seconds on a link.
+    In bits, in seconds on a link, or in those of an aim.
     """
+    if isinstance(goal, Aim):
+        return goal.price(cost, preset)
     both = cost.both
     both += preset.source.share(both.rots)
-    if link is None:
+    if goal is None:
         return both.bits + cost.install.bits / preset.inferences
-    once = link.seconds(*cost.install.sent, 0)
-    return link.seconds(*both.sent, both.flows) + once / preset.inferences
+    once = goal.seconds(*cost.install.sent, 0)
+    return goal.seconds(*both.sent, both.flows) + once / preset.inferences
 
 
 def fitting(preset: Preset, task: Task) -> list[Choice]:
@@ -45,7 +76,7 @@ def fitting(preset: Preset, task: Task) -> list[Choice]:
     return []
 
 
-def cheapest(preset: Preset, task: Task, link: Link | None) -> Choice:
+def cheapest(preset: Preset, task: Task, goal: Goal) -> Choice:
     """The fitting choice of least price for a linear layer.
 
     Raises:
@@ -56,11 +87,11 @@ def cheapest(preset: Preset, task: Task, link: Link | None) -> Choice:
         rule, every = choosing_rule(task.node), dict.fromkeys(sum(preset.ways(task.node), ()))
         whys = [f"variant {c} {rule.unfit(dataclasses.replace(task, choice=c))}" for c in every]
         raise PlanError(f"{task.node.name}: {'; '.join(whys)}")
-    return min(choices, key=lambda choice: price_of_choice(preset, task, choice, link))
+    return min(choices, key=lambda choice: price_of_choice(preset, task, choice, goal))
 
 
 def cheapest_together(
-    graph: Graph, preset: Preset, forced: Mapping[str, Choice], link: Link | None
+    graph: Graph, preset: Preset, forced: Mapping[str, Choice], goal: Goal
 ) -> dict[str, Choice]:
     """A choice for every linear layer: those of least price together, where some are forced.
 
@@ -73,11 +104,11 @@ def cheapest_together(
             task, rule = task_of(graph, node, at), choosing_rule(node)
             own = forced.get(node.name)
             choices = (
-                [cheapest(preset, task, link), *fitting(preset, task)] if own is None else [own]
+                [cheapest(preset, task, goal), *fitting(preset, task)] if own is None else [own]
             )
             options = [
                 (
-                    price_of_choice(preset, task, choice, link),
+                    price_of_choice(preset, task, choice, goal),
                     rule.secrets(dataclasses.replace(task, choice=choice)),
                     choice,
                 )
@@ -92,7 +123,7 @@ def cheapest_together(
             continue
         price = sum(option[0] for option in best)
         wanted = Secrets.of_all(option[1] for option in best)
-        price += priced(StepCost(keys_cost(wanted)), preset, link)
+        price += priced(StepCost(keys_cost(wanted)), preset, goal)
         if found is None or price < found[0]:
             found = price, {name: x[2] for name, x in zip(known, best, strict=True)}
     return found[1] if found else {}
@@ -113,14 +144,14 @@ def _limits(every: Iterable[Secrets]) -> Iterator[Secrets]:
             yield Secrets(count, merging, digits)
 
 
-def price_of_choice(preset: Preset, task: Task, choice: Choice, link: Link | None) -> float:
+def price_of_choice(preset: Preset, task: Task, choice: Choice, goal: Goal) -> float:
     """What a linear layer costs in one way."""
     at = preset.setting()
-    return priced(task_cost(at, dataclasses.replace(task, choice=choice)), preset, link)
+    return priced(task_cost(at, dataclasses.replace(task, choice=choice)), preset, goal)
 
 
 @functools.lru_cache(maxsize=8)
-def pricing(preset: Preset, link: Link | None) -> Price:
+def pricing(preset: Preset, goal: Goal) -> Price:
     """What a node costs under a preset: bits, or seconds on a link; linear layers at their best.
 
     Formats alone decide, so nodes that differ in name only are priced once. What is kept is little: a
@@ -135,10 +166,10 @@ def pricing(preset: Preset, link: Link | None) -> Price:
             cost = task_cost(at, task)
             # Steps come in forms that trade bits for flows; so they are compared by both.
             flows = cost.both.flows * at.forms.flow_bits if at.source.has_store else 0
-            return priced(cost, preset, link) + (flows if link is None else 0)
+            return priced(cost, preset, goal) + (flows if goal is None else 0)
         # Where none fits it is not lowered yet: the extension of its operand will come.
         choices = fitting(preset, task)
-        return min((price_of_choice(preset, task, c, link) for c in choices), default=0.0)
+        return min((price_of_choice(preset, task, c, goal) for c in choices), default=0.0)
 
     def price(graph: Graph, node: Node) -> float:
         return of(node.unnamed, *graph.types(node))

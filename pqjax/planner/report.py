@@ -11,7 +11,8 @@ from pqjax.layers import choosing_rule
 from pqjax.linear.choice import Choice
 from pqjax.ot.source import Source
 from pqjax.planner.plan import KEYS_LAYER, STOCK_LAYER, Plan, Step
-from pqjax.planner.price import StepCost, fitting, priced, pricing, task_cost
+from pqjax.planner.price import Aim, StepCost, fitting, priced, pricing, task_cost
+from pqjax.wire.timeline import Timeline
 
 Row = tuple[str, ...]
 
@@ -51,12 +52,13 @@ def table(plan: Plan, variants: bool = False) -> str:
     for layer in (STOCK_LAYER, KEYS_LAYER):
         cost = StepCost(plan.cost("offline", layer))
         if cost.bits:
-            figures = dict(_figures(plan, cost), **{"stored OTs": "", "seconds": ""})
+            figures = dict(_figures(plan, cost), **{"stored OTs": ""})
             rows.append((layer, "", "", "", *figures.values()))
     offline, online = plan.cost("offline"), plan.cost("online")
     sums = dict(_figures(plan, StepCost(offline, online, plan.cost("install"))))
     sums |= {"stored OTs": str(sum(plan.rots))}
-    sums |= {"seconds": f"{plan.seconds():.2f}" if plan.link else ""}
+    seconds = plan.predicted(inference=0)
+    sums |= {f"{phase} s": f"{seconds[phase]:.3f}" for phase in ("offline", "online")}
     rows.append(("total", "", "", "", *sums.values()))
     return _columns(rows, left=4)
 
@@ -120,7 +122,7 @@ def _choice(plan: Plan, step: Step) -> str:
     assert chosen is not None
     rule = choosing_rule(step.node)
     source = plan.preset.source
-    prices = {c: priced(_cost_of(plan, step, c), plan.preset, plan.link) for c in fits}
+    prices = {c: priced(_cost_of(plan, step, c), plan.preset, plan.goal) for c in fits}
     kinds: dict[str, int] = dict.fromkeys((*rule.parts, "OTs"), 0)
     found = []
     for choice in dict.fromkeys((*fits, chosen)):
@@ -131,12 +133,15 @@ def _choice(plan: Plan, step: Step) -> str:
         for name, bits in each.items():
             kinds[name] += bits
         figures, mark = _figures(plan, cost), "<- chosen" if choice == chosen else ""
-        found.append((choice.title, each, figures["flows"], figures["seconds"], mark))
+        seconds = figures["offline s"], figures["online s"]
+        found.append((choice.title, each, figures["flows"], *seconds, mark))
     used = [name for name, bits in kinds.items() if bits]
-    rows: list[Row] = [("variant", *(f"{name} MiB" for name in used), "flows", "seconds", "")]
+    rows: list[Row] = [
+        ("variant", *(f"{name} MiB" for name in used), "flows", "offline s", "online s", "")
+    ]
     for title, each, *rest in found:
         rows.append((title, *(_mib(each.get(name, 0)) for name in used), *rest))
-    unit = f"seconds on {plan.link}" if plan.link else "bits"
+    unit = goal_unit(plan)
     if step.node.name in plan.forced:
         why = f"{chosen}: asked for by the caller."
     elif len(prices) == 1:
@@ -157,8 +162,8 @@ def _choice(plan: Plan, step: Step) -> str:
 
 def _changes(plan: Plan, layer: str) -> str:
     """Passes after which the layer's steps differ, with their bits before and after."""
-    price = pricing(plan.preset, plan.link)
-    unit = "s" if plan.link else "MiB"
+    price, timed = pricing(plan.preset, plan.goal), plan.goal is not None
+    unit = "s" if timed else "MiB"
     rows: list[Row] = []
     graph = plan.source
     for applied in plan.applied:
@@ -166,7 +171,7 @@ def _changes(plan: Plan, layer: str) -> str:
         if before != after:
             sides = (graph, before), (applied.graph, after)
             costs = [sum(price(g, node) for node in nodes) for g, nodes in sides]
-            texts = [f"{c:.3f}" if plan.link else _mib(int(c)) for c in costs]
+            texts = [f"{c:.3f}" if timed else _mib(int(c)) for c in costs]
             kinds = " + ".join(n.kind for n in after) or "nothing"
             made, change = applied.rewrite, f"{texts[0]} -> {texts[1]} {unit}"
             rows.append((made.name, change, kinds, made.identity))
@@ -185,15 +190,26 @@ def belongs(name: str, layer: str) -> bool:
 
 def _figures(plan: Plan, cost: StepCost) -> dict[str, str]:
     """A cost by the heads of its columns; what clients get once only where they get anything."""
-    both = cost.both
+    both, line = cost.both, Timeline(plan.link, plan.rates)
     return {
         **({"install MiB": _mib(cost.install.bits)} if plan.hinted else {}),
         "offline MiB": _mib(cost.offline.bits),
         "online MiB": _mib(cost.online.bits),
         "stored OTs": str(sum(both.rots)),
         "flows": str(both.flows),
-        "seconds": f"{priced(cost, plan.preset, plan.link):.2f}" if plan.link else "",
+        "offline s": f"{line.seconds(cost.offline):.3f}",
+        "online s": f"{line.seconds(cost.online):.3f}",
     }
+
+
+def goal_unit(plan: Plan) -> str:
+    """What was to be least."""
+    if plan.goal is None:
+        return "bits"
+    where = f"on {plan.link}" if plan.link else "on loopback"
+    if not isinstance(plan.goal, Aim):
+        return f"seconds of messages {where}"
+    return f"{'online' if plan.goal.online else 'total'} seconds {where}"
 
 
 def _columns(rows: Iterable[Row], left: int) -> str:

@@ -5,15 +5,17 @@ import typing
 from pqjax.planner.plan import KEYS_LAYER, Plan, Step
 from pqjax.planner.report import belongs
 from pqjax.wire.cost import Cost, total
+from pqjax.wire.timeline import Timeline
 
 
 def summary(plan: Plan, layer: str | None = None) -> dict[str, typing.Any]:
     """What a first inference costs in all and step by step; bytes are rounded up, once per number.
 
     `linear_bytes` are those of linear layers and products with every inference, their OTs included;
-    `install_bytes` what a client gets once; `seconds` what the network alone takes of offline and
-    online phase, without a link None; `exact` whether sums of linear layers are never off by one. With a
-    layer's name: the steps made of it.
+    `install_bytes` what a client gets once; `predicted` the seconds of each phase of a later inference,
+    of computing and messages, `install` that of a first one; `seconds` what the network alone takes of
+    offline and online phase, without a link None; `exact` whether sums of linear layers are never off by
+    one. With the name of a layer: the steps made of it.
     """
     phases = {phase: plan.cost(phase) for phase in ("setup", "install", "offline", "online")}
     steps = [s for s in plan.steps if layer is None or belongs(s.node.name, layer)]
@@ -30,6 +32,11 @@ def summary(plan: Plan, layer: str | None = None) -> dict[str, typing.Any]:
         "linear_bytes": _bytes(linear),
         "flows": (phases["offline"] + phases["online"]).flows,
         "seconds": None if plan.link is None else plan.seconds(),
+        "predicted": {
+            "rates": plan.rates.source,
+            **plan.predicted(),
+            "install": plan.predicted(inference=0)["install"],
+        },
         "streamed": plan.streamed,
         "steps": [_step(plan, step) for step in steps],
     }
@@ -40,7 +47,7 @@ def _bytes(cost: Cost) -> int:
 
 
 def _step(plan: Plan, step: Step) -> dict[str, typing.Any]:
-    node, both = step.node, step.cost.both
+    node, both, line = step.node, step.cost.both, Timeline(plan.link, plan.rates)
     return {
         "layer": node.name,
         "kind": node.kind,
@@ -57,4 +64,6 @@ def _step(plan: Plan, step: Step) -> dict[str, typing.Any]:
         "online_bits": step.cost.online.bits,
         "stored_ots": sum(both.rots),
         "flows": both.flows,
+        "offline_seconds": line.seconds(step.cost.offline),
+        "online_seconds": line.seconds(step.cost.online),
     }

@@ -32,7 +32,7 @@ from pqjax.ot.triples import (
     products_cost,
 )
 from pqjax.protocols.party import Party, Share
-from pqjax.wire.cost import NOTHING, Cost, crossing
+from pqjax.wire.cost import NOTHING, Cost, crossing, work
 
 Wire = tuple[str, int, int]
 Signal = frozenset[Wire]  # the XOR of these
@@ -155,11 +155,12 @@ def circuit_cost(source: Source, n: int, circuit: Circuit) -> Cost:
     if not n:
         return NOTHING
     batches = [(len(leaves) * n, m, t) for m, t, leaves in circuit.batches]
+    digits = work("words", len(circuit.leaves) * n)
     if source.has_store:
-        cost = pick_cost(source, 0, *batches)
+        cost = digits + pick_cost(source, 0, *batches)
     else:
         (batch,) = batches
-        cost = pick_with_triples_cost(source, 0, batch, len(circuit.products) * n)
+        cost = digits + pick_with_triples_cost(source, 0, batch, len(circuit.products) * n)
     for group in circuit.rounds:
         if source.has_store:
             cost += products_cost(len(group) * n)

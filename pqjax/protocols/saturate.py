@@ -22,7 +22,7 @@ import typing
 import numpy as np
 
 from pqjax.ot.correlations import correlated_rows, pad_words
-from pqjax.ot.source import Source
+from pqjax.ot.source import Source, keys_work
 from pqjax.ot.triples import unpack_planes
 from pqjax.protocols.adder import Top, range_circuit
 from pqjax.protocols.circuit import NEVER, Circuit, circuit_cost, evaluate
@@ -31,7 +31,7 @@ from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Bits, Party, Share
 from pqjax.protocols.resize import extend, extend_cost, truncate_reduce, truncate_reduce_cost
 from pqjax.ring import Ring, blockwise, pack, unpack
-from pqjax.wire.cost import NOTHING, Cost, crossing, draw, message
+from pqjax.wire.cost import NOTHING, Cost, crossing, draw, message, total, work
 
 
 class _Shape(typing.NamedTuple):
@@ -219,8 +219,10 @@ def saturate_cost(
     k, width = _asked(circuit), shape.ring.bits
     form = {"cut": circuit.outputs[0] != NEVER, "over": circuit.outputs[2] != NEVER}
     offered = sum(ring.bits for ring in _rings(shape.ring, form))
+    asks, offers = zip(keys_work(0, k * n), keys_work(1, n), strict=True)
     cost = circuit_cost(source, n, circuit) + draw(0, k * n) + draw(1, n)
-    cost += crossing(n, k * n) + message(0, offered * n) + message(1, n * width)
+    cost += total([*asks, crossing(n, k * n), *offers, work("words", k * n)])
+    cost += message(0, offered * n) + work("words", k * n) + message(1, n * width)
     return cost + extend_cost(source, n, width, out.bits, True, True, forms)
 
 

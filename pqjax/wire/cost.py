@@ -4,11 +4,16 @@ A *flow* is one link of the longest chain of messages that had to wait for each 
 that cross are one flow. Flows of two schedules run one after the other are not simply the sum (the
 last message of the first and the first of the second may travel together), so a cost carries how it
 moves the two parties' logical clocks, a 2x2 matrix over (max, +). Composition is then exact.
+
+Beside them it carries what was put together in which order, work of the parties included, of which
+`pqjax.wire.timeline` makes seconds.
 """
 
 import dataclasses
 import functools
 from collections.abc import Iterable
+
+from pqjax.wire.work import Again, Part, Piped, Sent, Then, Times, Worked, tally
 
 _NEVER = -(10**12)
 
@@ -39,6 +44,8 @@ class Cost:
       delays: how the schedule moves the two logical clocks.
       rots: random OTs drawn from the store that the offline phase filled, by the rank that is
         their sender. OTs extended on the spot are in `sent` instead.
+      part: messages and work in their order; costs that send and draw alike are equal whatever they
+        work.
 
     `a + b` is "a, then b". `cost * n` scales the payload, not the messages: n elements at once.
     """
@@ -46,6 +53,12 @@ class Cost:
     sent: tuple[int, int] = (0, 0)
     delays: Delays = _STILL
     rots: tuple[int, int] = (0, 0)
+    part: Part | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def work(self) -> dict[str, tuple[int, int]]:
+        """How much each rank works of each unit, see `pqjax.wire.work`; messages not counted."""
+        return tally(self.part)
 
     @property
     def bits(self) -> int:
@@ -66,10 +79,14 @@ class Cost:
         )
 
     def __add__(self, later: "Cost") -> "Cost":
+        if self is NOTHING:
+            return later
+        first, part = self.part, later.part
         return Cost(
             (self.sent[0] + later.sent[0], self.sent[1] + later.sent[1]),
             _after(later.delays, self.delays),
             (self.rots[0] + later.rots[0], self.rots[1] + later.rots[1]),
+            Then(first, part) if first and part else first or part,
         )
 
     def __radd__(self, zero: int) -> "Cost":
@@ -79,17 +96,28 @@ class Cost:
 
     def __mul__(self, n: int) -> "Cost":
         return Cost(
-            (self.sent[0] * n, self.sent[1] * n), self.delays, (self.rots[0] * n, self.rots[1] * n)
+            (self.sent[0] * n, self.sent[1] * n),
+            self.delays,
+            (self.rots[0] * n, self.rots[1] * n),
+            self.part and Times(self.part, n),
         )
 
     __rmul__ = __mul__
 
     def repeated(self, times: int) -> "Cost":
         """So many of it, one after the other."""
-        found, power = NOTHING, self
+        if times == 1:
+            return self
+        found, power, part, count = NOTHING, self, self.part, times
         while times:
             found, power, times = (found + power if times & 1 else found), power + power, times >> 1
-        return found
+        return dataclasses.replace(found, part=part and Again(part, count))
+
+    def piped(self, pieces: float) -> "Cost":
+        """The same, cut into pieces where one's work overlaps the messages of another."""
+        if pieces <= 1 or self.part is None:
+            return self
+        return dataclasses.replace(self, part=Piped(self.part, pieces))
 
 
 NOTHING = Cost()
@@ -109,17 +137,26 @@ def beside(costs: Iterable[Cost]) -> Cost:
 
 def message(sender: int, bits: int) -> Cost:
     """One message of `bits` payload bits from `sender` to the other party."""
-    return Cost((bits, 0) if sender == 0 else (0, bits), _FROM[sender])
+    if sender == 0:
+        return Cost((bits, 0), _FROM[0], part=Sent((bits, None)))
+    return Cost((0, bits), _FROM[1], part=Sent((None, bits)))
 
 
 def crossing(bits0: int, bits1: int | None = None) -> Cost:
     """Two messages sent at the same time, of `bits0` and `bits1` (default: as many) bits."""
-    return Cost((bits0, bits0 if bits1 is None else bits1), _CROSS)
+    sent = bits0, bits0 if bits1 is None else bits1
+    return Cost(sent, _CROSS, part=Sent(sent))
 
 
 def draw(sender: int, n: int) -> Cost:
     """`n` stored random OTs with that sender; nothing is sent."""
     return Cost(rots=(n, 0) if sender == 0 else (0, n))
+
+
+def work(unit: str, amount0: int, amount1: int | None = None) -> Cost:
+    """What the parties compute at once, by rank (default: as much); nothing is sent."""
+    amounts = amount0, amount0 if amount1 is None else amount1
+    return Cost(part=Worked(unit, amounts)) if any(amounts) else NOTHING
 
 
 def total(costs: Iterable[Cost]) -> Cost:

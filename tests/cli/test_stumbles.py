@@ -12,9 +12,11 @@ from serving import GRAPH, WEIGHTS, X, serving
 import pqjax
 from pqjax.cli import main
 from pqjax.engine import memory
+from pqjax.engine.rates import keep_rates
 from pqjax.errors import PlanError
 from pqjax.graph import Graph, Input, Relu, TensorType, save_model
 from pqjax.planner import PRESETS, plan
+from pqjax.wire.timeline import NOMINAL
 
 NOBODY = "127.0.0.1:1"
 
@@ -34,6 +36,12 @@ def files(tmp_path_factory):
     (folder / "kinds.json").write_text('{"format": 1, "nodes": [{"kind": "LeakyRelu"}]}')
     (folder / "other.json").write_text('{"format": 1}')
     return folder
+
+
+@pytest.fixture
+def uncalibrated(monkeypatch, tmp_path):
+    """A machine whose rates nobody has measured."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 STUMBLES = {
@@ -196,17 +204,42 @@ def test_plan_and_explain_speak_json(protocol, files, capsys):
     assert len(one["steps"]) < len(told["steps"])
 
 
-def test_a_table_explains_its_words_and_seconds_without_a_link(files, capsys):
+def test_a_table_explains_its_words_and_seconds_without_a_link(files, capsys, uncalibrated):
     assert main(["plan", str(files / "net.npz"), "--protocol", "privquant"]) == 0
 
     text = capsys.readouterr().out
     for word in ("formats", "variant", "stored OTs", "flows", "seconds"):
         assert re.search(rf"^{word} +\S", text, re.MULTILINE), word
+    assert "  loopback: offline " in text and "by nominal rates" in text
     assert "s on 1000mbps,0.3ms" in text and "as in PrivQuant, table 4" in " ".join(text.split())
 
 
+def test_what_is_to_be_least_can_be_said(files, capsys, uncalibrated):
+    said = {}
+    for objective in ("bytes", "online", "total"):
+        asked = ["plan", str(files / "net.npz"), "--objective", objective, "--json"]
+        assert main(asked) == 0
+        said[objective] = json.loads(capsys.readouterr().out)
+
+    online = {name: told["predicted"]["online"] for name, told in said.items()}
+    sent = {name: told["offline_bytes"] + told["online_bytes"] for name, told in said.items()}
+    assert sent["bytes"] == min(sent.values()) and online["online"] == min(online.values())
+    assert said["bytes"]["predicted"]["rates"] == "nominal"
+
+
+def test_damaged_rates_are_said_and_not_used(files, capsys, uncalibrated):
+    path = keep_rates(NOMINAL)
+    path.write_text(path.read_text()[:-9])
+
+    assert main(["plan", str(files / "net.npz"), "--json"]) == 0
+
+    told = capsys.readouterr()
+    assert "holds no rates" in told.err and "pqjax calibrate" in told.err
+    assert json.loads(told.out)["predicted"]["rates"] == "nominal"
+
+
 def test_every_command_has_help_with_examples_that_parse_and_the_version_is_said(capsys):
-    for command in ("serve", "infer", "plan", "explain", "search", "certs", "relay"):
+    for command in ("serve", "infer", "plan", "explain", "calibrate", "search", "certs", "relay"):
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
         assert end.value.code == 0

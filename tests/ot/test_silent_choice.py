@@ -19,6 +19,7 @@ from pqjax.planner import find_preset, read_plan
 from pqjax.planner.presets import OTS
 from pqjax.wire.cost import NOTHING
 from pqjax.wire.link import Link
+from pqjax.wire.timeline import NOMINAL
 
 AHEAD = MOST_STORED
 
@@ -86,7 +87,7 @@ def test_seconds_of_making_count_where_an_inference_waits_for_them():
 
     assert chosen(large, link=slow).noise == ("b12", "b12")  # as memory allows
     assert chosen(large, link=fast).noise == ("b10", "b10")  # time alone counts
-    assert sorted(s.nanoseconds for s in SETS.values()) == [s.nanoseconds for s in SETS.values()]
+    assert sorted(map(NOMINAL.of, SETS)) == [NOMINAL.of(name) for name in SETS]
 
 
 @pytest.mark.parametrize("source", EVERY, ids=lambda source: source.name)

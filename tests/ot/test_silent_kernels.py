@@ -12,7 +12,7 @@ from pqjax.ot.silent_round import RoundReceiver, RoundSender, clear_lowest
 from pqjax.ot.silent_sets import SETS, NoiseSet
 from pqjax.ot.silent_tree import expand, puncture
 
-SMALL = NoiseSet(trees=23, log_k=5, depth=4, nanoseconds=50)
+SMALL = NoiseSet(trees=23, log_k=5, depth=4)
 
 
 def uniform(rng, *shape):

@@ -224,3 +224,19 @@ def test_a_request_is_one_message_of_the_receivers(name):
     for sender in (0, 1):
         for cost in (source.request(sender, 9), *(source.pick(sender, 9, m) for m in (1, 2, 3, 4))):
             assert cost.flows == 1 and cost.sent[sender] == 0 and cost.rots[1 - sender] == 0
+
+
+@pytest.mark.parametrize(
+    "source", [SoftSpoken(2), SoftSpoken(8), Silent(("b10", "b10"))], ids=lambda s: s.name
+)
+def test_filling_works_for_every_ot_that_it_makes(source):
+    wanted = (700_000, 300)
+
+    cost, left = source.fill((0, 0), wanted)
+
+    made = sum(wanted) + sum(left)
+    if isinstance(source, Silent):
+        assert cost.work == {"b10": (made, made)}
+    else:
+        blocks = (made << source.k) // source.k
+        assert cost.work == {"rows": (made, made), "streams": (blocks, blocks)}

@@ -28,7 +28,7 @@ from pqjax.protocols.party import make_party, run_pair
 from pqjax.wire.cost import NOTHING
 from pqjax.wire.messenger import Messenger
 
-TINY = {"b10": NoiseSet(40, 10, 8, 50), "b11": NoiseSet(44, 11, 9, 50)}
+TINY = {"b10": NoiseSet(40, 10, 8), "b11": NoiseSet(44, 11, 9)}
 SOURCE = Silent(("b11", "b11"))
 
 

@@ -45,8 +45,7 @@ KEYS_LAYER = "keys"
 REVEAL_LAYER = "reveal"
 EMPTY: Pool = (0, 0)
 
-Objective = typing.Literal["bytes", "online", "total"]
-OBJECTIVES: tuple[str, ...] = typing.get_args(Objective)
+OBJECTIVES = ("bytes", "online", "total")
 _ClassName = typing.Annotated[str, Length(1, 256), Printable()]
 ClassNames = typing.Annotated[tuple[_ClassName, ...], Length(0, MOST_CLASSES)]
 
@@ -296,7 +295,7 @@ def plan(
     classes: Sequence[str] | None = None,
     inferences: int | None = None,
     ot: str | None = None,
-    objective: Objective | None = None,
+    objective: str | None = None,
     rates: Rates = NOMINAL,
 ) -> Plan:
     """Chooses the protocol of every layer.
@@ -404,7 +403,7 @@ def assembled(
     return Plan(graph, graph, preset, steps, ranges, link, streamed=streamed)
 
 
-def _goal(objective: Objective | None, link: Link | None, rates: Rates) -> Goal:
+def _goal(objective: str | None, link: Link | None, rates: Rates) -> Goal:
     if objective is None:
         return link
     if objective not in OBJECTIVES:

@@ -42,7 +42,7 @@ WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16, 17, 20, 32, 33, 37, 38, 63,
 _KINDS = (
     Conv, Conv, Dense, Dense, Relu, Relu, Requantize, Requantize, Requantize, Add, Add, MaxPool,
     AvgPool, Flatten, ArgMax, Subsample, Pad, Concat, Extend, Narrow, ScaleUp, Truncate,
-    TruncateReduce, Clamp, Saturate, Product,
+    TruncateReduce, Clamp, Saturate,
 )  # fmt: skip
 SHAPES = ((2, 3, 2), (2, 2, 2), (2, 3, 4), (12,), (8,))  # few: every shape is compiled
 
@@ -53,6 +53,7 @@ class Strange:
     def __init__(self, seed, widths=WIDTHS):
         self.rng = np.random.default_rng(seed)
         self.widths = widths
+        self.kinds = (*_KINDS, Product, Product) if seed % 5 == 4 else _KINDS
         self.weights = {}
         shape = SHAPES[self.one((0, 0, 3))]
         self.nodes = [Input("x", (), self.format(shape, self.width(16)))]
@@ -85,7 +86,7 @@ class Strange:
         for _ in range(nodes * tries):
             if len(self.nodes) > nodes:
                 break
-            kind = self.one(_KINDS)
+            kind = self.one(self.kinds)
             far = self.chance(0.35)
             source = self.one(self.nodes) if far else self.nodes[-1]
             made = getattr(self, kind.__name__.lower())(f"n{len(self.nodes)}", source)

@@ -38,7 +38,7 @@ from pqjax.he.published import widths_of
 from pqjax.linear.by_rlwe import bound
 from pqjax.linear.choice import AnyPacking, Choice, ReplyPacking, When
 from pqjax.linear.job import Encoded, Job, Parts, narrowed, unfilled
-from pqjax.linear.keys import Keys, OwnKey, Secrets, exchange_own_key
+from pqjax.linear.keys import Keys, OwnKey, Secrets, exchange_own_key, own_key_cost
 from pqjax.linear.map import Image
 from pqjax.ot.source import Source
 from pqjax.ot.stocked import SoftSpoken

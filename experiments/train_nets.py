@@ -66,7 +66,7 @@ LONG = {
         "--cutmix 0.5 --smoothing 0.1 --evaluate-every 60"
     ),
     "minionn_w4a4_long": (
-        "qat --net minionn --bits W4A4 --accumulator 13,12,12,12,12,11,11,0 --epochs 50 --batch 256 "
+        "qat --net minionn --bits W4A4 --accumulator 14,13,13,13,13,12,12,0 --epochs 45 --batch 256 "
         "--seed 2 --rate 0.02 --erase 0 --evaluate-every 0"
     ),
     "minionn_w2a4_long": (

@@ -116,7 +116,7 @@ def test_lowered_weights_fit_the_bits_asked_and_others_stay(student, images):
 def test_a_bias_that_leaves_the_bits_alone_is_refused(student):
     student.layers[0].bias[...] = jnp.full(8, 2.0**10)
 
-    with pytest.raises(GraphError, match=r"conv1: the bias of filter 0 alone"):
+    with pytest.raises(GraphError, match=r"conv1: the bias of filter \d+ alone"):
         narrow(student, ASKED)
 
 

@@ -48,6 +48,10 @@ RUNS = {
         "--from resnet32_w4a6/state.npz"
     ),
 }
+# Accumulators of stages: early ones have more values, late ones longer sums.
+STAGES = ",".join(["13", *["12"] * 10, *["13"] * 10, *["14"] * 10, "0"])
+WIDER32 = ",".join(["14", *["12", "13"] * 5, *["13", "14"] * 5, *["14", "15"] * 5, "0"])
+WIDER18 = ",".join([*["14"] * 10, *["15"] * 5, *["16"] * 5, "0"])
 LONG = {
     "minionn_float_long": (
         "float --net minionn --epochs 300 --batch 128 --seed 1 --rate 0.1 --warmup 0.1 --erase 0 "
@@ -61,8 +65,28 @@ LONG = {
         "float --net resnet18 --epochs 180 --batch 256 --seed 1 --rate 0.2 --warmup 0.1 --erase 0 "
         "--cutmix 0.5 --smoothing 0.1 --evaluate-every 60"
     ),
+    "minionn_w4a4_long": (
+        "qat --net minionn --bits W4A4 --accumulator 14,13,13,13,13,12,12,0 --epochs 45 --batch 256 "
+        "--seed 2 --rate 0.02 --erase 0 --evaluate-every 0"
+    ),
+    "minionn_w2a4_long": (
+        "qat --net minionn --bits W2A4 --accumulator 13,12,12,12,12,11,11,0 --epochs 45 --batch 256 "
+        "--seed 2 --rate 0.02 --erase 0 --evaluate-every 0"
+    ),
+    "resnet32_w4a6_long": (
+        f"qat --net resnet32 --bits W4A6R8 --accumulator {WIDER32} --epochs 50 --batch 256 --seed 2 "
+        "--rate 0.01 --erase 0 --evaluate-every 0"
+    ),
+    "resnet32_w3a6_long": (
+        f"qat --net resnet32 --bits W3A6R7 --accumulator {STAGES} --epochs 45 --batch 256 --seed 2 "
+        "--rate 0.01 --erase 0 --evaluate-every 0"
+    ),
+    "resnet18_w4a6_long": (
+        f"qat --net resnet18 --bits W4A6R8 --accumulator {WIDER18} --epochs 26 --batch 256 --seed 2 "
+        "--rate 0.01 --erase 0 --cutmix 0.5 --evaluate-every 0"
+    ),
 }
-KEPT_BYTES = 2_000_000  # of a network in the repository; of a larger one there is the curve alone
+KEPT_BYTES = 8_000_000  # of a network in the repository; of a larger one there is the curve alone
 OVERFLOW_IMAGES = 1000
 _MARKS = "<!-- written by experiments/train_nets.py -->", "<!-- end -->"
 
@@ -84,12 +108,19 @@ def arguments_of(name: str, folder: pathlib.Path) -> argparse.Namespace:
     """What `python -m nets.train` would be given for one of `RUNS` or `LONG`."""
     args = train.parser().parse_args([*(RUNS | LONG)[name].split(), "--out", str(folder / name)])
     if args.mode == "qat":
-        args.teacher = folder / f"{args.net}_float" / f"{args.net}_float.npz"
+        args.teacher = folder / teacher_of(name) / f"{args.net}_float.npz"
     if args.start is not None:
         args.start = pathlib.Path(os.environ.get("PQJAX_DATA", "PQJAX_DATA")) / PUBLIC
     if args.before is not None:
         args.before = folder / args.before
     return args
+
+
+def teacher_of(name: str) -> str:
+    """The float network that a quantized one starts from and is distilled from."""
+    net, _, *long = name.split("_")
+    found = "_".join([net, "float", *long])
+    return found if found in RUNS | LONG else f"{net}_float"
 
 
 def evaluate(name: str) -> dict:
@@ -158,14 +189,16 @@ def report(rows: list[dict]) -> str:
             "KB": f"{row['bytes'] / 1000:.0f}" if "bytes" in row else "not kept",
         }
         if "overflow" in row:
-            below = top1[f"{row['config']['net']}_float.npz"] - row["top1"]
+            below = top1[f"{teacher_of(row['network'].removesuffix('.npz'))}.npz"] - row["top1"]
             cells["below float, points"] = f"{100 * below:.2f}"
             cells["most overflow"] = f"{100 * max(row['overflow'].values()):.2f} %"
         shown.append(cells)
     commands = []
     for name, words in (RUNS | LONG).items():
         net = name.split("_")[0]
-        start = f"--float runs/{net}_float/{net}_float.npz " if words.startswith("qat") else ""
+        start = (
+            f"--float runs/{teacher_of(name)}/{net}_float.npz " if words.startswith("qat") else ""
+        )
         words = words.replace("--from ", "--from runs/").replace("PUBLIC", f"$PQJAX_DATA/{PUBLIC}")
         commands.append(f"    python -m nets.train {words} {start}--out runs/{name}")
     return (

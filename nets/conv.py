@@ -3,8 +3,8 @@
 XLA's CPU convolution is several times slower than its bf16 dots, so a convolution here is one dot over
 patches. A patch covers a small tile of outputs with the kernel spread over it: fewer, longer rows, which
 is what few channels need. Sums are kept in f32, so the result is *exact* whenever operands are integers
-of magnitude at most 256 and sums stay below 2^24: quantized networks run through the very same code, on
-every device. Networks in floating point take XLA's convolution where that is faster: `rounded_conv`.
+of magnitude at most 256 and sums stay below 2^24. Other devices have convolutions of bf16 with f32 sums,
+exact as well: `layer_conv` for quantized networks; those in floating point pass bf16 on: `rounded_conv`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ def layer_conv(
 ) -> Float[Array, "b h3 w3 k"]:
     """The convolution that an operation describes, whatever its window, margins, groups and dilation.
 
-    Operands are rounded to bf16, sums are f32, as in `conv`.
+    Operands are rounded to bf16, sums are f32, as in `conv`, which CPUs take where they can.
     """
+    if jax.default_backend() != "cpu":
+        return typing.cast(jax.Array, wide_conv(x, kernel, op))
     side, stride = op.window[0], op.stride[0]
     half = (side // 2, side // 2)
     plain = Conv(op.name, op.sources, op.channels, (side, side), (stride, stride), (half, half))
@@ -68,6 +70,38 @@ def native_conv(
         rhs_dilation=op.dilation, dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=op.groups,
     )  # fmt: skip
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def wide_conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "h2 w2 g k"], op: Conv
+) -> Float[Array, "b h3 w3 k"]:
+    """XLA's own convolution, of operands rounded to bf16 to f32 sums.
+
+    Its gradients are those of the convolution of bf16 to bf16, which is fast everywhere.
+    """
+    return lax.conv_general_dilated(
+        x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), op.stride, op.padding,
+        rhs_dilation=op.dilation, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=op.groups, preferred_element_type=jnp.float32,
+    )  # fmt: skip
+
+
+def _wide_conv_fwd(x, kernel, op):
+    # Empty arrays carry the caller's dtypes to the backward pass.
+    likes = jnp.zeros(0, x.dtype), jnp.zeros(0, kernel.dtype)
+    operands = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    return wide_conv(x, kernel, op), (*operands, *likes)
+
+
+def _wide_conv_bwd(op, saved, dy):
+    x, kernel, x_like, kernel_like = saved
+    _, back = jax.vjp(lambda x, kernel: native_conv(x, kernel, op), x, kernel)
+    dx, dkernel = back(dy.astype(jnp.bfloat16))
+    return dx.astype(x_like.dtype), dkernel.astype(kernel_like.dtype)
+
+
+wide_conv.defvjp(_wide_conv_fwd, _wide_conv_bwd)
 
 
 def plain_conv(

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from nets.accumulator import coarsen, excess
 from nets.checkpoint import load_tree
 from nets.floating import FloatNet
 from nets.fold import Folded, equalize, fold_batch_norm
@@ -29,6 +30,10 @@ class QatRecipe:
     distill: float = 0.5  # weight of the teacher's answer; 0 trains on labels alone
     temperature: float = 2.0
     equalize: float = 1.0
+    accumulators: tuple[
+        int, ...
+    ] = ()  # bits asked of every layer's sum, see `accumulator.parse_bits`
+    narrowing: float = 0.05  # weight of what exceeds them in the loss
 
 
 def qat_task(
@@ -74,8 +79,11 @@ def student_task(
       steps: length of the learning-rate schedule.
       calibration: int8 images (n, h, w, 3).
     """
-    student = QuantNet(architecture, widths)
-    calibrate(student, folded, jnp.asarray(calibration))
+    with jax.default_device(jax.devices("cpu")[0]):  # step by step, which other devices are slow at
+        student = QuantNet(architecture, widths)
+        calibrate(student, folded, jnp.asarray(calibration))
+        if recipe.accumulators:
+            coarsen(student, recipe.accumulators)
     graphdef, template = nnx.split(student)
     params = jax.tree.map(jnp.array, nnx.to_pure_dict(template))
     rate = optax.linear_onecycle_schedule(
@@ -89,19 +97,22 @@ def student_task(
     )
     optimizer = optax.chain(optax.adam(rate, b2=0.99), _scaled(units))
 
-    def logits_of(params, x):
+    def network(params):
         state = jax.tree.map(lambda leaf: leaf, template)
         nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graphdef, state, copy=True)(x)
+        return nnx.merge(graphdef, state, copy=True)
 
     def loss_of(params, x, y, target):
-        logits = logits_of(params, x)
+        net = network(params)
+        logits = net(x)
         loss = optax.softmax_cross_entropy(logits, y).mean()
         if target is not None:
             soft = jax.nn.log_softmax(target / recipe.temperature)
             own = jax.nn.log_softmax(logits / recipe.temperature)
             apart = (jnp.exp(soft) * (soft - own)).sum(1).mean() * recipe.temperature**2
             loss = (1 - recipe.distill) * loss + recipe.distill * apart
+        if recipe.accumulators:
+            loss += recipe.narrowing * excess(net, recipe.accumulators)
         return loss, (logits.argmax(1) == y.argmax(1)).mean()
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -115,7 +126,7 @@ def student_task(
 
     @jax.jit
     def logits(state, x):
-        return logits_of(state["params"], x)
+        return network(state["params"])(x)
 
     return {"params": params, "optimizer": optimizer.init(params)}, step, logits
 

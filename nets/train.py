@@ -44,6 +44,12 @@ def parser() -> argparse.ArgumentParser:
         "as `pqjax search --widths` writes it (qat)",
     )
     built.add_argument("--rule", choices=["saturate", "wrap"], default="saturate")
+    built.add_argument(
+        "--accumulator", metavar="BITS",
+        help="most bits of layers' sums, which training keeps to: 12, or 14,12,...,0 by layer, where 0 "
+        "is free; a pool of 2^k values adds k (qat)",
+    )  # fmt: skip
+    built.add_argument("--narrowing", type=float, help="weight of wider sums in the loss (qat)")
     built.add_argument("--learn-scales", action="store_true", help="train the log2 scales too")
     built.add_argument(
         "--float", type=pathlib.Path, dest="teacher", help="float checkpoint to start from (qat)"
@@ -73,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     built.add_argument("--mixup", type=float, default=0.0, help="chance of a mean of two images")
     built.add_argument(
         "--evaluate-every", type=int, default=4,
-        help="epochs; 0 for never: float training then needs no test images",
+        help="epochs; 0 for never: training then needs no test images",
     )  # fmt: skip
     built.add_argument("--brief", action="store_true",
                        help="of the final network only top-1 of the integer graph (qat)")  # fmt: skip
@@ -149,6 +155,7 @@ def file_part(bits: str) -> str:
 
 def train_qat(args: argparse.Namespace) -> dict:
     """Trains quantized and writes the packed graph; top-1 is the integer reference's."""
+    from nets.accumulator import narrow, parse_bits
     from nets.data import integer_input
     from nets.export import export, overflow_rates, top1
     from nets.loop import Images, accuracy, fit
@@ -161,10 +168,14 @@ def train_qat(args: argparse.Namespace) -> dict:
         raise ValueError("qat needs --float, a float checkpoint")
     bits = read_bits(args.bits)
     architecture, train, schedule, steps = _setting(args)
-    test = Images(*load_cifar(architecture.data, "test"))
+    test = Images(*load_cifar(architecture.data, "test")) if args.evaluate_every else None
     widths = Widths.parse(bits, architecture, args.rule, args.learn_scales)
     teacher, _ = load_float(args.teacher, architecture)
-    given = {"peak_rate": args.rate, "distill": args.distill, "warmup": args.warmup}
+    asked = parse_bits(args.accumulator, architecture) if args.accumulator else ()
+    given = {
+        "peak_rate": args.rate, "distill": args.distill, "warmup": args.warmup,
+        "accumulators": asked, "narrowing": args.narrowing,
+    }  # fmt: skip
     recipe = QatRecipe(**{name: value for name, value in given.items() if value is not None})
     calibration = integer_input(train.images[:256])
     state, step, logits = qat_task(teacher, widths, recipe, steps, calibration)
@@ -177,16 +188,17 @@ def train_qat(args: argparse.Namespace) -> dict:
         state = continued(state, args.before)
         config["from"] = args.before.parent.name
     state, curve = fit(state, step, logits, train, test, schedule, args.out, config)
-    graph, weights = export(student_of(architecture, widths, state["params"]))
-    result = {
-        "top1": top1(graph, weights, test.images, test.labels),
-        "overflow": overflow_rates(graph, weights, test.images[:1000]),
-        "accumulator_bits": {
-            node.name: node.out.bits for node in graph if node.kind in ("Conv", "Dense")
-        },
+    student = student_of(architecture, widths, state["params"])
+    result: dict = {"lowered_weights": narrow(student, asked)} if asked else {}
+    graph, weights = export(student)
+    result["accumulator_bits"] = {
+        node.name: node.out.bits for node in graph if node.kind in ("Conv", "Dense")
     }
-    if not args.brief:
-        result["top1_fake_quantized"] = accuracy(state, logits, test)
+    if test is not None:
+        result["top1"] = top1(graph, weights, test.images, test.labels)
+        result["overflow"] = overflow_rates(graph, weights, test.images[:1000])
+    if test is not None and not args.brief:
+        result["top1_fake_quantized"] = accuracy(None, jitted(student), test)
         result["top1_float"] = accuracy(None, jitted(teacher), test)
     suffix = "" if args.rule == "saturate" else f"_{args.rule}"
     file = args.out / f"{args.net}_{file_part(bits)}{suffix}.npz"

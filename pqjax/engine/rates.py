@@ -92,5 +92,5 @@ def kept_rates() -> Rates | None:
 def _seconds(text: str) -> float:
     found = float(text)
     if not (math.isfinite(found) and 0 <= found <= _SLOWEST_S):
-        raise ValueError(f"seconds in 0..{_SLOWEST_S:g} expected, got {text}")
+        raise DataError(f"seconds in 0..{_SLOWEST_S:g} expected, got {text}")
     return found

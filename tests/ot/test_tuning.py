@@ -10,10 +10,12 @@ from wire_trace import SEED, traced
 
 from pqjax.errors import InputError
 from pqjax.ot.correlations import rows_receive, rows_send
+from pqjax.ot.source import keys_work
 from pqjax.ot.stocked import SoftSpoken
 from pqjax.ot.tuning import Tuning
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.schema import read
+from pqjax.wire.cost import total
 
 OF_PICKS = ("less than", "less and equal", "known wrap", "truncate, signed")
 OF_KEYS = ("mux", "b2a", "extend, nonnegative, element", "clamp to -4")
@@ -37,14 +39,15 @@ def test_small_messages_cost_as_many_bits_and_give_the_right_result(name, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_are_asked_for_in_small_messages(kind):
     source, choices = KINDS[kind], np.arange(1000, dtype=np.uint8) % 3 % 2
+    cost = total([source.request(0, 1000), *keys_work(0, 1000)])
 
     def keys(party):
         if party.rank == 0:
             return np.stack(party.sender.pads(rows_send(party, 1000), 1))
         return party.receiver.pads(rows_receive(party, choices), 1)
 
-    run = run_dealt(keys, (), (), source, source.request(0, 1000), SEED, SMALL)
-    usual = run_dealt(keys, (), (), source, source.request(0, 1000), SEED)
+    run = run_dealt(keys, (), (), source, cost, SEED, SMALL)
+    usual = run_dealt(keys, (), (), source, cost, SEED)
 
     both, got = run.outputs
     np.testing.assert_array_equal(got, both[choices, np.arange(1000)])

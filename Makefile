@@ -10,8 +10,10 @@ COSTS := exp-table2 exp-table4 exp-table9 exp-table10 exp-table12 exp-figure1 ex
 NETWORKS := exp-minionn exp-resnet18 exp-resnet32 exp-seconds exp-batches
 # Short trainings by the dozen (needs CIFAR in PQJAX_DATA); table 11 is made from the results there are.
 TRAININGS := exp-table6 exp-table7 exp-table11
+# Made from the results there are.
+SUMMARIES := exp-overview
 
-.PHONY: $(NETWORKS) $(TRAININGS) exp-hequant exp-pareto exp-history exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
+.PHONY: $(NETWORKS) $(TRAININGS) $(SUMMARIES) exp-hequant exp-pareto exp-history exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
 	exp-costs $(COSTS) bench test test-slow trace check format lint types train clean
 
 exp-pareto: $(READY)
@@ -25,7 +27,7 @@ exp-hequant: $(READY)
 exp-history: $(READY)
 	$(BIN)/python -m experiments.history $(ARGS)
 
-$(NETWORKS) $(TRAININGS): exp-%: $(READY)
+$(NETWORKS) $(TRAININGS) $(SUMMARIES): exp-%: $(READY)
 	$(BIN)/python -m experiments.$* $(ARGS)
 
 # IMAGE=path asks about a picture of yours; QUICK=1 runs one block of each stage; LABELLED=n asks about n

@@ -4,7 +4,7 @@ import sys
 
 from experiments import inference
 
-NAMES = ("minionn_w2a4", "minionn_w4a4")
+NAMES = ("minionn_w2a4_long", "minionn_w4a4_long")
 NETWORKS = tuple(inference.committed(name, "cifar10") for name in NAMES)
 JOB = inference.Job("minionn", "MiniONN, CIFAR-10", NETWORKS, column=0)
 

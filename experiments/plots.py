@@ -20,7 +20,7 @@ from experiments import record
 # Okabe and Ito's colours, which the colour-blind tell apart, in an order of falling contrast.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
 QUOTED_HATCH = "////"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.grid.axis": "y",
@@ -58,7 +58,7 @@ def grouped_bars(
       quoted: the series that are quoted.
       log: logarithmic values.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(_width(len(groups) * len(series)), 3.6))
         axes = figure.subplots()
         width = 0.82 / len(series)
@@ -66,7 +66,7 @@ def grouped_bars(
         for i, (name, values) in enumerate(series.items()):
             colour += 0 if name in quoted and i else 1
             at = [g + (i - (len(series) - 1) / 2) * width for g in range(len(groups))]
-            axes.bar(at, values, width, label=name, **_fill(COLOURS[colour], name in quoted))
+            axes.bar(at, values, width, label=name, **filled(COLOURS[colour], name in quoted))
         _finish(axes, groups, unit, title)
         if log:
             axes.set_yscale("log")
@@ -93,7 +93,7 @@ def stacked_bars(
       unit: of the values.
       title: of the picture.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(_width(len(groups) * len(bars)), 3.6))
         axes = figure.subplots()
         width = 0.82 / len(bars)
@@ -103,7 +103,7 @@ def stacked_bars(
             for colour, (name, rows) in zip(COLOURS, parts.items(), strict=False):
                 values = [row[i] for row in rows]
                 label = None if i else name
-                axes.bar(at, values, 0.92 * width, below, label=label, **_fill(colour, False))
+                axes.bar(at, values, 0.92 * width, below, label=label, **filled(colour, False))
                 below = [b + v for b, v in zip(below, values, strict=True)]
             for x, top in zip(at, below, strict=True):
                 place = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center"}
@@ -129,7 +129,7 @@ def curves(
       title: of the picture.
       level: name and value of a horizontal line.
     """
-    with rc_context({**_STYLE, "axes.grid.axis": "both"}):
+    with rc_context({**STYLE, "axes.grid.axis": "both"}):
         figure = Figure(figsize=(6.0, 3.6))
         axes = figure.subplots()
         for colour, mark, (name, points) in zip(COLOURS, "os^Dvx+", series.items(), strict=False):
@@ -165,7 +165,7 @@ def heatmaps(
       title: of the picture.
       marks: small text after a value, by panel.
     """
-    with rc_context({**_STYLE, "axes.grid": False}):
+    with rc_context({**STYLE, "axes.grid": False}):
         # Drawn two in a row: a page is not wide.
         height = -(-len(panels) // 2)
         figure = Figure(figsize=(0.55 * len(columns) * 2 + 2.2, height * (0.36 * len(rows) + 0.75)))
@@ -199,7 +199,7 @@ def save(figure: Figure, name: str, caption: str) -> str:
       name: of the file.
       caption: what is to be seen, and how each kind of number came to be.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure.draw_without_rendering()  # the layout settles on its second pass
         # A fresh canvas: the SVG's identifiers count from its own start.
         path = record.written(f"{name}.svg")
@@ -207,7 +207,8 @@ def save(figure: Figure, name: str, caption: str) -> str:
     return f"![{name}]({name}.svg)\n\n*{caption}*\n"
 
 
-def _fill(colour: str, quoted: bool) -> dict:
+def filled(colour: str, quoted: bool) -> dict:
+    """How a bar is filled: quoted ones are hatched."""
     if quoted:
         return {"facecolor": "white", "edgecolor": colour, "hatch": QUOTED_HATCH, "linewidth": 0.8}
     return {"facecolor": colour, "edgecolor": colour, "linewidth": 0.8}

@@ -4,7 +4,7 @@ import sys
 
 from experiments import inference
 
-NAMES = ("resnet32_w3a6", "resnet32_w4a6")
+NAMES = ("resnet32_w3a6_long", "resnet32_w4a6_long")
 NETWORKS = tuple(inference.committed(name, "cifar100") for name in NAMES)
 JOB = inference.Job("resnet32", "ResNet32, CIFAR-100", NETWORKS, column=1)
 

@@ -53,8 +53,8 @@ def _asked(graph: Graph, images: np.ndarray) -> Integer[np.ndarray, "n ..."]:
 
 # Where each network's file comes from, and its pictures.
 NETWORKS: dict[str, tuple[Callable[[], pathlib.Path], Callable]] = {
-    "minionn": (lambda: CHECKPOINTS / "minionn_w2a4.npz", _cifar("cifar10")),
-    "resnet32": (lambda: CHECKPOINTS / "resnet32_w4a6.npz", _cifar("cifar100")),
+    "minionn": (lambda: CHECKPOINTS / "minionn_w2a4_long.npz", _cifar("cifar10")),
+    "resnet32": (lambda: CHECKPOINTS / "resnet32_w4a6_long.npz", _cifar("cifar100")),
     "mobilenetv2": (lambda: mobilenetv2.model_file("W8A8")[0], _photographs),
     "resnet50": (resnet50.model_file, _photographs),
 }

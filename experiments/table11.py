@@ -39,8 +39,8 @@ def compute(args: argparse.Namespace) -> dict:
 
 
 def _widths(tree: dict, name: str) -> str:
-    """W3A6 of resnet32_w3a6; ResNet50 has mixed ones and no training."""
-    _, found, bits = name.partition("_")
+    """W3A6 of resnet32_w3a6_long; ResNet50 has mixed ones and no training."""
+    _, found, bits = name.removesuffix("_long").partition("_")
     return bits.upper() if found else f"mixed widths, {tree['config']['weights']}"
 
 

@@ -30,6 +30,18 @@ def strict_promotion(request):
         jax.config.update(name, value)
 
 
+MOST_MAPS = 20_000  # of some 65,000 that Linux grants a process: one more, and it dies
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_maps():
+    """Lets go of compiled kernels, each of which is mapped in pieces, when there are very many."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+
+
 # A busy machine is no failure.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

@@ -60,6 +60,7 @@ def run_two_processes(
     inputs: Integer[np.ndarray, "n ..."],
     link: Link | None = None,
     cache: pathlib.Path | None = None,
+    batch: int = 1,
 ) -> Run:
     """Serves `model` in one process and asks about `inputs` (n, ...) from another, a new client.
 
@@ -69,6 +70,7 @@ def run_two_processes(
       inputs: integers.
       link: network to emulate.
       cache: keep compiled kernels here instead of the user's cache.
+      batch: how many inputs an inference answers.
     """
     command = [sys.executable, "-m", "pqjax.cli"]
     root = str(pathlib.Path(__file__).parents[1])
@@ -80,7 +82,7 @@ def run_two_processes(
         place = pathlib.Path(folder)
         np.save(place / "inputs.npy", inputs)
         pipe = subprocess.PIPE
-        planned = ["--protocol", protocol, "--inferences", str(INFERENCES)]
+        planned = ["--protocol", protocol, "--inferences", str(INFERENCES), "--batch", str(batch)]
         planned += ["--hints", str(place / "served")]
         begin = time.perf_counter()
         hinting = [*command, "hint", str(model), *planned]
@@ -131,6 +133,7 @@ def checked(
     protocol: str,
     inputs: Integer[np.ndarray, "n ..."],
     link: Link | None = None,
+    batch: int = 1,
 ) -> tuple[Plan, Run]:
     """A session of several inferences, every answer and every layer's bits and flows checked.
 
@@ -140,8 +143,9 @@ def checked(
       PqjaxError: an answer of an exact plan is not the reference's, or a layer is not as predicted.
     """
     graph, weights, meta = load_model(path)
-    made = plan(graph, protocol, classes=meta.get("classes"), inferences=INFERENCES)
-    got = run_two_processes(path, protocol, inputs, link)
+    classes = meta.get("classes")
+    made = plan(graph, protocol, classes=classes, inferences=INFERENCES, batch=batch)
+    got = run_two_processes(path, protocol, inputs, link, batch=batch)
     wrong = got.outputs != reference(graph, weights, inputs)
     got = dataclasses.replace(got, differing=int(wrong.reshape(len(inputs), -1).any(1).sum()))
     if made.preset.exact and got.differing:

@@ -380,9 +380,9 @@ def activations():
         yield Case(
             f"arg max of 2, {form}",
             lambda p, x, y, f=forms: (np.concatenate(
-                [arg_max(p, np.stack(pair), 4, 1, f) for pair in zip(x, y, strict=True)]),),
+                [arg_max(p, np.stack(pair)[:, None], 4, 1, f) for pair in zip(x, y, strict=True)]),),
             alike(Arg(4), Arg(4)), two, (Ring(1),),
-            lambda s, n, f=forms: total([arg_max_cost(s, 2, 4, 1, f)] * n),
+            lambda s, n, f=forms: total([arg_max_cost(s, 2, 1, 4, 1, f)] * n),
             lambda a, b, _: (Ring(4).signed(Ring(4).add(a[1], b[1]))
                              > Ring(4).signed(Ring(4).add(a[0], b[0])),),
             rounds=True,

@@ -1,5 +1,7 @@
 """Linear layers of every shape, and what they come to by plain loops."""
 
+import dataclasses
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -11,7 +13,10 @@ NONE = ((0, 0), (0, 0))
 
 
 def slow_conv(x, w, m):
-    """Plain loops over outputs, of Python's integers."""
+    """Plain loops over outputs, of Python's integers, image by image."""
+    if m.images > 1:
+        one = dataclasses.replace(m, images=1)
+        return np.stack([slow_conv(image, w, one) for image in x])
     padded = np.pad(x, (*m.padding, (0, 0)))
     high, wide = ((m.kernel[i] - 1) * m.dilation[i] + 1 for i in (0, 1))
     y = np.zeros(m.out_shape, object)
@@ -24,7 +29,7 @@ def slow_conv(x, w, m):
 
 
 @st.composite
-def maps(draw, most_groups=4):
+def maps(draw, most_groups=4, most_images=3):
     """Kernels, strides, dilation and margins that differ by side; outputs that read something."""
     pair = lambda most: draw(st.tuples(st.integers(1, most), st.integers(1, most)))
     kernel, stride, dilation = pair(3), pair(3), pair(2)
@@ -34,9 +39,10 @@ def maps(draw, most_groups=4):
     sides = pair(6)
     least = [(kernel[i] - 1) * dilation[i] + 1 - sum(padding[i]) for i in (0, 1)]
     image = max(sides[0], least[0]), max(sides[1], least[1])
-    made = LinearMap(image, kernel, stride, padding, dilation, groups, inputs, outputs)
+    images = draw(st.integers(1, most_images))
+    made = LinearMap(image, kernel, stride, padding, dilation, groups, inputs, outputs, images)
     if not made.taps:
-        made = LinearMap((5, 5), kernel, stride, NONE, dilation, groups, inputs, outputs)
+        made = LinearMap((5, 5), kernel, stride, NONE, dilation, groups, inputs, outputs, images)
     return made
 
 

@@ -689,13 +689,13 @@ MUTANTS = (
     ),
     _one(
         "the input's mask is zero", RUNS, _INPUT,
-        "mask = party.randomness.elements(out.n, ring).reshape(out.shape)",
-        "mask = np.zeros(out.shape, ring.dtype)",
+        "mask = party.randomness.elements(n, ring).reshape(shape)",
+        "mask = np.zeros(shape, ring.dtype)",
     ),
     _one(
         "the input's mask is one for all pixels", RUNS, _INPUT,
-        "mask = party.randomness.elements(out.n, ring).reshape(out.shape)",
-        "mask = np.full(out.shape, party.randomness.elements(1, ring)[0])",
+        "mask = party.randomness.elements(n, ring).reshape(shape)",
+        "mask = np.full(shape, party.randomness.elements(1, ring)[0])",
     ),
     _one(
         "the wrong share of the input is sent", RUNS, _INPUT,

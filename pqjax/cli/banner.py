@@ -25,9 +25,13 @@ def describe(made: Plan, model: str) -> list[str]:
         f"input {_shape(given.shape)} {format_of(given)}, answer {_shape(out.shape)} {format_of(out)}: "
         + _classes(made.classes),
         f"widths: weights of {weights} bits, layers that read {read} bits",
-        f"an inference: {phases} ({there} from the server, {back} from the client); "
-        f"{_mb(once)} once a session",
+        f"an inference{_inputs(made.batch)}: {phases} ({there} from the server, {back} from the "
+        f"client); {_mb(once)} once a session",
     ]
+
+
+def _inputs(batch: int) -> str:
+    return "" if batch == 1 else f" of {batch} inputs"
 
 
 def _classes(names: tuple[str, ...]) -> str:

@@ -6,9 +6,11 @@ import json
 import pathlib
 import time
 
+import numpy as np
+
 from pqjax.cli.classes import in_words, likeliest, names_of, read_names
 from pqjax.cli.console import BANNER, Bar, say
-from pqjax.cli.inputs import fitted, read_question
+from pqjax.cli.inputs import fitted, in_batches, read_question
 from pqjax.cli.options import (
     Commands,
     command,
@@ -36,7 +38,11 @@ def add(commands: Commands) -> None:
         "infer server.example:7700 digits.npy --tls client --json",
     )  # fmt: skip
     made.add_argument("address", metavar="HOST:PORT", help="where `pqjax serve` listens")
-    made.add_argument("input", help="picture, or .npy with one input or a batch of them")
+    asked = (
+        "pictures, or .npy files with one input or a batch of them: as many as the server answers "
+    )
+    asked += "at a time, or several times as many"
+    made.add_argument("input", nargs="+", help=asked)
     link_option(made, "emulate a network, e.g. 200mbps,13ms, lan, none")
     labels = (
         "class names instead of the server's: a JSON list, or a network file (.npz) that has them"
@@ -57,7 +63,7 @@ def add(commands: Commands) -> None:
 def _infer(args: argparse.Namespace) -> int:
     settle()
     say(BANNER)
-    question, names = read_question(args.input), read_names(args.labels)
+    questions, names = [read_question(path) for path in args.input], read_names(args.labels)
     with contextlib.ExitStack() as stack:
         address, name = args.address, parse_address(args.address)[0]
         options = connection(args, "client", address) | {"patience_s": args.patience, "name": name}
@@ -75,22 +81,26 @@ def _infer(args: argparse.Namespace) -> int:
             ) from error
         graph = session.plan.source
         labels = names_of(names, args.labels, session.plan)
-        batch, done = fitted(graph, question)
-        if done:
-            say(f"pqjax: {question.path} was {done}")
+        found = [fitted(graph, question) for question in questions]
+        for question, (_, done) in zip(questions, found, strict=True):
+            if done:
+                say(f"pqjax: {question.path} was {done}")
+        batches = in_batches(session.plan, np.concatenate([x for x, _ in found]))
         outputs, times = [], []
         connected = time.perf_counter()
         session.install()
         installed = time.perf_counter()
-        for x in batch:
+        for x in batches:
             start = time.perf_counter()
             session.prepare()
             ready = time.perf_counter()
-            outputs.append(session.infer(x).output)
+            y = session.infer(x).output
             times.append({"offline": ready - start, "online": time.perf_counter() - ready})
-            if not args.json:
-                found = likeliest(graph, outputs[-1], labels, args.top or 1)
-                whole = f"  {outputs[-1].tolist()}" if args.verbose else ""
+            several = y[None] if session.plan.batch == 1 else y
+            outputs += list(several)
+            for each in several if not args.json else ():
+                found = likeliest(graph, each, labels, args.top or 1)
+                whole = f"  {each.tolist()}" if args.verbose else ""
                 print(in_words(found, args.top is not None) + whole, flush=True)
         trace, made = session.trace, session.plan
     seconds = {"connect": connected - begin, "install": installed - connected, "each": times}
@@ -101,8 +111,9 @@ def _infer(args: argparse.Namespace) -> int:
         told["answers"] = [likeliest(graph, y, labels, args.top or 1) for y in outputs]
         print(json.dumps({key: told[key] for key in told if key != "trace"}))
     sent, received = trace.bytes()
+    of = "" if made.batch == 1 else f" of {made.batch} inputs"
     say(
-        f"pqjax: {len(outputs)} inferences by {made.protocol}: {sent / 1e6:.2f} MB sent, "
+        f"pqjax: {len(times)} inferences{of} by {made.protocol}: {sent / 1e6:.2f} MB sent, "
         f"{received / 1e6:.2f} MB received, {connected - begin:.2f} s to connect, then "
         f"{sum(t['offline'] + t['online'] for t in times):.2f} s"
     )

@@ -9,6 +9,7 @@ from pqjax.errors import DataError, InputError, shown
 from pqjax.graph import Graph
 from pqjax.graph.reference import check_input
 from pqjax.pictures import picture_input, read_picture
+from pqjax.planner import Plan
 
 
 class Picture(typing.NamedTuple):
@@ -78,3 +79,19 @@ def fitted(graph: Graph, given: Picture | Integers) -> tuple[Int[np.ndarray, "*s
     except InputError as error:
         shape, dtype = given.values.shape, given.values.dtype
         raise DataError(f"{given.path}, {dtype} of shape {shape}: {error}") from error
+
+
+def in_batches(plan: Plan, inputs: Int[np.ndarray, "n ..."]) -> list[Int[np.ndarray, "..."]]:
+    """What each inference is asked about: one input, or as many as the plan is for.
+
+    Raises:
+      DataError: they are not a whole number of batches.
+    """
+    if plan.batch == 1:
+        return list(inputs)
+    if len(inputs) % plan.batch:
+        raise DataError(
+            f"the server answers {plan.batch} inputs at a time, got {len(inputs)}: give a multiple, or "
+            "ask for a plan for another batch"
+        )
+    return list(inputs.reshape(-1, plan.batch, *inputs.shape[1:]))

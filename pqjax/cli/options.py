@@ -100,13 +100,15 @@ def output_file(text: str) -> str:
 
 
 def plan_options(made: argparse.ArgumentParser, link: str) -> None:
-    """Adds --protocol, --ot, --inferences, --objective and --link, from which a plan is made."""
+    """Adds what a plan is made from: --protocol, --ot, --inferences, --batch, --objective, --link."""
     presets = f"one of {', '.join(sorted(PRESETS))}"
     made.add_argument("--protocol", default="pqjax", metavar="NAME", help=presets)
     sources = "source of OTs of a protocol that has a store: silent, or softspoken (assumes no LPN)"
     made.add_argument("--ot", choices=tuple(OTS), help=sources)
     many = "how many inferences a client is expected to make: what it gets once is worth the more"
     made.add_argument("--inferences", type=positive(int), default=MANY, metavar="N", help=many)
+    batch = "how many inputs an inference answers at a time"
+    made.add_argument("--batch", type=positive(int), default=1, metavar="N", help=batch)
     what = "what is to be least: bytes, or seconds of computing and messages online or in total"
     made.add_argument("--objective", choices=OBJECTIVES, help=what)
     link_option(made, link)
@@ -124,7 +126,7 @@ def planned(args: argparse.Namespace, graph: Graph, classes: Sequence[str] | Non
     many = args.inferences
     return plan(
         graph, args.protocol, args.link, classes=classes, inferences=many, ot=args.ot,
-        objective=args.objective, rates=rates(),
+        objective=args.objective, rates=rates(), batch=args.batch,
     )  # fmt: skip
 
 

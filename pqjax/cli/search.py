@@ -46,7 +46,7 @@ def _search(args: argparse.Namespace) -> int:
         _widths(args.bits) or Space.weights, _widths(args.activations), _widths(args.residual)
     )
     preset = find_preset(args.protocol, args.ot)
-    preset = dataclasses.replace(preset, inferences=args.inferences)
+    preset = dataclasses.replace(preset, inferences=args.inferences, batch=args.batch)
     found = search(graph, sensitivities, limit, preset, space, say)
     if args.json:
         tree = {

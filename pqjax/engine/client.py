@@ -121,16 +121,20 @@ class Session:
         self._prepared.append(prepare(self._party, self.plan, self._own, self._progress))
 
     def infer(self, x: Integer[np.ndarray, "*shape"]) -> Result:
-        """The network's answer on x, integers of the input's shape and range: checked first."""
-        batch, shape = check_input(self.plan.source, x), self.plan.source.input.out.shape
-        if len(batch) != 1 or np.ndim(x) != len(shape):
-            raise InputError(f"one input of shape {shape} at a time, got {np.shape(x)}")
+        """The network's answer on x, integers of the input's shape and range: checked first.
+
+        Of a plan for a batch (n, ...) the answers (n, ...).
+
+        Raises:
+          InputError: another shape, no integers or not in range; or not as many as planned.
+        """
+        x = check_batch(self.plan, x)
         with self._alone(), self._giving_up():
             if not self._prepared:
                 self._prepare()
             ask(self._party, INFER, self._inferences)
             ready = self._prepared.popleft()  # gone even if what follows fails
-            y = infer(self._party, self.plan, self._own, ready, batch[0], self._progress)
+            y = infer(self._party, self.plan, self._own, ready, x, self._progress)
             assert y is not None
             self._inferences += 1
             return Result(y, self.trace.of(self._inferences - 1))
@@ -172,6 +176,22 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
         self.close() if error is None else hang_up(self._party.messenger.wire, _word_for(error))
+
+
+def check_batch(plan: Plan, x: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
+    """The inputs of one inference: one, or as many (n, ...) as it was planned for.
+
+    Raises:
+      InputError: they do not fit the network, or are more or fewer.
+    """
+    batch, shape = check_input(plan.source, x), plan.source.input.out.shape
+    if len(batch) != plan.batch or (batch.ndim == np.ndim(x)) != (plan.batch > 1):
+        one = "one input" if plan.batch == 1 else f"{plan.batch} inputs"
+        raise InputError(
+            f"the plan is for {one} of shape {shape} at a time, got {np.shape(x)}: a plan for another "
+            "batch answers as many"
+        )
+    return batch if plan.batch > 1 else batch[0]
 
 
 def _word_for(error: BaseException) -> Word:

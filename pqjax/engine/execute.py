@@ -106,7 +106,7 @@ def infer(
     """The online phase, both parties at once: at rank 1 the network's answer, at rank 0 None.
 
     `own` and `progress` as for `prepare`; `preparation` is this party's half of an unused one; `x` is
-    the input at rank 1, None at rank 0.
+    the input at rank 1, or a batch of as many as planned (n, ...), None at rank 0.
     """
     values: dict[str, np.ndarray] = {}
     last_use = {source: i for i, step in enumerate(plan.steps) for source in step.node.sources}
@@ -143,6 +143,6 @@ def _reveal(
     if party.rank == 0:
         party.messenger.send_elements(share, ring)
         return None
-    other = party.messenger.receive_elements(out.n, ring).reshape(out.shape)
+    other = party.messenger.receive_elements(share.size, ring).reshape(share.shape)
     y = ring.add(share, other)
     return ring.signed(y) if out.signed else y.astype(np.int64)

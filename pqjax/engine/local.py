@@ -3,13 +3,12 @@
 import numpy as np
 from jaxtyping import Integer
 
-from pqjax.engine.client import Result, Session
+from pqjax.engine.client import Result, Session, check_batch
 from pqjax.engine.model import ServedModel
 from pqjax.engine.visit import Visit
 from pqjax.engine.worker import serve_session
 from pqjax.errors import GraphError, InputError
 from pqjax.graph.ir import Weights
-from pqjax.graph.reference import check_input
 from pqjax.planner.plan import Plan
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.wire.channel import DEADLINE_S
@@ -29,7 +28,7 @@ def run_local(
         model = ServedModel.of(plan, weights)
     except GraphError as error:
         raise InputError(f"the weights do not fit the plan: {error}") from error
-    check_input(plan.source, x)
+    check_batch(plan, x)
 
     def server(wire: Wire) -> None:
         greet_client(wire, plan.document)

@@ -17,7 +17,7 @@ def least_bytes(plan: Plan) -> int:
     """
     prepared = plan.cost("offline", KEYS_LAYER).bits + sum(s.cost.both.bits for s in plan.hinted)
     largest = max(node.out.n for node in plan.graph)
-    return _OT_BYTES * plan.stored + _WORD_BYTES * largest + prepared // 8
+    return _OT_BYTES * plan.stored + _WORD_BYTES * plan.batch * largest + prepared // 8
 
 
 def available_bytes() -> int | None:
@@ -41,7 +41,8 @@ def check_memory(plan: Plan) -> None:
     if there is not None and least > there:
         raise PlanError(
             f"an inference takes more than {least / 1e9:.1f} GB of memory, and {there / 1e9:.1f} GB are "
-            "available: end other programs, or use a smaller network or narrower widths"
+            "available: end other programs, or use a smaller network, narrower widths"
+            f"{' or a smaller batch' if plan.batch > 1 else ''}"
         )
 
 

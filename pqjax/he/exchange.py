@@ -30,6 +30,7 @@ from pqjax.he.packing import (
     pack_tiles,
     packed_filter,
     paired,
+    several,
     slots,
 )
 from pqjax.he.phases import Geometry, Image, Pair
@@ -61,7 +62,7 @@ def parcels(tiling: Tiling, packing: Packing) -> int:
 def sums(tiling: Tiling, packing: Packing) -> int:
     """Coefficients of c0 that travel, of one filter."""
     if packing is not Packing.WITHIN:
-        return math.prod(tiling.phases.out_image)
+        return tiling.map.images * math.prod(tiling.phases.out_image)
     return _kept(tiling.map, tiling.degree, tiling.tile, packing)[1]
 
 
@@ -69,7 +70,7 @@ def sums(tiling: Tiling, packing: Packing) -> int:
 def _kept(
     m: Geometry, degree: int, tile: Pair, packing: Packing
 ) -> tuple[Bool[np.ndarray, "parcels pixels"], int]:
-    """Which of parcels' pixels are some in the image, and how many: the same for any filters."""
+    """Which of parcels' pixels are some in their images, and how many: the same for any filters."""
     found = Tiling(m, degree, tile).inside
     found = np.logical_or(*paired(found)) if packing is Packing.WITHIN else found
     return found, int(found.sum())
@@ -131,7 +132,7 @@ class TwoWay:
 
     @functools.cached_property
     def _kept(self) -> Bool[np.ndarray, "parcels pixels"]:
-        """Which of a parcel's pixels are some in the image."""
+        """Which of a parcel's pixels are some in its images."""
         return _kept(self.tiling.map, self.degree, self.tiling.tile, self.packing)[0]
 
     @property
@@ -145,11 +146,11 @@ class TwoWay:
         return 0 if self.packing is Packing.NONE else self.sums * self.tiling.map.outputs
 
     @property
-    def low_pixels(self) -> Bool[np.ndarray, "H W"]:
+    def low_pixels(self) -> Bool[np.ndarray, "*n H W"]:
         """Whose `low_channels` first channels have to be shared mod 2^operand_bits."""
         t = self.tiling
         if self.packing is Packing.NONE:
-            return np.zeros(t.map.image, bool)
+            return np.zeros((*several(t.map), *t.map.image), bool)
         return low_pixels(t.map, t.degree, t.tile, self.packing)
 
     @property
@@ -178,7 +179,7 @@ class TwoWay:
         return Matrix(self.precision.modulus, seed, name, self.polynomials)
 
     def encode(self, x: Image) -> UInt64[np.ndarray, "parcels P N"]:
-        """An image of shares in Ring(operand_bits) as polynomials of parcels."""
+        """Images of shares in Ring(operand_bits) as polynomials of parcels."""
         x = x.astype(np.uint64)
         if self.packing is Packing.CROSS:
             x = pack_channels(x, self.sum_bits)

@@ -1,6 +1,6 @@
 """Two sums of l bits in one of s + l, s = l + 2 (HEQuant's intra-coefficient packing, arXiv 2401.15970).
 
-    WITHIN   x_A + 2^s x_B, for two tiles A and B of an image:  w x = Y_A + 2^s Y_B
+    WITHIN   x_A + 2^s x_B, for two tiles A and B of the images:  w x = Y_A + 2^s Y_B
     CROSS    x_c + 2^s x_d against w_d + 2^s w_c, for two halves c and d of the channels:
              x_c w_d + 2^s (x_c w_c + x_d w_d)  mod 2^(s + l): the sum lies above what nobody wants
 
@@ -62,6 +62,7 @@ class Channels:
     groups: int
     inputs: int
     outputs: int
+    images: int
 
 
 def halved(m: Geometry) -> Channels:
@@ -69,18 +70,26 @@ def halved(m: Geometry) -> Channels:
     if m.groups != 1 or m.inputs < 2:
         raise InputError(f"channels pack across in one group of two or more, got {m}")
     own = (m.image, m.kernel, m.stride, m.padding, m.dilation)
-    return Channels(*own, 1, -(-m.inputs // 2), m.outputs)
+    return Channels(*own, 1, -(-m.inputs // 2), m.outputs, m.images)
+
+
+def several(m: Geometry) -> tuple[int, ...]:
+    """How many images there are, where they are several: what shapes of operands begin with."""
+    return (m.images,) if m.images > 1 else ()
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def low_pixels(m: Geometry, degree: int, tile: Pair, packing: Packing) -> Bool[np.ndarray, "H W"]:
-    """Which pixels of an image lie in low slots: of tiles A, or all that are read, packed across."""
-    one = Channels(m.image, m.kernel, m.stride, m.padding, m.dilation, 1, 1, 1)
-    places = 1 + np.arange(math.prod(m.image)).reshape(*m.image, 1)
+def low_pixels(
+    m: Geometry, degree: int, tile: Pair, packing: Packing
+) -> Bool[np.ndarray, "*n H W"]:
+    """Which pixels of the images lie in low slots: of tiles A, or all that are read, packed across."""
+    one = Channels(m.image, m.kernel, m.stride, m.padding, m.dilation, 1, 1, 1, m.images)
+    shape = *several(m), *m.image
+    places = 1 + np.arange(math.prod(shape)).reshape(*shape, 1)
     cut = Tiling(one, degree, tile).cut(places)
     found = np.zeros(1 + places.size, bool)
     found[cut[:: 2 if packing is Packing.WITHIN else 1]] = True
-    return found[1:].reshape(m.image)
+    return found[1:].reshape(shape)
 
 
 def packed_filter(of: Filter, sum_bits: int) -> Filter:
@@ -88,9 +97,9 @@ def packed_filter(of: Filter, sum_bits: int) -> Filter:
     return Filter((1 + 4 ** slot_bits(sum_bits)) * of.squares, -(-of.terms // 2))
 
 
-def pack_channels(x: Image, sum_bits: int) -> UInt64[np.ndarray, "H W c"]:
+def pack_channels(x: Image, sum_bits: int) -> UInt64[np.ndarray, "*n H W c"]:
     """x_c + 2^s x_d mod 2^(s + l), c the first half of the channels."""
-    return _stacked(*_halves(x.astype(np.uint64), 2), sum_bits)
+    return _stacked(*_halves(x.astype(np.uint64), x.ndim - 1), sum_bits)
 
 
 def _stacked(low: np.ndarray, high: np.ndarray, sum_bits: int) -> np.ndarray:

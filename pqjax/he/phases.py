@@ -13,11 +13,14 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 Pair = tuple[int, int]
-Image = Shaped[np.ndarray, "H W C"]
+Image = Shaped[np.ndarray, "*n H W C"]
 
 
 class Geometry(Protocol):
-    """What this room reads of a linear layer: images (H, W, C), weights (h, w, C / groups, K)."""
+    """What this room reads of a linear layer: images (H, W, C), weights (h, w, C / groups, K).
+
+    Several images are one operand (n, H, W, C); a single one has no such axis.
+    """
 
     @property
     def image(self) -> Pair: ...  # noqa: D102
@@ -35,6 +38,8 @@ class Geometry(Protocol):
     def inputs(self) -> int: ...  # noqa: D102
     @property
     def outputs(self) -> int: ...  # noqa: D102
+    @property
+    def images(self) -> int: ...  # noqa: D102
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,21 +90,18 @@ class Phases:
         return self.map.inputs * len(self.read)
 
     def images(self, x: Image) -> Image:
-        """The image (H, W, C) as (H', W', inputs), padded."""
+        """Images (*n, H, W, C) as (*n, H', W', inputs), padded."""
         steps, sides, found = self.map.stride, self.image, []
         for phase in self.read:
-            plane = np.pad(x, (*self.map.padding, (0, 0)))
-            for axis in (0, 1):
-                picked = range(phase[axis], plane.shape[axis], steps[axis])[: sides[axis]]
+            plane = np.pad(x, [(0, 0)] * (x.ndim - 3) + [*self.map.padding, (0, 0)])
+            for i, axis in enumerate((x.ndim - 3, x.ndim - 2)):
+                picked = range(phase[i], plane.shape[axis], steps[i])[: sides[i]]
                 plane = plane.take(picked, axis)
-                lack = [(0, 0), (0, 0), (0, 0)]
-                lack[axis] = (
-                    0,
-                    sides[axis] - len(picked),
-                )  # a phase may end early: unread, or zeros
+                lack = [(0, 0)] * x.ndim
+                lack[axis] = (0, sides[i] - len(picked))  # a phase may end early: unread, or zeros
                 plane = np.pad(plane, lack)
             found.append(plane)
-        return np.stack(found, -1).reshape(*sides, self.inputs)
+        return np.stack(found, -1).reshape(*x.shape[:-3], *sides, self.inputs)
 
     def weights(self, w: Integer[np.ndarray, "h w F K"]) -> Integer[np.ndarray, "a b P K"]:
         """The kernels, zero where a phase has no tap."""

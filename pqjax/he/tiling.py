@@ -11,6 +11,8 @@ read slots of x^ only, so with Kw = 1 only those travel and the server's half is
 what came. With more filters a product all slots count, and hints are fewer. Groups share polynomials;
 they have Kw = 1.
 
+Several images (`Geometry.images`) have tiles of their own, one image's after another's.
+
 Hints of g filters with Kw = 1 can be merged instead (`pqjax.he.merging`), where Cw = g channels lie side
 by side:
 
@@ -106,15 +108,15 @@ class Tiling:
 
     @functools.cached_property
     def grid(self) -> Pair:
-        """Tiles down and across. Neighbours share kernel - 1 rows or columns."""
+        """Tiles down and across an image. Neighbours share kernel - 1 rows or columns."""
         axes = zip(self.phases.out_image, self._out_tile, strict=True)
         down, right = (-(-n // step) for n, step in axes)
         return down, right
 
     @property
     def tiles(self) -> int:
-        """How many tiles there are, each of which needs a secret of its own."""
-        return math.prod(self.grid)
+        """How many tiles all images have, each of which needs a secret of its own."""
+        return self.map.images * math.prod(self.grid)
 
     @functools.cached_property
     def _out_tile(self) -> Pair:
@@ -153,7 +155,7 @@ class Tiling:
         return self.tiles * self.slots * sent_bits
 
     def cut(self, x: Image) -> Shaped[np.ndarray, "tiles P N"]:
-        """An image (H, W, C) as the polynomials of its tiles, zero where no channel lies."""
+        """Images (*n, H, W, C) as the polynomials of their tiles, zero where no channel lies."""
         planes = self._tiled(x).transpose(0, 3, 1, 2).reshape(self.tiles, -1, self.area)
         room = np.zeros((self.tiles, self.polynomials * self.channels, self.area), x.dtype)
         room[:, : planes.shape[1]] = planes
@@ -164,27 +166,29 @@ class Tiling:
         return found
 
     def _tiled(self, x: Image) -> Shaped[np.ndarray, "tiles Hw Ww C"]:
-        image, step = self.phases.images(x), self._out_tile
+        images, step = self.phases.images(x.reshape(-1, *x.shape[-3:])), self._out_tile
         sides = [(n - 1) * s + t for n, s, t in zip(self.grid, step, self.tile, strict=True)]
-        more = [(0, n - m) for n, m in zip(sides, image.shape, strict=False)]
+        more = [(0, n - m) for n, m in zip(sides, images.shape[1:], strict=False)]
         windows = np.lib.stride_tricks.sliding_window_view(
-            np.pad(image, (*more, (0, 0))), self.tile, axis=(0, 1)
-        )[:: step[0], :: step[1]]
-        return windows.transpose(0, 1, 3, 4, 2).reshape(self.tiles, *self.tile, -1)
+            np.pad(images, ((0, 0), *more, (0, 0))), self.tile, axis=(1, 2)
+        )[:, :: step[0], :: step[1]]
+        return windows.transpose(0, 1, 2, 4, 5, 3).reshape(self.tiles, *self.tile, -1)
 
     def join(self, y: Shaped[np.ndarray, "tiles K pixels"]) -> Image:
-        """The wanted sums of all tiles as an image (H', W', K)."""
+        """The wanted sums of all tiles as images (*n, H', W', K)."""
         (down, right), (high, wide) = self.grid, self._out_tile
-        y = y.reshape(down, right, self.map.outputs, high, wide).transpose(0, 3, 1, 4, 2)
+        y = y.reshape(-1, down, right, self.map.outputs, high, wide).transpose(0, 1, 4, 2, 5, 3)
         rows, columns = self.phases.out_image
-        return y.reshape(down * high, right * wide, -1)[:rows, :columns]
+        y = y.reshape(len(y), down * high, right * wide, -1)[:, :rows, :columns]
+        return y if self.map.images > 1 else y[0]
 
     @functools.cached_property
     def inside(self) -> Bool[np.ndarray, "tiles pixels"]:
-        """Which of a tile's sums lie in the image; others are padding's."""
+        """Which of a tile's sums lie in its image; others are padding's."""
         axes = zip(self.phases.out_image, self.grid, self._out_tile, strict=True)
         rows, columns = ((np.arange(g * t) < n).reshape(g, t) for n, g, t in axes)
-        return (rows[:, None, :, None] & columns[:, None, :]).reshape(self.tiles, -1)
+        found = (rows[:, None, :, None] & columns[:, None, :]).reshape(math.prod(self.grid), -1)
+        return np.tile(found, (self.map.images, 1))
 
     def used(self, polynomials: UInt[np.ndarray, "tiles P N"]) -> UInt[np.ndarray, "tiles slots"]:
         """Of tiles' polynomials the coefficients that travel."""

@@ -19,23 +19,26 @@ def _max(party: Party, at: Setting, node: MaxPool, x: TensorType, share: Share) 
 
 
 def _windows(node: MaxPool, x: Share) -> Share:
-    """(k, n): the k values of each window in a column."""
+    """(k, n): the k values of each window of all images in a column."""
     windows = nonlinear.window_view(x, node.window, node.stride)
     return windows.reshape(len(windows), -1)
 
 
 class ArgMaxRule(Rule):
-    """The index of the largest: one tree over the whole vector."""
+    """The index of the largest: one tree over the whole vector, and over those of a batch."""
 
     def cost(self, at: Setting, task: Task) -> StepCost:
         """A comparison and two multiplexers a pair, level by level."""
         x, out = task.sources[0], task.node.out
-        return StepCost(online=nonlinear.arg_max_cost(at.source, x.n, x.bits, out.bits, at.forms))
+        sizes = x.n, task.batch, x.bits, out.bits
+        return StepCost(online=nonlinear.arg_max_cost(at.source, *sizes, at.forms))
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
-        """(1,) shares of the index."""
-        bits, out = task.sources[0].bits, task.node.out
-        return nonlinear.arg_max(party, x[0].reshape(-1), bits, out.bits, at.forms)
+        """(1,) shares of the index, of every vector."""
+        source, out = task.sources[0], task.node.out
+        columns = x[0].reshape(-1, source.n).T
+        found = nonlinear.arg_max(party, columns, source.bits, out.bits, at.forms)
+        return found.reshape(task.shape)
 
 
 MAX_POOL = Elementwise(_max_price, _max, _windows)

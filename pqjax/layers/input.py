@@ -15,18 +15,17 @@ class InputRule(Rule):
 
     def cost(self, at: Setting, task: Task) -> StepCost:
         """A masked input is one message."""
-        out = task.node.out
-        return StepCost(online=message(1, out.n * out.bits)) if at.masked_input else StepCost()
+        bits = task.elements * task.node.out.bits
+        return StepCost(online=message(1, bits)) if at.masked_input else StepCost()
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Shares of the client's integers, `own` at rank 1."""
-        out = task.node.out
-        ring = Ring(out.bits)
+        ring, n, shape = Ring(task.node.out.bits), task.elements, task.shape
         if not at.masked_input:
-            return np.zeros(out.shape, ring.dtype) if party.rank == 0 else ring.reduce(own)
+            return np.zeros(shape, ring.dtype) if party.rank == 0 else ring.reduce(own)
         if party.rank == 0:
-            return party.messenger.receive_elements(out.n, ring).reshape(out.shape)
-        mask = party.randomness.elements(out.n, ring).reshape(out.shape)
+            return party.messenger.receive_elements(n, ring).reshape(shape)
+        mask = party.randomness.elements(n, ring).reshape(shape)
         theirs, mine = ring.share(ring.reduce(own), mask)
         party.messenger.send_elements(theirs, ring)
         return mine

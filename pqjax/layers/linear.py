@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,11 +37,12 @@ def job_of(task: Task) -> Job:
     node, x = task.node, task.sources[0]
     assert isinstance(node, (Conv, Dense))
     if isinstance(node, Dense):
-        geometry = LinearMap.pointwise((1, 1), x.n, node.out.n)
+        geometry = LinearMap.pointwise((1, 1), x.n, node.out.n, task.batch)
     else:
         high, wide, channels = x.shape
         windows = node.kernel, node.stride, node.padding, node.dilation
-        geometry = _mapped((high, wide), *windows, node.groups, channels, node.out.shape[2])
+        channels = channels, node.out.shape[2]
+        geometry = _mapped((high, wide), *windows, node.groups, *channels, task.batch)
     out, known = node.out, (node.square_bits, node.overflows)
     return Job(geometry, node.weight_bits, x, out.bits, out.guard, *known)
 
@@ -95,7 +97,8 @@ class LinearRule(Multiplying):
         job = job_of(task)
         m = job.map
         groups = f"in {m.groups} groups, each " if m.groups > 1 else ""
-        shape = f"({m.fan_out} x {m.terms}) ({m.terms} x {m.out_image[0] * m.out_image[1]})"
+        columns = m.images * math.prod(m.out_image)
+        shape = f"({m.fan_out} x {m.terms}) ({m.terms} x {columns})"
         return f"As a product {groups}{shape}, accumulated in {job.bits} bits"
 
     def load(self, task: Task, weights: Weights, version: Version) -> Loaded:
@@ -121,7 +124,7 @@ class LinearRule(Multiplying):
         job, out = job_of(task), task.node.out
         share = x[0].reshape(job.map.in_shape)
         encoded = own.encoded if party.rank == 0 else own
-        y = _way(task).run(party, at.forms, job, encoded, share, ready).reshape(out.shape)
+        y = _way(task).run(party, at.forms, job, encoded, share, ready).reshape(task.shape)
         if party.rank == 1:
             return y
         ring = Ring(out.share_bits)

@@ -1,4 +1,4 @@
-"""Nodes that every party computes on its own share."""
+"""Nodes that every party computes on its own share. Before their axes a batch may have one more."""
 
 import numpy as np
 
@@ -24,8 +24,8 @@ def concatenate(node: Concat, *x: Share) -> Share:
 
 
 def flatten(node: Flatten, x: Share) -> Share:
-    """The same numbers in a row."""
-    return x.reshape(-1)
+    """The same numbers, in another shape."""
+    return x
 
 
 def narrow(node: Narrow, x: Share) -> Share:
@@ -35,7 +35,7 @@ def narrow(node: Narrow, x: Share) -> Share:
 
 def pad(node: Pad, x: Share) -> Share:
     """0 is shared as 0 and 0."""
-    return np.pad(x, node.margins)
+    return np.pad(x, [(0, 0)] * (x.ndim - len(node.margins)) + list(node.margins))
 
 
 def scale_up(node: ScaleUp, x: Share) -> Share:
@@ -47,4 +47,4 @@ def scale_up(node: ScaleUp, x: Share) -> Share:
 def subsample(node: Subsample, x: Share) -> Share:
     """Every stride-th row and column."""
     down, right = node.stride
-    return x[::down, ::right]
+    return x[..., ::down, ::right, :]

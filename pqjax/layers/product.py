@@ -16,11 +16,11 @@ from pqjax.protocols.party import Party
 
 
 def product_job_of(task: Task) -> ProductJob:
-    """What a node multiplies."""
+    """What a node multiplies: every input's heads are heads of their own."""
     node, (a, b) = task.node, task.sources
     assert isinstance(node, Product)
     rows, columns = a.shape[0] * a.shape[1], node.out.shape[2] // node.heads
-    shape = node.heads, rows, node.terms(a), columns
+    shape = task.batch * node.heads, rows, node.terms(a), columns
     return ProductJob(*shape, a, b, node.out.bits, node.out.guard)
 
 
@@ -63,10 +63,17 @@ class ProductRule(Multiplying):
         """Shares of the products."""
         job, node = product_job_of(task), task.node
         assert isinstance(node, Product)
-        a, b = (share.reshape(-1, job.heads, share.shape[2] // job.heads) for share in x)
-        right = b.transpose(1, 2, 0) if node.transposed else b.transpose(1, 0, 2)
-        y = _way(task).run(party, at.forms, job, a.transpose(1, 0, 2), right, ready)
-        return np.ascontiguousarray(y.transpose(1, 0, 2)).reshape(node.out.shape)
+        a, b = (_by_head(share, task.batch, node.heads) for share in x)
+        right = b.swapaxes(1, 2) if node.transposed else b
+        y = _way(task).run(party, at.forms, job, a, right, ready)
+        y = y.reshape(task.batch, node.heads, job.rows, job.columns).swapaxes(1, 2)
+        return np.ascontiguousarray(y).reshape(task.shape)
+
+
+def _by_head(share: Share, batch: int, heads: int) -> Share:
+    """(batch * heads, tokens, channels of a head)."""
+    split = share.reshape(batch, -1, heads, share.shape[-1] // heads).swapaxes(1, 2)
+    return split.reshape(-1, *split.shape[2:])
 
 
 def _way(task: Task) -> ProductWay:

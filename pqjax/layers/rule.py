@@ -4,9 +4,9 @@ A rule sees a task (a node, the formats it reads, what was chosen for it) and a 
 the whole network), never a plan.
 """
 
-import collections
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -38,25 +38,47 @@ class Setting:
       tuning: how much travels or is worked on at a time.
       masked_input: whether the client's input is shared by a message, as published systems do; else
         the client's share is the input itself and the server's is 0.
+      batch: how many inputs an inference answers.
     """
 
     source: Source
     forms: Forms = Forms()
     tuning: Tuning = Tuning()
     masked_input: bool = True
+    batch: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """One node as it is to be run: the formats that it reads and, of a linear layer, its choice.
 
-    `own` is whether what it reads is the client's own input, in the clear at the client.
+    Of a batch all tensors begin with an axis more, which their formats do not tell of.
+
+    Attributes:
+      own: whether what it reads is the client's own input, in the clear at the client.
+      batch: how many inputs are worked on at a time.
     """
 
     node: Node
     sources: tuple[TensorType, ...]
     choice: Choice | None = None
     own: bool = False
+    batch: int = 1
+
+    @property
+    def several(self) -> tuple[int, ...]:
+        """How many inputs there are, where they are several: what shapes begin with."""
+        return (self.batch,) if self.batch > 1 else ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the result."""
+        return *self.several, *self.node.out.shape
+
+    @property
+    def elements(self) -> int:
+        """Of the result."""
+        return self.batch * self.node.out.n
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,15 +190,14 @@ class Local(Rule):
 
     def cost(self, at: Setting, task: Task) -> StepCost:
         """No message."""
-        read = sum(x.n for x in task.sources)
-        return StepCost(online=work("steps", 1) + work("words", read + task.node.out.n))
+        read = task.batch * sum(x.n for x in task.sources)
+        return StepCost(online=work("steps", 1) + work("words", read + task.elements))
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """`step(node, *x)`, of shares with as many guard bits as the result's."""
         guard = task.node.out.guard
-        return self.step(
-            task.node, *(_guarded(y, t, guard) for y, t in zip(x, task.sources, strict=True))
-        )
+        each = (_guarded(y, t, guard) for y, t in zip(x, task.sources, strict=True))
+        return self.step(task.node, *each).reshape(task.shape)
 
 
 def _guarded(share: Share, x: TensorType, guard: int) -> Share:
@@ -203,25 +224,24 @@ class Elementwise(Rule):
     def cost(self, at: Setting, task: Task) -> StepCost:
         """Tile after tile; all are alike but the last."""
         price = functools.partial(self.price, at, task.node, task.sources[0])
-        alike = collections.Counter(_tiles(at, task))
-        each = [(work("steps", 1) + price(n)).repeated(k) for n, k in alike.items()]
+        each = [(work("steps", 1) + price(n)).repeated(k) for n, k in _tiles(at, task) if k]
         return StepCost(online=total(each))
 
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Tile by tile."""
         node, source = task.node, task.sources[0]
         whole, done, first = self.spread(node, x[0]), [], 0
-        for n in _tiles(at, task):
+        for n in itertools.chain(*([n] * k for n, k in _tiles(at, task))):
             done.append(self.step(party, at, node, source, whole[..., first : first + n]))
             first += n
-        return (done[0] if len(done) == 1 else np.concatenate(done)).reshape(node.out.shape)
+        return (done[0] if len(done) == 1 else np.concatenate(done)).reshape(task.shape)
 
 
-def _tiles(at: Setting, task: Task) -> list[int]:
-    """How many elements of the result are worked on at a time."""
-    n = task.node.out.n
+def _tiles(at: Setting, task: Task) -> tuple[tuple[int, int], ...]:
+    """How many elements of the result are worked on at a time, and how often: twice such a pair."""
+    n = task.elements
     if not n:
-        return []
+        return ()
     # Alike, and of whole bytes of bits.
     each = -(-n // -(-n // at.tuning.tile_elements) // 8) * 8
-    return [each] * (n // each) + [n % each] * (n % each > 0)
+    return (each, n // each), (n % each, int(n % each > 0))

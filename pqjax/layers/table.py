@@ -34,7 +34,7 @@ class Lowered(Rule):
         nodes = self.expand(dataclasses.replace(task.node, sources=("x",)), source)
         for node in nodes:
             alone = self.last if len(nodes) == 1 else None
-            yield alone or rule_of(node), Task(node, (source,))
+            yield alone or rule_of(node), Task(node, (source,), batch=task.batch)
             source = node.out
 
     def cost(self, at: Setting, task: Task) -> StepCost:
@@ -92,4 +92,4 @@ def choosing_rule(node: ir.Node) -> Multiplying:
 def task_of(graph: ir.Graph, node: ir.Node, at: Setting, choice: Choice | None = None) -> Task:
     """A node in its place, as it is run."""
     own = isinstance(node, ir.Linear) and not at.masked_input and own_input(graph, node)
-    return Task(node, tuple(graph.types(node)), choice, own)
+    return Task(node, tuple(graph.types(node)), choice, own, at.batch)

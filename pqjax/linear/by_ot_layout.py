@@ -1,7 +1,7 @@
 """Where every OT's words lie in a message and in the result, when products are made by OT.
 
 A message has an element for every product of its pixels and weights, in the order (groups, outputs,
-inputs, a tap's rows and columns), tap by tap. The third axis is summed.
+inputs, images if they are several, a tap's rows and columns), tap by tap. The third axis is summed.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
+from types import EllipsisType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from jaxtyping import Shaped
 from pqjax.linear.choice import Chosen, Form
 from pqjax.linear.map import Image, LinearMap
 
-Index = tuple[slice | int | None, ...]
+Index = tuple[slice | int | None | EllipsisType, ...]
 Laid = Shaped[np.ndarray, " *laid"]
 Sizes = tuple[int, ...]
 
@@ -27,13 +28,15 @@ class View(NamedTuple):
 
     Attributes:
       words: that each OT has.
-      shape, axes: of the words of all of them, the last two of an OT's own, and how they are turned.
+      shape, axes: of the words of all of them, and how they are turned.
+      own: how many axes at the end of `shape` are an OT's own.
       at: slot, rows and columns (start, stop, step) of the piece in that; None for all.
     """
 
     words: int
     shape: Sizes
     axes: Sizes
+    own: int = 2
     at: tuple[int, Sizes, Sizes] | None = None
 
     def __call__(self, words):
@@ -47,7 +50,8 @@ class View(NamedTuple):
     def of_bits(self, bits, dtype):
         """A bit (OTs, 1) of every OT, to be broadcast to the piece's words."""
         at = self.at and (0, *self.at[1:])
-        return View(1, (*self.shape[:-2], 1, 1), self.axes, at)(bits.astype(dtype))
+        shape = *self.shape[: -self.own], *(1,) * self.own
+        return View(1, shape, self.axes, self.own, at)(bits.astype(dtype))
 
 
 class Piece(NamedTuple):
@@ -103,11 +107,12 @@ class Layout:
     tiles: tuple[Tile, ...]
 
     def pixels(self, x: Image) -> Laid:
-        """An operand as it chooses, or is offered: (groups, inputs, H, W)."""
+        """An operand as it chooses, or is offered: (groups, inputs, *n, H, W)."""
         m = self.map
         if self.turned:
             return x.reshape(self.ots)
-        return np.ascontiguousarray(x.transpose(2, 0, 1)).reshape(m.groups, m.fan_in, *m.image)
+        planes = np.ascontiguousarray(np.moveaxis(x, -1, 0))
+        return planes.reshape(m.groups, m.fan_in, *planes.shape[1:])
 
     def weights(self, w: Laid) -> Laid:
         """Weights likewise: (taps that read anything, groups, outputs, inputs)."""
@@ -118,10 +123,11 @@ class Layout:
         return np.stack([split[tap.at].transpose(1, 2, 0) for tap in m.taps])
 
     def image(self, sums: Laid) -> Image:
-        """The result, (H', W', K)."""
+        """The result, (*n, H', W', K)."""
         if self.turned:
             return sums.reshape(self.map.out_shape)
-        return np.ascontiguousarray(sums.reshape(-1, *self.map.out_image).transpose(1, 2, 0))
+        planes = sums.reshape(-1, *sums.shape[2:])
+        return np.ascontiguousarray(np.moveaxis(planes, 0, -1))
 
 
 @functools.lru_cache(maxsize=256)
@@ -132,13 +138,14 @@ def layout_of(m: LinearMap, chosen: Chosen, form: Form, elements: int) -> Layout
     weights. A message holds at most so many elements, if it can.
     """
     turned = chosen == "pixels" and form == "patches"
-    inner = LinearMap.pointwise((1, m.outputs), m.inputs, math.prod(m.image)) if turned else m
+    pixels = m.images * math.prod(m.image)
+    inner = LinearMap.pointwise((1, m.outputs), m.inputs, pixels) if turned else m
     if chosen == "pixels" and not turned:
-        ots, tiles = (m.groups, m.fan_in, *m.image), _by_pixels(m, elements)
+        ots, tiles = (m.groups, m.fan_in, *m.several, *m.image), _by_pixels(m, elements)
     else:
         ots = len(inner.taps), inner.groups, inner.fan_out, inner.fan_in
         tiles = _by_weights(inner, elements)
-    sums = inner.groups, inner.fan_out, *inner.out_image
+    sums = inner.groups, inner.fan_out, *inner.several, *inner.out_image
     return Layout(m, turned, ots, sums, tuple(tiles))
 
 
@@ -148,19 +155,21 @@ def _by_weights(m: LinearMap, elements: int) -> Iterator[Tile]:
         area = math.prod(tap.sides)
         for (g, k, c), n in _cuts(m, area, elements):
             shape, carried = (*n, *tap.sides), (g, None, c, *tap.pixels)
-            view = View(area, shape, (0, 1, 2, 3, 4))
+            view = View(area, shape, tuple(range(len(shape))), len(tap.sides))
             yield Tile((t, g, k, c), area, (Piece(shape, view, carried, (g, k, *tap.outputs)),))
 
 
 def _by_pixels(m: LinearMap, elements: int) -> Iterator[Tile]:
     """A pixel's OT carries its weights in all uses."""
-    for (g, k, c), n in _cuts(m, math.prod(m.image) * m.slots, elements):
-        words, shape = m.slots * n[1], (n[0], n[2], *m.image, m.slots, n[1])
+    sides = *m.several, *m.image
+    turned = 2 + len(sides), 0, 3 + len(sides), 1, *range(2, 2 + len(sides))
+    for (g, k, c), n in _cuts(m, math.prod(sides) * m.slots, elements):
+        words, shape = m.slots * n[1], (n[0], n[2], *sides, m.slots, n[1])
         pieces = []
         for t, tap in enumerate(m.taps):
-            rows, columns = ((s.start, s.stop, s.step) for s in tap.pixels)
-            view = View(words, shape, (4, 0, 5, 1, 2, 3), (tap.slot, rows, columns))
-            carried = (t, g, k, c, None, None)
+            rows, columns = ((s.start, s.stop, s.step) for s in tap.pixels[1:])
+            view = View(words, shape, turned, at=(tap.slot, rows, columns))
+            carried = (t, g, k, c, *(None,) * len(sides))
             pieces.append(Piece((*n, *tap.sides), view, carried, (g, k, *tap.outputs)))
         yield Tile((g, c), words, tuple(pieces))
 

@@ -73,7 +73,8 @@ def multiply_plain(
     m, weights = job.map, encoded.weights.reshape(job.map.weight_shape)
     shape = m.stride, m.padding, m.groups, m.dilation
     bounds = {"x_bits": x_bits, "x_signed": x_signed, "w_bits": job.w_bits, "w_signed": True}
-    return np.asarray(conv(x[None], weights, Ring(job.bits), *shape, **bounds))[0]
+    images = x.reshape(-1, *x.shape[-3:])
+    return np.asarray(conv(images, weights, Ring(job.bits), *shape, **bounds)).reshape(m.out_shape)
 
 
 def plain_work(job: Job, x_bits: int) -> Cost:

@@ -7,6 +7,7 @@ the padding is no use of anything: taps leave it out.
 import dataclasses
 import functools
 import math
+from types import EllipsisType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +15,9 @@ from jaxtyping import Shaped
 
 from pqjax.errors import InputError
 
-Image = Shaped[np.ndarray, "H W C"]
+Image = Shaped[np.ndarray, "*n H W C"]
 Pair = tuple[int, int]
-Rectangle = tuple[slice, slice]
+Rectangle = tuple[EllipsisType, slice, slice]
 
 
 class Tap(NamedTuple):
@@ -25,21 +26,23 @@ class Tap(NamedTuple):
     Attributes:
       at: row and column in the kernel.
       slot: its place among the uses that a pixel can have.
-      pixels: rows and columns of the image that it reads, in steps of the stride.
+      pixels: rows and columns of every image that it reads, in steps of the stride.
       outputs: rows and columns of the result that it reads them for, as many.
-      sides: how many rows, how many columns.
+      sides: how many images, if they are several, rows and columns.
     """
 
     at: Pair
     slot: int
     pixels: Rectangle
     outputs: Rectangle
-    sides: Pair
+    sides: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class LinearMap:
     """What is multiplied with what: images (H, W, C), weights (h, w, C / groups, K).
+
+    Several images are one operand (n, H, W, C); a single one has no such axis.
 
     Attributes:
       image: height and width of the input; (1, 1) for a vector.
@@ -49,6 +52,7 @@ class LinearMap:
       dilation: rows and columns between what neighbouring taps read.
       groups: divides `inputs` and `outputs`; channels are group-major.
       inputs, outputs: channels C and K.
+      images: how many are multiplied with the same weights.
     """
 
     image: Pair
@@ -59,20 +63,21 @@ class LinearMap:
     groups: int
     inputs: int
     outputs: int
+    images: int = 1
 
     def __post_init__(self) -> None:
         if self.inputs % self.groups or self.outputs % self.groups or min(self.out_image) < 1:
             raise InputError(f"groups divide channels and kernels fit padded images, got {self}")
 
     @classmethod
-    def pointwise(cls, image: Pair, inputs: int, outputs: int) -> "LinearMap":
+    def pointwise(cls, image: Pair, inputs: int, outputs: int, images: int = 1) -> "LinearMap":
         """A matrix product in every pixel; a dense layer is one of a single pixel."""
-        return cls(image, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1, inputs, outputs)
+        return cls(image, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1, inputs, outputs, images)
 
     @property
     def columns(self) -> "LinearMap":
         """The product with `im2col`'s patches that comes to the same."""
-        return LinearMap.pointwise(self.out_image, self.terms, self.outputs)
+        return LinearMap.pointwise(self.out_image, self.terms, self.outputs, self.images)
 
     @functools.cached_property
     def out_image(self) -> Pair:
@@ -82,14 +87,19 @@ class LinearMap:
         return down, right
 
     @property
-    def in_shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of the operand."""
-        return *self.image, self.inputs
+    def several(self) -> tuple[int, ...]:
+        """How many images there are, where they are several: what shapes begin with."""
+        return (self.images,) if self.images > 1 else ()
 
     @property
-    def out_shape(self) -> tuple[int, int, int]:
-        """(H', W', K) of the result."""
-        return *self.out_image, self.outputs
+    def in_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of the operand, or (n, H, W, C)."""
+        return *self.several, *self.image, self.inputs
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """(H', W', K) of the result, or (n, H', W', K)."""
+        return *self.several, *self.out_image, self.outputs
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
@@ -113,7 +123,7 @@ class LinearMap:
 
     @property
     def pixels(self) -> int:
-        """Elements of the operand, all channels."""
+        """Elements of the operand, all images and channels."""
         return math.prod(self.in_shape)
 
     @property
@@ -153,16 +163,19 @@ class LinearMap:
         down, right = self._periods
         across = -(-self.kernel[1] // right)
         return tuple(
-            Tap((i, j), i // down * across + j // right, (up, left), (o, p), (high, wide))
+            Tap(
+                (i, j), i // down * across + j // right, (..., up, left), (..., o, p),
+                (*self.several, high, wide),
+            )
             for i, up, o, high in self._spans[0]
             for j, left, p, wide in self._spans[1]
-        )
+        )  # fmt: skip
 
     @property
     def uses(self) -> int:
-        """Pixels of a channel that all taps read together."""
+        """Pixels of a channel that all taps read together, in all images."""
         rows, columns = (sum(n for *_, n in spans) for spans in self._spans)
-        return rows * columns
+        return self.images * rows * columns
 
     @property
     def reading(self) -> int:
@@ -170,12 +183,12 @@ class LinearMap:
         return len(self._spans[0]) * len(self._spans[1])
 
     def im2col(self, x: Image) -> Image:
-        """The patch (H', W', terms) that each output sums, in the order of the weights' first axes.
+        """The patch (*n, H', W', terms) that each output sums, in the order of the weights' first axes.
 
         One group only. In memory a term's pixels lie together.
         """
-        planes = x.transpose(2, 0, 1)
-        found = np.zeros((*self.kernel, self.inputs, *self.out_image), x.dtype)
+        planes, out = np.moveaxis(x, -1, 0), (*self.several, *self.out_image)
+        found = np.zeros((*self.kernel, self.inputs, *out), x.dtype)
         for tap in self.taps:
-            found[tap.at][:, *tap.outputs] = planes[:, *tap.pixels]
-        return found.reshape(-1, *self.out_image).transpose(1, 2, 0)
+            found[tap.at][tap.outputs] = planes[tap.pixels]
+        return np.moveaxis(found.reshape(-1, *out), 0, -1)

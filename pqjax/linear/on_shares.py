@@ -9,6 +9,8 @@ element of the operand, which does not exist where X fills the ring. Elements ar
 im2col's patches, as the method's form says.
 """
 
+import numpy as np
+
 from pqjax.linear.by_ot import vectors_work
 from pqjax.linear.by_ot_layout import Laid, Layout, layout_of
 from pqjax.linear.by_ot_transfer import Bits, choose_if, offer_if
@@ -104,7 +106,7 @@ def wraps_cost(source: Source, method: Method, job: Job, forms: Forms) -> Cost:
 def _extended(party: Party, method: Method, job: Job, x: Image, forms: Forms) -> tuple[Job, Laid]:
     """Step 1, in the method's form: the job on what is multiplied, and own share of that, flat."""
     if method.form == "patches":  # term by term
-        x = job.map.im2col(x).transpose(2, 0, 1)
+        x = np.moveaxis(job.map.im2col(x), -1, 0)
     job, t = job.in_form(method.form), job.x
     width = method.extended(job)
     return job, extend(party, x.reshape(-1), t.bits, width, t.signed, t.nonnegative, forms)
@@ -113,7 +115,7 @@ def _extended(party: Party, method: Method, job: Job, x: Image, forms: Forms) ->
 def _image(method: Method, job: Job, flat: Laid) -> Image:
     """Elements in the order of `_extended` as an image."""
     if method.form == "patches":
-        return flat.reshape(job.map.inputs, *job.map.image).transpose(1, 2, 0)
+        return np.moveaxis(flat.reshape(-1, *job.map.several, *job.map.image), 0, -1)
     return flat.reshape(job.map.in_shape)
 
 

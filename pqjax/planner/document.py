@@ -21,6 +21,7 @@ from pqjax.ot import SOURCES
 from pqjax.ot.tuning import Tuning
 from pqjax.planner.clock import Clock
 from pqjax.planner.plan import (
+    MOST_BATCH,
     MOST_INFERENCES,
     ClassNames,
     Plan,
@@ -66,6 +67,7 @@ class _Document:
     source: Name
     tuning: Tuning
     version: Name
+    batch: typing.Annotated[int, Between(1, MOST_BATCH)] = 1
 
 
 def write(made: Plan) -> bytes:
@@ -89,6 +91,8 @@ def write(made: Plan) -> bytes:
         "tuning": dataclasses.asdict(preset.tuning),
         "version": made.version,
     }
+    if preset.batch > 1:  # what came later is written where it says something
+        tree["batch"] = preset.batch
     return json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -166,11 +170,13 @@ def _preset(tree: _Document) -> Preset:
     products = tuple(choice for choice in every if choice.method in SHARED)
     source, masked = SOURCES[tree.source], tree.masked_input
     facts = source, tree.forms, choices, (), (), masked, tree.tuning, tree.inferences, tree.exact
-    told = Preset(tree.protocol, about, *facts, products=products)
+    told = Preset(tree.protocol, about, *facts, products=products, batch=tree.batch)
     if tree.protocol not in PRESETS:
         return told
     known = PRESETS[tree.protocol]
     forms = dataclasses.replace(known.forms, flow_bits=tree.forms.flow_bits)
-    known = dataclasses.replace(known, source=source, inferences=tree.inferences, forms=forms)
+    shared = {"source": source, "forms": forms}
+    shared |= {"inferences": tree.inferences, "batch": tree.batch}
+    known = dataclasses.replace(known, **shared)
     same = known.setting() == told.setting() and known.exact == told.exact
     return known if same else told

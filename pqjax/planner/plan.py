@@ -10,6 +10,7 @@ import typing
 from collections.abc import Collection, Mapping, Sequence
 
 from pqjax.errors import InputError, PlanError, listed, shown
+from pqjax.graph.bounds import MOST_ELEMENTS
 from pqjax.graph.guard import guarded
 from pqjax.graph.ir import ArgMax, Graph, Node, Weights
 from pqjax.graph.rewrite import Pass, price_of
@@ -37,6 +38,7 @@ HINTS_BITS = 384  # what the server calls its hints: a digest, and the seed of p
 SLOWEST_MBPS, FASTEST_MBPS = 1e-6, 1e9  # of a link to plan for: its seconds stay finite
 LONGEST_RTT_MS = 1e7
 MOST_INFERENCES = 1 << 40  # of a client, to plan for
+MOST_BATCH = 1 << 12
 MOST_CLASSES = 1 << 15  # ImageNet has 21,841 in all
 STOCK_LAYER = "random ots"
 BEGIN_LAYER = "begin"
@@ -125,6 +127,11 @@ class Plan:
     def protocol(self) -> str:
         """The preset's name."""
         return self.preset.name
+
+    @property
+    def batch(self) -> int:
+        """How many inputs an inference answers."""
+        return self.preset.batch
 
     @property
     def setting(self) -> Setting:
@@ -225,7 +232,7 @@ class Plan:
                 Line("online", BEGIN_LAYER, begin),
                 *([Line("online", STOCK_LAYER, more)] if self.streamed else []),
                 *(Line("online", name, cost.online) for name, cost in named),
-                Line("online", REVEAL_LAYER, message(0, out.n * out.bits)),
+                Line("online", REVEAL_LAYER, message(0, self.batch * out.n * out.bits)),
             )
             self._lines_made[pool] = lines, left
         return self._lines_made[pool]
@@ -297,6 +304,7 @@ def plan(
     ot: str | None = None,
     objective: str | None = None,
     rates: Rates = NOMINAL,
+    batch: int | None = None,
 ) -> Plan:
     """Chooses the protocol of every layer.
 
@@ -313,9 +321,12 @@ def plan(
       objective: what is to be least: "bytes", or seconds of computing and messages together, in the
         "online" phase or in "total", on the link or loopback.
       rates: what work takes the machine, see `pqjax calibrate`.
+      batch: how many inputs an inference answers: all costs and seconds, and `inferences`, are of as
+        many at a time. As the preset says, if not given: one.
 
     Raises:
-      PlanError: an unknown preset, layer, variant or source, names that do not fit, or no inferences.
+      PlanError: an unknown preset, layer, variant or source, names that do not fit, no inferences, or
+        a batch of none, or of more than a tensor's elements can be.
       GraphError: a graph that does not hold together.
     """
     graph.check_bounds()
@@ -324,8 +335,12 @@ def plan(
             raise node.error("guard bits are the planner's to give")
     known = validate(graph)
     preset = find_preset(protocol, ot) if isinstance(protocol, str) else with_ot(protocol, ot)
+    if batch is not None:
+        preset = dataclasses.replace(preset, batch=_whole("batch", batch, MOST_BATCH))
     if inferences is not None:
-        preset = dataclasses.replace(preset, inferences=_checked_inferences(inferences))
+        many = _whole("inferences", inferences, MOST_INFERENCES)
+        preset = dataclasses.replace(preset, inferences=many)
+    _check_batch(graph, preset.batch)
     if link is not None:
         check_link(link)
         if preset.source.has_store:
@@ -380,6 +395,7 @@ def assembled(
       GraphError: the graph does not hold together.
     """
     validate(graph, given=ranges)
+    _check_batch(graph, preset.batch)
     at, tasks = preset.setting(), []
     for node in graph:
         clock.check()
@@ -466,10 +482,20 @@ def _forced(
     return found
 
 
-def _checked_inferences(wish: object) -> int:
-    if type(wish) is not int or not 1 <= wish <= MOST_INFERENCES:
-        raise PlanError(f"inferences: 1 to {MOST_INFERENCES} expected, got {shown(wish)}")
+def _whole(name: str, wish: object, most: int) -> int:
+    if type(wish) is not int or not 1 <= wish <= most:
+        raise PlanError(f"{name}: 1 to {most} expected, got {shown(wish)}")
     return wish
+
+
+def _check_batch(graph: Graph, batch: int) -> None:
+    """A batch's tensors are bounded as one input's are: whoever sent the plan."""
+    largest = max(graph, key=lambda node: node.out.n)
+    if batch * largest.out.n > MOST_ELEMENTS and batch > 1:
+        raise PlanError(
+            f"a batch's tensors have at most {MOST_ELEMENTS} elements, {batch} of {largest.name} have "
+            f"{batch * largest.out.n}: plan for at most {max(1, MOST_ELEMENTS // largest.out.n)} inputs"
+        )
 
 
 def check_link(link: Link) -> None:

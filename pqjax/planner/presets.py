@@ -35,6 +35,7 @@ class Preset:
       choices: ways of multiplying to choose the cheapest from, for every linear layer.
       otherwise: those for layers that none of `choices` fits (convolutions in groups).
       passes: graph rewrites, in order.
+      batch: how many inputs an inference answers.
       exact: whether answers are those of the network bit for bit; else sums of linear layers may be off
         by one.
       products: ways to choose the cheapest from, for products of two shared operands.
@@ -52,6 +53,7 @@ class Preset:
     inferences: int = 1
     exact: bool = True
     products: tuple[Choice, ...] = _BY_OT
+    batch: int = 1
 
     def ways(self, node: Node) -> tuple[tuple[Choice, ...], ...]:
         """What to choose from for a node that multiplies; what comes later where nothing before fits."""
@@ -59,7 +61,7 @@ class Preset:
 
     def setting(self) -> Setting:
         """What holds for every layer."""
-        return Setting(self.source, self.forms, self.tuning, self.masked_input)
+        return Setting(self.source, self.forms, self.tuning, self.masked_input, self.batch)
 
 
 def _by_ot(*variants: str, when: When = "shared") -> tuple[tuple[Choice, ...], tuple[Choice, ...]]:

@@ -161,7 +161,7 @@ def pricing(preset: Preset, goal: Goal) -> Price:
 
     @functools.lru_cache(maxsize=1 << 12)
     def of(node: Node, *sources: TensorType) -> float:
-        task = Task(node, sources)
+        task = Task(node, sources, batch=preset.batch)
         if not node.multiplies:
             cost = task_cost(at, task)
             # Steps come in forms that trade bits for flows; so they are compared by both.

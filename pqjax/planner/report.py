@@ -59,7 +59,8 @@ def table(plan: Plan, variants: bool = False) -> str:
     sums |= {"stored OTs": str(sum(plan.rots))}
     seconds = plan.predicted(inference=0)
     sums |= {f"{phase} s": f"{seconds[phase]:.3f}" for phase in ("offline", "online")}
-    rows.append(("total", "", "", "", *sums.values()))
+    of = "total" if plan.batch == 1 else f"total of {plan.batch} inputs"
+    rows.append((of, "", "", "", *sums.values()))
     return _columns(rows, left=4)
 
 

@@ -15,7 +15,7 @@ def summary(plan: Plan, layer: str | None = None) -> dict[str, typing.Any]:
     `install_bytes` what a client gets once; `predicted` the seconds of each phase of a later inference,
     of computing and messages, `install` that of a first one; `seconds` what the network alone takes of
     offline and online phase, without a link None; `exact` whether sums of linear layers are never off by
-    one. With the name of a layer: the steps made of it.
+    one. All of it is of a whole `batch`. With the name of a layer: the steps made of it.
     """
     phases = {phase: plan.cost(phase) for phase in ("setup", "install", "offline", "online")}
     steps = [s for s in plan.steps if layer is None or belongs(s.node.name, layer)]
@@ -27,6 +27,7 @@ def summary(plan: Plan, layer: str | None = None) -> dict[str, typing.Any]:
         "digest": plan.digest.hex(),
         "exact": plan.preset.exact,
         "inferences": plan.preset.inferences,
+        "batch": plan.batch,
         "link": None if plan.link is None else str(plan.link),
         **{f"{phase}_bytes": _bytes(cost) for phase, cost in phases.items()},
         "linear_bytes": _bytes(linear),

@@ -11,8 +11,8 @@ from pqjax.protocols.resize import select, select_cost
 from pqjax.ring import Ring
 from pqjax.wire.cost import NOTHING, Cost
 
-Image = UInt[np.ndarray, "height width channels"]
-Windows = UInt[np.ndarray, "window height width channels"]
+Image = UInt[np.ndarray, "*n height width channels"]
+Windows = UInt[np.ndarray, "window *n height width channels"]
 
 
 def relu(party: Party, x: Share, bits: int, forms: Forms) -> Share:
@@ -43,17 +43,18 @@ def relu_cost(source: Source, n: int, bits: int, forms: Forms) -> Cost:
 
 
 def window_view(x: Image, window: tuple[int, int], stride: tuple[int, int]) -> Windows:
-    """All windows of an (H, W, C) image: (window elements, H', W', C). No padding."""
-    height, width = ((x.shape[i] - window[i]) // stride[i] + 1 for i in (0, 1))
+    """All windows of images (*n, H, W, C): (window elements, *n, H', W', C). No padding."""
+    sides = zip(x.shape[-3:-1], window, stride, strict=True)
+    height, width = ((side - n) // step + 1 for side, n, step in sides)
     down, right = stride
     corners = np.ndindex(*window)
-    return np.stack([x[i::down, j::right][:height, :width] for i, j in corners])
+    return np.stack([x[..., i::down, j::right, :][..., :height, :width, :] for i, j in corners])
 
 
 def average_pool(
     x: Image, ring: Ring, window: tuple[int, int], stride: tuple[int, int], multiplier: int = 1
 ) -> Image:
-    """`multiplier` times the sum of every window, on shares: (H, W, C) -> (H', W', C). Local."""
+    """`multiplier` times the sum of every window, on shares: (*n, H, W, C) -> (*n, H', W', C). Local."""
     total = np.add.reduce(window_view(x, window, stride), axis=0, dtype=ring.dtype)
     return ring.mul(ring.reduce(total), ring.reduce(multiplier))
 
@@ -108,38 +109,42 @@ def max_tree_cost(source: Source, k: int, n: int, bits: int, forms: Forms) -> Co
     return cost
 
 
-def arg_max(party: Party, x: Share, bits: int, index_bits: int, forms: Forms) -> Share:
-    """[index of the largest]^index_bits  of two's complement values (n,), the first if equal.
+def arg_max(
+    party: Party, x: UInt[np.ndarray, "k n"], bits: int, index_bits: int, forms: Forms
+) -> Share:
+    """[index of the largest]^index_bits  of two's complement values (k, n), the first if equal.
 
     Differences of values must fit: `differences_unfit`. `max_tree` with an index that moves along
     with its value; a later element must be strictly larger to win.
 
       1. per level   a comparison, a MUX of the values and one of the indices.
 
-    Makes a (1,) share of the index. Cost: `arg_max_cost`.
+    Makes (n,) shares of the indices. Cost: `arg_max_cost`.
     """
     ring, places = Ring(bits), Ring(index_bits)
-    index = places.reduce(np.arange(x.size) if party.rank == 0 else np.zeros(x.size, np.int64))
+    index = np.arange(len(x)) if party.rank == 0 else np.zeros(len(x), np.int64)
+    index = np.broadcast_to(places.reduce(index)[:, None], x.shape)
     with party.messenger.step("argmax"):
         while len(x) > 1:
             pairs, odd = divmod(len(x), 2)
-            left, right = x[0 : 2 * pairs : 2], x[1 : 2 * pairs : 2]
-            first, second = index[0 : 2 * pairs : 2], index[1 : 2 * pairs : 2]
+            left, right, first, second = (
+                v[at : 2 * pairs : 2].reshape(-1) for v in (x, index) for at in (0, 1)
+            )
             later = negative(party, ring.sub(left, right), bits, forms)  # right > left
             best = _either(party, left, right, later, ring, forms)
             where = _either(party, first, second, later, places, forms)
-            x = np.concatenate([best, x[len(x) - odd :]])
-            index = np.concatenate([where, index[len(index) - odd :]])
-    return index
+            x = np.concatenate([best.reshape(pairs, -1), x[len(x) - odd :]])
+            index = np.concatenate([where.reshape(pairs, -1), index[len(index) - odd :]])
+    return index[0]
 
 
-def arg_max_cost(source: Source, n: int, bits: int, index_bits: int, forms: Forms) -> Cost:
-    """N - 1 times a comparison, a MUX of `bits` and a MUX of `index_bits`."""
+def arg_max_cost(source: Source, k: int, n: int, bits: int, index_bits: int, forms: Forms) -> Cost:
+    """(k - 1) n times a comparison, a MUX of `bits` and a MUX of `index_bits`."""
     cost = NOTHING
-    while n > 1:
-        pairs = n // 2
-        cost += negative_cost(source, pairs, bits, forms)
-        cost += select_cost(source, pairs, Ring(bits), forms.relu_chosen)
-        cost += select_cost(source, pairs, Ring(index_bits), forms.relu_chosen)
-        n -= pairs
+    while k > 1:
+        pairs = k // 2
+        cost += negative_cost(source, pairs * n, bits, forms)
+        cost += select_cost(source, pairs * n, Ring(bits), forms.relu_chosen)
+        cost += select_cost(source, pairs * n, Ring(index_bits), forms.relu_chosen)
+        k -= pairs
     return cost

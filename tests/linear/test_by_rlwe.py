@@ -149,6 +149,24 @@ def test_two_inferences_of_one_input_send_nothing_alike(merging):
         assert (a == b).mean() < 0.5
 
 
+@pytest.mark.parametrize("merging", [False, True])
+def test_two_equal_images_of_a_batch_send_nothing_alike(merging):
+    rng = np.random.default_rng(1)
+    job, w, x = small_job(rng)
+    m = dataclasses.replace(job.map, images=2)
+    job, x = dataclasses.replace(job, map=m), np.stack([x, x])
+    x0 = np.zeros(x.shape, Ring(job.bits).dtype)
+    way = merging_way(job) if merging else ByRlwe(first_packing(job), "ahead")
+
+    heard = run(way, job, w, x, x0)[2]
+
+    assert way.secrets(job).count == 2
+    keys = STATIC.degree * way.secrets(job).count
+    for sent in (heard[0][:keys], *heard[1:]):  # keys, low bits, high bits
+        one, two = np.split(sent, 2)
+        assert (one == two).mean() < 0.5
+
+
 def test_every_tile_of_an_inference_has_a_secret_of_its_own():
     keys = []
 

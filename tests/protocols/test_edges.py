@@ -26,8 +26,8 @@ def test_arg_max_gives_the_first_of_equals(x):
     x0, x1 = shares(np.random.default_rng(1), np.array(x), 6)
 
     y = run_protocol(
-        lambda p, v: arg_max(p, v, 6, 4, Forms()), (x0,), (x1,), STOCKED,
-        arg_max_cost(STOCKED, len(x), 6, 4, Forms()),
+        lambda p, v: arg_max(p, v, 6, 4, Forms()), (x0[:, None],), (x1[:, None],), STOCKED,
+        arg_max_cost(STOCKED, len(x), 1, 6, 4, Forms()),
     )  # fmt: skip
 
     assert Ring(4).add(*y)[0] == np.argmax(x)

@@ -155,12 +155,12 @@ def test_max_and_arg_max(bits, k, n, positive, seed):
         max_tree_cost(STOCKED, k, n, bits, forms),
     )  # fmt: skip
     place = run_protocol(
-        lambda p, s: arg_max(p, s, bits, 4, forms), (x0[:, 0],), (x1[:, 0],), STOCKED,
-        arg_max_cost(STOCKED, k, bits, 4, forms),
+        lambda p, s: arg_max(p, s, bits, 4, forms), (x0,), (x1,), STOCKED,
+        arg_max_cost(STOCKED, k, n, bits, 4, forms),
     )  # fmt: skip
 
     np.testing.assert_array_equal(Ring(bits).signed(Ring(bits).add(*best)), x.max(0))
-    assert Ring(4).add(*place)[0] == x[:, 0].argmax()
+    np.testing.assert_array_equal(Ring(4).add(*place), x.argmax(0))
 
 
 def test_average_pool_sums_windows_of_shares():

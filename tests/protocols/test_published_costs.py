@@ -111,7 +111,10 @@ def test_max_and_arg_max_are_trees(k):
     assert cost.flows == depth * one.flows - (depth - 1)
     # Pairs of a single vector may leave half a triple OT unused: at least, and nearly.
     floor = (k - 1) * (mill(l - 1) + 2 * (128 + l) + 2 * (128 + places))
-    assert floor <= arg_max_cost(INLINE, k, l, places, Forms()).bits <= floor + 144 * k
+    assert floor <= arg_max_cost(INLINE, k, 1, l, places, Forms()).bits <= floor + 144 * k
+    many = arg_max_cost(INLINE, k, N, l, places, Forms())
+    assert many.bits <= N * floor + 144 * k
+    assert many.flows == arg_max_cost(INLINE, k, 1, l, places, Forms()).flows
 
 
 @pytest.mark.parametrize("d1,d2,d3", [(64, 576, 1024), (128, 1152, 784), (10, 1024, 2)])

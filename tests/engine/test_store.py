@@ -6,11 +6,12 @@ import errno
 import itertools
 import json
 import os
+import queue
 import shutil
 import stat
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from pqjax.protocols.party import make_party, run_pair
 
 TRUE = pqjax.reference(GRAPH, WEIGHTS, X)
 PLAN = plan(GRAPH)
-MODEL = ServedModel.of(PLAN, WEIGHTS)
+MODEL: Any = ServedModel.of(PLAN, WEIGHTS)
 HERE = "the server"
 
 
@@ -41,17 +42,17 @@ class Site(NamedTuple):
     """A server and both folders; what each side noted."""
 
     address: str
-    ends: object
+    ends: queue.Queue
     client: Store
     server: Store
     notes: list
     served: list
 
     def connect(self, spend=1, **options):
+        shelf = Shelf(self.client, HERE)
         return pqjax.connect(
-            self.address, store=Shelf(self.client, HERE), spend=spend,
-            **{"note": self.notes.append} | options,
-        )  # fmt: skip
+            self.address, store=shelf, spend=spend, note=self.notes.append, **options
+        )
 
     def keep(self, n):
         with self.connect(0) as session:
@@ -72,10 +73,10 @@ class Site(NamedTuple):
 
 
 @contextlib.contextmanager
-def site(folder, model=MODEL, limits=Limits(), **options):  # noqa: B008
+def site(folder, model: Any = MODEL, limits=Limits(), **options):  # noqa: B008
     served, server = [], Store(folder / "server", limits)
-    told = {"on_note": lambda client, text: served.append(text)}
-    with serving(plan=model, weights=None, store=server, **told | options) as (address, ends):
+    options["on_note"] = lambda client, text: served.append(text)
+    with serving(plan=model, weights=None, store=server, **options) as (address, ends):
         yield Site(address, ends, Store(folder / "client"), server, [], served)
 
 
@@ -432,7 +433,7 @@ def test_batches_grow_old(tmp_path):
     store.put(batch, HERE, 0, b"x")
     assert store.find(batch.name) == batch
     head = next(tmp_path.glob("*/head"))
-    os.utime(head, (time.time() - 31 * 86400,) * 2)
+    os.utime(head, (0.0, time.time() - 31 * 86400))
 
     assert store.find(batch.name) is None and not list(tmp_path.glob("*-*"))
 
@@ -458,10 +459,10 @@ def halves(made, model, n=1):
     def side(rank):
         def run(wire):
             source, tuning = made.preset.source, made.preset.tuning
-            party = make_party(wire, rank, source, tuning=tuning)
+            party: Any = make_party(wire, rank, source, tuning=tuning)
             mine, found, secrets = owned(party, made, model), [], []
             for i in range(n):
-                ready = set_aside(party, made, prepare(party, made, mine), b"half %d" % i)
+                ready: Any = set_aside(party, made, prepare(party, made, mine), b"half %d" % i)
                 kept = [end.kept() for end in ready.ends]
                 for end, rows in zip(ready.ends, kept, strict=True):
                     bits = np.zeros(len(rows.rows), np.uint8) if rows.bits is None else rows.bits
@@ -511,7 +512,7 @@ def test_a_half_is_read_as_it_was_written_or_not_at_all(name):
 
 def test_hashes_of_halves_are_their_own():
     (found, _), _ = halves(PLAN, MODEL, 2)
-    ends = [end for raw in found for end in from_bytes(raw, PLAN, 0).ends]
+    ends = [end for raw in found for end in from_bytes(raw, PLAN, 0).ends or ()]
 
     transcripts = [end._hash.transcript for end in ends]
     assert len(set(transcripts)) == 4

@@ -145,7 +145,7 @@ def counted_blocks():
     counts, permute = Counter(), Tweaks.permute
 
     def counting(self, x, out):
-        counts[threading.get_ident()] += x.nbytes // 16
+        counts[threading.current_thread().name] += x.nbytes // 16
         permute(self, x, out)
 
     Tweaks.permute = counting
@@ -167,7 +167,7 @@ def run_dealt(function, args0, args1, source, cost, seed=None, tuning=TUNING):
         with party.messenger.layer("online", "test"):
             result = function(party, *(args0, args1)[rank])
         entry = party.messenger.trace.entries[-1]
-        return result, entry, stored(party), hashed[threading.get_ident()]
+        return result, entry, stored(party), hashed[threading.current_thread().name]
 
     with counted_blocks() as hashed:
         ends, digests = digested_pair(side)

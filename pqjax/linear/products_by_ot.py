@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Int
 
 from pqjax.graph.ir import TensorType
-from pqjax.linear.by_ot import ByOt
+from pqjax.linear.by_ot import ByOt, vectors_work
 from pqjax.linear.by_ot_layout import Layout, layout_of
 from pqjax.linear.by_ot_transfer import choose_if, offer_if
 from pqjax.linear.choice import Choice
@@ -34,7 +34,7 @@ from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import extend, extend_cost
 from pqjax.ring import Ring
-from pqjax.wire.cost import NOTHING, Cost, message, total
+from pqjax.wire.cost import NOTHING, Cost, message, total, work
 
 TURNS = (False, True)
 Both = tuple[np.ndarray, np.ndarray]  # something of A and of B
@@ -184,25 +184,31 @@ class ProductsByOt:
         sizes = terms * job.rows, terms * job.columns
         products = [self._term(job, turned) for turned in TURNS]
         wraps = [
-            self._wraps_cost(source, forms, job, operand, n)
-            for operand, n in zip(operands, sizes, strict=True)
+            self._wraps_cost(source, forms, job, operand, n, turned)
+            for operand, n, turned in zip(operands, sizes, TURNS, strict=True)
             if not operand.full
         ]
         each = zip(operands, sizes, strict=True)
+        own = work("steps", 1) + work("macs", _map(job, False).pairs * (-(-job.bits // 8)) ** 2)
         return Parts(
             online={
                 "extension": total(x.extension_cost(source, n, forms) for x, n in each),
-                "product": total(method.cost(source, term) for method, term in products),
+                "product": own + total(method.cost(source, term) for method, term in products),
                 "wrap & mux": total(wraps) if wraps else NOTHING,
             }
         )
 
     def _wraps_cost(
-        self, source: Source, forms: Forms, job: ProductJob, operand: _Operand, n: int
+        self, source: Source, forms: Forms, job: ProductJob, operand: _Operand, n: int, turned: bool
     ) -> Cost:
-        sent = 2 * _map(job, False).pairs * (job.bits - operand.bits)
-        each_way = (source.request(rank, n) + message(rank, sent) for rank in (0, 1))
-        return operand.wraps_cost(source, n, forms) + total(each_way)
+        m, ring = _map(job, turned), Ring(job.bits - operand.bits)
+        cost = operand.wraps_cost(source, n, forms)
+        for rank in (0, 1):
+            (keys,) = vectors_work(m, rank, "pixels", "pixels", [ring])
+            taken, offered = keys
+            cost += source.extending_work(n, 1) + source.request(rank, n) + offered
+            cost += work("words", 2 * m.pairs) + message(rank, 2 * m.pairs * ring.bits) + taken
+        return cost
 
     def prepare(self, party: Party, job: ProductJob, name: str) -> None:
         """Nothing."""

@@ -26,7 +26,7 @@ from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
 from pqjax.protocols.resize import extend, extend_cost
 from pqjax.ring import Ring, unpack
-from pqjax.wire.cost import message, total
+from pqjax.wire.cost import message, total, work
 
 VARIANTS = ("guarded",)
 
@@ -69,10 +69,16 @@ class ProductsByRlwe:
             extend_cost(source, n, x.bits, job.bits, x.signed, x.nonnegative, forms)
             for n, x in zip(sizes, (job.left, job.right), strict=True)
         )
+        sent, replies = (heads * n * at.degree for n in (at.polynomials, at.replies))
+        # A block's c1 and c0, each of as many products as there are blocks along the sum.
+        multiplied = 4 * replies * at.grid[1]
+        made = work("steps", 0, heads) + work("coefficients", 0, sent)
+        replied = work("steps", heads, 0) + work("coefficients", multiplied, 0)
+        read = work("steps", 0, heads) + work("coefficients", 0, replies)
         online = {
             "extension": total(wide),
-            "ciphertexts": message(1, heads * at.sent_cost),
-            "reply": message(0, heads * at.reply_cost),
+            "ciphertexts": made + message(1, heads * at.sent_cost),
+            "reply": replied + message(0, heads * at.reply_cost) + read,
         }
         return Parts({}, {"key": own_key_cost(at.precision.modulus)}, online)
 

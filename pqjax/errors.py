@@ -34,6 +34,10 @@ class DataError(PqjaxError):
     """A data set or picture is missing or unreadable."""
 
 
+class StoreError(PqjaxError):
+    """A store of preparations cannot keep any more, or be used at all: says whose, and why."""
+
+
 class OutOfCorrelations(PqjaxError):
     """A store of correlations was asked for more than it holds: a planning bug, never refilled."""
 

@@ -58,6 +58,7 @@ REPLY = ("tests/he/test_reply_secrets.py",)
 BILINEAR = ("tests/he/test_bilinear.py",)
 PRODUCTS = ("tests/linear/test_products.py", "-k", "own")
 _BY_PRODUCTS = "pqjax/linear/products_by_rlwe.py"
+STORE, _SPENDING = ("tests/engine/test_store.py",), "pqjax/engine/spending.py"
 RUNS = ("tests/engine/test_whole_views.py",)
 
 
@@ -551,6 +552,39 @@ MUTANTS = (
     _one(
         "a key is anybody's to read", ("tests/engine/test_hints.py",), "pqjax/engine/hints.py",
         "memoryview(key), 0o600", "memoryview(key), 0o644",
+    ),
+    _one(
+        "a stored half is read and left there", STORE, "pqjax/engine/store.py",
+        "path.unlink()  # one process", "path.stat()  # one process",
+    ),
+    _one(
+        "stored halves are anybody's to read", STORE, "pqjax/engine/store.py",
+        "os.O_EXCL, 0o600)", "os.O_EXCL, 0o644)",
+    ),
+    _one(
+        "copies of a stored half are as good", STORE, "pqjax/engine/store.py",
+        "ino.to_bytes(8, \"little\")\n", "bytes(8)\n",
+    ),
+    _one(
+        "nobody's proof is looked at", STORE, _SPENDING,
+        "if not same(shown, self._proof(step, bits)):", "if False:",
+    ),
+    _one(
+        "a proof is good for every greeting", STORE, _SPENDING,
+        "self._batch.name, self._nonces, *what", "self._batch.name, *what",
+    ),
+    _one(
+        "OTs set aside are hashed as the session's", STORE, _HASH,
+        "return Hash(made.digest(), self._domain)", "return Hash(self.transcript, self._domain)",
+    ),
+    _one(
+        "files are sealed under a key that anybody has", ("tests/crypto/test_sealed.py",),
+        "pqjax/crypto/sealed.py",
+        "hmac.digest(master, b", "hmac.digest(b\"\", b",
+    ),
+    _one(
+        "all files are sealed under the same key", ("tests/crypto/test_sealed.py",),
+        "pqjax/crypto/sealed.py", "    salt = fresh_key()", "    salt = bytes(KEY_BYTES)",
     ),
     _one(
         "guard bits are read as they are", ("tests/graph/test_guard.py",), "pqjax/graph/validate.py",

@@ -43,6 +43,7 @@ ALLOWED = {
         "schema",
         "version",
         "ring",
+        "crypto",
         "he",
         "wire",
         "ot",

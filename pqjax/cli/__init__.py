@@ -1,15 +1,17 @@
-"""The command line: `pqjax serve`, `infer`, `hint`, `plan`, `explain`, `calibrate`, `search`, ..."""
+"""The command line: `pqjax serve`, `infer`, `prepare`, `hint`, `plan`, `explain`, `calibrate`, ..."""
 
 import argparse
 from collections.abc import Sequence
 
-from pqjax.cli import calibrate, hint, infer, network, plan, search, serve
+from pqjax.cli import calibrate, hint, infer, network, plan, prepare, search, serve
 from pqjax.cli.console import say
 from pqjax.cli.serve import INTERRUPTED
 from pqjax.errors import PqjaxError
 from pqjax.version import VERSION
 
-_COMMANDS = (serve.add, infer.add, hint.add, plan.add, calibrate.add, search.add, network.add)
+_COMMANDS = (
+    serve.add, infer.add, prepare.add, hint.add, plan.add, calibrate.add, search.add, network.add,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pqjax.cli.classes import in_words, likeliest, names_of, read_names
 from pqjax.cli.console import BANNER, Bar, say
-from pqjax.cli.inputs import fitted, in_batches, read_question
+from pqjax.cli.inputs import fitted, in_batches, likely_inputs, read_question
 from pqjax.cli.options import (
     Commands,
     command,
@@ -20,10 +20,14 @@ from pqjax.cli.options import (
     link_option,
     network_options,
     positive,
+    store_option,
 )
 from pqjax.cli.report import report, write_report
 from pqjax.engine import connect
+from pqjax.engine.commands import MOST_PREPARED
 from pqjax.engine.process import settle
+from pqjax.engine.spending import Shelf
+from pqjax.engine.store import Store
 from pqjax.errors import WireError
 from pqjax.wire.address import parse_address
 from pqjax.wire.relay import Relay
@@ -54,6 +58,7 @@ def add(commands: Commands) -> None:
     made.add_argument("--patience", type=float, default=0.0, metavar="SECONDS", help=patience)
     made.add_argument("--verbose", action="store_true", help="print all outputs")
     hints_option(made, "keep here what a model's clients get once")
+    store_option(made, "spend first what `pqjax prepare` has put here")
     hint = "a file of `pqjax hint`, so that the server need not send it"
     made.add_argument("--hint", type=pathlib.Path, metavar="FILE", help=hint)
     json_option(made)
@@ -67,7 +72,10 @@ def _infer(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         address, name = args.address, parse_address(args.address)[0]
         options = connection(args, "client", address) | {"patience_s": args.patience, "name": name}
-        options |= {"hints": args.hints, "hint_file": args.hint}
+        options |= {"hints": args.hints, "hint_file": args.hint, "note": _noted}
+        if args.store.is_dir():
+            options["store"] = Shelf(Store(args.store), args.address)
+            options["spend"] = min(sum(map(likely_inputs, questions)), MOST_PREPARED)
         if args.link is not None:
             address = stack.enter_context(Relay(address, args.link)).address
         begin = time.perf_counter()
@@ -88,11 +96,13 @@ def _infer(args: argparse.Namespace) -> int:
         batches = in_batches(session.plan, np.concatenate([x for x, _ in found]))
         outputs, times = [], []
         connected = time.perf_counter()
-        session.install()
+        if session.stored < len(batches):
+            session.install()
         installed = time.perf_counter()
-        for x in batches:
+        for i, x in enumerate(batches):
             start = time.perf_counter()
-            session.prepare()
+            if i >= session.stored:
+                session.prepare()
             ready = time.perf_counter()
             y = session.infer(x).output
             times.append({"offline": ready - start, "online": time.perf_counter() - ready})
@@ -112,9 +122,14 @@ def _infer(args: argparse.Namespace) -> int:
         print(json.dumps({key: told[key] for key in told if key != "trace"}))
     sent, received = trace.bytes()
     of = "" if made.batch == 1 else f" of {made.batch} inputs"
+    of += f" ({min(session.stored, len(batches))} prepared before)" if session.stored else ""
     say(
         f"pqjax: {len(times)} inferences{of} by {made.protocol}: {sent / 1e6:.2f} MB sent, "
         f"{received / 1e6:.2f} MB received, {connected - begin:.2f} s to connect, then "
         f"{sum(t['offline'] + t['online'] for t in times):.2f} s"
     )
     return 0
+
+
+def _noted(text: str) -> None:
+    say(f"pqjax: {text}")

@@ -55,6 +55,11 @@ def read_question(path: str) -> Picture | Integers:
     return Integers(path, given)
 
 
+def likely_inputs(given: Picture | Integers) -> int:
+    """How many inputs these are, before the network is known: one has one axis or three."""
+    return 1 if isinstance(given, Picture) or given.values.ndim % 2 else len(given.values)
+
+
 def fitted(graph: Graph, given: Picture | Integers) -> tuple[Int[np.ndarray, "*shape"], str]:
     """A batch of inputs for a network, checked, and what was done to make it (empty: nothing).
 

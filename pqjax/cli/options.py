@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Sequence
 
 from pqjax.cli.console import say
+from pqjax.engine.process import cache_folder
 from pqjax.engine.rates import kept_rates
 from pqjax.errors import DataError, InputError
 from pqjax.graph import Graph
@@ -116,9 +117,14 @@ def plan_options(made: argparse.ArgumentParser, link: str) -> None:
 
 def hints_option(made: argparse.ArgumentParser, text: str) -> None:
     """Adds --hints: a folder, by default in the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    usual = pathlib.Path(base).expanduser() / "pqjax" / "hints"
+    usual = cache_folder() / "hints"
     made.add_argument("--hints", type=pathlib.Path, default=usual, metavar="DIR", help=text)
+
+
+def store_option(made: argparse.ArgumentParser, text: str) -> None:
+    """Adds --store: a folder, by default in the user's cache."""
+    usual = cache_folder() / "stored"
+    made.add_argument("--store", type=pathlib.Path, default=usual, metavar="DIR", help=text)
 
 
 def planned(args: argparse.Namespace, graph: Graph, classes: Sequence[str] | None = None) -> Plan:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pathlib
 import signal
 from collections.abc import Sequence
 
@@ -22,6 +23,7 @@ from pqjax.cli.report import report, write_report
 from pqjax.engine import Server
 from pqjax.engine.process import settle
 from pqjax.engine.server import DRAIN_S
+from pqjax.engine.store import DAYS, MOST_BYTES, MOST_BYTES_EACH, Limits, Store
 from pqjax.engine.visit import IDLE_S, Visit
 from pqjax.errors import DataError, PqjaxError
 from pqjax.graph import load_model
@@ -53,6 +55,15 @@ def add(commands: Commands) -> None:
         "keep here what is made once for a model and sent to its clients, and the secret key to it"
     )
     hints_option(made, hints)
+    store = "keep here what clients prepare ahead, encrypted, until they spend it"
+    made.add_argument("--store", type=pathlib.Path, metavar="DIR", help=store)
+    each = "at most so many GB of it for one client's address; and for all clients"
+    made.add_argument(
+        "--store-gb", type=positive(float), nargs=2, metavar=("EACH", "ALL"),
+        default=(MOST_BYTES_EACH / 1e9, MOST_BYTES / 1e9), help=each,
+    )  # fmt: skip
+    days = "throw away what was not spent in so many days"
+    made.add_argument("--store-days", type=positive(float), default=DAYS, metavar="N", help=days)
     plan_options(made, "plan for this network")
     network_options(made)
 
@@ -82,7 +93,10 @@ def _serve(args: argparse.Namespace) -> int:
                 log(str(error), client)
 
     told = {"on_begin": began, "on_end": ended, "on_refused": Refusals(), "on_stop": _stopping}
-    told["hints"] = args.hints
+    told |= {"hints": args.hints, "on_note": lambda client, text: log(text, client)}
+    if args.store is not None:
+        each, most = (round(1e9 * gb) for gb in args.store_gb)
+        told["store"] = Store(args.store, Limits(most, each, args.store_days))
     limits = {"most_clients": args.clients, "idle_s": args.idle, "drain_s": args.drain}
     options = connection(args, "server", args.listen) | told | limits
     server = Server(made, weights, args.listen, progress=Bar(), **options)

@@ -163,11 +163,20 @@ class Hash:
 
     def __init__(self, transcript: bytes, domain: int):
         """Args: a digest of what both parties said before; a number of this direction and use."""
+        self.transcript, self._domain = transcript, domain
         self._seed = hashlib.sha256(b"pqjax hash" + domain.to_bytes(8, "little") + transcript)
-        self._domain = domain
         self._next = 0
         self._era = -1
         self._cipher = None
+
+    def apart(self, name: bytes) -> "Hash":
+        """One under keys of its own, which both ends make alike: for rows that are set aside once.
+
+        No two may have the same name.
+        """
+        made = hashlib.sha256(b"pqjax apart" + len(name).to_bytes(8, "little") + name)
+        made.update(self.transcript)
+        return Hash(made.digest(), self._domain)
 
     def take(self, rows: int, each: int) -> Iterator[tuple[slice, Tweaks]]:
         """The next rows * each tweaks, for good: spans of rows, and tweaks of one key for each."""

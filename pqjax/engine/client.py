@@ -6,15 +6,26 @@ import pathlib
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int, Integer
 
-from pqjax.engine.commands import GOODBYE, INFER, MOST_PREPARED, PREPARE, ask
+from pqjax.engine.commands import GOODBYE, INFER, KEEP, MOST_PREPARED, PREPARE, SET_UP, ask
 from pqjax.engine.execute import Own, Preparation, Progress, infer, prepare
+from pqjax.engine.half import may_be_kept
 from pqjax.engine.installing import Installation
 from pqjax.engine.memory import check_memory
+from pqjax.engine.spending import (
+    Keeping,
+    Note,
+    Shelf,
+    begin,
+    fresh_batch,
+    keep_at_client,
+    spend_at_client,
+)
+from pqjax.engine.store import MOST_IN_BATCH, Store
 from pqjax.errors import (
     DeadlineExceeded,
     HandshakeError,
@@ -22,12 +33,13 @@ from pqjax.errors import (
     PeerGone,
     PqjaxError,
     SessionEnded,
+    StoreError,
     WireError,
 )
 from pqjax.graph.reference import check_input
 from pqjax.planner.document import read_plan
 from pqjax.planner.plan import Plan
-from pqjax.protocols.party import Party, make_party
+from pqjax.protocols.party import Party
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.handshake import greet_server, hang_up
 from pqjax.wire.interface import Wire
@@ -67,21 +79,32 @@ class Session:
         progress: Progress | None = None,
         hints: pathlib.Path | str | None = None,
         hint_file: pathlib.Path | str | None = None,
+        shelf: Shelf | None = None,
+        spent: Sequence[Preparation] = (),
     ):
         self._party = party
         self._own = Own()
         self._installation: Installation | None = None
-        if plan.hinted:
-            folder, file = (
-                None if path is None else pathlib.Path(path) for path in (hints, hint_file)
-            )
-            self._installation = Installation(party, plan, folder, file)
+        self._hints = [None if path is None else pathlib.Path(path) for path in (hints, hint_file)]
+        self._shelf, self._keeping = shelf, None
         self._progress = progress
-        self._prepared: deque[Preparation] = deque()
+        self._prepared: deque[Preparation] = deque(spent)
+        self._set_up = not spent
         self._inferences = 0
         self._turn = threading.Lock()
         self._drop = weakref.finalize(self, hang_up, party.messenger.wire, Word.LEFT)
         self.plan = plan
+        if self._set_up:
+            self._hear_hints()
+
+    def _hear_hints(self) -> None:
+        if self.plan.hinted:
+            self._installation = Installation(self._party, self.plan, *self._hints)
+
+    @property
+    def stored(self) -> int:
+        """How many of this session's first inferences were prepared, and kept, in an earlier one."""
+        return self._party.messenger.trace.stored
 
     @property
     def trace(self) -> Trace:
@@ -103,6 +126,11 @@ class Session:
             self._install()
 
     def _install(self) -> None:
+        if not self._set_up:
+            ask(self._party, SET_UP, self.stored)
+            self._party.set_up()
+            self._set_up = True
+            self._hear_hints()
         if self._installation is not None and not self._own.layers:
             found = self._installation.complete(self._progress)
             self._own = Own(found.by_layer(self.plan), found.seed)
@@ -119,6 +147,35 @@ class Session:
         self._install()
         ask(self._party, PREPARE, self._inferences + len(self._prepared))
         self._prepared.append(prepare(self._party, self.plan, self._own, self._progress))
+
+    def keep(self) -> None:
+        """Prepares an inference, and keeps it on both sides for another session to spend.
+
+        If preparations are in store here already, the first of them is kept.
+
+        Raises:
+          InputError: there is no store to keep it in, or what was kept is spent in this session.
+          StoreError: nothing can be kept of this plan, or the server or this side has no room.
+        """
+        with self._alone():
+            if self._shelf is None:
+                raise InputError("nothing is kept without a store: connect(..., store=folder)")
+            if not may_be_kept(self.plan):
+                raise StoreError(
+                    "preparations for this network cannot be kept: its plan makes random OTs where they "
+                    "are used"
+                )
+            if self._prepared and self._prepared[0].ends is not None:
+                raise InputError("what comes from a store is spent, and not kept again")
+            with self._giving_up():
+                if not self._prepared:
+                    self._prepare()
+                ask(self._party, KEEP, None)
+                made, at = self._prepared.popleft(), self._keeping
+                if at is None or at.count == MOST_IN_BATCH:
+                    at = Keeping(fresh_batch(self.plan), 0)
+                self._inferences += 1
+                self._keeping = keep_at_client(self._party, self.plan, self._shelf, at, made)
 
     def infer(self, x: Integer[np.ndarray, "*shape"]) -> Result:
         """The network's answer on x, integers of the input's shape and range: checked first.
@@ -209,6 +266,9 @@ def connect(
     name: str | None = None,
     hints: pathlib.Path | str | None = None,
     hint_file: pathlib.Path | str | None = None,
+    store: Shelf | pathlib.Path | str | None = None,
+    spend: int = 0,
+    note: Note = lambda text: None,
     progress: Progress | None = None,
 ) -> "Session":
     """Connects to a server and sets up oblivious transfer.
@@ -220,6 +280,7 @@ def connect(
       HandshakeError: it is no pqjax server, is busy, or has another version or plan.
       SessionEnded: the server ended the session and said why.
       CheckpointError: the file of hints is damaged, or of another model or version of it.
+      StoreError: the folder of stored preparations cannot be used.
 
     Args:
       address: "host:port".
@@ -234,8 +295,16 @@ def connect(
       hints: a folder in which to keep what a model's clients get once; without one it is asked for in
         every session that needs it.
       hint_file: such a file (`pqjax hint`), which came in another way.
+      store: a folder of preparations that `Session.keep` put there, in any session with this address; or
+        that and another name for the server than the address.
+      spend: as many of them as so many inputs take, if there are, are this session's first ones; those
+        that are not used then are lost.
+      note: told of stored preparations that cannot be spent, and why.
       progress: told of every layer.
     """
+    if not 0 <= spend <= MOST_PREPARED:
+        raise InputError(f"0 to {MOST_PREPARED} stored preparations may be spent, got {spend}")
+    shelf = store if store is None or isinstance(store, Shelf) else Shelf(Store(store), address)
     wire = dial(
         address,
         tls=tls,
@@ -245,13 +314,20 @@ def connect(
         name=name,
     )
     try:
-        document = _greet(wire, address, plan.digest if plan else None)
-        if plan is None:
-            assert document is not None
-            plan = read_plan(document, deadline_s)
-        check_memory(plan)
-        party = make_party(wire, 1, plan.preset.source, tuning=plan.preset.tuning)
-        return Session(party, plan, progress, hints, hint_file)
+        with shelf.store.locked() if shelf and spend else contextlib.nullcontext():
+            batches = shelf.store.batches(shelf.server) if shelf and spend else []
+            document = _greet(wire, address, plan.digest if plan else None, bool(batches))
+            if plan is None:
+                assert document is not None
+                plan = read_plan(document, deadline_s)
+            check_memory(plan)
+            spent: list[Preparation] = []
+            if shelf and batches:
+                spent = spend_at_client(
+                    wire, plan, shelf.store, batches, -(-spend // plan.batch), note
+                )
+        party, _ = begin(wire, 1, plan, spent)
+        return Session(party, plan, progress, hints, hint_file, shelf, spent)
     except BaseException as error:
         refused = isinstance(error, PqjaxError) and plan is None
         hang_up(wire, Word.REFUSED if refused else _word_for(error))
@@ -261,10 +337,10 @@ def connect(
 _PERHAPS = "perhaps another program listens there, or a server with TLS (then give certificates)"
 
 
-def _greet(wire: Wire, address: str, digest: bytes | None) -> bytes | None:
+def _greet(wire: Wire, address: str, digest: bytes | None, offers: bool) -> bytes | None:
     """Greets; what goes wrong names the address, and what may be there."""
     try:
-        return greet_server(wire, digest)
+        return greet_server(wire, digest, offers)
     except SessionEnded as error:
         raise SessionEnded(f"{address}: {error}", error.reason) from error
     except DeadlineExceeded as error:

@@ -1,4 +1,6 @@
-"""What a client may ask for after the base OTs: install, prepare, infer, goodbye; each begins a phase.
+"""What a client may ask for: install, prepare, keep, infer, goodbye; each begins a phase.
+
+Base OTs come first, unasked; only if asked for, where stored preparations are there to be spent.
 
 Nothing else is ever negotiated; sizes and order of all frames follow from the plan. Preparations are
 used up in the order in which they were made, so the n-th is the n-th inference's on both sides.
@@ -9,8 +11,13 @@ import numpy as np
 from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, PLACE_BITS
 from pqjax.protocols.party import Party
 
-GOODBYE, PREPARE, INFER, INSTALL = 0, 1, 2, 3
-_PHASES = {PREPARE: "offline", INSTALL: "install"}  # of the others: online
+GOODBYE, PREPARE, INFER, INSTALL, SET_UP, KEEP = range(6)
+_PHASES = {
+    PREPARE: "offline",
+    INSTALL: "install",
+    SET_UP: "setup",
+    KEEP: "offline",
+}  # of the others: online
 MOST_PREPARED = 8  # preparations a client may have in store; each takes memory on both sides
 
 

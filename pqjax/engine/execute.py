@@ -18,6 +18,7 @@ from pqjax.graph.ir import TensorType
 from pqjax.he import Version
 from pqjax.layers import rule_of
 from pqjax.linear.keys import exchange_keys
+from pqjax.ot.source import OtReceiver, OtSender
 from pqjax.planner.plan import KEYS_LAYER, REVEAL_LAYER, STOCK_LAYER, Plan
 from pqjax.protocols.party import Party
 from pqjax.ring import Ring
@@ -38,11 +39,19 @@ class Own:
     seed: bytes = b""
 
 
+Ends = tuple[OtSender, OtReceiver]
+
+
 class Preparation:
-    """All that one inference uses up. Each piece can be taken once; then it is gone."""
+    """All that one inference uses up. Each piece can be taken once; then it is gone.
+
+    Attributes:
+      ends: this party's, where the OTs to be drawn were set aside; else it draws on the session's.
+    """
 
     def __init__(self) -> None:
         self._ready: dict[str, object] = {}
+        self.ends: Ends | None = None
 
     def put(self, name: str, ready: object) -> None:
         """Stores what a layer did ahead of time."""
@@ -53,6 +62,11 @@ class Preparation:
         if name not in self._ready:
             raise OutOfCorrelations(f"{name}: its preparation was used already or never made")
         return self._ready.pop(name)
+
+    def take_all(self) -> dict[str, object]:
+        """Hands out what all layers did, for good."""
+        ready, self._ready = self._ready, {}
+        return ready
 
 
 def load(plan: Plan, weights: Mapping[str, np.ndarray], version: Version) -> Own:
@@ -112,6 +126,9 @@ def infer(
     last_use = {source: i for i, step in enumerate(plan.steps) for source in step.node.sources}
     layers = own.layers if x is None else {**own.layers, plan.graph.input.name: x}
     steps = len(plan.steps)
+    if preparation.ends is not None:
+        sender, receiver = preparation.ends
+        party = dataclasses.replace(party, sender=sender, receiver=receiver)
     if plan.streamed:
         with party.messenger.layer("online", STOCK_LAYER):
             party.fill(plan.orders[1], plan.streamed)

@@ -128,7 +128,7 @@ class Installation:
             file.write(header(plan, self._seed))
         if place == len(plan.hinted):
             return
-        ask(party, INSTALL, 0, place)
+        ask(party, INSTALL, party.messenger.trace.stored, place)
         for i, step in enumerate(plan.hinted[place:], place):
             with _layer(party, plan, i, progress):
                 parts = hint_messages(step.cost.install.bits)

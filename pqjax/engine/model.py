@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from pqjax.engine.execute import Own, Progress, load, make_hints
-from pqjax.engine.hints import Hints, find_made, header, keep_made
+from pqjax.engine.hints import Hints, find_made, header, keep_made, weights_digest
 from pqjax.engine.memory import check_memory
 from pqjax.errors import CheckpointError
 from pqjax.graph.ir import Weights
@@ -22,11 +22,13 @@ class ServedModel:
       plan: what both parties agree on.
       own: by layer, the parameters as its rule uses them, copies of the caller's.
       hints: what clients get once, where any layer has hints.
+      identity: secret: which weights these are, and which version of their hints.
     """
 
     plan: Plan
     own: Own = dataclasses.field(repr=False)
     hints: Hints | None = dataclasses.field(default=None, repr=False)
+    identity: bytes = dataclasses.field(default=b"", repr=False)
 
     @classmethod
     def of(
@@ -51,7 +53,8 @@ class ServedModel:
         place = pathlib.Path(folder) if folder is not None and plan.hinted else None
         kept = find_made(place, plan, weights) if place else None
         if kept is not None and kept.hints is not None:
-            return cls(plan, load(plan, weights, kept.version), kept.hints)
+            which = weights_digest(weights) + kept.hints.digest
+            return cls(plan, load(plan, weights, kept.version), kept.hints, which)
         version = Version.fresh() if kept is None else kept.version
         made = cls.of_version(plan, weights, version, progress)
         if place and made.hints is not None:
@@ -68,9 +71,10 @@ class ServedModel:
         cls, plan: Plan, weights: Weights, version: Version, progress: Progress | None = None
     ) -> "ServedModel":
         """Weights that were checked, with hints of this version; no other weights may have it."""
-        own = load(plan, weights, version)
+        own, which = load(plan, weights, version), weights_digest(weights)
         if not plan.hinted:
-            return cls(plan, own)
+            return cls(plan, own, identity=which)
         head = np.frombuffer(header(plan, version.seed), np.uint8)
         whole = np.concatenate([head, *make_hints(plan, own, version, progress)])
-        return cls(plan, own, Hints.of(whole))
+        hints = Hints.of(whole)
+        return cls(plan, own, hints, which + hints.digest)

@@ -11,9 +11,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from pqjax.engine.execute import Progress
 from pqjax.engine.model import ServedModel
+from pqjax.engine.store import Store
 from pqjax.engine.visit import IDLE_S, Visit
 from pqjax.engine.worker import serve_session
 from pqjax.errors import Drift, InputError, PqjaxError, WireError
@@ -93,10 +95,12 @@ class Server:
         most_clients: int = 2,
         most_waiting: int = MOST_WAITING,
         hints: pathlib.Path | str | None = None,
+        store: Store | None = None,
         on_begin: Callable[[str], None] | None = None,
         on_end: Callable[[str, Trace | None, PqjaxError | None], None] | None = None,
         on_refused: Callable[[str, PqjaxError], None] | None = None,
         on_stop: Callable[[Sequence[Visit], float], None] | None = None,
+        on_note: Callable[[str, str], None] | None = None,
         progress: Progress | None = None,
     ):
         """Checks the model, reads the certificates and binds the address.
@@ -116,10 +120,12 @@ class Server:
           most_waiting: connections that have not greeted; above that one goes, a silent one first.
           hints: a folder in which to keep what is made once for a model and sent to each of its clients,
             and the key to it; without one it is made anew by every server.
+          store: where preparations of clients that want to spend them another day are kept.
           on_begin: told of every session's client, "host:port".
           on_end: told of the end of every session: its client, its trace, or the error that ended it.
           on_refused: told of a connection that never became a session: its client, and why.
           on_stop: told which sessions the server waits for before it stops, and how long at most.
+          on_note: told what becomes of a client's stored preparations, where they are not spent.
           progress: told of every layer of every session.
 
         `on_stop` is called from the thread that runs the server, the others from those of
@@ -136,7 +142,8 @@ class Server:
         self._deadline_s, self._greeting_s = deadline_s, greeting_s
         self._idle_s, self._drain_s = idle_s, drain_s
         self._on_begin, self._on_end, self._on_refused = on_begin, on_end, on_refused
-        self._on_stop, self._progress = on_stop, progress
+        self._on_stop, self._on_note, self._progress = on_stop, on_note, progress
+        self._store = store
         self._lobby, self._seats = Lobby(most_waiting), _Seats(most_clients)
         self._listener = Listener(address, tls=tls, insecure_plaintext=insecure_plaintext)
         self.address = self._listener.address
@@ -232,11 +239,13 @@ class Server:
         greeted = False
         try:
             wire = guest.open(self._listener.context, self._deadline_s)
-            greet_client(wire, self._model.plan.document, lambda: self._seats.take(guest))
+            document = self._model.plan.document
+            offers = greet_client(wire, document, lambda: self._seats.take(guest))
             greeted = True
-            visit = Visit(wire, guest.client, self._idle_s, self._progress)
+            note = partial(self._tell, self._on_note, guest.client)
+            visit = Visit(wire, guest.client, self._idle_s, self._progress, self._store, note)
             self._begin(guest, wire, visit)
-            trace = serve_session(wire, self._model, visit)
+            trace = serve_session(wire, self._model, visit, offers)
             # Before the client hears of the end: it may come again at once.
             self._seats.leave(guest, served=True)
             wire.close()

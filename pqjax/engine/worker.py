@@ -2,19 +2,29 @@
 
 from collections import deque
 
-from pqjax.engine.commands import GOODBYE, INFER, INSTALL, MOST_PREPARED, PREPARE, hear
-from pqjax.engine.execute import Preparation, infer, prepare
+from pqjax.engine.commands import (
+    GOODBYE,
+    INFER,
+    INSTALL,
+    KEEP,
+    MOST_PREPARED,
+    PREPARE,
+    SET_UP,
+    hear,
+)
+from pqjax.engine.execute import infer, prepare
+from pqjax.engine.half import may_be_kept
 from pqjax.engine.installing import announce_hints, send_hints
 from pqjax.engine.model import ServedModel
+from pqjax.engine.spending import begin, keep_at_server, spend_at_server
 from pqjax.engine.visit import Visit
 from pqjax.errors import Drift
-from pqjax.protocols.party import make_party
 from pqjax.wire.interface import Wire
 from pqjax.wire.trace import Trace
 
 
-def serve_session(wire: Wire, model: ServedModel, visit: Visit) -> Trace:
-    """Serves one client that has been greeted, from the base OTs on.
+def serve_session(wire: Wire, model: ServedModel, visit: Visit, offers: bool = False) -> Trace:
+    """Serves one client that has been greeted, from the base OTs on or what it `offers` to spend.
 
     The client then waits for the wire to close; that is left to the caller.
 
@@ -22,14 +32,14 @@ def serve_session(wire: Wire, model: ServedModel, visit: Visit) -> Trace:
       Drift: the client asks for what there is not.
       WireError: it is gone, silent, idle for too long or talks nonsense; or the visit was ended.
     """
-    plan, own = model.plan, model.own
-    party = make_party(wire, 0, plan.preset.source, tuning=plan.preset.tuning)
-    trace = party.messenger.trace
-    prepared: deque[Preparation] = deque()
-    inferences = 0
-    if model.hints is not None:
-        announce_hints(party, model.hints)
+    plan, own, store = model.plan, model.own, visit.store
+    spent = (wire, plan, model.identity, store, MOST_PREPARED, visit.note)
+    prepared = deque(spend_at_server(*spent) if offers else ())
+    party, trace = begin(wire, 0, plan, prepared)
+    inferences, kept, set_up = 0, None, not prepared
     installed = model.hints is None
+    if set_up and model.hints is not None:
+        announce_hints(party, model.hints)
     while True:
         visit.rest(len(prepared))
         code, place = hear(party, visit.idle_s)
@@ -38,14 +48,25 @@ def serve_session(wire: Wire, model: ServedModel, visit: Visit) -> Trace:
         if code == GOODBYE:
             trace.turn_to(None)
             return trace
-        if code == INSTALL and not installed and place < len(plan.hinted):
+        if code == SET_UP and not set_up:
+            trace.turn_to(trace.stored)
+            party.set_up()
+            if model.hints is not None:
+                announce_hints(party, model.hints)
+            set_up = True
+        elif code == INSTALL and set_up and not installed and place < len(plan.hinted):
             assert model.hints is not None
-            trace.turn_to(inferences)
+            trace.turn_to(trace.stored)
             send_hints(party, plan, model.hints, place, visit.progress)
             installed = True
-        elif code == PREPARE and len(prepared) < MOST_PREPARED:
+        elif code == PREPARE and set_up and len(prepared) < MOST_PREPARED:
             trace.turn_to(inferences + len(prepared))
             prepared.append(prepare(party, plan, own, visit.progress))
+        elif code == KEEP and prepared and prepared[0].ends is None and may_be_kept(plan):
+            trace.turn_to(None)
+            mine = (store, visit.host, kept, prepared.popleft(), visit.note)
+            kept = keep_at_server(party, plan, model.identity, *mine)
+            inferences += 1
         elif code == INFER and prepared:
             trace.turn_to(inferences)
             infer(party, plan, own, prepared.popleft(), None, visit.progress)

@@ -4,8 +4,10 @@ A second use of a secret with the same public polynomials would show the differe
 `Secret` gives out what each matrix makes of it once.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Int8, UInt
 
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
@@ -27,6 +29,19 @@ class Secret:
         self._modulus, self._randomness = modulus, randomness
         self._s = ternary(1, modulus.degree, randomness)
         self._met: set[str] = set()
+
+    def kept(self) -> tuple[Modulus, Int8[np.ndarray, "1 N"], tuple[str, ...]]:
+        """All of it: its ring, s, and the names of the matrices that it has met."""
+        return self._modulus, self._s, tuple(sorted(self._met))
+
+    @classmethod
+    def of(
+        cls, modulus: Modulus, s: Int8[np.ndarray, "1 N"], met: Iterable[str], own: Randomness
+    ) -> "Secret":
+        """One of what was `kept`, of which it is the only one, with randomness for its errors."""
+        made = cls(modulus, own)
+        made._s, made._met = s, set(met)
+        return made
 
     def masks(self, matrix: Matrix) -> Polynomials:
         """Encryptions of zero e - a s mod q under every polynomial of a matrix, once."""

@@ -36,6 +36,11 @@ def _hash(transcript: bytes, sender: int, use: int) -> Hash:
     return Hash(transcript, 3 * sender + use)
 
 
+def row_hash(transcript: bytes, sender: int) -> Hash:
+    """The hash of a direction's rows."""
+    return _hash(transcript, sender, _ROWS)
+
+
 def _hashes(transcript: bytes, sender: int) -> Hashes:
     return Hashes(*(_hash(transcript, sender, use) for use in (_ROWS, _ROUNDS)))
 

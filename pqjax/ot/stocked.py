@@ -14,7 +14,7 @@ import numpy as np
 from pqjax.crypto.crhash import Hash, offset_rows
 from pqjax.crypto.prg import Randomness
 from pqjax.ot.making import Hear, Maker, Round
-from pqjax.ot.setup import extend_both, extend_both_cost
+from pqjax.ot.setup import extend_both, extend_both_cost, row_hash
 from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender, check_parameter
 from pqjax.ot.source import (
     Choices,
@@ -35,6 +35,21 @@ from pqjax.wire.messenger import Messenger, Pending
 
 _RUN = 1 << 14  # rows whose keys stay in the cache
 _ROUND = 1 << 22  # OTs
+
+
+@dataclasses.dataclass(frozen=True, repr=False)  # secrets
+class Kept:
+    """An end that was set aside, as arrays: delta is the sender's, the bits are the receiver's.
+
+    Attributes:
+      transcript: what its hashes follow from, public.
+      rows: its OTs', to be used once.
+    """
+
+    transcript: bytes
+    rows: Rows
+    delta: Words | None = None
+    bits: Choices | None = None
 
 
 class Stocked(Source):
@@ -63,6 +78,25 @@ class StockedSender(OtSender):
         """Of stored OTs. Cost: `Stocked.pick`. Reference: Beaver, CRYPTO 1995."""
         rows, _ = self.maker.draw(n)
         return offset_rows(rows, self._delta, np.unpackbits(raw, count=n, bitorder="little"))
+
+    def set_aside(self, n: int, name: bytes) -> "StockedSender":
+        """The next n OTs, drawn for good, as an end that has no others, with hashes of that name."""
+        made = StockedSender(self._delta, self._hash.apart(name))
+        made.stock.put([self.maker.draw(n)])
+        return made
+
+    def kept(self) -> Kept:
+        """All of an end that was set aside."""
+        rows, _ = self.maker.draw(self.left)
+        return Kept(self._hash.transcript, rows, delta=self._delta)
+
+    @classmethod
+    def of(cls, kept: Kept, sender: int) -> "StockedSender":
+        """An end of what was kept, in the direction in which that rank sends."""
+        assert kept.delta is not None
+        made = StockedSender(kept.delta, row_hash(kept.transcript, sender))
+        made.stock.put([(kept.rows, np.zeros(len(kept.rows), np.uint8))])
+        return made
 
     @property
     def left(self) -> int:
@@ -96,6 +130,25 @@ class StockedReceiver(OtReceiver):
         """Of stored OTs. Cost: `Stocked.pick`."""
         rows, bits = self.maker.draw(choices.size)
         return rows, np.packbits(choices ^ bits, bitorder="little")
+
+    def set_aside(self, n: int, name: bytes) -> "StockedReceiver":
+        """The next n OTs, see `StockedSender.set_aside`."""
+        made = StockedReceiver(self._hash.apart(name))
+        made.stock.put([self.maker.draw(n)])
+        return made
+
+    def kept(self) -> Kept:
+        """All of an end that was set aside."""
+        rows, bits = self.maker.draw(self.left)
+        return Kept(self._hash.transcript, rows, bits=bits)
+
+    @classmethod
+    def of(cls, kept: Kept, sender: int) -> "StockedReceiver":
+        """An end of what was kept, in the direction in which that rank sends."""
+        assert kept.bits is not None
+        made = StockedReceiver(row_hash(kept.transcript, sender))
+        made.stock.put([(kept.rows, kept.bits)])
+        return made
 
     @property
     def left(self) -> int:

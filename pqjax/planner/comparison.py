@@ -23,7 +23,7 @@ def differences(plan: Plan, trace: Trace, rank: int) -> list[str]:
         begun.add((i, entry.phase))
         if i is None:
             continue
-        lines = left.setdefault(i, iter(plan.schedule(i)))
+        lines = left.setdefault(i, iter(plan.schedule(i, trace.stored)))
         line = next(lines, None)
         while line is not None and line.phase == "install" and _missing(entry, line, installed):
             line = next(lines, None)  # a client may have hints already, or the first of them
@@ -46,7 +46,7 @@ def differences(plan: Plan, trace: Trace, rank: int) -> list[str]:
             text = f"clock {entry.clock_after}, predicted {clocks[rank]}"
             found.append((i, f"{at}: {text}"))
     if not trace.entries:
-        left[0] = iter(plan.schedule())
+        left[0] = iter(plan.schedule(0, trace.stored))
     over = any(i is None for i, _ in begun)
     for i, rest in left.items():
         for line in rest:

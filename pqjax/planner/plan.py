@@ -187,12 +187,20 @@ class Plan:
         tasks = (s.task for s in self.steps if s.task.choice is not None)
         return Secrets.of_all(choosing_rule(task.node).secrets(task) for task in tasks)
 
-    def schedule(self, inference: int = 0) -> tuple[Line, ...]:
+    def schedule(self, inference: int = 0, stored: int = 0) -> tuple[Line, ...]:
         """Every layer of one inference of a session, with its cost.
 
         Inferences count from 0. The first has the setup, and the installation of a client that has no
-        hints yet; what one leaves in store of random OTs is there for the next.
+        hints yet; what one leaves in store of random OTs is there for the next. If the first `stored`
+        were prepared in an earlier session, and kept, they have an online phase alone, and the one after
+        them begins as a session does, when it is asked to.
         """
+        if inference < stored:
+            return tuple(x for x in self._lines(EMPTY)[0] if x.phase == "online")
+        if stored:
+            begin = Line("setup", BEGIN_LAYER, message(1, COMMAND_BITS))
+            lines = self.schedule(inference - stored)
+            return (begin, *lines) if inference == stored else lines
         (lines, pool), before = self._lines(EMPTY), EMPTY
         for _ in range(inference):
             if pool == before:

@@ -41,6 +41,11 @@ class Party:
     tuning: Tuning = Tuning()
     pool: Pool = (0, 0)
 
+    def set_up(self) -> None:
+        """Makes both ends anew; both sides at once. Cost: `Source.set_up_cost`."""
+        with self.messenger.layer("setup", "ot"):
+            self.sender, self.receiver = self.source.set_up(self.messenger, self.randomness)
+
     @property
     def rank(self) -> int:
         """0 for the server, 1 for the client."""

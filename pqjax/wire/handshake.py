@@ -1,6 +1,7 @@
 """The first words on a wire: who speaks which version, in which role, of which plan.
 
-  1. both -> other    hello: magic, protocol version, role, plan digest             48 bytes each
+  1. both -> other    hello: magic, protocol version, role, whether a client has
+                      stored preparations to offer, plan digest                     48 bytes each
   2. both -> other    verdict: fine, or what does not match                          8 bytes each
   3. server -> client the length of the plan document, then the document, if the client's digest
                       was all zero ("send me the plan")
@@ -20,11 +21,12 @@ from pqjax.errors import Drift, HandshakeError, InputError
 from pqjax.wire.interface import Wire
 from pqjax.wire.word import Word
 
-PROTOCOL_VERSION = 4  # 2: hashes keyed by the session; 3: words between frames; 4: lanes
+# 2: hashes keyed by the session; 3: words between frames; 4: lanes; 5: stored preparations
+PROTOCOL_VERSION = 5
 DOCUMENT_LIMIT_BYTES = 4 << 20
 
 _MAGIC = b"pqjax\r\n\0"
-_HELLO = struct.Struct("<8sHBx32s4x")
+_HELLO = struct.Struct("<8sHBB32s4x")
 HELLO_BYTES = _HELLO.size
 _VERDICT = struct.Struct("<B7x")
 _LENGTH = struct.Struct("<Q")
@@ -47,25 +49,30 @@ def plan_digest(document: bytes) -> bytes:
     return hashlib.sha256(document).digest()
 
 
-def greet_client(wire: Wire, document: bytes, admit: Callable[[], bool] = lambda: True) -> None:
+def greet_client(wire: Wire, document: bytes, admit: Callable[[], bool] = lambda: True) -> bool:
     """The server's side: agrees on everything, and sends the plan document if asked to.
 
-    `admit` is asked once, for a client whose hello is fine: is there room for it?
+    `admit` is asked once, for a client whose hello is fine: is there room for it? Returns whether the
+    client goes on by offering stored preparations.
     """
     most, nbytes = DOCUMENT_LIMIT_BYTES, len(document)
     if nbytes > most:
         raise InputError(f"a plan document has at most {most} bytes, got {nbytes}")
-    asked = _meet(wire, _SERVER, plan_digest(document), admit)
+    asked, offers = _meet(wire, _SERVER, plan_digest(document), admit)
     if asked == _NO_DIGEST:
         wire.send(_LENGTH.pack(nbytes), 0, _WHERE)
         wire.send(document, 0, _WHERE)
+    return offers
 
 
-def greet_server(wire: Wire, digest: bytes | None) -> bytes | None:
-    """The client's side; without a `digest` it asks for the plan document and returns it."""
+def greet_server(wire: Wire, digest: bytes | None, offers: bool = False) -> bytes | None:
+    """The client's side; without a `digest` it asks for the plan document and returns it.
+
+    If it `offers` stored preparations, that comes next.
+    """
     if digest is not None and (len(digest) != _DIGEST_BYTES or digest == _NO_DIGEST):
         raise InputError(f"a plan digest is a SHA-256, 32 bytes, got {digest!r}")
-    promised = _meet(wire, _CLIENT, digest or _NO_DIGEST)
+    promised, _ = _meet(wire, _CLIENT, digest or _NO_DIGEST, offers=offers)
     if digest is not None:
         return None
     (nbytes,) = _LENGTH.unpack(_receive(wire, _LENGTH.size))
@@ -90,10 +97,16 @@ def _receive(wire: Wire, nbytes: int) -> bytes:
         raise HandshakeError(f"not a pqjax peer: {error}") from error
 
 
-def _meet(wire: Wire, role: int, digest: bytes, admit: Callable[[], bool] = lambda: True) -> bytes:
-    """Exchanges hellos and verdicts; returns the other party's digest if all is well."""
-    wire.send(_HELLO.pack(_MAGIC, PROTOCOL_VERSION, role, digest), 0, _WHERE)
-    magic, version, other_role, other_digest = _HELLO.unpack(_receive(wire, _HELLO.size))
+def _meet(
+    wire: Wire,
+    role: int,
+    digest: bytes,
+    admit: Callable[[], bool] = lambda: True,
+    offers: bool = False,
+) -> tuple[bytes, bool]:
+    """Exchanges hellos and verdicts; if all is well the other's digest, and whether it offers."""
+    wire.send(_HELLO.pack(_MAGIC, PROTOCOL_VERSION, role, offers, digest), 0, _WHERE)
+    magic, version, other_role, offered, other_digest = _HELLO.unpack(_receive(wire, _HELLO.size))
     if magic != _MAGIC:
         raise HandshakeError(f"{_WHERE}: not a pqjax peer: its hello begins with {magic!r}")
     mine, theirs = (PROTOCOL_VERSION, digest), (version, other_digest)
@@ -112,7 +125,7 @@ def _meet(wire: Wire, role: int, digest: bytes, admit: Callable[[], bool] = lamb
     (said,) = _VERDICT.unpack(_receive(wire, _VERDICT.size))
 
     if not (own or said):
-        return other_digest
+        return other_digest, bool(offered)
     objections = {
         _Verdict.VERSIONS_DIFFER: f"the server speaks protocol version {server[0]}, "
         f"the client {client[0]}",

@@ -45,12 +45,13 @@ class Trace:
     """Entries of one session, all or those of one inference, in the order in which the layers ran.
 
     Attributes:
+      stored: how many of the session's first inferences were prepared in an earlier one, and kept.
       alive_bytes: what (this side, the other) sent between the session's layers to say that it
         lives; no part of any entry or sum.
     """
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self.entries = list(entries)
+    def __init__(self, entries: Iterable[Entry] = (), stored: int = 0) -> None:
+        self.entries, self.stored = list(entries), stored
         self.alive_bytes: tuple[int, int] = (0, 0)
         self._inference: int | None = 0
         self._origin = time.perf_counter()
@@ -72,7 +73,7 @@ class Trace:
 
     def of(self, inference: int) -> "Trace":
         """The entries of one inference so far: its setup, preparation and online phase."""
-        return Trace(entry for entry in self.entries if entry.inference == inference)
+        return Trace((x for x in self.entries if x.inference == inference), self.stored)
 
     @property
     def inferences(self) -> list["Trace"]:
@@ -81,7 +82,7 @@ class Trace:
         for entry in self.entries:
             if entry.inference is not None:
                 found.setdefault(entry.inference, []).append(entry)
-        return [Trace(found[i]) for i in sorted(found)]
+        return [Trace(found[i], self.stored) for i in sorted(found)]
 
     def _enter(self, phase: str, layer: str) -> Entry:
         begin = time.perf_counter() - self._origin

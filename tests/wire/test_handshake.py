@@ -69,7 +69,7 @@ def test_a_client_that_knows_the_plan_is_greeted(join):
         pair,
     )
 
-    assert result == (None, None)
+    assert result == (False, None)
     assert pair[0].sent_bytes == pair[1].sent_bytes == 48 + 8 + 2 * 16
 
 
@@ -79,7 +79,7 @@ def test_a_client_that_asks_gets_the_plan(join, document):
         lambda wire: greet_client(wire, document), lambda wire: greet_server(wire, None), join()
     )
 
-    assert result == (None, document)
+    assert result == (False, document)
 
 
 def test_different_plans_are_the_same_error_on_both_sides(join):

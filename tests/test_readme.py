@@ -72,7 +72,7 @@ def folder(tmp_path, monkeypatch):
 def test_every_command_of_a_block_is_one_that_a_test_knows():
     known = {"make", "pqjax", "pip", "python"}
     assert {command[0] for block in BLOCKS for command in block} == known
-    assert len(BLOCKS) == 5 and len(python_blocks()) == 2
+    assert len(BLOCKS) == 6 and len(python_blocks()) == 2
 
 
 def test_the_python_blocks_run(monkeypatch, tmp_path):
@@ -110,6 +110,18 @@ def test_two_processes(folder, capsys):
             if words[:2] == ["infer", address] and "--json" not in words:
                 assert re.match(r"\d+ [a-z]+", out), out  # a class by number and name
                 assert len(out.split(", ")) == (10 if "--top" in words else 1)
+
+
+def test_tonight_for_tomorrow(folder, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    serve, prepare, infer = block_with("pqjax", "prepare")
+    with served(serve, folder) as address:
+        for command in (prepare, infer):
+            assert main([word.replace("127.0.0.1:7700", address) for word in command[1:]]) == 0
+
+    out, said = capsys.readouterr()
+    assert re.match(r"\d+ [a-z]+", out.splitlines()[-1]), out
+    assert "1 prepared before" in said, said
 
 
 def test_two_machines(folder, capsys):

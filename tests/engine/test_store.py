@@ -152,6 +152,7 @@ def test_kept_and_spent_may_be_mixed_with_what_is_prepared_here(tmp_path):
         assert at.halves() == [[0, 1]] * 2  # of two batches
 
 
+@pytest.mark.slow
 def test_prepared_tonight_spent_tomorrow_by_processes_that_know_nothing_of_each_other(tmp_path):
     stored = ("--store", tmp_path / "client")
     with served_process(tmp_path, "--store", tmp_path / "server") as (address, _):

@@ -12,6 +12,7 @@ import subprocess
 import jax
 
 import pqjax
+from pqjax.engine.rates import processor
 from pqjax.errors import DataError
 
 RESULTS = pathlib.Path(__file__).parent / "results"  # committed
@@ -39,17 +40,9 @@ def _git(folder: pathlib.Path, *words: str) -> str:
 
 def machine() -> dict:
     """What the figures were measured on."""
-    model = platform.processor() or platform.machine()
-    try:
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "cpu": model,
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "memory_bytes": memory,
         "python": platform.python_version(),

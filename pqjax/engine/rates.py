@@ -32,8 +32,8 @@ class _File:
     version: str
 
 
-def machine() -> str:
-    """What tells this machine from others, in a few words."""
+def processor() -> str:
+    """The processor's model, where the system says it."""
     model = platform.processor() or platform.machine()
     try:
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
@@ -42,7 +42,12 @@ def machine() -> str:
                 break
     except OSError:
         pass
-    return f"{model}, {os.cpu_count()} cores"
+    return model
+
+
+def machine() -> str:
+    """What tells this machine from others, in a few words."""
+    return f"{processor()}, {os.cpu_count()} cores"
 
 
 def rates_path() -> pathlib.Path:

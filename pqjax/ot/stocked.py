@@ -66,7 +66,23 @@ class Stocked(Source):
         return 0
 
 
-class StockedSender(OtSender):
+class _FromStore:
+    """What both ends have: a store, and who fills it."""
+
+    stock: Stock
+    maker: Maker
+
+    @property
+    def left(self) -> int:
+        """OTs in store, those included that are kept to make others of."""
+        return self.stock.left
+
+    def wait(self, rounds: int | None = None) -> None:
+        """Waits for all that was ordered, or some of it."""
+        self.maker.wait(rounds)
+
+
+class StockedSender(_FromStore, OtSender):
     """Draws rows q from its store."""
 
     def __init__(self, delta: Words, hash: Hash):
@@ -98,15 +114,6 @@ class StockedSender(OtSender):
         made.stock.put([(kept.rows, np.zeros(len(kept.rows), np.uint8))])
         return made
 
-    @property
-    def left(self) -> int:
-        """OTs in store, those included that are kept to make others of."""
-        return self.stock.left
-
-    def wait(self, rounds: int | None = None) -> None:
-        """Waits for all that was ordered, or some of it."""
-        self.maker.wait(rounds)
-
     def random_bits(self, n: int, width: int) -> tuple[Choices, Choices]:
         """Of stored OTs as they are."""
         rows, _ = self.maker.draw(n)
@@ -118,7 +125,7 @@ class StockedSender(OtSender):
         return zero, one
 
 
-class StockedReceiver(OtReceiver):
+class StockedReceiver(_FromStore, OtReceiver):
     """Draws rows t and their choices from its store."""
 
     def __init__(self, hash: Hash):
@@ -149,15 +156,6 @@ class StockedReceiver(OtReceiver):
         made = StockedReceiver(row_hash(kept.transcript, sender))
         made.stock.put([(kept.rows, kept.bits)])
         return made
-
-    @property
-    def left(self) -> int:
-        """OTs in store, those included that are kept to make others of."""
-        return self.stock.left
-
-    def wait(self, rounds: int | None = None) -> None:
-        """Waits for all that was ordered, or some of it."""
-        self.maker.wait(rounds)
 
     def random_bits(self, n: int, width: int) -> tuple[Choices, Choices]:
         """Of stored OTs as they are."""

@@ -1,0 +1,1 @@
+"""Networks from elsewhere: read from their files, checked against their own runtime, quantized."""

@@ -1,0 +1,94 @@
+"""A network from elsewhere in our terms: its operations, its float weights, what its inputs mean."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jaxtyping import Float
+
+from nets.data import INPUT_SCALE_BITS, PIXEL_ZERO
+from nets.fold import Folded
+from nets.ops import INPUT, Architecture, Conv, Linear
+from pqjax.errors import GraphError
+
+Runtime = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """How integers 0..255 become the network's own input: (integer - mean) / std, by channel.
+
+    Attributes:
+      mean: of every channel, in units of pixels.
+      std: of every channel, in units of pixels; above 0.
+      bgr: whether blue comes first; means and deviations are in the network's order.
+      shorter: rows or columns that the shorter side is scaled to before the centre is cut; None: as
+        many as the input has.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool = False
+    shorter: int | None = None
+
+    def real(self, pixels: np.ndarray) -> Float[np.ndarray, "n h w c"]:
+        """The network's own input for integers (n, H, W, C), red first: float32."""
+        ordered = pixels[..., ::-1] if self.bgr else pixels
+        return ((ordered - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """A float network as its source has it.
+
+    Attributes:
+      architecture: its operations; norms are folded, so there is no `Norm`.
+      weights: kernel and bias of every layer, in order, of the source's own inputs.
+      pixels: how pictures become these.
+      classes: names, as many as the architecture's, or none.
+      source: where it is from: file, its SHA-256, format, versions of what read it.
+      runtime: the source's own: its inputs, float32 (n, H, W, C), to outputs (n, classes); None where
+        there is none.
+    """
+
+    architecture: Architecture
+    weights: Folded
+    pixels: Pixels
+    classes: tuple[str, ...]
+    source: Mapping[str, str]
+    runtime: Runtime | None = None
+
+    def of_integers(self) -> Folded:
+        """Weights that read our integers, (pixel - 128) / 256 and red first, in the input's place.
+
+        Scale and offset go into the kernels and biases of the layers that read the input. Zero padding
+        of those stands for another value then; the difference is at the edges only.
+
+        Raises:
+          GraphError: something else than a Conv or Dense reads the input.
+        """
+        pixels, net = self.pixels, self.architecture
+        for op in net.readers[INPUT]:
+            if not isinstance(op, Linear) or op.groups > 1:
+                raise op.fault(
+                    "it reads the input, whose mean and deviation go into the layers that read it: "
+                    "a Conv or Dense without groups expected"
+                )
+        factor = 2.0**INPUT_SCALE_BITS / np.array(pixels.std)
+        offset = (PIXEL_ZERO - np.array(pixels.mean)) / np.array(pixels.std)
+        if net.image[2] != len(factor) or net.image[2] != len(offset):
+            raise GraphError(
+                f"{net.name}: means and deviations of {net.image[2]} channels expected, "
+                f"got {len(offset)} and {len(factor)}"
+            )
+        made = []
+        for op, (kernel, bias) in zip(net.layers, self.weights, strict=True):
+            if op.sources == (INPUT,):
+                assert isinstance(op, Conv)  # a Dense reads a vector, and the input is an image
+                bias = bias + np.einsum("hwck,c->k", kernel, offset)
+                kernel = kernel * factor[:, None]
+                kernel = kernel[:, :, ::-1] if pixels.bgr else kernel
+            made.append((np.asarray(kernel, np.float32), np.asarray(bias, np.float32)))
+        return made

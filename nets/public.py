@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nets.ops import Architecture
+from nets.torch_file import read_torch
 from pqjax.errors import CheckpointError
 
 _MEAN = np.array([0.485, 0.456, 0.406])
@@ -43,7 +44,7 @@ def is_public(path: pathlib.Path | str) -> bool:
 
 
 def read_state_dict(path: pathlib.Path | str) -> dict[str, np.ndarray]:
-    """Tensors by name from a safetensors, npz, or (where torch is installed) torch file.
+    """Tensors by name from a safetensors, npz or torch file.
 
     Raises:
       CheckpointError: the file is missing or unreadable, or what reads it is not installed.
@@ -57,18 +58,16 @@ def read_state_dict(path: pathlib.Path | str) -> dict[str, np.ndarray]:
             from safetensors.numpy import load_file
 
             return dict(load_file(path))
-        import torch  # type: ignore[import-not-found]
-
-        tree = torch.load(path, map_location="cpu", weights_only=True)
-        tree = tree.get("state_dict", tree)
-        return {name.removeprefix("module."): value.numpy() for name, value in tree.items()}
+        return read_torch(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"no state dict at {path}") from error
     except ImportError as error:
         raise CheckpointError(
             f"{path}: reading it needs {error.name}, which is not installed; .npz needs nothing more"
         ) from error
-    except Exception as error:  # whatever the three libraries raise for a broken file
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever the two libraries raise for a broken file
         raise CheckpointError(f"{path} is not a readable state dict: {error}") from error
 
 

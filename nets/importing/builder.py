@@ -125,6 +125,17 @@ class Builder:
         """max(x, 0), and no more than the cap if there is one."""
         return self._add(ops.Relu(self._named("relu"), (x,), cap))
 
+    def leaky_relu(self, x: str, slope: np.ndarray | float) -> str:
+        """The larger of x and 0, and what is below 0 times a slope: one for all channels or one each.
+
+        That is (1 - slope) * (relu(x) + x * slope / (1 - slope)); a slope of 1 is none.
+        """
+        slope = np.asarray(slope, np.float64)
+        if (slope == 1).any():
+            raise self.fault("a slope of 1 below 0, too, where nothing is left of a ReLU")
+        below = self.affine(x, slope / (1 - slope))
+        return self.affine(self.add(self.relu(x), below), 1 - slope)
+
     def minimum(self, x: str, cap: float) -> str:
         """The lesser of x and a cap, of what is not negative or what ReLUs alone read."""
         if cap <= 0:
@@ -145,32 +156,41 @@ class Builder:
         self, x: str, window: Pair, stride: Pair, padding: Sides = NO_MARGINS
     ) -> str:  # fmt: skip
         """Largest of every window; what is padded is never the largest."""
-        if padding != NO_MARGINS and not self.nonnegative(x):
-            raise self.fault(
-                "a padded max pool of what may be negative: zeros around would be the largest; "
-                "put a ReLU before it, or pool without padding"
-            )
-        at = self.pad(x, padding)
+        at = self.pad(x, padding, edge=True)
+        if window == (1, 1) == stride:
+            return at
         return self._add(ops.MaxPool(self._named("maxpool"), (at,), window, stride))
 
     def avg_pool(
-        self, x: str, window: Pair, stride: Pair, padding: Sides = NO_MARGINS
+        self, x: str, window: Pair, stride: Pair, padding: Sides = NO_MARGINS,
+        counted: bool = True,
     ) -> str:  # fmt: skip
-        """Average of every window; zeros that are padded count as well."""
-        at = self.pad(x, padding)
-        if window == (1, 1) == stride:
+        """Average of every window; whether zeros that are padded are `counted`, too."""
+        at = self.pad(x, padding) if counted else x
+        around = NO_MARGINS if counted else padding
+        if window == (1, 1) == stride and around == NO_MARGINS:
             return at
-        return self._add(ops.AvgPool(self._named("avgpool"), (at,), window, stride))
+        name = self._named("avgpool")
+        return self._add(ops.AvgPool(name, (at,), window, stride, padding=around))
 
     def global_average(self, x: str) -> str:
         """Average of every channel: (1, 1, C)."""
         return self._add(ops.GlobalAverage(self._named("average"), (x,)))
 
-    def pad(self, x: str, padding: Sides, channels: Margins = (0, 0)) -> str:
-        """Zeros around an image."""
+    def pad(
+        self, x: str, padding: Sides, channels: Margins = (0, 0), edge: bool = False
+    ) -> str:  # fmt: skip
+        """Zeros around an image, or what stands at its edge."""
         if padding == NO_MARGINS and channels == (0, 0):
             return x
-        return self._add(ops.Pad(self._named("pad"), (x,), (*padding, channels)))
+        return self._add(ops.Pad(self._named("pad"), (x,), (*padding, channels), edge))
+
+    def take(self, x: str, channels: Sequence[int]) -> str:
+        """Some channels, by their places."""
+        places = tuple(int(channel) for channel in channels)
+        if places == tuple(range(self.shapes[x][-1])):
+            return x
+        return self._add(ops.Take(self._named("take"), (x,), places))
 
     def subsample(self, x: str, stride: Pair) -> str:
         """Every stride-th row and column, the first ones first."""
@@ -369,7 +389,9 @@ class _Folding:
     def widen(self, op: Op) -> None:
         """A convolution pads what a `Pad` before it would."""
         before = self.ops.get(op.sources[0])
-        if not (isinstance(op, ops.Conv) and isinstance(before, ops.Pad)) or any(before.margins[2]):
+        if not (isinstance(op, ops.Conv) and isinstance(before, ops.Pad)):
+            return
+        if any(before.margins[2]) or before.edge:
             return
         pairs = zip(op.padding, before.margins, strict=False)
         high, wide = ((a + c, b + d) for (a, b), (c, d) in pairs)

@@ -143,23 +143,37 @@ def test_caps_are_those_of_relus(first):
     check(net, head(np.clip(conv(X, KERNEL), 0, 0.5)))
 
 
-def test_pools_pad_what_is_not_negative():
+def test_pools_pad_what_is_never_the_largest_and_what_counts_only_if_it_is_to():
     builder = Builder("net", (6, 5, 3))
-    conved = builder.conv(INPUT, KERNEL)
-    at = builder.avg_pool(
-        builder.max_pool(builder.relu(conved), (3, 3), (1, 1), SAME), (2, 2), (1, 1)
-    )
+    at = builder.max_pool(builder.conv(INPUT, KERNEL), (3, 3), (1, 1), SAME)
+    at = builder.avg_pool(builder.avg_pool(at, (2, 2), (1, 1)), (2, 2), (1, 1), SAME, counted=False)
     at, head = closed(builder, at)
 
     net = made(builder, at)
 
-    y = np.maximum(conv(X, KERNEL), 0)
+    y = conv(X, KERNEL)
     y = lax.reduce_window(y, -np.inf, lax.max, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
     y = lax.reduce_window(y, 0.0, lax.add, (1, 2, 2, 1), (1, 1, 1, 1), "VALID") / 4
-    check(net, head(np.asarray(y)))
+    sums = [
+        lax.reduce_window(each, 0.0, lax.add, (1, 2, 2, 1), (1, 1, 1, 1), ((0, 0), *SAME, (0, 0)))
+        for each in (y, np.ones_like(y))
+    ]
+    check(net, head(np.asarray(sums[0] / sums[1])))
+
+
+def test_leaky_relus_and_gathers_of_channels():
+    builder = Builder("net", (6, 5, 3))
+    slope = np.array([0.1, 0.25, -0.5, 2.0])
+    at = builder.leaky_relu(builder.conv(INPUT, KERNEL), slope)
+    at, head = closed(builder, builder.take(at, (3, 1, 1)))
+
+    y = np.asarray(conv(X, KERNEL))
+    check(made(builder, at), head(np.where(y > 0, y, y * slope)[..., [3, 1, 1]]))
     builder.at = "there"
-    with pytest.raises(GraphError, match="there: a padded max pool of what may be negative"):
-        builder.max_pool(conved, (3, 3), (1, 1), SAME)
+    with pytest.raises(GraphError, match="there: a slope of 1"):
+        builder.leaky_relu(builder.conv(INPUT, KERNEL), 1.0)
+    with pytest.raises(GraphError, match="there: .*takes channel 3, but there are 3"):
+        builder.take(INPUT, (3,))
 
 
 def test_what_nothing_needs_is_left_out_and_what_nothing_means_is_refused():

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from nets.importing.builder import Builder
 from nets.importing.imported import Imported, Pixels
 from nets.importing.layout import Tensor, natural
-from nets.importing.primitives import Primitives
+from nets.importing.primitives import Positive, Primitives
 from nets.importing.trace import Equation, Trace, Variable, traced
 from nets.ops import INPUT
 from pqjax.errors import GraphError
@@ -117,7 +117,7 @@ class _Reading:
 
     def __init__(self, builder: Builder, trace: Trace):
         self.builder, self.trace = builder, trace
-        self.values: dict[Variable, Tensor] = {
+        self.values: dict[Variable, Tensor | Positive] = {
             trace.input: natural(INPUT, trace.input.shape)  # the image's elements, in this order
         }
         self.beyond: dict[Variable, Equation] = {}
@@ -149,9 +149,9 @@ class _Reading:
         if output in self.beyond:
             output, head = self.headless(output)
         tensor, layouts = self.values[output], Primitives(self.builder).layouts
-        if not layouts.flat(tensor):
+        if not isinstance(tensor, Tensor) or not layouts.flat(tensor):
             raise self.builder.fault(
-                f"it is an array of shape {tensor.shape}: (1, classes) expected for one picture; "
+                f"it is an array of shape {output.shape}: (1, classes) expected for one picture; "
                 "segmentations and boxes are not answered here"
             )
         tensor = layouts.settled(tensor)
@@ -174,7 +174,10 @@ class _Reading:
                     (ahead if each in self.beyond else roots).append(each)
         needed.sort(key=self.trace.equations.index)
         tensors = [self.values[root] for root in roots]
-        if tensors and all(each.same(tensors[0]) for each in tensors):
+        first = next(iter(tensors), None)
+        if isinstance(first, Tensor) and all(
+            isinstance(each, Tensor) and each.same(first) for each in tensors
+        ):
             head = self.named(needed, roots, output)
             if head:
                 return roots[0], head

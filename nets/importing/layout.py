@@ -182,15 +182,8 @@ class Layouts:
                     "the network; only every n-th from the first on can be taken here"
                 )
             stride.append(step)
-        if not np.array_equal(found.picks[2], np.arange(image[2])):
-            name = self._channels(name, found.picks[2])
+        name = self.builder.take(name, found.picks[2].tolist())
         return name if stride == [1, 1] else self.builder.subsample(name, (stride[0], stride[1]))
-
-    def _channels(self, name: str, picks: np.ndarray) -> str:
-        raise self.builder.fault(
-            f"it takes channels {picks[:8].tolist()}... of {self.builder.shapes[name][-1]}: no "
-            "operation here picks channels; reorder the weights around it instead"
-        )
 
     def settled(self, x: Tensor) -> Tensor:
         """The same array, of a tensor that holds these elements and no others."""

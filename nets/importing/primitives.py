@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nets.importing.builder import Builder
-from nets.importing.layout import ZERO, Layouts, Tensor, natural
+from nets.importing.builder import Builder, Sides
+from nets.importing.layout import ZERO, Layouts, Tensor, grid, natural
 from nets.importing.trace import Equation
 from pqjax.errors import GraphError
 from pqjax.graph.bounds import Shape
@@ -35,12 +36,17 @@ _SMOOTH = (
     "exp", "exp2", "log", "log1p", "expm1", "tanh", "logistic", "erf", "erfc", "erf_inv", "sqrt",
     "rsqrt", "cbrt", "pow", "sin", "cos", "tan", "atan2", "sinh", "cosh",
 )  # fmt: skip
-_CHOICES = ("gt", "ge", "lt", "le", "eq", "ne", "select_n", "abs", "sign", "floor", "ceil", "round")
+_CHOICES = ("eq", "ne", "abs", "sign", "floor", "ceil", "round", "and", "or", "not")
 _LOOPS = ("scan", "while", "cond", "cumsum", "cumprod", "cummax", "cumlogsumexp")
 _ORDERS = ("argmax", "argmin", "sort", "top_k", "reduce_min", "reduce_prod", "reduce_window_min")
 
 _AT_THE_END = (
     "at the end of a network softmax, log_softmax, sigmoid and argmax are left to the client"
+)
+_CHOSEN = (
+    "it chooses between values by what they are (hard swish, masks): of such only max(x, 0), "
+    "min(x, cap) and leaky ReLUs can be done; write nnx.relu, nnx.relu6, nnx.leaky_relu or "
+    "jnp.clip(x, 0, cap)"
 )
 _REASONS: Mapping[str, str] = {
     **dict.fromkeys(
@@ -48,11 +54,7 @@ _REASONS: Mapping[str, str] = {
         "a smooth function of a tensor (SiLU, GELU, ELU, tanh, softmax inside): train with ReLU or "
         f"ReLU6 instead; {_AT_THE_END}",
     ),
-    **dict.fromkeys(
-        _CHOICES,
-        "it chooses between values by their signs (leaky ReLU, hard swish, masks): of such only "
-        "max(x, 0) and min(x, cap) can be done; write nnx.relu, nnx.relu6 or jnp.clip(x, 0, cap)",
-    ),
+    **dict.fromkeys(_CHOICES, _CHOSEN),
     **dict.fromkeys(
         _LOOPS,
         "a loop or a choice that depends on the input (recurrent networks): only loops over layers of "
@@ -70,11 +72,34 @@ _REASONS: Mapping[str, str] = {
 }  # fmt: skip
 
 
+@dataclasses.dataclass(frozen=True)
+class Positive:
+    """Which values of a tensor are above 0, or below: what a leaky ReLU chooses by."""
+
+    of: Tensor
+    below: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """Sums of windows of a tensor, in part of what is padded around it: (window, stride, padding)."""
+
+    of: str
+    sides: tuple[tuple[int, int], tuple[int, int], Sides]
+
+
 class Primitives:
-    """Rules of primitives, which add operations to a builder."""
+    """Rules of primitives, which add operations to a builder.
+
+    Attributes:
+      multiples: of tensors that are others times a factor by channel, these.
+      sums: of tensors that are sums of windows, of what.
+    """
 
     def __init__(self, builder: Builder):
         self.builder, self.layouts = builder, Layouts(builder)
+        self.multiples: dict[str, tuple[str, np.ndarray]] = {}
+        self.sums: dict[str, Sums] = {}
         self.rules: dict[str, Callable[..., typing.Any]] = {
             **dict.fromkeys(_MOVES, self.moved),
             **dict.fromkeys(_NOTHING, lambda equation, *x: list(x)),
@@ -89,6 +114,9 @@ class Primitives:
             "neg": lambda equation, x: self.affine(equation, x, scale=-1.0),
             "mul": self.scaled,
             "div": self.divided,
+            **dict.fromkeys(("gt", "ge"), self.compared),
+            **dict.fromkeys(("lt", "le"), lambda equation, x, y: self.compared(equation, y, x)),
+            "select_n": self.chosen,
             "max": self.maximum,
             "min": self.minimum,
             "clamp": lambda e, low, x, high: self.minimum(e, self.maximum(e, x, low), high),
@@ -102,7 +130,7 @@ class Primitives:
         """An error at the equation that is read now."""
         return self.builder.fault(text)
 
-    def read(self, equation: Equation, inputs: Sequence[Operand]) -> list[Tensor]:
+    def read(self, equation: Equation, inputs: Sequence[Operand | Positive]) -> list[Tensor]:
         """What an equation makes.
 
         Raises:
@@ -117,6 +145,8 @@ class Primitives:
             )
         if name in _REASONS:
             raise self.fault(_REASONS[name])
+        if name != "select_n" and any(isinstance(each, Positive) for each in inputs):
+            raise self.fault(_CHOSEN)
         if name not in self.rules:
             raise self.fault(
                 "no operation here does this; convolutions, dense layers, norms with running "
@@ -151,7 +181,7 @@ class Primitives:
         """Zeros around, or less of it."""
         if not isinstance(x, Tensor) or isinstance(value, Tensor) or float(value) != 0:
             raise self.fault(
-                "it pads with something else than zeros: pad with zeros, and a max pool behind a ReLU"
+                "it pads with something else than zeros: pad with zeros; max pools may pad themselves"
             )
         config = equation.params["padding_config"]
         return Tensor(x.name, np.asarray(jax.lax.pad(x.places, np.int32(ZERO), config)))
@@ -248,9 +278,11 @@ class Primitives:
         matrix = np.moveaxis(np.asarray(weights), others, range(len(others)))
         outputs, count = matrix.shape[len(others) :], math.prod(matrix.shape[: len(others)])
         matrix = matrix.reshape(count, -1)
-        places = np.moveaxis(tensor.places, own, range(-len(own), 0) if own else ())
+        places = np.moveaxis(tensor.places, own, range(-len(own), 0))
         free = places.shape[: places.ndim - len(own)]
         pixels, made = math.prod(free), math.prod(outputs)
+        if not own:
+            raise self.fault("an outer product: a dense layer expected")
         if pixels == 1:
             name = self._dense(tensor.name, places.reshape(-1), matrix)
         else:
@@ -273,7 +305,7 @@ class Primitives:
         image = self.builder.shapes[x.name]
         if x.places.ndim == 2 and x.places.size == math.prod(image) and len(image) == 3:
             x = Tensor(x.name, x.places.reshape(*image[:2], -1))
-        if x.places.ndim != 3:
+        if x.places.ndim != 3 or grid(x.places, image, (0, 1, 2)) is None:
             raise self.fault(
                 "it sums over something else than all values or the channels of an image (resizing, "
                 "mixing of pixels): a dense layer or a convolution expected"
@@ -301,15 +333,63 @@ class Primitives:
             name = self.builder.flatten(name)
             found = [_by_channel(x, self.builder.shapes[name][-1], each) for each in arrays]
         first, second = found
+        if first is None and name in self.sums and not arrays[1].any():
+            return self._averaged(x, self.sums[name], arrays[0])
         if first is None or second is None:
             raise self.fault(
-                "constants that differ by row or column (an average that does not count what is padded, "
-                "a position's embedding, a mask): one for each channel expected; average with "
-                "count_include_pad=True or without padding"
+                "constants that differ by row or column (a position's embedding, a mask): one for each "
+                "channel expected"
             )
         if not np.isfinite([first, second]).all():
             raise self.fault("constants that are not finite: the network's weights must be")
-        return Tensor(self.builder.affine(name, first, second), x.places)
+        made = self.builder.affine(name, first, second)
+        if not second.any():
+            self.multiples[made] = name, first
+        return Tensor(made, x.places)
+
+    def _averaged(self, x: Tensor, sums: Sums, scale: np.ndarray) -> Tensor:
+        """Sums times one over how many values of the image are in each window."""
+        window, stride, padding = sums.sides
+        high, wide, channels = self.builder.shapes[x.name]
+        read = self.builder.shapes[sums.of]
+        counts = np.multiply.outer(*(
+            np.minimum((starts := np.arange(n) * step - before) + reach, side) - np.maximum(starts, 0)
+            for n, side, reach, step, (before, _) in zip(
+                (high, wide), read, window, stride, padding, strict=False)
+        ))  # fmt: skip
+        factors = (scale.reshape(-1) * counts.reshape(-1)[x.places.reshape(-1) // channels]).ravel()
+        if not np.allclose(factors, factors[0], rtol=1e-6):
+            raise self.fault(
+                "constants that differ by row or column: one for each channel expected"
+            )
+        made = self.builder.avg_pool(sums.of, *sums.sides, counted=False)
+        return Tensor(self.builder.affine(made, float(factors[0])), x.places)
+
+    def compared(self, equation: Equation, x: Operand, y: Operand) -> Positive:
+        """Whether values are above zero, or below."""
+        tensor, other = (x, y) if isinstance(x, Tensor) else (y, x)
+        if not isinstance(tensor, Tensor) or isinstance(other, Tensor) or np.asarray(other).any():
+            raise self.fault(_CHOSEN)
+        return Positive(tensor, below=tensor is y)
+
+    def chosen(
+        self, equation: Equation, which: Positive | Operand, no: Operand, yes: Operand
+    ) -> Tensor:
+        """A leaky ReLU, or a plain one, by the sign of what it reads."""
+        if not isinstance(which, Positive):
+            raise self.fault(_CHOSEN)
+        above, below = (no, yes) if which.below else (yes, no)
+        x = self.layouts.settled(which.of)
+        if not isinstance(above, Tensor) or not above.same(which.of):
+            raise self.fault(_CHOSEN)
+        if not isinstance(below, Tensor):
+            if np.asarray(below).any():
+                raise self.fault(_CHOSEN)
+            return self._relu(x)
+        name, slope = self.multiples.get(below.name, ("", np.zeros(())))
+        if name != x.name or not np.array_equal(below.places, x.places):
+            raise self.fault(_CHOSEN)
+        return Tensor(self.builder.leaky_relu(name, slope), x.places)
 
     def sum(self, equation: Equation, x: Operand, y: Operand) -> Tensor:
         """Of a tensor and a constant, or of two tensors in the same order."""
@@ -431,6 +511,7 @@ class Primitives:
             made = self.builder.max_pool(name, *sides)
         else:
             made = self.builder.affine(self.builder.avg_pool(name, *sides), math.prod(window))
+            self.sums[made] = Sums(name, sides)
         return self.layouts.laid(made, found.axes, equation.outputs[0].shape)
 
     def reduced(self, equation: Equation, x: Tensor) -> Tensor:

@@ -124,8 +124,33 @@ def traced(function: Callable[..., typing.Any], shape: tuple[int, ...]) -> Trace
         )
     inlining = _Inlining()
     start = Variable(shape, np.dtype(np.float32))
-    (output,) = inlining.call(closed, [start], ())
+    (output,) = inlining.call(closed, [start], _Scope())
     return Trace(start, tuple(inlining.equations), output)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scope:
+    """Where in nested calls an equation is.
+
+    Attributes:
+      within: names of the functions of JAX.
+      caller: where the outermost one of them is called; JAX traces its own functions once, so what is in
+        them knows their first caller only.
+    """
+
+    within: tuple[str, ...] = ()
+    caller: str | None = None
+
+    def entered(self, equation: JaxprEqn) -> _Scope:
+        """In what an equation calls."""
+        name = str(equation.params.get("name", "<lambda>"))
+        if not (hasattr(jax.nn, name) or hasattr(jax.numpy, name) or name.startswith("_")):
+            return self
+        return _Scope((*self.within, name), self.place(equation))
+
+    def place(self, equation: JaxprEqn) -> str:
+        """Of an equation of it."""
+        return self.caller or _place(equation)
 
 
 class _Inlining:
@@ -135,7 +160,7 @@ class _Inlining:
         self.equations: list[Equation] = []
 
     def call(
-        self, called: ClosedJaxpr | Jaxpr, arguments: Sequence[Value], within: tuple[str, ...]
+        self, called: ClosedJaxpr | Jaxpr, arguments: Sequence[Value], at: _Scope
     ) -> list[Value]:
         """What a jaxpr returns for these arguments."""
         consts, jaxpr = ((), called) if isinstance(called, Jaxpr) else (called.consts, called.jaxpr)
@@ -143,36 +168,31 @@ class _Inlining:
         values.update(zip(jaxpr.invars, arguments, strict=True))
         for equation in jaxpr.eqns:
             inputs = [_read(values, each) for each in equation.invars]
-            outputs = self.step(equation, inputs, within)
+            outputs = self.step(equation, inputs, at)
             values.update(zip(equation.outvars, outputs, strict=True))
         return [_read(values, each) for each in jaxpr.outvars]
 
-    def step(
-        self, equation: JaxprEqn, inputs: list[Value], within: tuple[str, ...]
-    ) -> Sequence[Value]:
+    def step(self, equation: JaxprEqn, inputs: list[Value], at: _Scope) -> Sequence[Value]:
         """One equation: inlined, evaluated, or added."""
         name, params = equation.primitive.name, equation.params
         if name in _CALLS:
-            title = params.get("name")
-            inside = (*within, str(title)) if title and title != "<lambda>" else within
-            return self.call(params[_CALLS[name]], inputs, inside)
+            return self.call(params[_CALLS[name]], inputs, at.entered(equation))
         if name == "cond" and not isinstance(inputs[0], Variable):
-            return self.call(params["branches"][int(inputs[0])], inputs[1:], within)
+            return self.call(params["branches"][int(inputs[0])], inputs[1:], at)
         if not _draws(name) and not any(isinstance(each, Variable) for each in inputs):
             return _evaluated(equation, typing.cast(list[jax.Array], inputs))
         if name == "scan":
-            unrolled = self.unrolled(params, inputs, within)
+            unrolled = self.unrolled(params, inputs, at)
             if unrolled is not None:
                 return unrolled
         avals: list[typing.Any] = [v.aval for v in equation.outvars]
         outputs = tuple(Variable(tuple(aval.shape), aval.dtype) for aval in avals)
-        place = _place(equation)
-        made = Equation(equation, tuple(inputs), outputs, within, place)
+        made = Equation(equation, tuple(inputs), outputs, at.within, at.place(equation))
         self.equations.append(made)
         return outputs
 
     def unrolled(
-        self, params: Mapping[str, typing.Any], inputs: list[Value], within: tuple[str, ...]
+        self, params: Mapping[str, typing.Any], inputs: list[Value], at: _Scope
     ) -> list[Value] | None:
         """A loop over known arrays (layers of one shape), step by step; None for any other."""
         carried = params["num_consts"], params["num_consts"] + params["num_carry"]
@@ -183,7 +203,7 @@ class _Inlining:
         turns = range(params["length"])
         for turn in reversed(turns) if params["reverse"] else turns:
             items = [typing.cast(jax.Array, each)[turn] for each in over]
-            carry = self.call(params["jaxpr"], [*fixed, *carry, *items], within)
+            carry = self.call(params["jaxpr"], [*fixed, *carry, *items], at)
         return carry
 
 

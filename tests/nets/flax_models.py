@@ -16,7 +16,7 @@ class LeNet(nnx.Module):
     """LeCun et al. 1998, with ReLUs."""
 
     def __init__(self, rngs):
-        self.conv1 = nnx.Conv(1, 6, (5, 5), rngs=rngs)
+        self.conv1 = nnx.Conv(1, 6, (5, 5), padding="VALID", rngs=rngs)
         self.conv2 = nnx.Conv(6, 16, (5, 5), padding="VALID", rngs=rngs)
         self.fc = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in ((64, 32), (32, 24), (24, 10))])
 
@@ -131,7 +131,7 @@ class Linen(linen.Module):
 
 
 NNX = {
-    LeNet: (16, 16, 1), Vgg: (12, 12, 3), Branches: (10, 8, 3), Mobile: (9, 9, 3), Sound: (40, 2),
+    LeNet: (20, 20, 1), Vgg: (12, 12, 3), Branches: (10, 8, 3), Mobile: (9, 9, 3), Sound: (40, 2),
     Perceptron: (12,),
 }  # fmt: skip
 

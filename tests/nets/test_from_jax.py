@@ -1,5 +1,7 @@
 """Functions of JAX: whatever order their axes have; what cannot be done is refused and says what can."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,9 +25,11 @@ def normal(*shape, seed=0):
 KERNEL, HEAD = normal(3, 3, 4, 8), normal(8, 5) / 4
 
 
-def conv(x, kernel=KERNEL, spec=("NHWC", "HWIO", "NHWC"), padding="SAME", **options):
+def conv(x, kernel: Any = KERNEL, spec=("NHWC", "HWIO", "NHWC"), padding: Any = "SAME", **options):
     stride = options.pop("stride", (1,) * (kernel.ndim - 2))
-    return lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=spec, **options)
+    return lax.conv_general_dilated(
+        x, jnp.asarray(kernel), stride, padding, dimension_numbers=spec, **options
+    )
 
 
 def head(x):
@@ -81,7 +85,7 @@ READ = {
     ),
     "channels of zeros": (
         lambda x: head(conv(x, normal(1, 1, 4, 8)) + jnp.concatenate(
-            [jnp.zeros(IMAGE), x], -1)), ["Conv", "Pad", "Add", *END],
+            [jnp.zeros_like(x), x], -1)), ["Conv", "Pad", "Add", *END],
     ),
     "pools": (
         lambda x: head(lax.reduce_window(nnx.relu(conv(x)), -jnp.inf, lax.max, *POOL, "SAME") +
@@ -118,7 +122,7 @@ READ = {
     ),
     "differences and quotients": (
         lambda x: head((1.0 - conv(x)) / normal(8) - nnx.relu(conv(x))),
-        ["Conv", "Relu", "Conv", "Conv", "Add", *END],
+        ["Conv", "Conv", "Relu", "Conv", "Add", *END],
     ),
     "a ReLU that starts elsewhere": (
         lambda x: head(jnp.maximum(conv(x), 0.5)), ["Conv", "Relu", "Conv", *END],
@@ -134,7 +138,21 @@ READ = {
     ),
     "tensors that are joined flat": (
         lambda x: jnp.concatenate([conv(x).reshape(len(x), -1), head(conv(x))], 1) @ normal(245, 3),
-        ["Conv", "Flatten", "Conv", *END, "Concat", "Dense"],
+        ["Conv", "Conv", *END[:2], "Flatten", "Dense", "Flatten", "Concat", "Dense"],
+    ),
+    "leaky ReLUs": (
+        lambda x: jnp.where((y := nnx.leaky_relu(conv(x))) < 0, normal(8) * y, y).mean((1, 2)) @ HEAD,
+        [*["Conv", "Conv", "Relu", "Add"], *["Conv", "Conv", "Relu", "Add"], "Conv", *END[1:]],
+    ),
+    "a ReLU by choice": (lambda x: head(jnp.where((y := conv(x)) > 0, y, 0)), ["Conv", *END]),
+    "averages that do not count what is padded": (
+        lambda x: head(nnx.avg_pool(conv(x), (3, 2), (2, 1), "SAME", count_include_pad=False)),
+        ["Conv", "AvgPool", *END],
+    ),
+    "shuffled channels": (
+        lambda x: head(conv(nnx.relu(conv(x)).reshape(*x.shape[:3], 2, 4).swapaxes(-1, -2).reshape(
+            *x.shape[:3], 8), normal(1, 1, 4, 8), feature_group_count=2)),
+        ["Conv", "Relu", "Take", "Conv", *END],
     ),
     "a choice that is known": (
         lambda x: head(lax.cond(True, lambda y: conv(y), lambda y: jnp.tanh(conv(y)), x)),
@@ -175,27 +193,37 @@ REFUSED = {
     "attention": (lambda x: nnx.relu(x @ x.transpose(0, 1, 3, 2)).mean((1, 2)),
                   "dot_general .*product of two tensors"),
     "gates": (lambda x: head(conv(x) * nnx.relu(conv(x))), "mul .*two tensors are multiplied"),
-    "silu": (lambda x: head(nnx.silu(conv(x))), r"logistic in silu \(test_from_jax.py:\d+, <lambda>\).*ReLU6"),
-    "gelu": (lambda x: head(nnx.gelu(conv(x))), "integer_pow in gelu .*powers|tanh in gelu"),
+    "silu": (lambda x: head(nnx.silu(conv(x))),
+        r"logistic in silu \(test_from_jax.py:\d+, <lambda>\).*ReLU6"),
+    "gelu": (lambda x: head(nnx.gelu(conv(x), approximate=False)),
+        r"erfc \(test_from_jax.py:\d+, <lambda>\): a smooth function"),
     "tanh": (lambda x: head(jnp.tanh(conv(x))), "tanh .*smooth function"),
-    "leaky_relu": (lambda x: head(nnx.leaky_relu(conv(x))), "leaky_relu .*it chooses between values"),
     "where": (lambda x: head(jnp.where(conv(x) > 1, conv(x), 0)), "gt .*write nnx.relu"),
-    "layer norm": (lambda x: head((y := conv(x)) - y.mean(-1, keepdims=True)), "reduce_sum .*over channels"),
+    "elu": (lambda x: head(nnx.elu(conv(x))), "select_n in _where .*nnx.leaky_relu"),
+    "other branches": (lambda x: head(jnp.where((y := conv(x)) > 0, y, -1.0)),
+        "select_n .*it chooses"),
+    "masks": (lambda x: head(conv(x) * (conv(x) > 0)), "convert_element_type .*it chooses"),
+    "layer norm": (lambda x: head((y := conv(x)) - y.mean(-1, keepdims=True)),
+        "reduce_sum .*over channels"),
     "instance norm": (lambda x: head((y := conv(x)) / jnp.square(y).mean((1, 2), keepdims=True)),
                       "square .*running averages"),
-    "softmax inside": (lambda x: nnx.softmax(head(conv(x))) @ normal(5, 3), "reduce_max .*left to the client"),
+    "softmax inside": (lambda x: nnx.softmax(head(conv(x))) @ normal(5, 3),
+        "reduce_max .*left to the client"),
     "quotients": (lambda x: head(1 / conv(x)), "div .*only constants can divide"),
-    "transposed convolutions": (lambda x: head(conv(x, lhs_dilation=(2, 2))), "a transposed convolution"),
+    "transposed convolutions": (lambda x: head(conv(x, padding=((1, 1),) * 2, lhs_dilation=(2, 2))),
+        "a transposed convolution"),
     "crops": (lambda x: head(conv(x[:, 1:])), "conv_general_dilated .*cuts or turns rows"),
     "mirrors": (lambda x: head(conv(x[:, :, ::-1])), "cuts or turns columns"),
     "enlarged": (lambda x: head(conv(jnp.repeat(x, 2, axis=1))), "cuts or turns rows|repeated"),
     "resized": (lambda x: head(conv(jax.image.resize(x, (*x.shape[:1], 9, 9, 4), "linear"))),
                 "dot_general .*resizing"),
-    "joined rows": (lambda x: head(jnp.concatenate([conv(x), conv(x)], 1)), "concatenate .*another order"),
+    "joined rows": (lambda x: head(jnp.concatenate([conv(x), conv(x)], 1)),
+        "concatenate .*another order"),
     "joined ones": (lambda x: head(conv(jnp.concatenate([x[..., :3], jnp.ones((1, 6, 5, 1))], -1))),
                     "concatenate .*(other than zero|picks channels)"),
     "padded with ones": (lambda x: head(conv(jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)),
-                                                     constant_values=1.0))), "pad .*else than zeros"),
+                                                     constant_values=1.0))),
+        "pad .*else than zeros"),
     "two orders": (lambda x: head((y := conv(x)) + y[..., SHUFFLED]), "add .*different orders"),
     "repeated": (lambda x: head((y := conv(x)) + nnx.relu(y).mean((1, 2), keepdims=True)),
                  "add .*repeat no tensor"),
@@ -206,16 +234,20 @@ REFUSED = {
     "caps of negatives": (lambda x: head(conv(jnp.minimum(conv(x), 1.0), normal(1, 1, 8, 8))),
                           r"min \(.*put a ReLU before or after"),
     "channel pools": (lambda x: head(lax.reduce_window(conv(x), 0.0, lax.add, (1, 1, 1, 2),
-                                                       (1, 1, 1, 1), "SAME")), "reduce_window_sum .*over channels"),
+                                                       (1, 1, 1, 1), "SAME")),
+        "reduce_window_sum .*over channels"),
     "dilated pools": (lambda x: head(lax.reduce_window(conv(x), -jnp.inf, lax.max, (1, 2, 2, 1),
-                                                       (1, 1, 1, 1), "VALID", window_dilation=(1, 2, 1, 1))),
+        (1, 1, 1, 1), "VALID", window_dilation=(1, 2, 1, 1))),
                       "a dilated pool"),
     "sorted": (lambda x: jnp.sort(head(conv(x))), "sort .*ranked"),
-    "indices": (lambda x: HEAD[conv(x).astype(int)[:, 0, 0, 0]], "convert_element_type .*become int"),
+    "indices": (lambda x: jnp.asarray(HEAD)[conv(x).astype(int)[:, 0, 0, 0]],
+        "convert_element_type .*become int"),
     "half precision": (lambda x: head(conv(x.astype(jnp.bfloat16), KERNEL.astype(jnp.bfloat16))),
                        "values become bfloat16"),
-    "dropout": (lambda x: head(nnx.Dropout(0.5, rngs=nnx.Rngs(0))(conv(x))), "random_.*turn dropout"),
-    "loops": (lambda x: head(lax.while_loop(lambda y: y.sum() < 9, lambda y: y + 1, conv(x))), "while .*loop"),
+    "dropout": (lambda x: head(nnx.Dropout(0.5, rngs=nnx.Rngs(0))(conv(x))),
+        "random_.*turn dropout"),
+    "loops": (lambda x: head(lax.while_loop(lambda y: y.sum() < 9, lambda y: y + 1, conv(x))),
+        "while .*loop"),
     "recurrence": (lambda x: lax.scan(lambda c, row: (c + row, None), jnp.zeros(4), x[0, :, 0])[0][None],
                    "scan .*recurrent"),
     "complex": (lambda x: jnp.fft.rfft(x[:, 0, 0]).real, "fft .*no operation here does this"),
@@ -240,7 +272,11 @@ def test_what_cannot_be_done_is_refused(function, match):
 
 def test_convolutions_of_more_or_other_sides_are_refused():
     with pytest.raises(GraphError, match="it has 3 sides"):
-        imported(lambda x: conv(x[..., None], normal(1, 1, 1, 1, 2), ("NHWDC", "HWDIO", "NHWDC")).mean((1, 2, 3)))
+        imported(
+            lambda x: conv(x[..., None], normal(1, 1, 1, 1, 2), ("NHWDC", "HWDIO", "NHWDC")).mean(
+                (1, 2, 3)
+            )
+        )
     with pytest.raises(GraphError, match=r"an example of shape .* expected, got \(3,\)"):
         from_jax(lambda x: x, np.zeros(3))
 

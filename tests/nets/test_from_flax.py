@@ -227,5 +227,5 @@ def test_keras_on_another_backend_is_pointed_to_onnx(keras, monkeypatch):
     with pytest.raises(GraphError, match="runs on tensorflow.*ONNX"):
         from_keras("x.keras")
     monkeypatch.setitem(sys.modules, "keras", None)
-    with pytest.raises(GraphError, match=r"Keras is not installed: pip install pqjax\[import\]"):
+    with pytest.raises(GraphError, match=r"Keras is not installed: pip install pqjax\[keras\]"):
         from_keras("x.keras")

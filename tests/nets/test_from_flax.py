@@ -190,6 +190,12 @@ def test_keras_files_come_in(keras, tmp_path):
     assert net.architecture.name == "little" and net.classes == ("a", "b", "c", "d")
 
 
+@pytest.mark.slow
+@KERAS
+def test_keras_models_are_quantized_and_exported(keras):
+    check_quantized(from_keras(keras_model(keras)))
+
+
 @pytest.mark.slow  # Keras's import takes seconds in each process
 @KERAS
 def test_keras_files_that_cannot_be_read_are_refused(keras, tmp_path):

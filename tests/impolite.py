@@ -203,16 +203,16 @@ class Strange:
         scale = source.out.scale + int(self.rng.integers(0, 4))
         out = self.like(source.out, shape=found[0], scale=scale)
         multiplier, window = self.one((1, 1, 2, 3, 7)), found[1]["window"]
+        padding = ((0, 0), (0, 0))
         if self.chance(0.3) and window != (1, 1):
             padding = ((window[0] - 1, 0), (window[1] - 1, 0))
             sides = (
                 (n - 1) // s + 1 for n, s in zip(source.out.shape, found[1]["stride"], strict=False)
             )
             out = dataclasses.replace(out, shape=(*sides, source.out.shape[2]))
-            return AvgPool(
-                name, (source.name,), out, **found[1], multiplier=multiplier, padding=padding
-            )
-        return AvgPool(name, (source.name,), out, **found[1], multiplier=multiplier)
+        return AvgPool(
+            name, (source.name,), out, **found[1], multiplier=multiplier, padding=padding
+        )
 
     def flatten(self, name, source):
         return Flatten(name, (source.name,), self.like(source.out, shape=(source.out.n,)))

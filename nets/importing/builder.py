@@ -185,7 +185,7 @@ class Builder:
             return x
         return self._add(ops.Pad(self._named("pad"), (x,), (*padding, channels), edge))
 
-    def take(self, x: str, channels: Sequence[int]) -> str:
+    def take(self, x: str, channels: Sequence[int] | np.ndarray) -> str:
         """Some channels, by their places."""
         places = tuple(int(channel) for channel in channels)
         if places == tuple(range(self.shapes[x][-1])):

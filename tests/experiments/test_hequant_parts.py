@@ -106,8 +106,7 @@ def test_a_layer_alone_sends_what_was_predicted_and_computes_what_it_does_in_its
 def test_a_layer_that_reads_less_than_its_formats_range_has_room_for_all_of_it_alone():
     x = Input("x", (), TensorType((2, 2, 1), 8, 0))
     kept = Clamp("kept", ("x",), TensorType((2, 2, 1), 4, 0, signed=False), 0, 3)
-    bits = {"weight_bits": 3, "weight_scale": 0}
-    layer = Conv("conv", ("kept",), TensorType((2, 2, 1), 4, 0), (1, 1), (1, 1), NO_PADDING, **bits)
+    layer = Conv("conv", ("kept",), TensorType((2, 2, 1), 4, 0), (1, 1), (1, 1), NO_PADDING, 3, 0)
     weights = {"conv/weight": np.full((1, 1, 1, 1), -2), "conv/bias": np.zeros(1, int)}
     graph = Graph((x, kept, layer))
     validate(graph, weights)

@@ -253,7 +253,8 @@ class Builder:
         if (scale != 1).any() or offset.any():
             std = np.array(pixels.std)
             mean = np.array(pixels.mean) - offset * std / scale
-            pixels = dataclasses.replace(pixels, mean=tuple(mean), std=tuple(std / scale))
+            mean, std = (tuple(map(float, each)) for each in (mean, std / scale))
+            pixels = dataclasses.replace(pixels, mean=mean, std=std)
             own, inputs = runtime, lambda x: ((x - offset) / scale).astype(np.float32)
             runtime = own and (lambda x: own(inputs(x)))
         return Imported(architecture, weights, pixels, classes, source, runtime)

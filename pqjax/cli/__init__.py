@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
 from pqjax.cli import calibrate, hint, infer, network, plan, prepare, search, serve
 from pqjax.cli.console import say
@@ -14,6 +15,9 @@ _COMMANDS = (
 )  # fmt: skip
 
 
+GROUP = "pqjax.commands"  # of entry points: what other packages add to the command line
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; the exit code. Expected failures are one line, no traceback."""
     parser = argparse.ArgumentParser(
@@ -24,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in _COMMANDS:
         add(commands)
+    for more in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        more.load()(commands)
     args = parser.parse_args(arguments)
     try:
         return args.run(args)

@@ -55,6 +55,7 @@ def _asked(graph: Graph, images: np.ndarray) -> Integer[np.ndarray, "n ..."]:
 NETWORKS: dict[str, tuple[Callable[[], pathlib.Path], Callable]] = {
     "minionn": (lambda: CHECKPOINTS / "minionn_w2a4_long.npz", _cifar("cifar10")),
     "resnet32": (lambda: CHECKPOINTS / "resnet32_w4a6_long.npz", _cifar("cifar100")),
+    "resnet18": (lambda: CHECKPOINTS / "resnet18_w4a6_long.npz", _cifar("cifar100")),
     "mobilenetv2": (lambda: imagenet.model_file(mobilenetv2.NETWORK, "W8A8")[0], _photographs),
     "resnet50": (resnet50.model_file, _photographs),
 }

@@ -34,5 +34,5 @@ def test_every_link_and_network_can_be_asked_for():
     links = [parse_link(text) for text in LINKS]
 
     assert links[0] is None and None not in links[1:]
-    assert set(NETWORKS) == {"minionn", "resnet32", "mobilenetv2", "resnet50"}
+    assert set(NETWORKS) == {"minionn", "resnet32", "resnet18", "mobilenetv2", "resnet50"}
     assert all(NETWORKS[name][0]().exists() for name in ("minionn", "resnet32"))

@@ -6,6 +6,10 @@ import argparse
 import dataclasses
 import pathlib
 import typing
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
 
 from pqjax.cli.console import Bar, say
 from pqjax.cli.options import Commands, command, output_file, positive
@@ -87,7 +91,7 @@ def _imported(args: argparse.Namespace) -> int:
     setting = Setting.parse(args.bits or "W8A8")
     limit = None if args.target is None else parse_bits(args.target)
     preset = dataclasses.replace(find_preset(args.protocol), inferences=INFERENCES)
-    imported = _told(read_network(args), args)
+    imported = _told(read_network(args.model, args.input_shape, args.replace), args)
     say(f"pqjax: {imported.architecture.name}: {len(imported.architecture.layers)} layers")
     pictures, bar = _pictures(args, imported), Bar()
     say(f"pqjax: {len(pictures.pixels)} pictures to calibrate on, of {pictures.origin}")
@@ -110,8 +114,32 @@ def _imported(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_network(args: argparse.Namespace) -> Imported:
-    """What MODEL names: a network at hand, an ONNX file, or a state dict.
+def float_outputs(
+    model: str, integers: Int[np.ndarray, "n h w c"], description: Mapping[str, typing.Any]
+) -> Float[np.ndarray, "n classes"]:
+    """What a float network says to inputs of the model file made of it: `pqjax verify --source`.
+
+    Args:
+      model: as `read_network` takes it.
+      integers: inputs, pixel - 128.
+      description: the model file's; says what its pixels mean.
+    """
+    from nets.data import PIXEL_ZERO
+    from nets.importing.imported import Pixels
+
+    imported = read_network(model)
+    if integers.shape[1:] != imported.architecture.image:
+        imported = read_network(model, (1, integers.shape[3], *integers.shape[1:3]))
+    told = description.get("pixels")
+    pixels = imported.pixels if told is None else Pixels(**told)
+    run = imported.runtime or imported.outputs
+    return np.asarray(run(pixels.real(integers + PIXEL_ZERO)), np.float64)
+
+
+def read_network(
+    model: str, input_shape: Sequence[int] | None = None, replace: Sequence[str] = ()
+) -> Imported:
+    """What a name or path is of: a network at hand, an ONNX file, or a state dict.
 
     Raises:
       CheckpointError, GraphError: the file is unreadable, or holds what cannot be quantized.
@@ -119,13 +147,13 @@ def read_network(args: argparse.Namespace) -> Imported:
     from nets.importing.named import NAMED
     from nets.importing.state_dict import read_known
 
-    if args.model in NAMED:
-        return NAMED[args.model].read()
-    if pathlib.Path(args.model).suffix.lower() == ".onnx":
+    if model in NAMED:
+        return NAMED[model].read()
+    if pathlib.Path(model).suffix.lower() == ".onnx":
         from nets.importing.onnx import read_onnx
 
-        return read_onnx(args.model, input_shape=args.input_shape, replace=args.replace)
-    return read_known(args.model)
+        return read_onnx(model, input_shape=input_shape, replace=replace)
+    return read_known(model)
 
 
 def _told(imported: Imported, args: argparse.Namespace) -> Imported:
@@ -162,11 +190,12 @@ def _pictures(args: argparse.Namespace, imported: Imported) -> Pictures:
     from nets.importing.pictures import Pictures, read_pictures
 
     shape = imported.architecture.image
+    high, wide, channels = shape
     if args.calibrate is None:
-        if shape[2] != 3:
+        if channels != 3:
             raise InputError("--calibrate expected: pictures of one channel, or others than RGB")
         say("pqjax: no --calibrate: pictures like those it will be asked about would serve better")
-        return Pictures(crops(shape[:2], args.pictures), None, PARTS)
+        return Pictures(crops((high, wide), args.pictures), None, PARTS)
     bar = Bar()
     return read_pictures(
         args.calibrate, shape, imported.pixels.shorter, args.pictures, args.labels, imported.classes,

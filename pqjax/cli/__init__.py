@@ -4,14 +4,15 @@ import argparse
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 
-from pqjax.cli import calibrate, hint, infer, network, plan, prepare, search, serve
+from pqjax.cli import calibrate, hint, infer, inspect, network, plan, prepare, search, serve, verify
 from pqjax.cli.console import say
 from pqjax.cli.serve import INTERRUPTED
 from pqjax.errors import PqjaxError
 from pqjax.version import VERSION
 
 _COMMANDS = (
-    serve.add, infer.add, prepare.add, hint.add, plan.add, calibrate.add, search.add, network.add,
+    serve.add, infer.add, prepare.add, hint.add, plan.add, calibrate.add, search.add,
+    inspect.add, verify.add, network.add,
 )  # fmt: skip
 
 

@@ -150,7 +150,7 @@ def read_network(
     if model in NAMED:
         return NAMED[model].read()
     if pathlib.Path(model).suffix.lower() == ".onnx":
-        from nets.importing.onnx import read_onnx
+        from nets.importing.onnx import read_onnx  # pyright: ignore[reportMissingImports]
 
         return read_onnx(model, input_shape=input_shape, replace=replace)
     return read_known(model)

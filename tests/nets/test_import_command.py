@@ -9,6 +9,7 @@ import tomllib
 
 import numpy as np
 import pytest
+from installed import entry_points
 from PIL import Image
 from test_resnet import state_dict
 
@@ -39,16 +40,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """A folder on Python's path with the entry points that installing this project would give."""
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    folder = tmp_path / "site" / "pqjax-0.dist-info"
-    folder.mkdir(parents=True)
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: pqjax\nVersion: 0\n")
-    lines = [
-        f"[{group}]\n" + "\n".join(f"{k} = {v}" for k, v in of.items())
-        for group, of in groups.items()
-    ]
-    (folder / "entry_points.txt").write_text("\n\n".join(lines))
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(entry_points(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

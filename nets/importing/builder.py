@@ -185,7 +185,7 @@ class Builder:
             return x
         return self._add(ops.Pad(self._named("pad"), (x,), (*padding, channels), edge))
 
-    def take(self, x: str, channels: Sequence[int]) -> str:
+    def take(self, x: str, channels: Sequence[int] | np.ndarray) -> str:
         """Some channels, by their places."""
         places = tuple(int(channel) for channel in channels)
         if places == tuple(range(self.shapes[x][-1])):
@@ -253,7 +253,8 @@ class Builder:
         if (scale != 1).any() or offset.any():
             std = np.array(pixels.std)
             mean = np.array(pixels.mean) - offset * std / scale
-            pixels = dataclasses.replace(pixels, mean=tuple(mean), std=tuple(std / scale))
+            mean, std = (tuple(map(float, each)) for each in (mean, std / scale))
+            pixels = dataclasses.replace(pixels, mean=mean, std=std)
             own, inputs = runtime, lambda x: ((x - offset) / scale).astype(np.float32)
             runtime = own and (lambda x: own(inputs(x)))
         return Imported(architecture, weights, pixels, classes, source, runtime)

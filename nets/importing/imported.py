@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -65,9 +67,7 @@ class Imported:
 
     def outputs(self, x: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n k"]:
         """What the operations make of the source's own inputs, in f32; `runtime` should agree."""
-        rules = FoldedNet.of(self.architecture, self.weights).rules
-        inputs = {INPUT: jnp.asarray(x, jnp.float32)}
-        return np.asarray(walk(steps(self.architecture), rules, inputs))
+        return np.asarray(_outputs(self.architecture, self.weights, jnp.asarray(x, jnp.float32)))
 
     def of_integers(self) -> Folded:
         """Weights that read our integers, (pixel - 128) / 256 and red first, in the input's place.
@@ -103,3 +103,9 @@ class Imported:
                 kernel = (kernel[:, ::-1] if pixels.bgr else kernel).reshape(shape)
             made.append((np.asarray(kernel, np.float32), np.asarray(bias, np.float32)))
         return made
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(architecture: Architecture, weights: Folded, x: jax.Array) -> jax.Array:
+    rules = FoldedNet.of(architecture, weights).rules
+    return walk(steps(architecture), rules, {INPUT: x})

@@ -20,6 +20,9 @@ if typing.TYPE_CHECKING:
     from nets.importing.pictures import Pictures
 
 
+_COMPARED = 2  # pictures on which an imported network is held to its source's own runtime
+
+
 def add(commands: Commands) -> None:
     """Adds the command."""
     made = command(
@@ -28,7 +31,9 @@ def add(commands: Commands) -> None:
         "import resnet50.pth --calibrate photos --target 0.2GB --labels labels.csv -o model.npz",
         "import efficientnet-lite0 -o efficientnet.npz",
     )  # fmt: skip
-    what = "ONNX file, state dict of a known architecture, or the name of a network at hand"
+    what = (
+        "ONNX or Keras file, state dict of a known architecture, or the name of a network at hand"
+    )
     made.add_argument("model", help=what)
     pictures = "folder of pictures like those it will be asked about, or .npy of integers 0..255; "
     pictures += "without it parts of scikit-image's photographs"
@@ -76,11 +81,13 @@ def _import(args: argparse.Namespace) -> int:
         return _imported(args)
     except ImportError as error:
         raise DataError(
-            f"`pqjax import` needs {error.name}, which is not installed: pip install 'pqjax[nets]'"
+            f"`pqjax import` needs {error.name}, which is not installed: "
+            "pip install 'pqjax[nets,import]'"
         ) from error
 
 
 def _imported(args: argparse.Namespace) -> int:
+    from nets.importing.agreement import check_agreement
     from nets.importing.quantize import RECIPE, quantize, save
     from nets.importing.report import INFERENCES, reported
     from nets.importing.target import quantized_to
@@ -95,6 +102,9 @@ def _imported(args: argparse.Namespace) -> int:
     say(f"pqjax: {imported.architecture.name}: {len(imported.architecture.layers)} layers")
     pictures, bar = _pictures(args, imported), Bar()
     say(f"pqjax: {len(pictures.pixels)} pictures to calibrate on, of {pictures.origin}")
+    if imported.runtime is not None:
+        off = check_agreement(imported, imported.pixels.real(pictures.pixels[:_COMPARED]))
+        say(f"pqjax: held to its own runtime, {off}")
     recipe = dataclasses.replace(RECIPE, pool=len(pictures.pixels))
     if limit is None:
         widths = setting.widths(imported.architecture)
@@ -149,10 +159,15 @@ def read_network(
 
     if model in NAMED:
         return NAMED[model].read()
-    if pathlib.Path(model).suffix.lower() == ".onnx":
-        from nets.importing.onnx import read_onnx  # pyright: ignore[reportMissingImports]
+    suffix = pathlib.Path(model).suffix.lower()
+    if suffix == ".onnx":
+        from nets.importing.onnx import read_onnx
 
         return read_onnx(model, input_shape=input_shape, replace=replace)
+    if suffix == ".keras":
+        from nets.importing.keras import from_keras
+
+        return from_keras(model, image=None if input_shape is None else tuple(input_shape[1:]))
     return read_known(model)
 
 

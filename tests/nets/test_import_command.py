@@ -1,6 +1,7 @@
 """`pqjax import`: from a trained network to a model file; whatever does not fit is said in one line."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import re
 import tomllib
 
 import numpy as np
+import onnx_models
 import pytest
 from installed import entry_points
 from PIL import Image
@@ -127,6 +129,36 @@ def test_widths_keep_to_a_target(imported, pictures, made):
     assert any("activations of 8" in line for line in said)
     with pytest.raises(PlanError, match="no widths keep to|smallest feasible limit"):
         quantized_to(0.05 * whole, preset, imported, pictures.pixels, recipe, said.append)
+
+
+def test_an_onnx_model_of_grey_pictures_answers_privately_and_says_where_it_is_from(
+    installed, capsys
+):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    onnx.save(onnx_models.lenet(17), "lenet.onnx")
+    rng = np.random.default_rng(2)
+    (installed / "photos").mkdir()
+    for i in range(12):
+        pixels = rng.integers(0, 256, (60, 50)).astype(np.uint8)
+        Image.fromarray(pixels).save(installed / "photos" / f"{i}.png")
+
+    asked = "import lenet.onnx --calibrate photos --pictures 9 --mean 128 --std 64 --shorter 26"
+    assert main([*asked.split(), "-o", "net.npz"]) == 0
+
+    told, said = capsys.readouterr()
+    assert "held to its own runtime" in said and "9 pictures" in said and "privquant: " in told
+    meta = load_model("net.npz")[2]
+    assert (
+        meta["source"]["sha256"]
+        == hashlib.sha256(pathlib.Path("lenet.onnx").read_bytes()).hexdigest()
+    )
+    assert meta["shorter"] == 26 and meta["pixels"]["mean"] == [128.0]
+    assert meta["calibration"]["count"] == 9 and meta["calibration"]["report"]["pictures"] == 9
+    assert main("verify net.npz photos/1.png photos/2.png --source lenet.onnx".split()) == 0
+    told, said = capsys.readouterr()
+    assert told.count("pqjax = reference; float: ") == 2 and "2 of 2 private" in said
+    assert max(float(x) for x in re.findall(r"noise ([\d.]+)%", told)) < 5
 
 
 @pytest.mark.slow

@@ -190,6 +190,12 @@ def test_keras_files_come_in(keras, tmp_path):
     assert net.architecture.name == "little" and net.classes == ("a", "b", "c", "d")
 
 
+@pytest.mark.slow
+@KERAS
+def test_keras_models_are_quantized_and_exported(keras):
+    check_quantized(from_keras(keras_model(keras)))
+
+
 @pytest.mark.slow  # Keras's import takes seconds in each process
 @KERAS
 def test_keras_files_that_cannot_be_read_are_refused(keras, tmp_path):
@@ -227,5 +233,5 @@ def test_keras_on_another_backend_is_pointed_to_onnx(keras, monkeypatch):
     with pytest.raises(GraphError, match="runs on tensorflow.*ONNX"):
         from_keras("x.keras")
     monkeypatch.setitem(sys.modules, "keras", None)
-    with pytest.raises(GraphError, match=r"Keras is not installed: pip install pqjax\[import\]"):
+    with pytest.raises(GraphError, match=r"Keras is not installed: pip install pqjax\[keras\]"):
         from_keras("x.keras")

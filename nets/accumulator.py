@@ -205,7 +205,7 @@ class _Walk:
         self.found: dict[str, Reach] = {}
 
     def rules(self) -> Rules[Reach]:
-        carried = (ops.MaxPool, ops.Flatten, ops.Subsample, ops.Pad)
+        carried = (ops.MaxPool, ops.Flatten, ops.Subsample, ops.Pad, ops.Take)
         return {
             **dict.fromkeys(carried, lambda op, x: x),
             ops.Conv: self.product,

@@ -72,7 +72,7 @@ class _Export:
         self.reached: list[tuple[int, int]] = []  # intervals that the accumulator must hold
 
     def rules(self) -> ops.Rules[_Tensor]:
-        carried = (ops.MaxPool, ops.Flatten, ops.Subsample, ops.Pad)
+        carried = (ops.MaxPool, ops.Flatten, ops.Subsample, ops.Pad, ops.Take)
         return {
             **dict.fromkeys(carried, self.carried),
             ops.Conv: self.product,
@@ -151,7 +151,7 @@ class _Export:
 
     def average(self, op: Average, x: _Tensor) -> _Tensor:
         """Widen, sum times multiplier, shift back: exact, and the source's format again."""
-        factor, half = op.area * op.multiplier, (1 << op.shift) >> 1
+        factor, half = op.growth, (1 << op.shift) >> 1
         low, high = x.low * factor, x.high * factor
         ends = x.out.low * factor, x.out.high * factor + half  # clients know the format only
         wide = dataclasses.replace(x.out, bits=width_for(*ends, x.out.signed))
@@ -161,7 +161,8 @@ class _Export:
         shape = op.shape(x.out.shape)
         total = dataclasses.replace(wide, shape=shape, scale=wide.scale + op.shift)
         name = self.named(f"{op.name}.sum")
-        node = AvgPool(name, (at.node,), total, op.window, op.stride, op.multiplier)
+        window = op.window, op.stride, op.multiplier, op.padding
+        node = AvgPool(name, (at.node,), total, *window)
         at = self.add(node, low, high)
         out = dataclasses.replace(x.out, shape=shape)
         low, high = ((each + half) >> op.shift for each in (low, high))

@@ -21,10 +21,11 @@ from nets.architecture import MOBILENETV2
 from nets.data import cache_folder, integer_input
 from nets.export import export
 from nets.folded import FoldedNet
+from nets.labels import imagenet
 from nets.malloc import keep_freed_memory
 from nets.mobilenet import SHA256, read_mobilenet
 from nets.ops import Architecture
-from nets.photographs import CALIBRATION, class_names, load_photographs
+from nets.photographs import CALIBRATION, load_photographs
 from nets.ptq import Recipe, Say, quantized
 from nets.quantized import Widths
 from pqjax.errors import CheckpointError, GraphError, PqjaxError
@@ -85,7 +86,7 @@ def kept_mobilenet(setting: Setting, say: Say = lambda text: None) -> pathlib.Pa
     """
     meta = {
         "weights": SHA256, "method": METHOD, "setting": dataclasses.asdict(setting),
-        "recipe": dataclasses.asdict(RECIPE), "classes": class_names(),
+        "recipe": dataclasses.asdict(RECIPE), "classes": list(imagenet()),
     }  # fmt: skip
     key = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:12]
     path = cache_folder() / f"mobilenetv2_{key}.npz"

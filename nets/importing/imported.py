@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from nets.data import INPUT_SCALE_BITS, PIXEL_ZERO
 from nets.fold import Folded
-from nets.ops import INPUT, Architecture, Conv, Linear
+from nets.folded import FoldedNet
+from nets.ops import INPUT, Architecture, Flatten, Linear, walk
+from nets.steps import steps
 from pqjax.errors import GraphError
 
 Runtime = Callable[[np.ndarray], np.ndarray]
@@ -60,6 +65,10 @@ class Imported:
     source: Mapping[str, str]
     runtime: Runtime | None = None
 
+    def outputs(self, x: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n k"]:
+        """What the operations make of the source's own inputs, in f32; `runtime` should agree."""
+        return np.asarray(_outputs(self.architecture, self.weights, jnp.asarray(x, jnp.float32)))
+
     def of_integers(self) -> Folded:
         """Weights that read our integers, (pixel - 128) / 256 and red first, in the input's place.
 
@@ -67,11 +76,13 @@ class Imported:
         of those stands for another value then; the difference is at the edges only.
 
         Raises:
-          GraphError: something else than a Conv or Dense reads the input.
+          GraphError: something else than a Conv or a Dense behind a Flatten reads the input.
         """
         pixels, net = self.pixels, self.architecture
-        for op in net.readers[INPUT]:
-            if not isinstance(op, Linear) or op.groups > 1:
+        flat = [op for op in net.readers[INPUT] if isinstance(op, Flatten)]
+        reading = [op for name in (INPUT, *(op.name for op in flat)) for op in net.readers[name]]
+        for op in reading:
+            if op not in flat and (not isinstance(op, Linear) or op.groups > 1):
                 raise op.fault(
                     "it reads the input, whose mean and deviation go into the layers that read it: "
                     "a Conv or Dense without groups expected"
@@ -85,10 +96,16 @@ class Imported:
             )
         made = []
         for op, (kernel, bias) in zip(net.layers, self.weights, strict=True):
-            if op.sources == (INPUT,):
-                assert isinstance(op, Conv)  # a Dense reads a vector, and the input is an image
-                bias = bias + np.einsum("hwck,c->k", kernel, offset)
+            if op in reading:
+                shape, kernel = kernel.shape, kernel.reshape(-1, net.image[2], op.channels)
+                bias = bias + np.einsum("pck,c->k", kernel, offset)
                 kernel = kernel * factor[:, None]
-                kernel = kernel[:, :, ::-1] if pixels.bgr else kernel
+                kernel = (kernel[:, ::-1] if pixels.bgr else kernel).reshape(shape)
             made.append((np.asarray(kernel, np.float32), np.asarray(bias, np.float32)))
         return made
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(architecture: Architecture, weights: Folded, x: jax.Array) -> jax.Array:
+    rules = FoldedNet.of(architecture, weights).rules
+    return walk(steps(architecture), rules, {INPUT: x})

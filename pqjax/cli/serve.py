@@ -71,7 +71,7 @@ def add(commands: Commands) -> None:
 def _serve(args: argparse.Namespace) -> int:
     settle()
     graph, weights, meta = load_model(args.model)
-    made = planned(args, graph, meta.get("classes"))
+    made = planned(args, graph, meta)
     failures = 0
 
     def began(client: str) -> None:

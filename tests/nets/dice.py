@@ -100,7 +100,11 @@ class Dice:
         if self.chance(0.4):  # 2^k values, one beside the other
             window = tuple(min(self.pick(1, 2, 4), n) & -2 or 1 for n in self.shapes[at][:2])
             return self.put(ops.AvgPool, [at], window, window)
-        return self.put(ops.AvgPool, [at], self.window(at, 4), self.steps())
+        window = self.window(at, 4)
+        padding = ops.NO_MARGINS
+        if self.chance(0.4):
+            padding = tuple((int(self.pick(0, n // 2)), n // 2) for n in window)
+        return self.put(ops.AvgPool, [at], window, self.steps(), padding=padding)
 
     def largest(self):
         at = self.image_of()
@@ -108,7 +112,15 @@ class Dice:
 
     def pad(self):
         margins = (tuple(int(n) for n in self.rng.integers(0, 2, 2)) for _ in range(3))
-        return self.put(ops.Pad, [self.image_of()], tuple(margins))
+        margins, edge = tuple(margins), self.chance(0.4)
+        margins = (*margins[:2], (0, 0)) if edge else margins
+        return self.put(ops.Pad, [self.image_of()], margins, edge)
+
+    def take(self):
+        at = self.image_of()
+        count = int(self.rng.integers(1, self.shapes[at][2] + 1))
+        places = self.rng.permutation(self.shapes[at][2])[:count]
+        return self.put(ops.Take, [at], tuple(int(n) for n in places))
 
     def subsample(self):
         return self.put(ops.Subsample, [self.image_of()], self.steps())
@@ -133,7 +145,7 @@ class Dice:
         """So many steps."""
         kinds = (
             self.layer, self.layer, self.layer, self.sum, self.sum, self.concat, self.average,
-            self.largest, self.pad, self.subsample, lambda: self.relu(self.image_of()),
+            self.largest, self.pad, self.subsample, self.take, lambda: self.relu(self.image_of()),
         )  # fmt: skip
         self.layer()
         for _ in range(length):

@@ -1,5 +1,6 @@
 """MobileNetV2: shape, imports, and its quantized form, held to implementations written apart."""
 
+import csv
 import json
 import os
 
@@ -11,10 +12,11 @@ from students import exported
 
 from nets import mobilenet, mobilenet_quantized, photographs
 from nets.architecture import MOBILENETV2, mobilenet_v2
-from nets.data import integer_input
+from nets.data import data_folder, integer_input
 from nets.floating import FloatNet
 from nets.fold import fold_batch_norm
 from nets.folded import FoldedNet, streams
+from nets.labels import imagenet
 from nets.mobilenet import read_mobilenet
 from nets.mobilenet_quantized import SETTINGS
 from nets.ops import INPUT, Add, Conv, Dense, GlobalAverage, Relu
@@ -324,7 +326,15 @@ def test_altered_photographs_and_missing_sets_are_data_errors(tmp_path, monkeypa
     with pytest.raises(DataError, match="b.png was altered"):
         photographs.load_photographs(photographs.TEST)
     with pytest.raises(DataError, match="no photographs imagenet_train1000.*EliSchwartz"):
-        photographs.class_names()
+        photographs.load_photographs(photographs.CALIBRATION)
+
+
+@pytest.mark.skipif("PQJAX_DATA" not in os.environ, reason="needs the photographs' labels")
+def test_class_names_are_those_of_the_photographs():
+    with open(data_folder(photographs.CALIBRATION) / "labels.csv", newline="") as file:
+        names = {int(row["label"]): row["name"] for row in csv.DictReader(file)}
+
+    assert names == dict(enumerate(imagenet()))
 
 
 @pytest.mark.slow

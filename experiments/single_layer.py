@@ -11,7 +11,7 @@ from jaxtyping import Int, Integer
 
 from pqjax import plan, reference, run_local
 from pqjax.errors import PqjaxError
-from pqjax.graph import Graph, Input, Requantize
+from pqjax.graph import Graph, Input, Requantize, reach, width_for
 from pqjax.graph.ir import Linear, TensorType
 from pqjax.planner import Preset
 
@@ -25,7 +25,8 @@ def layer_graph(
 ) -> tuple[Graph, dict[str, Int[np.ndarray, "*s"]]]:
     """A linear layer between two requantizations, so that it reads shares and its sums are cut.
 
-    One that reads the network's input reads it here, too.
+    One that reads the network's input reads it here, too. Where the network keeps what it reads in less
+    than its format's range, its sums may take more bits here.
     """
     layer, source = graph[name], graph[graph[name].sources[0]]
     assert isinstance(layer, Linear)
@@ -34,8 +35,9 @@ def layer_graph(
         fine = source.out.moved(_ROOM_BITS, _ROOM_BITS)
         read = Requantize(source.name, ("x",), source.out, rounding="floor")
         before = (Input("x", (), fine), read)
-    layer = dataclasses.replace(layer, sources=(source.name,))
-    acc = layer.out
+    reached = reach(layer, (source.out.low, source.out.high), weights)
+    acc = dataclasses.replace(layer.out, bits=max(layer.out.bits, width_for(*reached)))
+    layer = dataclasses.replace(layer, sources=(source.name,), out=acc)
     scale = acc.scale - max(0, acc.bits - _OUT_BITS)
     after = Requantize("y", (name,), TensorType(acc.shape, _OUT_BITS, scale), rounding="floor")
     kept = {key: value for key, value in weights.items() if key.split("/")[0] == name}

@@ -154,14 +154,20 @@ _INVERTED = (
     (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
     (6, 320, 1, 1),
 )  # fmt: skip
+# EfficientNet-B0's (Tan & Le, table 1) without squeeze-and-excitation and with ReLU6: its "lite" form.
+_LITE = (
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 40, 2, 2), (6, 80, 3, 2), (6, 112, 3, 1), (6, 192, 4, 2),
+    (6, 320, 1, 1),
+)  # fmt: skip
+_LITE_WINDOWS = (3, 3, 5, 3, 5, 5, 3)
 
 
 def mobilenet_v2(
     name: str, side: int = 224, classes: int = 1000,
     stages: tuple[tuple[int, int, int, int], ...] = _INVERTED, ends: tuple[int, int] = (32, 1280),
-    same: bool = False,
+    same: bool = False, windows: tuple[int, ...] | None = None,
 ) -> Architecture:  # fmt: skip
-    """MobileNetV2: expansion, depthwise convolution and linear bottleneck; ReLU6.
+    """MobileNetV2 and its kin: expansion, depthwise convolution and linear bottleneck; ReLU6.
 
     Args:
       name: as commands and files call it.
@@ -170,22 +176,26 @@ def mobilenet_v2(
       stages: (expansion, channels, blocks, stride) of each.
       ends: channels of the first and of the last convolution.
       same: steps of 2 are padded behind only, as TensorFlow's "SAME" does for even sides, and not on
-        both sides as PyTorch's networks are.
+        both sides as PyTorch's networks are. Of wider windows one step less before than behind.
+      windows: sides of the depthwise kernels of each stage; None: 3 in all.
     """
 
-    def padding(stride: int) -> tuple[int, int] | None:
-        return (0, 1) if same and stride == 2 else None
+    def padding(stride: int, window: int = 3) -> tuple[int, int] | None:
+        return (window // 2 - 1, window // 2) if same and stride == 2 else None
 
     draft, channels = Draft(), ends[0]
     at = draft.block("conv1", INPUT, channels, 3, 2, padding=padding(2), cap=6.0)
-    for stage, (expansion, width, blocks, first) in enumerate(stages, 1):
+    sides = windows or (3,) * len(stages)
+    for stage, (window, (expansion, width, blocks, first)) in enumerate(
+        zip(sides, stages, strict=True), 1
+    ):
         for block in range(1, blocks + 1):
             prefix, stride = f"s{stage}b{block}", first if block == 1 else 1
             wide, before = channels * expansion, at
             if expansion > 1:
                 at = draft.block(f"{prefix}.expand", at, wide, cap=6.0)
-            apart = {"padding": padding(stride), "groups": wide}
-            at = draft.block(f"{prefix}.depthwise", at, wide, 3, stride, cap=6.0, **apart)
+            apart = {"padding": padding(stride, window), "groups": wide}
+            at = draft.block(f"{prefix}.depthwise", at, wide, window, stride, cap=6.0, **apart)
             plus = before if stride == 1 and channels == width else None
             at = draft.block(f"{prefix}.project", at, width, plus=plus, relu=False)
             channels = width
@@ -194,6 +204,11 @@ def mobilenet_v2(
     return Architecture(
         name, "imagenet", (side, side, 3), classes, draft.head(at, classes), signed=False
     )
+
+
+def efficientnet_lite0(name: str = "efficientnet_lite0", classes: int = 1000) -> Architecture:
+    """EfficientNet-Lite0: of MobileNetV2's blocks, some with 5x5 windows."""
+    return mobilenet_v2(name, 224, classes, _LITE, same=True, windows=_LITE_WINDOWS)
 
 
 MINIONN = _minionn()
@@ -205,4 +220,5 @@ RESNET18_IMAGENET = imagenet_resnet("resnet18_imagenet", blocks=(2, 2, 2, 2), bo
 RESNET50 = imagenet_resnet("resnet50")
 MOBILENETV2 = mobilenet_v2("mobilenetv2", same=True)
 MOBILENETV2_TORCH = mobilenet_v2("mobilenetv2_torch")
+EFFICIENTNET_LITE0 = efficientnet_lite0()
 ARCHITECTURES = {a.name: a for a in (MINIONN, RESNET32, RESNET18, RESNET50, MOBILENETV2)}

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from nets.folded import FoldedNet, spread, streams, tiled
-from nets.ops import Concat, Linear, Op, Pad
+from nets.ops import Concat, Linear, Op, Pad, Take
 from nets.quantized import QuantNet
 from nets.steps import Block, Cut, Joined, blocks, shapes, steps
 from pqjax.graph.bounds import Shape
@@ -82,6 +82,10 @@ def _parts(step: Op, made: np.ndarray, shape: Mapping[str, Shape]) -> list[np.nd
     if isinstance(step, Pad):
         before, after = step.margins[2]
         return [made[before : made.size - after]]
+    if isinstance(step, Take):
+        found = np.zeros(shape[step.sources[0]][-1])
+        np.add.at(found, list(step.channels), made)
+        return [found]
     return [made] * len(step.sources)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from nets import ops
 from nets.data import INPUT_SCALE_BITS, integer_input
-from nets.ops import INPUT, Op, part_name, walk
+from nets.ops import INPUT, PIXEL_ZERO, Op, part_name, walk
 from nets.quantized import EXACT, QuantNet
 from nets.quantizer import Rule, exact_scale
 from nets.steps import Average, Capped, Cut, Fit, Joined
@@ -63,7 +63,8 @@ class _Export:
 
     def __init__(self, net: QuantNet):
         self.net, self.widths = net, net.widths
-        source = TensorType(net.architecture.image, bits=8, scale=INPUT_SCALE_BITS)
+        negative = net.architecture.zero > 0
+        source = TensorType(net.architecture.image, 8, INPUT_SCALE_BITS, signed=negative)
         self.nodes: list[Node] = [Input(INPUT, (), source)]
         self.weights: dict[str, np.ndarray] = {}
         self.input = _Tensor(INPUT, source, source.low, source.high)
@@ -72,7 +73,7 @@ class _Export:
         self.reached: list[tuple[int, int]] = []  # intervals that the accumulator must hold
 
     def rules(self) -> ops.Rules[_Tensor]:
-        carried = (ops.MaxPool, ops.Flatten, ops.Subsample, ops.Pad)
+        carried = (ops.MaxPool, ops.Flatten, ops.Subsample, ops.Pad, ops.Take)
         return {
             **dict.fromkeys(carried, self.carried),
             ops.Conv: self.product,
@@ -151,7 +152,7 @@ class _Export:
 
     def average(self, op: Average, x: _Tensor) -> _Tensor:
         """Widen, sum times multiplier, shift back: exact, and the source's format again."""
-        factor, half = op.area * op.multiplier, (1 << op.shift) >> 1
+        factor, half = op.growth, (1 << op.shift) >> 1
         low, high = x.low * factor, x.high * factor
         ends = x.out.low * factor, x.out.high * factor + half  # clients know the format only
         wide = dataclasses.replace(x.out, bits=width_for(*ends, x.out.signed))
@@ -161,7 +162,8 @@ class _Export:
         shape = op.shape(x.out.shape)
         total = dataclasses.replace(wide, shape=shape, scale=wide.scale + op.shift)
         name = self.named(f"{op.name}.sum")
-        node = AvgPool(name, (at.node,), total, op.window, op.stride, op.multiplier)
+        window = op.window, op.stride, op.multiplier, op.padding
+        node = AvgPool(name, (at.node,), total, *window)
         at = self.add(node, low, high)
         out = dataclasses.replace(x.out, shape=shape)
         low, high = ((each + half) >> op.shift for each in (low, high))
@@ -312,11 +314,15 @@ def _check_exact(name: str, bits: int) -> None:
         )
 
 
+def _input(graph: Graph, images: np.ndarray) -> np.ndarray:
+    return integer_input(images, PIXEL_ZERO if graph.input.out.signed else 0)
+
+
 def top1(graph: Graph, weights: dict, images: np.ndarray, labels: np.ndarray) -> float:
     """Share of uint8 images that the integer reference classifies as labelled."""
     right = 0
     for i in range(0, len(labels), 250):
-        logits = reference(graph, weights, integer_input(images[i : i + 250]))
+        logits = reference(graph, weights, _input(graph, images[i : i + 250]))
         right += int((np.asarray(logits).argmax(1) == labels[i : i + 250]).sum())
     return right / len(labels)
 
@@ -326,7 +332,7 @@ def overflow_rates(graph: Graph, weights: dict, images: np.ndarray) -> dict[str,
     batches = [images[i : i + 250] for i in range(0, len(images), 250)]
     total: dict[str, float] = {}
     for batch in batches:
-        values = every_value(graph, weights, integer_input(batch))
+        values = every_value(graph, weights, _input(graph, batch))
         for name, rate in wrap_rates(graph, values).items():
             total[name] = total.get(name, 0.0) + rate * len(batch) / len(images)
     return total

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 from nets import ops
 from nets.conv import dense, rounded_conv, window_taps
 from nets.ops import INPUT, Architecture, Rules, walk
+from pqjax.graph.nodes import window_counts
 
 
 class Weighted(nnx.Module):
@@ -68,8 +69,7 @@ class FloatNet(Weighted):
             return held.biased(dense(x, held.kernel[...]))
 
         def average(op: ops.AvgPool, x: jax.Array) -> jax.Array:
-            total = window_sum(x.astype(jnp.float32), op.window, op.stride)
-            return (total / op.area).astype(jnp.bfloat16)
+            return window_mean(x.astype(jnp.float32), op).astype(jnp.bfloat16)
 
         return {
             **CARRIERS,
@@ -103,10 +103,19 @@ def largest(
     return functools.reduce(jnp.maximum, window_taps(x, window, stride))
 
 
+def window_mean(x: Float[Array, "b h w c"], op: ops.AvgPool) -> Float[Array, "b h2 w2 c"]:
+    """Averages every window's pixels."""
+    counts = window_counts(x.shape[1:], op.window, op.stride, op.padding)
+    return window_sum(x, op.window, op.stride, op.padding) / counts.astype(x.dtype)
+
+
 def window_sum(
-    x: Float[Array, "b h w c"], window: tuple[int, int], stride: tuple[int, int]
-) -> Float[Array, "b h2 w2 c"]:
+    x: Float[Array, "b h w c"], window: tuple[int, int], stride: tuple[int, int],
+    padding: tuple[tuple[int, int], tuple[int, int]] = ops.NO_MARGINS,
+) -> Float[Array, "b h2 w2 c"]:  # fmt: skip
     """Sums every window."""
+    if padding != ops.NO_MARGINS:
+        x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     b, h, w, c = x.shape
     if window != stride or h % window[0] or w % window[1]:
         zero = np.zeros((), x.dtype)
@@ -119,6 +128,7 @@ CARRIERS: Rules[Float[Array, "b ..."]] = {
     ops.MaxPool: lambda op, x: largest(x, op.window, op.stride),
     ops.Flatten: lambda op, x: x.reshape(x.shape[0], -1),
     ops.Subsample: lambda op, x: x[:, :: op.stride[0], :: op.stride[1]],
-    ops.Pad: lambda op, x: jnp.pad(x, ((0, 0), *op.margins)),
+    ops.Pad: lambda op, x: jnp.pad(x, ((0, 0), *op.margins), "edge" if op.edge else "constant"),
+    ops.Take: lambda op, x: x[..., np.array(op.channels)],
     ops.Concat: lambda op, *x: jnp.concatenate(x, -1),
 }

@@ -20,7 +20,7 @@ from jax import lax
 from nets import ops
 from nets.conv import plain_conv
 from nets.data import INPUT_SCALE_BITS
-from nets.floating import CARRIERS, window_sum
+from nets.floating import CARRIERS, window_mean
 from nets.fold import Folded
 from nets.ops import INPUT, Architecture, Linear, Rules, walk
 from nets.steps import Average, Capped, Cut, Fit, Joined, blocks, steps
@@ -50,9 +50,9 @@ def folded_rules(
         return jnp.minimum(jax.nn.relu(x), caps[op.name]) if op.name in caps else jax.nn.relu(x)
 
     def average(op: ops.AvgPool | Average, x: jax.Array) -> jax.Array:
-        if op.window == x.shape[1:3]:
+        if op.window == x.shape[1:3] and op.padding == ops.NO_MARGINS:
             return x.mean((1, 2), keepdims=True)
-        return window_sum(x, op.window, op.stride) / op.area
+        return window_mean(x, op)
 
     plain: Rules[jax.Array] = {**CARRIERS, ops.Add: lambda op, x, plus: x + plus}
     return {
@@ -178,7 +178,7 @@ def streams(architecture: Architecture) -> list[Stream]:
     """All streams of an architecture, in the order of their first tensors.
 
     Not those of the input and of the logits, whose scales are given, nor those in which channels are
-    padded or concatenated, or capped in a format that is not the cap's own.
+    padded, taken or concatenated, or capped in a format that is not the cap's own.
     """
     joined: dict[str, set[str]] = {INPUT: {INPUT}}
     order = steps(architecture)
@@ -187,7 +187,7 @@ def streams(architecture: Architecture) -> list[Stream]:
         mine = {step.name}
         padded = isinstance(step, ops.Pad) and step.margins[2] != (0, 0)
         concatenated = isinstance(step, Joined) and isinstance(step.op, ops.Concat)
-        if padded or concatenated or isinstance(step, Capped):
+        if padded or concatenated or isinstance(step, (Capped, ops.Take)):
             fixed.add(step.name)
         if not isinstance(step, Linear):
             mine = mine.union(*(joined[source] for source in step.sources))

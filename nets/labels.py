@@ -5,6 +5,8 @@
 writes the names into networks that were trained on CIFAR-10 or CIFAR-100 by their number of outputs.
 """
 
+import functools
+import pathlib
 import sys
 
 from pqjax.errors import DataError
@@ -24,6 +26,16 @@ _NAMES = {
 """,
 }
 CLASSES = {data: [name.replace("_", " ") for name in text.split()] for data, text in _NAMES.items()}
+
+
+@functools.cache
+def imagenet() -> tuple[str, ...]:
+    """ImageNet's 1,000 class names in the usual order of its labels, from the file beside this one.
+
+    They are those that the GitHub repository EliSchwartz/imagenet-sample-images gives its pictures.
+    """
+    text = pathlib.Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8")
+    return tuple(text.split())
 
 
 def main(paths: list[str] | None = None) -> int:

@@ -14,10 +14,22 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 
 from pqjax.errors import GraphError, InputError, listed, shown
-from pqjax.graph.bounds import MOST_SOURCES, Groups, Kernel, Margins, Name, Shape, Stride, Window
+from pqjax.graph.bounds import (
+    MOST_SOURCES,
+    Groups,
+    Kernel,
+    Margins,
+    Name,
+    Shape,
+    Stride,
+    Taken,
+    Window,
+)
+from pqjax.graph.nodes import window_counts
 from pqjax.schema import Between, Length, check
 
 INPUT = "input"
+PIXEL_ZERO: typing.Final = 128  # so zero padding is mid-grey
 NO_MARGINS = ((0, 0), (0, 0))
 
 Channels = typing.Annotated[int, Between(1, 1 << 16)]
@@ -161,7 +173,7 @@ class Add(Op):
 
 @dataclasses.dataclass(frozen=True)
 class Pool(Op):
-    """One number of every window of a channel; no padding (a `Pad` before it pads with zeros)."""
+    """One number of every window of a channel; a `Pad` before it pads with zeros, or what is there."""
 
     window: Window
     stride: Stride
@@ -182,7 +194,17 @@ class MaxPool(Pool):
 
 @dataclasses.dataclass(frozen=True)
 class AvgPool(Pool):
-    """The average."""
+    """The average of what lies in the image: windows may reach over it by `padding`."""
+
+    padding: tuple[Margins, Margins] = dataclasses.field(default=NO_MARGINS, kw_only=True)
+
+    def shape(self, *sources: Shape) -> Shape:  # noqa: D102
+        high, wide, channels = self.image(sources[0])
+        padded = (high + sum(self.padding[0]), wide + sum(self.padding[1]), channels)
+        shape = super().shape(padded)
+        if window_counts(sources[0], self.window, self.stride, self.padding).min() < 1:
+            raise self.fault("a window lies outside of the image: pad it less")
+        return shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,16 +237,36 @@ class Subsample(Op):
 
 @dataclasses.dataclass(frozen=True)
 class Pad(Op):
-    """Zeros around an image: (before, after) for rows, columns and channels."""
+    """Zeros around an image: (before, after) for rows, columns and channels.
+
+    Or what stands at its `edge`, again and again: of that a max pool is one of the image alone.
+    """
 
     margins: tuple[Margins, Margins, Margins]
+    edge: bool = False
 
     def shape(self, *sources: Shape) -> Shape:  # noqa: D102
+        if self.edge and self.margins[2] != (0, 0):
+            raise self.fault("channels have no edge: pad them with zeros")
         high, wide, channels = (
             side + sum(margin)
             for side, margin in zip(self.image(sources[0]), self.margins, strict=True)
         )
         return (high, wide, channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Take(Op):
+    """Some channels, by their places: a slice, a part of a split, a channel shuffle."""
+
+    channels: Taken
+
+    def shape(self, *sources: Shape) -> Shape:  # noqa: D102
+        if max(self.channels) >= sources[0][-1]:
+            raise self.fault(
+                f"it takes channel {max(self.channels)}, but there are {sources[0][-1]}"
+            )
+        return (*sources[0][:-1], len(self.channels))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,7 +286,7 @@ class Concat(Op):
 
 
 KINDS: tuple[type[Op], ...] = (
-    Conv, Dense, Norm, Relu, Add, MaxPool, AvgPool, GlobalAverage, Flatten, Subsample, Pad, Concat,
+    Conv, Dense, Norm, Relu, Add, MaxPool, AvgPool, GlobalAverage, Flatten, Subsample, Pad, Take, Concat,
 )  # fmt: skip
 Linear = Conv | Dense  # what has weights
 
@@ -301,6 +343,8 @@ class Architecture:
       classes: length of the output.
       ops: in order; each reads earlier ones or "input". The last one makes the logits.
       signed: whether activations become signed formats with a sign bit of 0, else unsigned ones.
+      zero: the pixel that 0 stands for, in the integer input and around it: 128, or 0 where none of
+        the network's formats but those of negative values is signed.
 
     Raises:
       GraphError: names the operation, what was expected, what came, and what to do.
@@ -312,8 +356,14 @@ class Architecture:
     classes: int
     ops: tuple[Op, ...]
     signed: bool
+    zero: typing.Literal[0, 128] = PIXEL_ZERO
 
     def __post_init__(self) -> None:
+        if self.zero not in (0, PIXEL_ZERO) or (self.signed and not self.zero):
+            raise GraphError(
+                f"{self.name}: zero of {PIXEL_ZERO}, or of 0 without signed formats, expected, got "
+                f"{shown(self.zero)}"
+            )
         try:
             check(typing.Annotated[Shape, Length(3, 3)], self.image)
         except InputError as error:

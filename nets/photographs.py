@@ -1,4 +1,4 @@
-"""Labelled photographs of ImageNet's classes from the folder that PQJAX_DATA names, and the class names.
+"""Labelled photographs of ImageNet's classes from the folder that PQJAX_DATA names.
 
 `imagenet_nips2017`: 1,000 photographs that no ImageNet network was trained on. `imagenet_train1000`: one
 training picture of each class, for calibration. Files are checked, decoded once and cached.
@@ -16,7 +16,7 @@ from nets.data import cache_folder, data_folder
 from pqjax.errors import DataError
 
 TEST, CALIBRATION = "imagenet_nips2017", "imagenet_train1000"
-SIDE, CLASSES = 224, 1000
+SIDE = 224
 ORIGIN = {
     TEST: "dataset/ of the GitHub repository ZhengyuZhao/Targeted-Tansfer",
     CALIBRATION: "the GitHub repository EliSchwartz/imagenet-sample-images",
@@ -43,15 +43,6 @@ def load_photographs(name: str) -> tuple[np.ndarray, np.ndarray]:
         np.save(part, images)
         part.replace(cached)
     return images, labels
-
-
-def class_names() -> list[str]:
-    """ImageNet's class names, in the usual order of its 1,000 labels."""
-    _, rows = _rows(CALIBRATION)
-    names = {int(row["label"]): row["name"] for row in rows}
-    if sorted(names) != list(range(CLASSES)):
-        raise DataError(f"{CALIBRATION}/labels.csv names {len(names)} classes, not {CLASSES}")
-    return [names[i] for i in range(CLASSES)]
 
 
 def _rows(name: str) -> tuple[pathlib.Path, list[dict[str, str]]]:

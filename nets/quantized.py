@@ -188,7 +188,7 @@ class QuantNet(nnx.Module):
         rule_of(step, self.rules())
         if isinstance(step, Average):
             bits = self.magnitude(step.fit)
-            if (step.area * step.multiplier << bits) + (1 << step.shift >> 1) > EXACT:
+            if (step.growth << bits) + (1 << step.shift >> 1) > EXACT:
                 raise step.fault(
                     f"it averages {step.area} values of {bits} bits: their sum does not fit the "
                     f"{EXACT.bit_length() - 1} bits in which training is exact; average smaller windows "
@@ -251,9 +251,10 @@ class QuantNet(nnx.Module):
 
     def average(self, op: Average, x: Scaled) -> Scaled:
         """Averages in the format of their source."""
-        total = window_sum(x.integers.astype(jnp.float32), op.window, op.stride)
+        total = window_sum(x.integers.astype(jnp.float32), op.window, op.stride, op.padding)
+        total = total * op.factors(x.integers.shape[1:]).astype(np.float32)
         bits, shift = self.magnitude(op.fit), jnp.float32(op.shift)
-        y = requantize(total * op.multiplier, shift, bits, negative=op.fit.negative)
+        y = requantize(total, shift, bits, negative=op.fit.negative)
         return Scaled(_narrow(y, bits), x.scale)
 
     def joined(self, op: Joined, *x: Scaled) -> Scaled:

@@ -15,10 +15,14 @@ import dataclasses
 import functools
 import typing
 
+import numpy as np
+from jaxtyping import Int
+
 from nets import ops
 from nets.ops import INPUT, Architecture, Linear, Op, part_name
 from pqjax.graph.bounds import Shape
 from pqjax.graph.ir import fresh
+from pqjax.graph.nodes import window_counts
 
 Role = typing.Literal["input", "activations", "residual", "averaged", "head"]
 
@@ -57,12 +61,25 @@ class Average(ops.AvgPool):
     @property
     def shift(self) -> int:
         """t: log2 of the area, or six bits more than it has, so the factor is right to 1 %."""
-        return (self.area - 1).bit_length() + (6 if self.area & (self.area - 1) else 0)
+        uneven = self.area & (self.area - 1) or self.padding != ops.NO_MARGINS
+        return (self.area - 1).bit_length() + (6 if uneven else 0)
 
     @property
     def multiplier(self) -> int:
         """round(2^t / area)."""
         return round((1 << self.shift) / self.area)
+
+    @property
+    def growth(self) -> int:
+        """By how much values may grow before the shift; factors of windows at edges are rounded up."""
+        return self.area * self.multiplier + (
+            self.area // 2 if self.padding != ops.NO_MARGINS else 0
+        )
+
+    def factors(self, shape: Shape) -> Int[np.ndarray, "h w 1"]:
+        """What every window's sum is multiplied by: as `pqjax.graph.AvgPool` says."""
+        count = window_counts(shape, self.window, self.stride, self.padding)
+        return (2 * self.multiplier * self.area + count) // (2 * count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +215,8 @@ def _capped(op: Op, sources: tuple[str, ...]) -> Op:
 def _on_sums(architecture: Architecture, op: Op) -> bool:
     """Whether an operation can work on wide sums."""
     if isinstance(op, ops.AvgPool):
-        return op.window == op.stride and not op.area & (op.area - 1)
+        whole = op.window == op.stride and op.padding == ops.NO_MARGINS
+        return whole and not op.area & (op.area - 1)
     last = op is architecture.ops[-1]
     return isinstance(op, (ops.Norm, ops.Add, ops.Relu)) or (last and isinstance(op, ops.Flatten))
 
@@ -211,8 +229,9 @@ class _Lowering:
         self.done: list[Block] = []
         self.growing: dict[str, list[Op]] = {}  # blocks that are not closed yet, by their tensors
         self.step = {INPUT: INPUT}  # names of tensors here, by names there
-        self.fits = {INPUT: Fit(INPUT, (), INPUT, "input", True)}
-        self.negative = {INPUT: True}
+        negative = architecture.zero > 0
+        self.fits = {INPUT: Fit(INPUT, (), INPUT, "input", negative)}
+        self.negative = {INPUT: negative}
         self.cuts: dict[str, str] = {}
         self.taken = set(architecture.shapes)
 
@@ -266,7 +285,7 @@ class _Lowering:
             high, wide, _ = op.image(self.architecture.shapes[op.sources[0]])
             made = Average(op.name, sources, (high, wide), (high, wide), fit)
         elif isinstance(op, ops.AvgPool):
-            made = Average(op.name, sources, op.window, op.stride, fit)
+            made = Average(op.name, sources, op.window, op.stride, fit, padding=op.padding)
         elif isinstance(op, (ops.Add, ops.Concat)):
             role = "residual" if isinstance(op, ops.Add) else self.role(op)
             fit = Fit(op.name, sources, op.name, role, self.negative[op.name])

@@ -34,8 +34,17 @@ def read_picture(path: pathlib.Path | str) -> np.ndarray:
         raise DataError(f"{path} is not a readable picture: {error}") from error
 
 
-def fit_picture(picture: np.ndarray, side: tuple[int, int]) -> np.ndarray:
-    """Scales the shorter side and cuts the centre: uint8 (H, W, 3) of the given height and width."""
+def fit_picture(
+    picture: np.ndarray, side: tuple[int, int], shorter: int | None = None
+) -> np.ndarray:
+    """Scales the shorter side and cuts the centre: uint8 (H, W, 3) of the given height and width.
+
+    Args:
+      picture: uint8 (H, W, 3); of the given sides already, it stays as it is.
+      side: height and width.
+      shorter: what the shorter side is scaled to, at least as much as the lesser of the given ones; None
+        for no more than is cut.
+    """
     from PIL import Image, ImageOps
 
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
@@ -43,26 +52,43 @@ def fit_picture(picture: np.ndarray, side: tuple[int, int]) -> np.ndarray:
     height, width = side
     if picture.shape[:2] == (height, width):
         return picture
-    fitted = ImageOps.fit(Image.fromarray(picture), (width, height), Image.Resampling.BILINEAR)
-    return np.asarray(fitted)
+    grown = (shorter or min(side)) / min(side)
+    whole = (round(width * grown), round(height * grown))
+    fitted = ImageOps.fit(Image.fromarray(picture), whole, Image.Resampling.BILINEAR)
+    left, top = (whole[0] - width) // 2, (whole[1] - height) // 2
+    return np.asarray(fitted)[top : top + height, left : left + width]
 
 
-def picture_input(graph: Graph, picture: np.ndarray) -> np.ndarray:
+def picture_input(graph: Graph, picture: np.ndarray, shorter: int | None = None) -> np.ndarray:
     """A picture as the integers that a graph with 8-bit pixels expects, of three channels or one (grey).
+
+    It is fitted by `fit_picture`.
 
     Signed inputs are pixel - 128 (zero padding is then mid-grey), unsigned ones the pixel itself. Grey
     is the luminance of ITU-R BT.601.
     """
     out = graph.input.out
-    if out.bits != 8 or len(out.shape) != 3 or out.shape[2] not in (1, 3):
+    if out.bits != 8:
         raise InputError(
             f"the network takes {out.shape} of {out.bits} bits, which is no 8-bit picture, RGB or grey: "
             "pass integers in an .npy file instead"
         )
-    fitted = fit_picture(picture, out.shape[:2])
-    if out.shape[2] == 1:
+    pixels = picture_pixels(out.shape, picture, shorter).astype(np.int64)
+    return pixels - 128 if out.signed else pixels
+
+
+def picture_pixels(
+    shape: tuple[int, ...], picture: np.ndarray, shorter: int | None = None
+) -> np.ndarray:
+    """A picture in a network's shape (H, W, C), uint8: of three channels or one, grey, see above."""
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        raise InputError(
+            f"the network takes {shape}, which is no 8-bit picture, RGB or grey: pass integers in an "
+            ".npy file instead"
+        )
+    fitted = fit_picture(picture, shape[:2], shorter)
+    if shape[2] == 1:
         from PIL import Image
 
         fitted = np.asarray(Image.fromarray(fitted).convert("L"))[..., None]
-    pixels = fitted.astype(np.int64)
-    return pixels - 128 if out.signed else pixels
+    return fitted

@@ -30,6 +30,7 @@ from pqjax.graph import (
     Saturate,
     ScaleUp,
     Subsample,
+    Take,
     TensorType,
     Truncate,
     TruncateReduce,
@@ -41,7 +42,7 @@ from pqjax.graph import (
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16, 17, 20, 32, 33, 37, 38, 63, 64)
 _KINDS = (
     Conv, Conv, Dense, Dense, Relu, Relu, Requantize, Requantize, Requantize, Add, Add, MaxPool,
-    AvgPool, Flatten, ArgMax, Subsample, Pad, Concat, Extend, Narrow, ScaleUp, Truncate,
+    AvgPool, Flatten, ArgMax, Subsample, Pad, Take, Concat, Extend, Narrow, ScaleUp, Truncate,
     TruncateReduce, Clamp, Saturate,
 )  # fmt: skip
 SHAPES = ((2, 3, 2), (2, 2, 2), (2, 3, 4), (12,), (8,))  # few: every shape is compiled
@@ -201,7 +202,17 @@ class Strange:
             return None
         scale = source.out.scale + int(self.rng.integers(0, 4))
         out = self.like(source.out, shape=found[0], scale=scale)
-        return AvgPool(name, (source.name,), out, **found[1], multiplier=self.one((1, 1, 2, 3, 7)))
+        multiplier, window = self.one((1, 1, 2, 3, 7)), found[1]["window"]
+        padding = ((0, 0), (0, 0))
+        if self.chance(0.3) and window != (1, 1):
+            padding = ((window[0] - 1, 0), (window[1] - 1, 0))
+            sides = (
+                (n - 1) // s + 1 for n, s in zip(source.out.shape, found[1]["stride"], strict=False)
+            )
+            out = dataclasses.replace(out, shape=(*sides, source.out.shape[2]))
+        return AvgPool(
+            name, (source.name,), out, **found[1], multiplier=multiplier, padding=padding
+        )
 
     def flatten(self, name, source):
         return Flatten(name, (source.name,), self.like(source.out, shape=(source.out.n,)))
@@ -223,7 +234,14 @@ class Strange:
             return None
         margins = self.one((((0, 0), (0, 0), (1, 1)), ((0, 0), (0, 1), (0, 0))))
         shape = tuple(d + sum(m) for d, m in zip(source.out.shape, margins, strict=True))
-        return Pad(name, (source.name,), self.like(source.out, shape=shape), margins)
+        out = self.like(source.out, shape=shape)
+        return Pad(name, (source.name,), out, margins, self.chance(0.4))
+
+    def take(self, name, source):
+        *sides, c = source.out.shape
+        channels = tuple(int(i) for i in self.rng.integers(0, c, self.one((c, c, 2))))
+        out = self.like(source.out, shape=(*sides, len(channels)))
+        return Take(name, (source.name,), out, channels)
 
     def extend(self, name, source):
         x = source.out

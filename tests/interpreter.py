@@ -82,8 +82,13 @@ def every_value_slowly(graph, weights, x):
         elif node.kind in ("MaxPool", "AvgPool"):
             for i, j, k in np.ndindex(*y.shape):
                 a, c = i * node.stride[0], j * node.stride[1]
-                part = v[a : a + node.window[0], c : c + node.window[1], k]
-                y[i, j, k] = part.max() if node.kind == "MaxPool" else part.sum() * node.multiplier
+                if node.kind == "MaxPool":
+                    y[i, j, k] = v[a : a + node.window[0], c : c + node.window[1], k].max()
+                    continue
+                a, c = a - node.padding[0][0], c - node.padding[1][0]
+                part = v[max(a, 0) : a + node.window[0], max(c, 0) : c + node.window[1], k]
+                whole = node.multiplier * node.window[0] * node.window[1]
+                y[i, j, k] = part.sum() * ((2 * whole + part.size) // (2 * part.size))
         elif node.kind == "Add":
             y = v + values[node.sources[1]]
         elif node.kind == "Concat":
@@ -93,7 +98,9 @@ def every_value_slowly(graph, weights, x):
         elif node.kind == "Subsample":
             y = v[:: node.stride[0], :: node.stride[1]]
         elif node.kind == "Pad":
-            y = np.pad(v, node.margins)
+            y = np.pad(v, node.margins, "edge" if node.edge else "constant")
+        elif node.kind == "Take":
+            y = v[..., list(node.channels)]
         elif node.kind == "ArgMax":
             y[0] = max(range(v.size), key=lambda i: (v[i], -i))
         else:

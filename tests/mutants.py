@@ -59,6 +59,7 @@ BILINEAR = ("tests/he/test_bilinear.py",)
 PRODUCTS = ("tests/linear/test_products.py", "-k", "own")
 _BY_PRODUCTS = "pqjax/linear/products_by_rlwe.py"
 STORE, _SPENDING = ("tests/engine/test_store.py",), "pqjax/engine/spending.py"
+AHEAD = ("tests/engine/test_ahead.py",)
 RUNS = ("tests/engine/test_whole_views.py",)
 
 
@@ -740,6 +741,26 @@ MUTANTS = (
         "the server reveals what is not its share", RUNS, _RUN,
         "        party.messenger.send_elements(share, ring)\n",
         "        party.messenger.send_elements(ring.neg(share), ring)\n",
+    ),
+    _one(
+        "a sender rests while its receiver waits for it", ("tests/ot/test_making.py",),
+        "pqjax/ot/silent.py", "Maker(self.stock, MOST_OFFERED)", "Maker(self.stock)",
+    ),
+    _one(
+        "a question waits for all that is prepared ahead", AHEAD, "pqjax/engine/background.py",
+        "while not self._called.is_set() and piece():", "while piece():",
+    ),
+    _one(
+        "what fails between two calls is never told", AHEAD, "pqjax/engine/background.py",
+        "        if failure is not None:\n", "        if False:\n",
+    ),
+    _one(
+        "who is done is taken for one who left", AHEAD, "pqjax/engine/session.py",
+        "wire.leave(Word.DONE)", "wire.leave(Word.LEFT)",
+    ),
+    _one(
+        "a preparation that was broken off stays in the books", AHEAD, "pqjax/engine/commands.py",
+        "        entry.inference = None\n", "        pass\n",
     ),
     _one(
         "a preparation can be used twice", ("tests/engine/test_networks.py", "-k", "once"), _RUN,

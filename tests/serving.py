@@ -1,16 +1,19 @@
 """A small network served in a thread, for tests of what can happen to a server."""
 
 import contextlib
+import io
 import pathlib
 import queue
 import subprocess
 import sys
 import threading
+import typing
 
 import numpy as np
 from networks import random_network
 
 import pqjax
+from pqjax.cli import main
 
 # The command line, as if started from a terminal: children of a background job ignore Ctrl-C.
 HEARING = """import signal, sys
@@ -64,6 +67,17 @@ def command(*words, **options):
         [sys.executable, "-m", "pqjax.cli", *map(str, words)],
         cwd=ROOT, capture_output=True, text=True, timeout=120, **options,
     )  # fmt: skip
+
+
+def command_here(*words):
+    """The same in this process, where a process of its own would add nothing but seconds."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(ROOT):
+        try:
+            code = main([*map(str, words)])
+        except SystemExit as stopped:
+            code = typing.cast(int, stopped.code)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 @contextlib.contextmanager

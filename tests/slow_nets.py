@@ -28,6 +28,9 @@ def convolution(op, x, kernel):
 def pooled(op, x, reduce):
     """Every window's `reduce`."""
     (a, b), (s, t) = op.window, op.stride
+    if isinstance(op, ops.AvgPool):  # what is no number is not counted
+        around = ((0, 0), *op.padding, (0, 0))
+        x, reduce = np.pad(x, around, constant_values=np.nan), np.nanmean
     rows, cols = (x.shape[1] - a) // s + 1, (x.shape[2] - b) // t + 1
     found = np.empty((len(x), rows, cols, x.shape[3]))
     for i, j in itertools.product(range(rows), range(cols)):
@@ -65,7 +68,9 @@ def every_tensor(architecture, folded, x):
             case ops.Subsample():
                 y = x[:, :: op.stride[0], :: op.stride[1]]
             case ops.Pad():
-                y = np.pad(x, ((0, 0), *op.margins))
+                y = np.pad(x, ((0, 0), *op.margins), "edge" if op.edge else "constant")
+            case ops.Take():
+                y = x[..., list(op.channels)]
             case ops.Concat():
                 y = np.concatenate([x, *more], -1)
             case _:

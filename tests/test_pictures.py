@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pqjax.cli.classes import in_words, likeliest, names_of, read_names
-from pqjax.cli.inputs import read_question
+from pqjax.cli.inputs import Picture, fitted, read_question
 from pqjax.errors import DataError, InputError, PlanError
-from pqjax.graph import ArgMax, Dense, Graph, Input, TensorType, save_model
+from pqjax.graph import ArgMax, Dense, Flatten, Graph, Input, TensorType, save_model
 from pqjax.pictures import fit_picture, picture_input, read_picture
 from pqjax.planner import plan, read_plan
 
@@ -133,6 +133,45 @@ def test_a_network_without_an_rgb_input_says_so():
         picture_input(network(), np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(InputError, match="a picture is uint8"):
         fit_picture(np.zeros((4, 4), np.uint8), (2, 2))
+
+
+def test_the_shorter_side_is_scaled_before_the_centre_is_cut():
+    picture = np.zeros((40, 20, 3), np.uint8)
+    picture[10:30] = np.arange(20)[:, None, None] * 10  # a square in the middle, by rows
+
+    whole = fit_picture(picture, (16, 16))
+    inner = fit_picture(picture, (16, 16), shorter=20)
+
+    np.testing.assert_array_equal(inner, picture[12:28, 2:18])
+    assert np.ptp(whole) > np.ptp(inner)
+    assert fit_picture(picture, (8, 12), shorter=12).shape == (8, 12, 3)
+    np.testing.assert_array_equal(fit_picture(inner, (16, 16), shorter=20), inner)
+
+
+def pixels_network():
+    nodes = [
+        Input("x", (), TensorType((4, 6, 3), 8, 8)),
+        Flatten("flat", ("x",), TensorType((72,), 8, 8)),
+        Dense("fc", ("flat",), TensorType((3,), 20, 8), 4, 0),
+    ]
+    return Graph(tuple(nodes))
+
+
+def test_how_pictures_are_scaled_travels_with_the_plan():
+    graph = pixels_network()
+    made = plan(graph, shorter=5)
+    told = read_plan(made.document)
+
+    assert told.shorter == 5 and read_plan(plan(graph).document).shorter is None
+    assert made.digest != plan(graph).digest
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    (x,), _ = fitted(told.source, Picture("a.png", picture), told.shorter)
+    np.testing.assert_array_equal(x, fit_picture(picture, (4, 6), 5).astype(int) - 128)
+    for bad in (3, 9, 0, -5, 4.5, "5", True):
+        with pytest.raises(PlanError, match="shorter side: 4..8 expected"):
+            plan(graph, shorter=bad)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(PlanError, match="0..0 expected"):
+        plan(network(), shorter=5)
 
 
 def test_class_names_come_from_a_list_a_network_file_or_the_plan(tmp_path):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import typing
 from collections.abc import Callable, Mapping
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from nets.data import INPUT_SCALE_BITS, PIXEL_ZERO
+from nets.data import INPUT_SCALE_BITS
 from nets.fold import Folded
-from nets.ops import INPUT, Architecture, Conv, Linear
+from nets.folded import FoldedNet
+from nets.ops import INPUT, PIXEL_ZERO, Architecture, Flatten, Linear, walk
+from nets.steps import steps
 from pqjax.errors import GraphError
 
 Runtime = Callable[[np.ndarray], np.ndarray]
@@ -32,6 +38,11 @@ class Pixels:
     std: tuple[float, ...]
     bgr: bool = False
     shorter: int | None = None
+
+    @property
+    def zero(self) -> typing.Literal[0, 128]:
+        """The pixel that an integer input's 0 stands for: the nearer one to what is 0 to the network."""
+        return 0 if np.mean(self.mean) < PIXEL_ZERO / 2 else PIXEL_ZERO
 
     def real(self, pixels: np.ndarray) -> Float[np.ndarray, "n h w c"]:
         """The network's own input for integers (n, H, W, C), red first: float32."""
@@ -60,24 +71,38 @@ class Imported:
     source: Mapping[str, str]
     runtime: Runtime | None = None
 
-    def of_integers(self) -> Folded:
-        """Weights that read our integers, (pixel - 128) / 256 and red first, in the input's place.
+    def outputs(self, x: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n k"]:
+        """What the operations make of the source's own inputs, in f32; `runtime` should agree."""
+        return np.asarray(_outputs(self.architecture, self.weights, jnp.asarray(x, jnp.float32)))
 
-        Scale and offset go into the kernels and biases of the layers that read the input. Zero padding
-        of those stands for another value then; the difference is at the edges only.
+    def reading(self, pixels: Pixels) -> Imported:
+        """The same network, told what its inputs mean."""
+        net = self.architecture
+        zero = PIXEL_ZERO if net.signed else pixels.zero
+        architecture = dataclasses.replace(net, zero=zero)
+        return dataclasses.replace(self, pixels=pixels, architecture=architecture)
+
+    def of_integers(self) -> Folded:
+        """Weights that read our integers, (pixel - zero) / 256 and red first, in the input's place.
+
+        Scale and offset go into the kernels and biases of the layers that read the input. Zeros around
+        it stand for the architecture's `zero` then, and not for the mean; the difference, small as
+        `Pixels.zero` is the nearer one, is at the edges only.
 
         Raises:
-          GraphError: something else than a Conv or Dense reads the input.
+          GraphError: something else than a Conv or a Dense behind a Flatten reads the input.
         """
         pixels, net = self.pixels, self.architecture
-        for op in net.readers[INPUT]:
-            if not isinstance(op, Linear) or op.groups > 1:
+        flat = [op for op in net.readers[INPUT] if isinstance(op, Flatten)]
+        reading = [op for name in (INPUT, *(op.name for op in flat)) for op in net.readers[name]]
+        for op in reading:
+            if op not in flat and (not isinstance(op, Linear) or op.groups > 1):
                 raise op.fault(
                     "it reads the input, whose mean and deviation go into the layers that read it: "
                     "a Conv or Dense without groups expected"
                 )
         factor = 2.0**INPUT_SCALE_BITS / np.array(pixels.std)
-        offset = (PIXEL_ZERO - np.array(pixels.mean)) / np.array(pixels.std)
+        offset = (net.zero - np.array(pixels.mean)) / np.array(pixels.std)
         if net.image[2] != len(factor) or net.image[2] != len(offset):
             raise GraphError(
                 f"{net.name}: means and deviations of {net.image[2]} channels expected, "
@@ -85,10 +110,16 @@ class Imported:
             )
         made = []
         for op, (kernel, bias) in zip(net.layers, self.weights, strict=True):
-            if op.sources == (INPUT,):
-                assert isinstance(op, Conv)  # a Dense reads a vector, and the input is an image
-                bias = bias + np.einsum("hwck,c->k", kernel, offset)
+            if op in reading:
+                shape, kernel = kernel.shape, kernel.reshape(-1, net.image[2], op.channels)
+                bias = bias + np.einsum("pck,c->k", kernel, offset)
                 kernel = kernel * factor[:, None]
-                kernel = kernel[:, :, ::-1] if pixels.bgr else kernel
+                kernel = (kernel[:, ::-1] if pixels.bgr else kernel).reshape(shape)
             made.append((np.asarray(kernel, np.float32), np.asarray(bias, np.float32)))
         return made
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(architecture: Architecture, weights: Folded, x: jax.Array) -> jax.Array:
+    rules = FoldedNet.of(architecture, weights).rules
+    return walk(steps(architecture), rules, {INPUT: x})

@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
 
 def _hint(args: argparse.Namespace) -> int:
     graph, weights, meta = load_model(args.model)
-    plan = planned(args, graph, meta.get("classes"))
+    plan = planned(args, graph, meta)
     model = ServedModel.of(plan, weights, args.hints, Bar())
     if model.hints is None:
         say(f"pqjax: protocol {plan.protocol} has no hints: clients get nothing beforehand")

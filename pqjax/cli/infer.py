@@ -89,7 +89,7 @@ def _infer(args: argparse.Namespace) -> int:
             ) from error
         graph = session.plan.source
         labels = names_of(names, args.labels, session.plan)
-        found = [fitted(graph, question) for question in questions]
+        found = [fitted(graph, question, session.plan.shorter) for question in questions]
         for question, (_, done) in zip(questions, found, strict=True):
             if done:
                 say(f"pqjax: {question.path} was {done}")

@@ -60,8 +60,12 @@ def likely_inputs(given: Picture | Integers) -> int:
     return 1 if isinstance(given, Picture) or given.values.ndim % 2 else len(given.values)
 
 
-def fitted(graph: Graph, given: Picture | Integers) -> tuple[Int[np.ndarray, "*shape"], str]:
+def fitted(
+    graph: Graph, given: Picture | Integers, shorter: int | None = None
+) -> tuple[Int[np.ndarray, "*shape"], str]:
     """A batch of inputs for a network, checked, and what was done to make it (empty: nothing).
+
+    Pictures are scaled as `fit_picture` says.
 
     Raises:
       DataError: it does not fit the network's input; shows both.
@@ -70,7 +74,7 @@ def fitted(graph: Graph, given: Picture | Integers) -> tuple[Int[np.ndarray, "*s
     if isinstance(given, Picture):
         height, width = given.pixels.shape[:2]
         try:
-            batch = picture_input(graph, given.pixels)[None]
+            batch = picture_input(graph, given.pixels, shorter)[None]
         except InputError as error:
             raise DataError(f"{given.path}: {error}") from error
         done = []

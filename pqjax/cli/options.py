@@ -5,7 +5,7 @@ import os
 import pathlib
 import shutil
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from pqjax.cli.console import say
 from pqjax.engine.process import cache_folder
@@ -127,12 +127,12 @@ def store_option(made: argparse.ArgumentParser, text: str) -> None:
     made.add_argument("--store", type=pathlib.Path, default=usual, metavar="DIR", help=text)
 
 
-def planned(args: argparse.Namespace, graph: Graph, classes: Sequence[str] | None = None) -> Plan:
-    """The plan that `plan_options` ask for."""
+def planned(args: argparse.Namespace, graph: Graph, meta: Mapping[str, typing.Any] = {}) -> Plan:
+    """The plan that `plan_options` ask for; clients are told what a network file says of its answers."""
     many = args.inferences
     return plan(
-        graph, args.protocol, args.link, classes=classes, inferences=many, ot=args.ot,
-        objective=args.objective, rates=rates(), batch=args.batch,
+        graph, args.protocol, args.link, classes=meta.get("classes"), inferences=many, ot=args.ot,
+        objective=args.objective, rates=rates(), batch=args.batch, shorter=meta.get("shorter"),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pqjax.planner.plan import BEGIN_LAYER, COMMAND_BITS, PLACE_BITS
 from pqjax.protocols.party import Party
+from pqjax.wire.trace import Trace
 
 GOODBYE, PREPARE, INFER, INSTALL, SET_UP, KEEP = range(6)
 _PHASES = {
@@ -46,3 +47,12 @@ def hear(party: Party, idle_s: float | None = None) -> tuple[int, int]:
         if code != INSTALL:
             return code, 0
         return code, int(messenger.receive(PLACE_BITS).view("<u2")[0])
+
+
+def disown(trace: Trace) -> None:
+    """What the last command began was not finished, and is for nobody: it is in no inference's books."""
+    begun = max(
+        (e.number for e in trace.entries if e.layer == BEGIN_LAYER), default=len(trace.entries)
+    )
+    for entry in trace.entries[begun:]:
+        entry.inference = None

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Integer
 
-from pqjax.engine.client import Result, Session, check_batch
 from pqjax.engine.model import ServedModel
+from pqjax.engine.session import Result, Session, check_batch
 from pqjax.engine.visit import Visit
 from pqjax.engine.worker import serve_session
 from pqjax.errors import GraphError, InputError

@@ -10,17 +10,20 @@ from pqjax.engine.commands import (
     MOST_PREPARED,
     PREPARE,
     SET_UP,
+    disown,
     hear,
 )
-from pqjax.engine.execute import infer, prepare
+from pqjax.engine.execute import Preparation, infer, prepare
 from pqjax.engine.half import may_be_kept
 from pqjax.engine.installing import announce_hints, send_hints
 from pqjax.engine.model import ServedModel
 from pqjax.engine.spending import begin, keep_at_server, spend_at_server
 from pqjax.engine.visit import Visit
-from pqjax.errors import Drift
+from pqjax.errors import Drift, SessionEnded
+from pqjax.protocols.party import Party
 from pqjax.wire.interface import Wire
 from pqjax.wire.trace import Trace
+from pqjax.wire.word import Word
 
 
 def serve_session(wire: Wire, model: ServedModel, visit: Visit, offers: bool = False) -> Trace:
@@ -32,10 +35,23 @@ def serve_session(wire: Wire, model: ServedModel, visit: Visit, offers: bool = F
       Drift: the client asks for what there is not.
       WireError: it is gone, silent, idle for too long or talks nonsense; or the visit was ended.
     """
-    plan, own, store = model.plan, model.own, visit.store
-    spent = (wire, plan, model.identity, store, MOST_PREPARED, visit.note)
+    spent = (wire, model.plan, model.identity, visit.store, MOST_PREPARED, visit.note)
     prepared = deque(spend_at_server(*spent) if offers else ())
-    party, trace = begin(wire, 0, plan, prepared)
+    party, trace = begin(wire, 0, model.plan, prepared)
+    try:
+        _obey(party, model, visit, prepared)
+        trace.turn_to(None)
+    except SessionEnded as error:
+        if error.reason != Word.DONE.name.lower():
+            raise
+        disown(trace)  # it prepared ahead, and has no more questions
+    return trace
+
+
+def _obey(party: Party, model: ServedModel, visit: Visit, prepared: deque[Preparation]) -> None:
+    """Every command up to the goodbye; so many preparations are there already."""
+    plan, own, store = model.plan, model.own, visit.store
+    trace = party.messenger.trace
     inferences, kept, set_up = 0, None, not prepared
     installed = model.hints is None
     if set_up and model.hints is not None:
@@ -44,10 +60,9 @@ def serve_session(wire: Wire, model: ServedModel, visit: Visit, offers: bool = F
         visit.rest(len(prepared))
         code, place = hear(party, visit.idle_s)
         visit.work()
-        trace.alive_bytes = wire.alive_bytes
+        trace.alive_bytes = party.messenger.wire.alive_bytes
         if code == GOODBYE:
-            trace.turn_to(None)
-            return trace
+            return
         if code == SET_UP and not set_up:
             trace.turn_to(trace.stored)
             party.set_up()
@@ -64,7 +79,7 @@ def serve_session(wire: Wire, model: ServedModel, visit: Visit, offers: bool = F
             prepared.append(prepare(party, plan, own, visit.progress))
         elif code == KEEP and prepared and prepared[0].ends is None and may_be_kept(plan):
             trace.turn_to(None)
-            mine = (store, visit.host, kept, prepared.popleft(), visit.note)
+            mine = (store, visit.owner, kept, prepared.popleft(), visit.note)
             kept = keep_at_server(party, plan, model.identity, *mine)
             inferences += 1
         elif code == INFER and prepared:

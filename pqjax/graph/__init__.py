@@ -24,6 +24,7 @@ from pqjax.graph.ir import (
     Saturate,
     ScaleUp,
     Subsample,
+    Take,
     TensorType,
     Truncate,
     TruncateReduce,

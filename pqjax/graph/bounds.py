@@ -19,9 +19,12 @@ MOST_SIDE = 256  # of a kernel or window
 MOST_TAPS = 1 << 12  # of a kernel: a grouped product makes messages for each
 MOST_WINDOW = 1 << 16  # elements of a pool's window: a whole image of 256 x 256
 MOST_STRIDE = 1 << 12
-MOST_MARGIN = 1 << 12  # zeros on one side of an image or of its channels
+MOST_MARGIN = (
+    1 << 12
+)  # rows, columns or channels that are added on one side of an image or of its channels
 MOST_GROUPS = 1 << 16
 MOST_MULTIPLIER = 1 << 32
+MOST_TAKEN = 1 << 16  # channels that are picked out of a tensor's
 
 LONGEST_NAME = 128  # characters of a node's name as given; passes append words to it
 LONGEST_MADE_NAME = 256
@@ -54,3 +57,6 @@ Kernel = typing.Annotated[tuple[_Side, _Side], Product(MOST_TAPS)]
 Window = typing.Annotated[tuple[_Side, _Side], Product(MOST_WINDOW)]
 Stride = tuple[_Step, _Step]
 Margins = tuple[_Zeros, _Zeros]  # before and after
+Taken = typing.Annotated[
+    tuple[typing.Annotated[int, Between(0, MOST_ELEMENTS)], ...], Length(1, MOST_TAKEN)
+]

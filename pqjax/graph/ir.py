@@ -35,6 +35,7 @@ from pqjax.graph.nodes import (
     Pad,
     Relu,
     Subsample,
+    Take,
 )
 from pqjax.graph.product import Product
 from pqjax.graph.steps import (
@@ -58,7 +59,7 @@ KINDS: dict[str, type[Node]] = {
     kind.__name__: kind
     for kind in (
         Input, Conv, Dense, Relu, Requantize, Add, MaxPool, AvgPool, Flatten, ArgMax, Subsample,
-        Pad, Concat, Extend, Narrow, ScaleUp, Truncate, TruncateReduce, Clamp, Unguard,
+        Pad, Take, Concat, Extend, Narrow, ScaleUp, Truncate, TruncateReduce, Clamp, Unguard,
         Saturate, Product,
     )
 }  # fmt: skip
@@ -263,6 +264,6 @@ def _node_from(entry: object) -> Node:
     try:
         return read(kind, fields)
     except InputError as error:
-        pool = kind.__name__.endswith("Pool") and "padding" in fields
-        hint = "; put a Pad before it, whose zeros it then reads" if pool else ""
+        pool = kind is MaxPool and "padding" in fields
+        hint = "; put a Pad before it, of zeros or with edge" if pool else ""
         raise GraphError(f"{shown(fields.get('name'))} ({kind.__name__}): {error}{hint}") from error

@@ -7,12 +7,16 @@ import dataclasses
 import math
 import typing
 
+import numpy as np
+from jaxtyping import Int
+
 from pqjax.graph import bounds
 from pqjax.graph.node import Node
 from pqjax.graph.tensor import Interval, Known, TensorType
 from pqjax.protocols.nonlinear import average_pool_unfit, differences_unfit, relu_unfit
 
 Widths = typing.Literal["worst", "weights", "empirical"]
+NO_PADDING = ((0, 0), (0, 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,15 +226,33 @@ class MaxPool(_Pool):
         return x.low, x.high
 
 
+def window_counts(
+    shape: bounds.Shape, window: bounds.Window, stride: bounds.Stride,
+    padding: tuple[bounds.Margins, bounds.Margins],
+) -> Int[np.ndarray, "h w 1"]:  # fmt: skip
+    """How many pixels of an image (H, W, ...) lie in each of the windows over its padded form."""
+    rows, columns = (
+        np.array([max(0, min(at + reach, n) - max(at, 0))
+                  for at in range(-before, n + after - reach + 1, step)], np.int64)
+        for n, reach, step, (before, after) in zip(shape[:2], window, stride, padding, strict=True)
+    )  # fmt: skip
+    return rows[:, None, None] * columns[:, None]
+
+
 @dataclasses.dataclass(frozen=True)
 class AvgPool(_Pool):
     """`multiplier` times the sum of each window, in its ring: no rounding happens here.
 
     The average is sum * round(2^t / area) / 2^t, so the output's scale is the source's plus t:
-    t = log2(area) and multiplier 1 where the area is a power of two.
+    t = log2(area) and multiplier 1 where the area is a power of two. Windows may reach over the image by
+    `padding`, where nothing is: one with n values in the image has round(multiplier * area / n) in the
+    multiplier's place, so it averages these n.
     """
 
     multiplier: bounds.Multiplier = 1
+    padding: tuple[bounds.Margins, bounds.Margins] = dataclasses.field(
+        default=NO_PADDING, metadata={"later": True}
+    )
 
     same = ("bits", "signed")
 
@@ -241,15 +263,28 @@ class AvgPool(_Pool):
     @property
     def area(self) -> int:
         """By how much values may grow."""
-        return self.window[0] * self.window[1] * self.multiplier
+        area = math.prod(self.window)
+        return area * self.multiplier + (area // 2 if self.padding != NO_PADDING else 0)
+
+    def shape(self, x: TensorType) -> bounds.Shape:
+        high, wide = (n + sum(p) for n, p in zip(x.shape[:2], self.padding, strict=True))
+        shape = super().shape(dataclasses.replace(x, shape=(high, wide, x.shape[2])))
+        if window_counts(x.shape, self.window, self.stride, self.padding).min() < 1:
+            raise self.error("a window reads nothing but padding; pad it less")
+        return shape
+
+    def factors(self, shape: bounds.Shape) -> Int[np.ndarray, "h w 1"]:
+        """What every window's sum is multiplied by."""
+        count = window_counts(shape, self.window, self.stride, self.padding)
+        return (2 * self.multiplier * math.prod(self.window) + count) // (2 * count)
 
     def reach(self, x: Known) -> Interval:
-        self.refuse(average_pool_unfit(x.out.bits, self.multiplier))
+        self.refuse(average_pool_unfit(x.out.bits, int(self.factors(x.out.shape).max())))
         return x.low * self.area, x.high * self.area
 
 
 class Moving(InRing):
-    """What moves values and adds zeros at most."""
+    """What moves values, and adds zeros or the same values again at most."""
 
     moves = keeps_sign = keeps_range = keeps_guard = True
 
@@ -277,9 +312,13 @@ class Subsample(Moving):
 
 @dataclasses.dataclass(frozen=True)
 class Pad(Moving):
-    """An image with zeros around it: (before, after) for rows, columns and channels."""
+    """An image with zeros around it: (before, after) for rows, columns and channels.
+
+    Or with what stands at its `edge`, again and again: a max pool of that is one of the image alone.
+    """
 
     margins: tuple[bounds.Margins, bounds.Margins, bounds.Margins]
+    edge: bool = dataclasses.field(default=False, metadata={"later": True})
 
     sides = 3
 
@@ -288,7 +327,19 @@ class Pad(Moving):
 
     def reach(self, x: Known) -> Interval:
         """Zero, too."""
-        return min(x.low, 0), max(x.high, 0)
+        return (x.low, x.high) if self.edge else (min(x.low, 0), max(x.high, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Take(Moving):
+    """Some entries of the last axis, by their places: a slice, a part of a split, a channel shuffle."""
+
+    channels: bounds.Taken
+
+    def shape(self, x: TensorType) -> bounds.Shape:
+        if max(self.channels) >= x.shape[-1]:
+            raise self.error(f"takes channel {max(self.channels)} of {x.shape[-1]}")
+        return (*x.shape[:-1], len(self.channels))
 
 
 @dataclasses.dataclass(frozen=True)

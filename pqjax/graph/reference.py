@@ -143,9 +143,20 @@ def _requantize(node: ir.Requantize, source: TensorType, x):
     return _wrapped(x, node.out)
 
 
-def _windows(node: ir.MaxPool | ir.AvgPool, x, start, reducer):
+def _windows(node: ir.MaxPool | ir.AvgPool, x, start, reducer, padding=((0, 0), (0, 0))):
     window, stride = (1, *node.window, 1), (1, *node.stride, 1)
-    return lax.reduce_window(x, x.dtype.type(start), reducer, window, stride, "VALID")
+    around = ((0, 0), *padding, (0, 0))
+    return lax.reduce_window(x, x.dtype.type(start), reducer, window, stride, around)
+
+
+def _average(node: ir.AvgPool, x):
+    """The factor of every window from the ones that it sums of an image of ones."""
+    total = _windows(node, x.astype(np.int64), 0, lax.add, node.padding)
+    if not np.any(node.padding):
+        return _wrapped(total * node.multiplier, node.out)
+    ones = _windows(node, jnp.ones((1, *x.shape[1:3], 1), np.int64), 0, lax.add, node.padding)
+    whole = node.multiplier * node.window[0] * node.window[1]
+    return _wrapped(total * ((whole + ones // 2) // ones), node.out)
 
 
 def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> jax.Array:
@@ -168,8 +179,7 @@ def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> ja
     if isinstance(node, ir.MaxPool):
         return _windows(node, x, np.iinfo(x.dtype).min, lax.max)
     if isinstance(node, ir.AvgPool):
-        total = _windows(node, x.astype(np.int64), 0, lax.add)
-        return _wrapped(total * node.multiplier, node.out)
+        return _average(node, x)
     if isinstance(node, ir.Flatten):
         return x.reshape(x.shape[0], -1)
     if isinstance(node, ir.Concat):
@@ -177,7 +187,9 @@ def _step(graph: Graph, node: Node, values: dict[str, jax.Array], weights) -> ja
     if isinstance(node, ir.Subsample):
         return x[:, :: node.stride[0], :: node.stride[1]]
     if isinstance(node, ir.Pad):
-        return jnp.pad(x, ((0, 0), *node.margins))
+        return jnp.pad(x, ((0, 0), *node.margins), "edge" if node.edge else "constant")
+    if isinstance(node, ir.Take):
+        return jnp.take(x, np.array(node.channels), axis=-1)
     if isinstance(node, (ir.Extend, ir.Narrow, ir.Unguard)):
         return _wrapped(x.astype(_wider(node.out)), node.out)
     if isinstance(node, ir.ScaleUp):

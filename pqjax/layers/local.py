@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pqjax.graph.ir import Add, AvgPool, Concat, Flatten, Narrow, Pad, ScaleUp, Subsample
+from pqjax.graph.ir import Add, AvgPool, Concat, Flatten, Narrow, Pad, ScaleUp, Subsample, Take
 from pqjax.layers.rule import Share
 from pqjax.protocols.nonlinear import average_pool
 from pqjax.ring import Ring
@@ -14,8 +14,10 @@ def add(node: Add, x: Share, y: Share) -> Share:
 
 
 def average(node: AvgPool, x: Share) -> Share:
-    """Sums of windows, times the multiplier."""
-    return average_pool(x, Ring(node.out.bits), node.window, node.stride, node.multiplier)
+    """Sums of windows, times their factors."""
+    around = [(0, 0)] * (x.ndim - 3) + [*node.padding, (0, 0)]
+    factors = node.factors(x.shape[-3:])
+    return average_pool(np.pad(x, around), Ring(node.out.bits), node.window, node.stride, factors)
 
 
 def concatenate(node: Concat, *x: Share) -> Share:
@@ -34,8 +36,9 @@ def narrow(node: Narrow, x: Share) -> Share:
 
 
 def pad(node: Pad, x: Share) -> Share:
-    """0 is shared as 0 and 0."""
-    return np.pad(x, [(0, 0)] * (x.ndim - len(node.margins)) + list(node.margins))
+    """0 is shared as 0 and 0, what stands at an edge as it is there."""
+    around = [(0, 0)] * (x.ndim - len(node.margins)) + list(node.margins)
+    return np.pad(x, around, "edge" if node.edge else "constant")
 
 
 def scale_up(node: ScaleUp, x: Share) -> Share:
@@ -48,3 +51,8 @@ def subsample(node: Subsample, x: Share) -> Share:
     """Every stride-th row and column."""
     down, right = node.stride
     return x[..., ::down, ::right, :]
+
+
+def take(node: Take, x: Share) -> Share:
+    """Some entries of the last axis."""
+    return x[..., np.array(node.channels)]

@@ -65,6 +65,7 @@ RULES: dict[type[ir.Node], Rule] = {
     ir.ArgMax: Lowered(with_headroom, comparing.ARG_MAX),
     ir.Subsample: Local(local.subsample),
     ir.Pad: Local(local.pad),
+    ir.Take: Local(local.take),
     ir.Concat: Local(local.concatenate),
     ir.Extend: elementwise.EXTEND,
     ir.Narrow: Local(local.narrow),

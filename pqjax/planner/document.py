@@ -28,6 +28,7 @@ from pqjax.planner.plan import (
     assembled,
     check_class_names,
     check_link,
+    check_shorter,
 )
 from pqjax.planner.presets import PRESETS, Preset
 from pqjax.protocols.forms import Forms
@@ -68,6 +69,7 @@ class _Document:
     tuning: Tuning
     version: Name
     batch: typing.Annotated[int, Between(1, MOST_BATCH)] = 1
+    shorter: Word | None = None
 
 
 def write(made: Plan) -> bytes:
@@ -93,6 +95,8 @@ def write(made: Plan) -> bytes:
     }
     if preset.batch > 1:  # what came later is written where it says something
         tree["batch"] = preset.batch
+    if made.shorter is not None:
+        tree["shorter"] = made.shorter
     return json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -130,7 +134,10 @@ def _checked(document: bytes, clock: Clock) -> Plan:
     made = assembled(graph, _preset(tree), tree.choices, tree.ranges, clock, tree.link)
     if tree.classes:
         check_class_names(graph, tree.classes)
-    made = dataclasses.replace(made, classes=tree.classes, version=tree.version)
+    if tree.shorter is not None:
+        check_shorter(graph, tree.shorter)
+    told = {"classes": tree.classes, "shorter": tree.shorter, "version": tree.version}
+    made = dataclasses.replace(made, **told)
     cost = made.cost()
     if (cost.sent, cost.flows) != (tree.cost.bits, tree.cost.flows):
         raise PlanError(

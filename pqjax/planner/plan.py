@@ -102,6 +102,8 @@ class Plan:
       link: the network it was planned for, if any.
       goal: what was to be least; and rates, by which its seconds are predicted.
       classes: what the outputs are called, for the client to read; empty where nobody said.
+      shorter: rows or columns that clients scale a picture's shorter side to before they cut its centre;
+        None: as many as the input has.
       version: of the pqjax that made it.
       streamed: whether random OTs are made in the phase that draws them, and not all ahead: a large
         network's would not fit into memory.
@@ -116,6 +118,7 @@ class Plan:
     ranges: Mapping[str, Interval]
     link: Link | None = None
     classes: tuple[str, ...] = ()
+    shorter: int | None = None
     version: str = VERSION
     streamed: bool = False
     forced: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
@@ -313,6 +316,7 @@ def plan(
     objective: str | None = None,
     rates: Rates = NOMINAL,
     batch: int | None = None,
+    shorter: int | None = None,
 ) -> Plan:
     """Chooses the protocol of every layer.
 
@@ -331,10 +335,11 @@ def plan(
       rates: what work takes the machine, see `pqjax calibrate`.
       batch: how many inputs an inference answers: all costs and seconds, and `inferences`, are of as
         many at a time. As the preset says, if not given: one.
+      shorter: what clients scale a picture's shorter side to before they cut its centre; public.
 
     Raises:
-      PlanError: an unknown preset, layer, variant or source, names that do not fit, no inferences, or
-        a batch of none, or of more than a tensor's elements can be.
+      PlanError: an unknown preset, layer, variant or source, names that do not fit, no inferences, a
+        side of pictures that is none, or a batch of none, or of more than a tensor's elements can be.
       GraphError: a graph that does not hold together.
     """
     graph.check_bounds()
@@ -367,6 +372,8 @@ def plan(
         and name in known
     }
     names = check_class_names(graph, classes) if classes else ()
+    if shorter is not None:
+        check_shorter(graph, shorter)
     made = assembled(lowered, preset, choices, ranges, Clock(None), link, goal)
     made = dataclasses.replace(
         made,
@@ -374,6 +381,7 @@ def plan(
         rates=rates,
         source=graph,
         classes=names,
+        shorter=shorter,
         forced=frozenset(forced),
         applied=applied,
     )
@@ -542,6 +550,21 @@ def check_class_names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
     if len(names) != count:
         raise PlanError(f"the network tells {count} classes apart, but {len(names)} are named")
     return tuple(names)
+
+
+def check_shorter(graph: Graph, shorter: int) -> None:
+    """Checks what a picture's shorter side is scaled to before it is cut.
+
+    Raises:
+      PlanError: less than the input's, more than twice as much, or the input is no picture.
+    """
+    shape = graph.input.out.shape
+    least = min(shape[:2]) if len(shape) == 3 else 0
+    if type(shorter) is not int or not least <= shorter <= 2 * least:
+        raise PlanError(
+            f"pictures' shorter side: {least}..{2 * least} expected, for an input {shape}, got "
+            f"{shown(shorter)}"
+        )
 
 
 def rewrite(graph: Graph, preset: Preset, goal: Goal) -> tuple[Graph, tuple[Applied, ...]]:

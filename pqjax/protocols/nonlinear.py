@@ -1,7 +1,7 @@
 """ReLU, max pooling, arg max; average pooling, which is local."""
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Int, UInt
 
 from pqjax.ot.source import Source
 from pqjax.protocols.compare import negative, negative_cost
@@ -52,8 +52,9 @@ def window_view(x: Image, window: tuple[int, int], stride: tuple[int, int]) -> W
 
 
 def average_pool(
-    x: Image, ring: Ring, window: tuple[int, int], stride: tuple[int, int], multiplier: int = 1
-) -> Image:
+    x: Image, ring: Ring, window: tuple[int, int], stride: tuple[int, int],
+    multiplier: int | Int[np.ndarray, "h2 w2 1"] = 1,
+) -> Image:  # fmt: skip
     """`multiplier` times the sum of every window, on shares: (*n, H, W, C) -> (*n, H', W', C). Local."""
     total = np.add.reduce(window_view(x, window, stride), axis=0, dtype=ring.dtype)
     return ring.mul(ring.reduce(total), ring.reduce(multiplier))

@@ -31,6 +31,7 @@ class Word(enum.IntEnum):
     INTERRUPTED = 7
     LEFT = 8
     FULL = 9
+    DONE = 10
 
 
 _OWN = {
@@ -38,6 +39,7 @@ _OWN = {
     Word.REFUSED: "this side refused what the other party offered",
     Word.INTERRUPTED: "interrupted on this side",
     Word.LEFT: "ended on this side",
+    Word.DONE: "closed on this side",
     Word.FULL: "dropped for want of room",
     Word.FAULT: "internal error on this side",
     Word.DRIFT: "the other party asked for what the plan does not have",
@@ -51,6 +53,7 @@ _HEARD = {
     Word.REFUSED: "the other party refused the plan or the greeting",
     Word.INTERRUPTED: "the other party was interrupted",
     Word.LEFT: "the other party left before the session was over",
+    Word.DONE: "the other party has all that it wanted",
     Word.FULL: "the server has no room for more connections; try again later",
 }
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from serving import GRAPH, PLAN, WEIGHTS, X, answers, command, served_process, serving
+from serving import GRAPH, PLAN, WEIGHTS, X, answers, command, command_here, served_process, serving
 
 import pqjax
 from pqjax.engine.commands import MOST_PREPARED
@@ -283,12 +283,12 @@ def test_bad_files_at_the_command_line_leave_the_server_serving(tmp_path):
     (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
     with served_process(tmp_path) as (address, _):
         for name in [*bad, "archive"]:
-            done = command("infer", address, tmp_path / f"{name}.npy")
+            done = command_here("infer", address, tmp_path / f"{name}.npy")
             assert done.returncode == 1 and "Traceback" not in done.stderr, f"{name}: {done.stderr}"
             assert done.stderr.strip().splitlines()[-1].startswith("pqjax: "), name
-        lost = command("infer", address, tmp_path / "x.npy", "--trace", tmp_path / "no/t.json")
-        used = command("serve", tmp_path / "net.npz", "--listen", address)
-        good = command("infer", address, tmp_path / "x.npy")
+        lost = command_here("infer", address, tmp_path / "x.npy", "--trace", tmp_path / "no/t.json")
+        used = command_here("serve", tmp_path / "net.npz", "--listen", address)
+        good = command_here("infer", address, tmp_path / "x.npy")
 
     assert lost.returncode == 2 and "there is no folder" in lost.stderr
     assert used.returncode == 1 and "in use" in used.stderr
@@ -301,7 +301,7 @@ def test_a_damaged_model_is_refused_in_one_line(tmp_path):
     pqjax.save_model(model, GRAPH, WEIGHTS)
     model.write_bytes(model.read_bytes()[:-50])
 
-    done = command("serve", model)
+    done = command_here("serve", model)
 
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("pqjax: ") and done.stderr.count("\n") == 1
@@ -318,7 +318,7 @@ def test_a_damaged_model_is_refused_in_one_line(tmp_path):
     ],
 )
 def test_options_out_of_range_are_usage_errors(words):
-    done = command(*words)
+    done = command_here(*words)
 
     assert done.returncode == 2 and "usage:" in done.stderr and "Traceback" not in done.stderr
 
@@ -391,7 +391,7 @@ def test_a_server_without_its_certificates_says_so_before_it_listens(tmp_path):
     ],
 )
 def test_expected_failures_are_one_line_and_no_traceback(words, message):
-    done = command(*words)
+    done = command_here(*words)
 
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("pqjax: ")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from networks import ENCRYPTED, random_network
-from serving import GRAPH, WEIGHTS, X, command, serving
+from serving import GRAPH, WEIGHTS, X, command, command_here, serving
 
 import pqjax
 from pqjax.engine import installing, memory
@@ -255,8 +255,8 @@ def test_the_hints_of_a_model_are_files_of_the_command_line(tmp_path):
     pqjax.save_model(network, graph, weights)
 
     made = command("hint", network, "--out", out, "--hints", store, "--inferences", 7)
-    again = command("hint", network, "--hints", store, "--inferences", 7)
-    none = command("hint", network, "--hints", store, "--protocol", "privquant")
+    again = command_here("hint", network, "--hints", store, "--inferences", 7)
+    none = command_here("hint", network, "--hints", store, "--protocol", "privquant")
 
     assert made.returncode == again.returncode == none.returncode == 0, made.stderr
     assert made.stdout.strip() == str(out) and "public" in made.stderr
@@ -272,7 +272,8 @@ def test_plans_say_what_is_installed(tmp_path):
     pqjax.save_model(network, *large_enough())
 
     few, many = (
-        json.loads(command("plan", network, "--json", "--inferences", n).stdout) for n in (1, 1000)
+        json.loads(command_here("plan", network, "--json", "--inferences", n).stdout)
+        for n in (1, 1000)
     )
 
     assert 0 < few["install_bytes"] < many["install_bytes"]

@@ -14,7 +14,7 @@ RUNS = {**EXACT, "encrypted": ENCRYPTED, "merged": MERGED}
 
 
 @pytest.mark.parametrize("run", list(RUNS))
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_networks_are_exact_and_cost_what_was_predicted(seed, run):
     graph, weights, x = random_network(seed)
     made = plan(graph, RUNS[run])
@@ -31,7 +31,7 @@ def test_random_networks_are_exact_and_cost_what_was_predicted(seed, run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", list(RUNS))
-@pytest.mark.parametrize("seed", range(4, 30))
+@pytest.mark.parametrize("seed", range(2, 30))
 def test_many_more_random_networks(seed, run):
     test_random_networks_are_exact_and_cost_what_was_predicted(seed, run)
 

@@ -38,7 +38,7 @@ def pooled(seed):
 
 
 @pytest.mark.parametrize("protocol", list(EXACT))
-@pytest.mark.parametrize("seed", [1, 3])
+@pytest.mark.parametrize("seed", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "network,kinds",
     [(residual, ({"Clamp", "Extend", "Relu"}, {"Saturate"})), (pooled, ({"MaxPool"}, {"MaxPool"}))],

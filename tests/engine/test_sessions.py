@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from peers import ended, silent
-from serving import GRAPH, PLAN, WEIGHTS, X, answers, command, served_process, serving
+from serving import GRAPH, PLAN, WEIGHTS, X, answers, command_here, served_process, serving
 
 import pqjax
 from pqjax.errors import DeadlineExceeded, HandshakeError, PeerGone, PqjaxError, SessionEnded
@@ -323,7 +323,7 @@ def test_addresses_and_pictures_that_are_urls_are_explained(tmp_path, words, mes
     np.save(tmp_path / "x.npy", X)
     address, path = words
 
-    done = command("infer", address, tmp_path / path if path == "x.npy" else path)
+    done = command_here("infer", address, tmp_path / path if path == "x.npy" else path)
 
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert message in done.stderr.strip().splitlines()[-1]

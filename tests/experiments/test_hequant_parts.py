@@ -13,7 +13,8 @@ from experiments.ideas import ALL, CHEETAH, SCI, VARIANTS, presets, priced
 from experiments.sci_he import he_bits
 from experiments.single_layer import input_for, layer_graph, run_checked
 from pqjax.errors import InputError, PqjaxError
-from pqjax.graph import Conv, every_value
+from pqjax.graph import Clamp, Conv, Graph, Input, TensorType, every_value, validate
+from pqjax.graph.nodes import NO_PADDING
 from pqjax.linear import LinearMap
 from pqjax.planner import Plan
 
@@ -100,6 +101,20 @@ def test_a_layer_alone_sends_what_was_predicted_and_computes_what_it_does_in_its
         found = run_checked(small, kept, input_for(small, 1), presets()[ALL])
         assert found["bits"] == found["predicted_bits"] and found["off"] == 0
         assert found["by_layer"][name] > 0
+
+
+def test_a_layer_that_reads_less_than_its_formats_range_has_room_for_all_of_it_alone():
+    x = Input("x", (), TensorType((2, 2, 1), 8, 0))
+    kept = Clamp("kept", ("x",), TensorType((2, 2, 1), 4, 0, signed=False), 0, 3)
+    layer = Conv("conv", ("kept",), TensorType((2, 2, 1), 4, 0), (1, 1), (1, 1), NO_PADDING, 3, 0)
+    weights = {"conv/weight": np.full((1, 1, 1, 1), -2), "conv/bias": np.zeros(1, int)}
+    graph = Graph((x, kept, layer))
+    validate(graph, weights)
+
+    small, kept_weights = layer_graph(graph, weights, "conv")
+
+    assert small["conv"].out.bits == 6  # of -30, and not of -6
+    validate(small, kept_weights)
 
 
 def test_a_wrong_answer_or_bit_ends_a_measurement(monkeypatch):

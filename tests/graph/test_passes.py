@@ -24,6 +24,7 @@ from pqjax.graph import (
     Requantize,
     ScaleUp,
     Subsample,
+    Take,
     TensorType,
     Truncate,
     TruncateReduce,
@@ -300,6 +301,10 @@ BAD = [
     ("pad", (Pad, T, {"margins": ((0, 0), (0, 0), (-1, 1))}), "margins.* in 0.."),
     ("pad2", (Pad, T, {"margins": ((0, 0), (0, 0), (1, 1))}), "shape"),
     ("subsample", (Subsample, T, {"stride": (2, 2)}), "shape"),
+    ("take", (Take, T, {"channels": (0, 1, 4)}), "takes channel 4 of 4"),
+    ("take2", (Take, T, {"channels": (0, -1, 2)}), "channels.* in 0.."),
+    ("average", (AvgPool, T, {"window": (2, 2), "stride": (1, 1), "padding": ((2, 0), (0, 0))}),
+     "nothing but padding"),
     ("mode", (Requantize, T, {"rounding": "up"}), "nearest or floor"),
 ]  # fmt: skip
 
@@ -318,12 +323,31 @@ def test_graphs_with_every_kind_survive_json():
     made.add(Pad, shape, margins=((0, 0), (0, 0), (1, 1)))
     made.add(Subsample, dataclasses.replace(shape, shape=(2, 2, 4)), stride=(2, 2))
     made.add(Requantize, TensorType((2, 2, 4), 6, 1), rounding="floor")
+    made.add(Take, TensorType((2, 2, 3), 6, 1), channels=(2, 1, 2))
+    made.add(Pad, TensorType((3, 3, 3), 6, 1), margins=((1, 0), (0, 1), (0, 0)), edge=True)
     graph = LOWER(Graph(tuple(made.nodes)), lambda g, n: 0.0)
 
     assert Graph.from_json(graph.to_json()) == graph
     x = rng.integers(-128, 128, (4, 4, 2))
     wanted = np.pad(x, ((0, 0), (0, 0), (1, 1)))[::2, ::2] >> 3
+    wanted = np.pad(wanted[..., [2, 1, 2]], ((1, 0), (0, 1), (0, 0)), "edge")
     np.testing.assert_array_equal(reference(graph, {}, x), wanted)
+
+
+def test_averages_at_edges_are_of_what_lies_in_the_image():
+    made = Builder(np.random.default_rng(0), (5, 4, 2), 8, True)
+    made.add(Requantize, TensorType((5, 4, 2), 20, 4))
+    fields = {"window": (3, 3), "stride": (2, 2), "multiplier": 28, "padding": ((1, 1), (1, 1))}
+    made.add(AvgPool, TensorType((3, 2, 2), 20, 12), **fields)
+    graph = Graph(tuple(made.nodes))
+    validate(graph)
+
+    assert Graph.from_json(graph.to_json()) == graph
+    x = np.random.default_rng(1).integers(-128, 128, (5, 4, 2))
+    means = [
+        [x[max(i, 0) : i + 3, max(j, 0) : j + 3].mean((0, 1)) for j in (-1, 1)] for i in (-1, 1, 3)
+    ]
+    np.testing.assert_allclose(reference(graph, {}, x) / 256, means, rtol=0.02, atol=0.01)
 
 
 def test_the_average_of_a_flattened_clamp_keeps_its_known_sign():

@@ -50,7 +50,7 @@ def separable_network(seed, signed=False):
 
 
 @pytest.mark.parametrize("protocol", list(EXACT))
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_separable_networks_are_exact_and_cost_what_was_predicted(seed, protocol):
     graph, weights, x = separable_network(seed, bool(seed))
     made = plan(graph, protocol)

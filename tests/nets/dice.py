@@ -12,7 +12,7 @@ from nets.architecture import Draft
 from nets.data import integer_input
 from nets.floating import FloatNet
 from nets.fold import fold_batch_norm
-from nets.ops import INPUT, Architecture
+from nets.ops import INPUT, PIXEL_ZERO, Architecture
 
 CLASSES = 5
 CAPS = (0.4, 0.75)
@@ -100,7 +100,11 @@ class Dice:
         if self.chance(0.4):  # 2^k values, one beside the other
             window = tuple(min(self.pick(1, 2, 4), n) & -2 or 1 for n in self.shapes[at][:2])
             return self.put(ops.AvgPool, [at], window, window)
-        return self.put(ops.AvgPool, [at], self.window(at, 4), self.steps())
+        window = self.window(at, 4)
+        padding = ops.NO_MARGINS
+        if self.chance(0.4):
+            padding = tuple((int(self.pick(0, n // 2)), n // 2) for n in window)
+        return self.put(ops.AvgPool, [at], window, self.steps(), padding=padding)
 
     def largest(self):
         at = self.image_of()
@@ -108,7 +112,15 @@ class Dice:
 
     def pad(self):
         margins = (tuple(int(n) for n in self.rng.integers(0, 2, 2)) for _ in range(3))
-        return self.put(ops.Pad, [self.image_of()], tuple(margins))
+        margins, edge = tuple(margins), self.chance(0.4)
+        margins = (*margins[:2], (0, 0)) if edge else margins
+        return self.put(ops.Pad, [self.image_of()], margins, edge)
+
+    def take(self):
+        at = self.image_of()
+        count = int(self.rng.integers(1, self.shapes[at][2] + 1))
+        places = self.rng.permutation(self.shapes[at][2])[:count]
+        return self.put(ops.Take, [at], tuple(int(n) for n in places))
 
     def subsample(self):
         return self.put(ops.Subsample, [self.image_of()], self.steps())
@@ -133,7 +145,7 @@ class Dice:
         """So many steps."""
         kinds = (
             self.layer, self.layer, self.layer, self.sum, self.sum, self.concat, self.average,
-            self.largest, self.pad, self.subsample, lambda: self.relu(self.image_of()),
+            self.largest, self.pad, self.subsample, self.take, lambda: self.relu(self.image_of()),
         )  # fmt: skip
         self.layer()
         for _ in range(length):
@@ -170,7 +182,9 @@ def random_architecture(seed):
     dice.grown(dice.pick(2, 4, 6))
     dice.closed()
     signed = dice.chance(0.5)
-    return Architecture(f"dice{seed}", "none", dice.image, CLASSES, tuple(dice.draft.ops), signed)
+    zero = 0 if not signed and seed % 3 == 0 else PIXEL_ZERO
+    made = tuple(dice.draft.ops)
+    return Architecture(f"dice{seed}", "none", dice.image, CLASSES, made, signed, zero)
 
 
 def pictures(seed, shape):
@@ -184,7 +198,8 @@ def pictures(seed, shape):
 def float_network(seed, count=8):
     """A random one with norms fitted to its pictures, and these as integer inputs."""
     architecture = random_architecture(seed)
-    x = jnp.asarray(integer_input(pictures(seed, (count, *architecture.image))))
+    x = pictures(seed, (count, *architecture.image))
+    x = jnp.asarray(integer_input(x, architecture.zero))
     net = FloatNet(architecture, nnx.Rngs(seed))
     for layer, held in zip(architecture.layers, net.weighted, strict=True):
         if held.norm is None:

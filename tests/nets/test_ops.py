@@ -76,6 +76,12 @@ def test_shapes_are_derived():
         ([CONV, RELU, ops.Add("add", ("relu1", INPUT)), FLAT, FC], r"add .*\(6, 5, 4\) and \(6, 5, 2"),
         ([CONV, RELU, ops.MaxPool("pool", ("relu1",), (7, 2), (1, 1)), FLAT, FC], r"pool .*only \(6, 5"),
         ([CONV, RELU, ops.Concat("cat", ("relu1",)), FLAT, FC], r"cat .*two or more sources"),
+        ([CONV, RELU, ops.Take("take", ("relu1",), (0, 4)), FLAT, FC], r"take .*channel 4, but"),
+        ([CONV, RELU, ops.Take("take", ("relu1",), ()), FLAT, FC], r"take .*channels .*of length 1"),
+        ([CONV, RELU, ops.Pad("pad", ("relu1",), ((1, 1), (1, 1), (0, 1)), True), FLAT, FC],
+         r"pad .*no edge"),
+        ([CONV, RELU, ops.AvgPool("mean", ("relu1",), (2, 2), (1, 1), padding=((2, 0), (0, 0))),
+          FLAT, FC], r"mean .*lies outside of the image"),
         ([CONV, RELU, FLAT, ops.GlobalAverage("mean", ("flatten",)), FC], r"mean .*an image"),
     ],
 )  # fmt: skip

@@ -110,6 +110,7 @@ def test_damaged_documents_are_no_plans(seed):
         {**tree, "version": "9.9.9", "cost": {"bits": [0, 0], "flows": 0}},
         {key: value for key, value in tree.items() if key != "graph"},
         {**tree, "extra": 1},
+        {**tree, "shorter": 1 << 40},
     ]
     documents = [json.dumps(t, sort_keys=True, separators=(",", ":")).encode() for t in altered]
     documents += [document[:-1], document + b" ", b"\xff\xfe", b"null", b"[" * 100_000]

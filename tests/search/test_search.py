@@ -258,7 +258,7 @@ def test_limits_and_spaces_that_make_no_sense_are_refused():
         Sensitivity(float("nan"), 0.0, 1, {2: 1.0})
 
 
-@pytest.mark.parametrize("protocol", ["privquant", "pqjax"])
+@pytest.mark.parametrize("protocol", ["privquant", pytest.param("pqjax", marks=pytest.mark.slow)])
 def test_baselines_keep_to_the_limit_and_are_not_better(protocol):
     graph = load_model(CHECKPOINTS / "minionn_w4a4.npz")[0]
     found = drawn(graph, 5)

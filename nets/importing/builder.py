@@ -1,0 +1,411 @@
+"""From primitive steps, as importers read them one by one, to an `Architecture` and its weights.
+
+A step names the tensor it makes; shapes are known as soon as it is added. When all are there, what the
+output does not need is left out, and affines (all that is left of norms, biases and rescaling) go into
+what is around them:
+
+    conv -> affine             =>   conv                     (the affine alone reads it)
+    affine -> conv, dense      =>   conv, dense              (no zeros are padded, or the offset is 0)
+    input -> affine            =>   input                    (`Pixels` says so)
+    affine, anything else      =>   conv 1x1 by channel      (dense of a vector)
+
+Zeros padded around an image that convolutions read become theirs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from nets import ops
+from nets.fold import Folded
+from nets.importing.imported import Imported, Pixels, Runtime
+from nets.ops import INPUT, NO_MARGINS, Architecture, Linear, Op
+from pqjax.errors import GraphError
+from pqjax.graph.bounds import Margins, Shape
+from pqjax.graph.ir import fresh
+
+Pair = tuple[int, int]
+Sides = tuple[Margins, Margins]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Affine(Op):
+    """Of a channel: x * scale + offset."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ceiling(Op):
+    """The lesser of x, which may be negative, and a cap: that of the ReLUs that read it."""
+
+    cap: float
+
+
+class Builder:
+    """A network that grows step by step; every method returns the name of the tensor it makes.
+
+    Attributes:
+      name: of the network.
+      at: where in its source the steps come from that are added now; errors name it.
+      shapes: (H, W, C) or (C,) of every tensor.
+    """
+
+    def __init__(self, name: str, image: Shape):
+        self.name, self.at = name, ""
+        self.shapes: dict[str, Shape] = {INPUT: image}
+        self._ops: dict[str, Op] = {}
+        self._values: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # kernel or scale, and the rest
+        self._places: dict[str, str] = {}
+
+    def fault(self, text: str) -> GraphError:
+        """An error at the place that is read now."""
+        return GraphError(f"{self.at}: {text}" if self.at else text)
+
+    def _named(self, kind: str) -> str:
+        count = sum(name.rstrip("0123456789") == kind for name in self._ops) + 1
+        return fresh(f"{kind}{count}", self.shapes)
+
+    def _add(self, op: Op) -> str:
+        try:
+            self.shapes[op.name] = op.shape(*(self.shapes[source] for source in op.sources))
+        except GraphError as error:
+            raise self.fault(str(error)) from error
+        self._ops[op.name], self._places[op.name] = op, self.at
+        return op.name
+
+    def conv(
+        self, x: str, kernel: Float[np.ndarray, "h w c k"], bias: np.ndarray | None = None, *,
+        stride: Pair = (1, 1), padding: Sides = NO_MARGINS, groups: int = 1,
+        dilation: Pair = (1, 1), name: str | None = None,
+    ) -> str:  # fmt: skip
+        """Cross-correlation; the kernel is (h, w, channels read / groups, channels made)."""
+        *window, read, channels = kernel.shape
+        if (made := read * groups) != self.shapes[x][-1]:
+            raise self.fault(
+                f"its kernel reads {made} channels, but there are {self.shapes[x][-1]}"
+            )
+        name = fresh(name, self.shapes) if name else self._named("conv")
+        at = self._add(
+            ops.Conv(
+                name, (x,), channels, (window[0], window[1]), stride, padding, groups, dilation
+            )
+        )
+        self._values[at] = kernel, np.zeros(channels) if bias is None else bias
+        return at
+
+    def dense(
+        self, x: str, kernel: Float[np.ndarray, "c k"], bias: np.ndarray | None = None,
+        name: str | None = None,
+    ) -> str:  # fmt: skip
+        """Product of a vector, or of an image as `flatten` makes one of it, with weights."""
+        x, (_, channels) = self.flatten(x), kernel.shape
+        if len(kernel) != self.shapes[x][0]:
+            raise self.fault(
+                f"its weights read {len(kernel)} values, but there are {self.shapes[x][0]}"
+            )
+        name = fresh(name, self.shapes) if name else self._named("dense")
+        at = self._add(ops.Dense(name, (x,), channels))
+        self._values[at] = kernel, np.zeros(channels) if bias is None else bias
+        return at
+
+    def affine(self, x: str, scale: np.ndarray | float, offset: np.ndarray | float = 0.0) -> str:
+        """Scales and shifts: x * scale + offset, one number for all channels or one each."""
+        channels = self.shapes[x][-1]
+        made = (np.broadcast_to(np.asarray(v, np.float64), (channels,)) for v in (scale, offset))
+        at = self._add(_Affine(self._named("affine"), (x,)))
+        first, second = made
+        self._values[at] = first, second
+        return at
+
+    def relu(self, x: str, cap: float | None = None) -> str:
+        """max(x, 0), and no more than the cap if there is one."""
+        return self._add(ops.Relu(self._named("relu"), (x,), cap))
+
+    def leaky_relu(self, x: str, slope: np.ndarray | float) -> str:
+        """The larger of x and 0, and what is below 0 times a slope: one for all channels or one each.
+
+        That is (1 - slope) * (relu(x) + x * slope / (1 - slope)); a slope of 1 is none.
+        """
+        slope = np.asarray(slope, np.float64)
+        if (slope == 1).any():
+            raise self.fault("a slope of 1 below 0, too, where nothing is left of a ReLU")
+        below = self.affine(x, slope / (1 - slope))
+        return self.affine(self.add(self.relu(x), below), 1 - slope)
+
+    def minimum(self, x: str, cap: float) -> str:
+        """The lesser of x and a cap, of what is not negative or what ReLUs alone read."""
+        if cap <= 0:
+            raise self.fault(f"a cap of {cap:g}: nothing would be left of a ReLU; above 0 expected")
+        if self.nonnegative(x):
+            return self.relu(x, cap)
+        return self._add(_Ceiling(self._named("ceiling"), (x,), cap))
+
+    def add(self, x: str, y: str) -> str:
+        """Sum of two tensors of one shape."""
+        return self.affine(x, 2.0) if x == y else self._add(ops.Add(self._named("add"), (x, y)))
+
+    def concat(self, *sources: str) -> str:
+        """Channels of tensors, one after the other."""
+        return self._add(ops.Concat(self._named("concat"), sources)) if sources[1:] else sources[0]
+
+    def max_pool(
+        self, x: str, window: Pair, stride: Pair, padding: Sides = NO_MARGINS
+    ) -> str:  # fmt: skip
+        """Largest of every window; what is padded is never the largest."""
+        at = self.pad(x, padding, edge=True)
+        if window == (1, 1) == stride:
+            return at
+        return self._add(ops.MaxPool(self._named("maxpool"), (at,), window, stride))
+
+    def avg_pool(
+        self, x: str, window: Pair, stride: Pair, padding: Sides = NO_MARGINS,
+        counted: bool = True,
+    ) -> str:  # fmt: skip
+        """Average of every window; whether zeros that are padded are `counted`, too."""
+        at = self.pad(x, padding) if counted else x
+        around = NO_MARGINS if counted else padding
+        if window == (1, 1) == stride and around == NO_MARGINS:
+            return at
+        name = self._named("avgpool")
+        return self._add(ops.AvgPool(name, (at,), window, stride, padding=around))
+
+    def global_average(self, x: str) -> str:
+        """Average of every channel: (1, 1, C)."""
+        return self._add(ops.GlobalAverage(self._named("average"), (x,)))
+
+    def pad(
+        self, x: str, padding: Sides, channels: Margins = (0, 0), edge: bool = False
+    ) -> str:  # fmt: skip
+        """Zeros around an image, or what stands at its edge."""
+        if padding == NO_MARGINS and channels == (0, 0):
+            return x
+        return self._add(ops.Pad(self._named("pad"), (x,), (*padding, channels), edge))
+
+    def take(self, x: str, channels: Sequence[int] | np.ndarray) -> str:
+        """Some channels, by their places."""
+        places = tuple(int(channel) for channel in channels)
+        if places == tuple(range(self.shapes[x][-1])):
+            return x
+        return self._add(ops.Take(self._named("take"), (x,), places))
+
+    def subsample(self, x: str, stride: Pair) -> str:
+        """Every stride-th row and column, the first ones first."""
+        return self._add(ops.Subsample(self._named("subsample"), (x,), stride))
+
+    def flatten(self, x: str) -> str:
+        """(H, W, C) to (H * W * C,), once; a vector stays as it is."""
+        if len(self.shapes[x]) == 1:
+            return x
+        for op in self._ops.values():
+            if isinstance(op, ops.Flatten) and op.sources == (x,):
+                return op.name
+        return self._add(ops.Flatten(self._named("flatten"), (x,)))
+
+    def nonnegative(self, x: str) -> bool:
+        """Whether no value can be below 0."""
+        op = self._ops.get(x)
+        if op is None or isinstance(op, (Linear, _Ceiling)):
+            return False
+        if isinstance(op, _Affine) and any((each < 0).any() for each in self._values[x]):
+            return False
+        return isinstance(op, ops.Relu) or all(self.nonnegative(source) for source in op.sources)
+
+    def imported(
+        self, output: str, *, pixels: Pixels, source: Mapping[str, str],
+        classes: tuple[str, ...] = (), runtime: Runtime | None = None,
+    ) -> Imported:  # fmt: skip
+        """The network that makes `output`.
+
+        Args:
+          output: a vector, or an image of one pixel: the logits.
+          pixels: how pictures become the source's own inputs; an affine that alone reads these goes
+            into it, and `runtime` is made to read what is left.
+          source: see `Imported`.
+          classes: see `Imported`.
+          runtime: of the source's own inputs.
+
+        Raises:
+          GraphError: the operations do not make an `Architecture`.
+        """
+        if math.prod(self.shapes[output]) != self.shapes[output][-1]:
+            raise self.fault(
+                f"the output is an image of shape {self.shapes[output]}, but a vector of logits is "
+                "expected: average it, or end with a dense layer"
+            )
+        folding = _Folding(self, self.flatten(output))
+        made, shapes = folding.done(), (self.shapes[INPUT], self.shapes[output][-1])
+        scale, offset = folding.input
+        if (scale != 1).any() or offset.any():
+            std = np.array(pixels.std)
+            mean = np.array(pixels.mean) - offset * std / scale
+            mean, std = (tuple(map(float, each)) for each in (mean, std / scale))
+            pixels = dataclasses.replace(pixels, mean=mean, std=std)
+            own, inputs = runtime, lambda x: ((x - offset) / scale).astype(np.float32)
+            runtime = own and (lambda x: own(inputs(x)))
+        architecture = Architecture(self.name, "imported", *shapes, made, False, pixels.zero)
+        weights: Folded = []
+        for layer in architecture.layers:
+            kernel, bias = folding.values[layer.name]
+            weights.append((np.asarray(kernel, np.float32), np.asarray(bias, np.float32)))
+        return Imported(architecture, weights, pixels, classes, source, runtime)
+
+
+class _Folding:
+    """The steps that an output needs, in order, and how affines go from among them.
+
+    Attributes:
+      values: kernel and bias of every layer, scale and offset of every affine that is left.
+      input: scale and offset of an affine of the input.
+    """
+
+    def __init__(self, built: Builder, output: str):
+        self.shapes, self.places, self.output = built.shapes, built._places, output
+        self.ops, self.values = dict(built._ops), dict(built._values)
+        channels = self.shapes[INPUT][-1]
+        self.input = np.ones(channels), np.zeros(channels)
+
+    def done(self) -> tuple[Op, ...]:
+        """All operations, of kinds that an `Architecture` knows."""
+        self.prune()
+        for each in (self.compose, self.cap, self.absorb, self.widen, self.materialize):
+            for op in list(self.ops.values()):
+                each(op)
+        self.prune()
+        return tuple(self.ops.values())
+
+    def prune(self) -> None:
+        """Leaves out what the output does not need."""
+        needed, ahead = set(), [self.output]
+        while ahead:
+            if (name := ahead.pop()) not in needed and name != INPUT:
+                needed.add(name)
+                ahead.extend(self.ops[name].sources)
+        self.ops = {name: op for name, op in self.ops.items() if name in needed}
+
+    def readers(self, name: str) -> list[Op]:
+        return [op for op in self.ops.values() if name in op.sources]
+
+    def alone(self, op: Op) -> bool:
+        """Whether an operation is all that reads its source."""
+        return self.readers(op.sources[0]) == [op] and self.output != op.sources[0]
+
+    def drop(self, op: Op) -> None:
+        """Leaves out a step of one source, which takes its place."""
+        (source,) = op.sources
+        del self.ops[op.name]
+        self.values.pop(op.name, None)
+        for reader in self.readers(op.name):
+            sources = tuple(source if each == op.name else each for each in reader.sources)
+            self.ops[reader.name] = dataclasses.replace(reader, sources=sources)
+        self.output = source if self.output == op.name else self.output
+
+    def compose(self, op: Op) -> None:
+        """An affine of an affine is one, and one that changes nothing is none."""
+        if not isinstance(op, _Affine):
+            return
+        before = self.ops.get((op := self.ops[op.name]).sources[0])
+        if isinstance(before, _Affine) and self.alone(op):
+            self.follow(before.name, *self.values[op.name])
+            self.values[op.name] = self.values[before.name]
+            self.drop(before)
+        scale, offset = self.values[op.name]
+        if not offset.any() and np.allclose(scale, 1, rtol=1e-7, atol=0):
+            self.drop(self.ops[op.name])
+
+    def cap(self, op: Op) -> None:
+        """A ReLU of a ReLU is one; a ceiling is the cap of the ReLUs that read it."""
+        if op.name not in self.ops:
+            return
+        op = self.ops[op.name]
+        if isinstance(op, _Ceiling):
+            following = self.readers(op.name)
+            if not following or not all(isinstance(each, ops.Relu) for each in following):
+                raise GraphError(
+                    f"{self.places[op.name]}: a minimum with {op.cap:g} of what may be negative: "
+                    "the largest values are cut by a ReLU's cap alone; put a ReLU before or after it"
+                )
+            for each in following:
+                assert isinstance(each, ops.Relu)
+                self.ops[each.name] = _capped(each, op.cap)
+            self.drop(op)
+        elif isinstance(op, ops.Relu):
+            before = self.ops.get(op.sources[0])
+            if isinstance(before, ops.Relu) and self.alone(op):
+                self.ops[op.name] = _capped(op, before.cap)
+                self.drop(before)
+
+    def follow(self, name: str, scale: np.ndarray, offset: np.ndarray) -> None:
+        """What a layer or an affine makes, times a scale and plus an offset."""
+        kernel, bias = (np.asarray(each, np.float64) for each in self.values[name])
+        self.values[name] = kernel * scale, bias * scale + offset
+
+    def absorb(self, op: Op) -> None:
+        """An affine goes into the layer before it, the input, or the layers behind it."""
+        if not isinstance(op, _Affine):
+            return
+        op, (scale, offset) = self.ops[op.name], self.values[op.name]
+        source = op.sources[0]
+        following = self.readers(op.name)
+        if isinstance(self.ops.get(source), Linear) and self.alone(op):
+            self.follow(source, scale, offset)
+        elif source == INPUT and self.alone(op) and (scale > 0).all():
+            self.input = scale, offset
+        elif (
+            following
+            and op.name != self.output
+            and all(self.may_read(r, offset) for r in following)
+        ):
+            for each in following:
+                self.precede(each, scale, offset)
+        else:
+            return
+        self.drop(op)
+
+    def may_read(self, op: Op, offset: np.ndarray) -> bool:
+        """Whether a layer computes the same of an affine as with the affine in its weights."""
+        padded = isinstance(op, ops.Conv) and op.padding != NO_MARGINS
+        return isinstance(op, Linear) and not (padded and offset.any())
+
+    def precede(self, op: Op, scale: np.ndarray, offset: np.ndarray) -> None:
+        """What a layer reads, times a scale and plus an offset."""
+        kernel, bias = (np.asarray(each, np.float64) for each in self.values[op.name])
+        assert isinstance(op, Linear)
+        inputs, outputs = kernel.shape[-2:]
+        by_group = (each.reshape(op.groups, inputs) for each in (scale, offset))
+        gain, shift = (each.repeat(outputs // op.groups, 0).T for each in by_group)
+        every = tuple(range(kernel.ndim - 1))
+        self.values[op.name] = kernel * gain, bias + (kernel * shift).sum(every)
+
+    def widen(self, op: Op) -> None:
+        """A convolution pads what a `Pad` before it would."""
+        before = self.ops.get(op.sources[0])
+        if not (isinstance(op, ops.Conv) and isinstance(before, ops.Pad)):
+            return
+        if any(before.margins[2]) or before.edge:
+            return
+        pairs = zip(op.padding, before.margins, strict=False)
+        high, wide = ((a + c, b + d) for (a, b), (c, d) in pairs)
+        self.ops[op.name] = dataclasses.replace(op, sources=before.sources, padding=(high, wide))
+
+    def materialize(self, op: Op) -> None:
+        """An affine that goes nowhere becomes a layer of its own."""
+        if not isinstance(op, _Affine):
+            return
+        op, (scale, offset) = self.ops[op.name], self.values[op.name]
+        channels = len(scale)
+        if len(self.shapes[op.name]) == 1:
+            self.ops[op.name] = ops.Dense(op.name, op.sources, channels)
+            self.values[op.name] = np.diag(scale), offset
+        else:
+            self.ops[op.name] = ops.Conv(op.name, op.sources, channels, (1, 1), groups=channels)
+            self.values[op.name] = scale.reshape(1, 1, 1, channels), offset
+
+
+def _capped(op: ops.Relu, cap: float | None) -> ops.Relu:
+    """A ReLU with the lower one of its cap and another."""
+    caps: Sequence[float] = [each for each in (op.cap, cap) if each is not None]
+    return dataclasses.replace(op, cap=min(caps, default=None))

@@ -14,6 +14,7 @@ TRAININGS := exp-table6 exp-table7 exp-table11
 SUMMARIES := exp-overview
 
 .PHONY: $(NETWORKS) $(TRAININGS) $(SUMMARIES) exp-hequant exp-pareto exp-history exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
+	exp-efficientnet exp-efficientnet-accuracy \
 	exp-costs $(COSTS) bench test test-slow trace check format lint types train clean
 
 exp-pareto: $(READY)
@@ -39,8 +40,15 @@ exp-resnet50: $(READY)
 exp-mobilenetv2: $(READY)
 	IMAGE="$(IMAGE)" LABELLED="$(LABELLED)" QUICK="$(QUICK)" $(BIN)/python -m experiments.mobilenetv2 $(ARGS)
 
+# Real ImageNet weights, from a package: answers by name from a bare clone.
+exp-efficientnet: $(READY)
+	IMAGE="$(IMAGE)" LABELLED="$(LABELLED)" QUICK="$(QUICK)" $(BIN)/python -m experiments.efficientnet $(ARGS)
+
 exp-mobilenetv2-accuracy: $(READY)
-	$(BIN)/python -m experiments.mobilenetv2_accuracy $(ARGS)
+	$(BIN)/python -m experiments.imagenet_accuracy --network mobilenetv2 $(ARGS)
+
+exp-efficientnet-accuracy: $(READY)
+	$(BIN)/python -m experiments.imagenet_accuracy --network efficientnet-lite0 $(ARGS)
 
 $(COSTS): exp-%: $(READY)
 	$(BIN)/python -m experiments.$* $(ARGS)

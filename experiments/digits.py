@@ -17,12 +17,13 @@ import numpy as np
 import optax
 from flax import nnx
 
-from nets.architecture import Draft
-from nets.data import INPUT_SCALE_BITS, integer_input
+from nets.data import INPUT_SCALE_BITS, PIXEL_ZERO, integer_input
 from nets.export import export, top1
 from nets.fold import Folded, equalize
+from nets.importing.flax import from_flax
+from nets.importing.imported import Pixels
 from nets.loop import Images
-from nets.ops import INPUT, Architecture
+from nets.ops import Architecture
 from nets.qat import QatRecipe, student_of, student_task
 from nets.quantized import QuantNet, Widths, calibrate
 from nets.sensitivity import Sampling, measure
@@ -32,20 +33,9 @@ from pqjax.planner import plan
 from pqjax.search import Limit, Space, search
 
 
-# 1. The network as data: what flax computes below, layer by layer.
-def _digits() -> Architecture:
-    draft = Draft()
-    at = draft.block("conv1", INPUT, 16, 3, norm=False)
-    at = draft.block("conv2", at, 32, 3, norm=False, pool=2)
-    at = draft.block("conv3", at, 32, 3, norm=False, pool=2)
-    return Architecture("digits", "digits", (8, 8, 3), 10, draft.head(at, 10), signed=False)
-
-
-DIGITS = _digits()
-
-
+# 1. A flax model of one's own.
 class Digits(nnx.Module):
-    """A flax model of one's own: real inputs in [-0.5, 0.5), NHWC."""
+    """Three convolutions and a dense layer: real inputs in [-0.5, 0.5), NHWC."""
 
     def __init__(self, rngs: nnx.Rngs):
         self.conv1 = nnx.Conv(3, 16, (3, 3), rngs=rngs)
@@ -104,30 +94,30 @@ def trained(train: Images, steps: int, seed: int) -> Digits:
     return model
 
 
-# 3. Its kernels and biases, in the architecture's order (a batch norm would be folded into them here).
-def folded_of(model: Digits) -> Folded:
-    """Kernel (h, w, c, k), or (c, k) of the FC, and bias (k,) of every layer."""
-    folded = []
-    for layer in (model.conv1, model.conv2, model.conv3, model.fc):
-        assert layer.bias is not None  # flax has one unless told otherwise
-        folded.append((np.asarray(layer.kernel[...]), np.asarray(layer.bias[...])))
-    return equalize(folded, DIGITS)
+# 3. What it computes, operation by operation, and its weights for pictures as integers.
+def imported(model: Digits) -> tuple[Architecture, Folded]:
+    """Its architecture, and kernel and bias of every layer, which reads `integer_input`."""
+    pixels = Pixels((PIXEL_ZERO,) * 3, (2.0**INPUT_SCALE_BITS,) * 3)
+    net = from_flax(model, np.zeros((1, 8, 8, 3)), pixels=pixels)
+    return net.architecture, equalize(net.of_integers(), net.architecture)
 
 
 # 4. Widths: start from 8 bits, measure what fewer would cost, search under a limit.
-def searched(folded: Folded, train: Images, limit: Limit, protocol: str) -> Widths:
+def searched(
+    net: Architecture, folded: Folded, train: Images, limit: Limit, protocol: str
+) -> Widths:
     """The widths of least expected loss whose plan keeps to the limit."""
-    start = QuantNet(DIGITS, Widths((8,) * 4, activations=6))
+    start = QuantNet(net, Widths((8,) * 4, activations=6))
     calibrate(start, folded, jnp.asarray(integer_input(train.images[:256])))
     graph, _ = export(start)
-    found = measure(DIGITS, folded, train, Sampling(tolerance=0.2, most=16), calibration=256)
+    found = measure(net, folded, train, Sampling(tolerance=0.2, most=16), calibration=256)
     best = search(graph, found, limit, protocol, Space(activations=(3, 4, 5, 6)))
-    return Widths.parse(str(best.widths), DIGITS)
+    return Widths.parse(str(best.widths), net)
 
 
 # 5. Quantization-aware training at those widths, distilled from the float model; 6. the integer graph.
 def quantized(
-    model: Digits, folded: Folded, widths: Widths, train: Images, steps: int
+    model: Digits, net: Architecture, folded: Folded, widths: Widths, train: Images, steps: int
 ) -> tuple[Graph, dict[str, np.ndarray]]:
     """The trained network in those widths, as a graph with its weights."""
     graphdef, state = nnx.split(model)
@@ -137,10 +127,10 @@ def quantized(
 
     images = integer_input(train.images[:256])
     recipe = QatRecipe(peak_rate=0.01)
-    found, step, _ = student_task(DIGITS, folded, answer, widths, recipe, steps, images)
+    found, step, _ = student_task(net, folded, answer, widths, recipe, steps, images)
     for x, y in batches(train, steps, seed=1):
-        found, _ = step(found, jnp.asarray(x), jax.nn.one_hot(y, DIGITS.classes))
-    return export(student_of(DIGITS, widths, found["params"]))
+        found, _ = step(found, jnp.asarray(x), jax.nn.one_hot(y, net.classes))
+    return export(student_of(net, widths, found["params"]))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -155,9 +145,9 @@ def main(arguments: list[str] | None = None) -> int:
         train, test = load_digits()
         model = trained(train, args.steps, seed=0)
         real = np.asarray(model(real_input(integer_input(test.images)))).argmax(1)
-        folded = folded_of(model)
-        widths = searched(folded, train, Limit(args.megabytes * 8e6), args.protocol)
-        graph, weights = quantized(model, folded, widths, train, args.steps)
+        net, folded = imported(model)
+        widths = searched(net, folded, train, Limit(args.megabytes * 8e6), args.protocol)
+        graph, weights = quantized(model, net, folded, widths, train, args.steps)
         meta = {"widths": {**dataclasses.asdict(widths), "weights": list(widths.weights)}}
         save_model(args.out, graph, weights, meta)
     except PqjaxError as error:

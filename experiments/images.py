@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from nets.data import load_cifar
-from nets.photographs import SIDE, TEST, load_photographs
+from nets.photographs import TEST, load_photographs
 from pqjax.engine.process import cache_folder
 from pqjax.errors import DataError
 from pqjax.graph import Graph
@@ -117,10 +117,14 @@ def _downloaded(home: _Home) -> tuple[np.ndarray, np.ndarray]:
 
 def photographs(size: tuple[int, int]) -> tuple[UInt8[np.ndarray, "n h w 3"], list[str]]:
     """The photographs that scikit-image's wheel carries, centre cut and scaled, and their names."""
+    return np.stack([fit_picture(picture, size) for picture in _whole()]), list(_PHOTOGRAPHS)
+
+
+def _whole() -> list[UInt8[np.ndarray, "_ _ 3"]]:
+    """The same as they are."""
     from skimage import data
 
-    pictures = [fit_picture(getattr(data, name)(), size) for name in _PHOTOGRAPHS]
-    return np.stack(pictures), list(_PHOTOGRAPHS)
+    return [getattr(data, name)() for name in _PHOTOGRAPHS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +136,9 @@ class Questions:
     labels: list[int | None]
 
 
-def questions(graph: Graph, image: pathlib.Path | None, labelled: int, count: int) -> Questions:
+def questions(
+    graph: Graph, image: pathlib.Path | None, labelled: int, count: int, shorter: int | None = None
+) -> Questions:
     """What an experiment's options ask for.
 
     Args:
@@ -140,9 +146,10 @@ def questions(graph: Graph, image: pathlib.Path | None, labelled: int, count: in
       image: a picture of one's own, or None.
       labelled: so many labelled photographs of PQJAX_DATA, evenly spaced; 0 for none.
       count: else so many of scikit-image's.
+      shorter: what pictures' shorter side is scaled to, see `pqjax.pictures.fit_picture`.
     """
     if image is not None:
-        x = picture_input(graph, read_picture(image))[None]
+        x = picture_input(graph, read_picture(image), shorter)[None]
         return Questions(x, [image.name], [None])
     if labelled:
         images, labels = load_photographs(TEST)
@@ -151,6 +158,5 @@ def questions(graph: Graph, image: pathlib.Path | None, labelled: int, count: in
         pick = np.linspace(0, len(images) - 1, labelled).astype(int)
         x = np.stack([picture_input(graph, images[i]) for i in pick])
         return Questions(x, [f"{TEST} {i}" for i in pick], [int(labels[i]) for i in pick])
-    images, names = photographs((SIDE, SIDE))
-    x = np.stack([picture_input(graph, p) for p in images[:count]])
-    return Questions(x, names[:count], [None] * count)
+    x = np.stack([picture_input(graph, p, shorter) for p in _whole()[:count]])
+    return Questions(x, list(_PHOTOGRAPHS[:count]), [None] * count)

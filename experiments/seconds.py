@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Integer
 
-from experiments import mobilenetv2, resnet50
+from experiments import imagenet, mobilenetv2, resnet50
 from experiments.command import parser, run
 from experiments.images import cifar_test, photographs
 from experiments.inference import CHECKPOINTS
@@ -56,7 +56,7 @@ NETWORKS: dict[str, tuple[Callable[[], pathlib.Path], Callable]] = {
     "minionn": (lambda: CHECKPOINTS / "minionn_w2a4_long.npz", _cifar("cifar10")),
     "resnet32": (lambda: CHECKPOINTS / "resnet32_w4a6_long.npz", _cifar("cifar100")),
     "resnet18": (lambda: CHECKPOINTS / "resnet18_w4a6_long.npz", _cifar("cifar100")),
-    "mobilenetv2": (lambda: mobilenetv2.model_file("W8A8")[0], _photographs),
+    "mobilenetv2": (lambda: imagenet.model_file(mobilenetv2.NETWORK, "W8A8")[0], _photographs),
     "resnet50": (resnet50.model_file, _photographs),
 }
 

@@ -150,10 +150,19 @@ def _parts(arrays: typing.Any) -> Iterator[typing.Any]:
         yield jax.tree.map(lambda each: each[i : i + _PART], arrays)  # noqa: B023  used at once
 
 
-def _of_parts(run: Callable[..., jax.Array], arrays: typing.Any) -> jax.Array:
+def _of_parts(run: Callable[..., jax.Array], arrays: typing.Any) -> typing.Any:
     """A function of pictures, made of some at a time."""
-    compiled = jax.jit(run)
-    return jnp.concatenate([compiled(part) for part in _parts(arrays)])
+    compiled, made, done = jax.jit(run), None, 0
+    for part in _parts(arrays):
+        some = np.asarray(compiled(part))
+        if (
+            made is None
+        ):  # filled as it comes: the first layers' values take gigabytes, once is enough
+            made = np.empty((len(jax.tree.leaves(arrays)[0]), *some.shape[1:]), some.dtype)
+        made[done : done + len(some)] = some
+        done += len(some)
+    assert made is not None
+    return made
 
 
 def _fit_weights(

@@ -68,15 +68,27 @@ def picture_input(graph: Graph, picture: np.ndarray, shorter: int | None = None)
     is the luminance of ITU-R BT.601.
     """
     out = graph.input.out
-    if out.bits != 8 or len(out.shape) != 3 or out.shape[2] not in (1, 3):
+    if out.bits != 8:
         raise InputError(
             f"the network takes {out.shape} of {out.bits} bits, which is no 8-bit picture, RGB or grey: "
             "pass integers in an .npy file instead"
         )
-    fitted = fit_picture(picture, out.shape[:2], shorter)
-    if out.shape[2] == 1:
+    pixels = picture_pixels(out.shape, picture, shorter).astype(np.int64)
+    return pixels - 128 if out.signed else pixels
+
+
+def picture_pixels(
+    shape: tuple[int, ...], picture: np.ndarray, shorter: int | None = None
+) -> np.ndarray:
+    """A picture in a network's shape (H, W, C), uint8: of three channels or one, grey, see above."""
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        raise InputError(
+            f"the network takes {shape}, which is no 8-bit picture, RGB or grey: pass integers in an "
+            ".npy file instead"
+        )
+    fitted = fit_picture(picture, shape[:2], shorter)
+    if shape[2] == 1:
         from PIL import Image
 
         fitted = np.asarray(Image.fromarray(fitted).convert("L"))[..., None]
-    pixels = fitted.astype(np.int64)
-    return pixels - 128 if out.signed else pixels
+    return fitted

@@ -83,7 +83,7 @@ def _keras() -> typing.Any:
             return keras
     except ModuleNotFoundError as error:
         if error.name == "keras":
-            raise GraphError("Keras is not installed: pip install pqjax[import]") from error
+            raise GraphError("Keras is not installed: pip install pqjax[keras]") from error
         backend = str(error.name)
     finally:
         if chosen is None:

@@ -2,16 +2,21 @@
 
 import argparse
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
-from pqjax.cli import calibrate, hint, infer, network, plan, prepare, search, serve
+from pqjax.cli import calibrate, hint, infer, inspect, network, plan, prepare, search, serve, verify
 from pqjax.cli.console import say
 from pqjax.cli.serve import INTERRUPTED
 from pqjax.errors import PqjaxError
 from pqjax.version import VERSION
 
 _COMMANDS = (
-    serve.add, infer.add, prepare.add, hint.add, plan.add, calibrate.add, search.add, network.add,
+    serve.add, infer.add, prepare.add, hint.add, plan.add, calibrate.add, search.add,
+    inspect.add, verify.add, network.add,
 )  # fmt: skip
+
+
+GROUP = "pqjax.commands"  # of entry points: what other packages add to the command line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in _COMMANDS:
         add(commands)
+    for more in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        more.load()(commands)
     args = parser.parse_args(arguments)
     try:
         return args.run(args)

@@ -80,7 +80,9 @@ def load_model(path: pathlib.Path | str) -> Loaded:
 
 
 _PICTURE = "it is a picture; the network file (.npz) comes first, the picture goes to `pqjax infer`"
-_EXPORT = "networks come in as integer graphs (nets/README.md), written by `pqjax.save_model`"
+_EXPORT = (
+    "networks are integer graphs (docs/importing.md), made by `pqjax import` or `pqjax.save_model`"
+)
 _OTHERS = {  # how files begin that are given for a network, and what to do
     b"\x89PNG": _PICTURE,
     b"\xff\xd8\xff": _PICTURE,

@@ -132,22 +132,31 @@ class Pricer:
         """What belongs to every layer; the rest is under "" and contains what no step has."""
         made, found = self.plan(weights), dict.fromkeys(self.owners.values(), 0.0)
         for step in made.steps:
-            name = step.node.name
-            while name not in self.owners:
-                name = name.rpartition(".")[0]
-            found[self.owners[name]] += self.limit.of_step(step, made.preset)
+            found[owner(self.owners, step.node.name)] += self.limit.of_step(step, made.preset)
         rest = self.exact(weights) - sum(found.values())
         found[""] = found.get("", 0.0) + rest
         return found
 
     @functools.cached_property
     def owners(self) -> dict[str, str]:
-        """The layer that every node of the graph belongs to; what precedes the first has none."""
-        found, at = {}, ""
-        for node in self.graph:
-            at = node.name if isinstance(node, (Conv, Dense)) else at
-            found[node.name] = at
-        return found
+        """The layer that every node of the graph belongs to."""
+        return owners(self.graph)
+
+
+def owners(graph: Graph) -> dict[str, str]:
+    """The layer that every node of a graph belongs to, by name; what precedes the first has none: ""."""
+    found, at = {}, ""
+    for node in graph:
+        at = node.name if isinstance(node, (Conv, Dense)) else at
+        found[node.name] = at
+    return found
+
+
+def owner(known: Mapping[str, str], name: str) -> str:
+    """Of a node that passes have made of another, whose name it carries on."""
+    while name not in known:
+        name = name.rpartition(".")[0]
+    return known[name]
 
 
 def domains(graph: Graph, like: Widths, wanted: tuple[int, ...]) -> Domains:

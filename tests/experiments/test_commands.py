@@ -8,7 +8,7 @@ from experiments import record
 SCRIPTS = ("table2", "table4", "table9", "table12", "figure7", "copriv", "minionn", "bench",
            "table10", "figure1", "figure9", "figure10", "resnet32", "resnet18", "resnet50", "hequant",
            "figure8",
-           "table6", "table7", "table11", "mobilenetv2", "mobilenetv2_accuracy", "history",
+           "table6", "table7", "table11", "mobilenetv2", "imagenet_accuracy", "efficientnet", "history",
            "overview")  # fmt: skip
 
 

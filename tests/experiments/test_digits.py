@@ -17,7 +17,7 @@ def test_the_architecture_computes_what_the_flax_model_does():
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
     x = integer_input(images)
 
-    found = FoldedNet.of(digits.DIGITS, digits.folded_of(model)).logits(x)
+    found = FoldedNet.of(*digits.imported(model)).logits(x)
 
     np.testing.assert_allclose(found, model(digits.real_input(x)), rtol=1e-4, atol=1e-5)
 

@@ -13,7 +13,11 @@ RESULTS = record.RESULTS
 NAMES = sorted(path.stem for path in RESULTS.glob("*.json"))
 IN_README = "accuracy"  # its table stands in nets/README.md
 # Module and options, where the module is not called as its result.
-COMMANDS = {"mobilenetv2-accuracy": "mobilenetv2_accuracy", "resnet50_quick": "resnet50 --quick"}
+COMMANDS = {
+    "mobilenetv2-accuracy": "imagenet_accuracy --network mobilenetv2",
+    "efficientnet-accuracy": "imagenet_accuracy",
+    "resnet50_quick": "resnet50 --quick",
+}
 LINKED = re.compile(r"[\w-]+\.(?:svg|trace\.json\.gz)")
 
 

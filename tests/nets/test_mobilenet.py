@@ -10,7 +10,7 @@ from flax import nnx
 from slow_nets import logits as slow_forward
 from students import exported
 
-from nets import mobilenet, mobilenet_quantized, photographs
+from nets import mobilenet, photographs
 from nets.architecture import MOBILENETV2, mobilenet_v2
 from nets.data import data_folder, integer_input
 from nets.floating import FloatNet
@@ -18,12 +18,12 @@ from nets.fold import fold_batch_norm
 from nets.folded import FoldedNet, streams
 from nets.labels import imagenet
 from nets.mobilenet import read_mobilenet
-from nets.mobilenet_quantized import SETTINGS
 from nets.ops import INPUT, Add, Conv, Dense, GlobalAverage, Relu
 from nets.pretrain import FloatRecipe, float_task
 from nets.ptq import Recipe, quantized
 from nets.public import import_public
 from nets.quantized import Widths
+from nets.setting import SETTINGS
 from nets.untrained import UNTRAINED, kept_untrained
 from pqjax.errors import CheckpointError, DataError
 from pqjax.graph import Conv as ConvNode
@@ -357,11 +357,3 @@ def test_without_weights_an_untrained_network_is_made_once(pixels, tmp_path):
     graph, weights, meta = load_model(path)
     assert path.name == "tiny_same_w8a8_seed2.npz" and meta["weights"] == UNTRAINED
     assert (np.asarray(reference(graph, weights, integer_input(pixels))).std(0) > 0).all()
-
-
-def test_the_command_names_what_is_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.delenv("PQJAX_DATA", raising=False)
-
-    assert mobilenet_quantized.main([str(tmp_path / "net.npz")]) == 1
-    assert "PQJAX_DATA is not set" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The accuracy table of MobileNetV2 survives interruption."""
+"""The accuracy table of a network survives interruption."""
 
 import argparse
 import types
@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from experiments import mobilenetv2_accuracy as accuracy
+from experiments import imagenet_accuracy as accuracy
 
 
 def test_rows_of_an_earlier_run_are_kept_when_one_is_interrupted(monkeypatch):
@@ -14,11 +14,16 @@ def test_rows_of_an_earlier_run_are_kept_when_one_is_interrupted(monkeypatch):
     monkeypatch.setattr(accuracy, "settle", lambda: None)
     pictures = np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1])
     monkeypatch.setattr(accuracy, "load_photographs", lambda name: pictures)
-    monkeypatch.setattr(accuracy, "read_mobilenet", lambda: None)
+    source = types.SimpleNamespace(
+        source={"sha256": "a"}, architecture=None, of_integers=lambda: None
+    )
+    named = types.SimpleNamespace(read=lambda: source)
+    monkeypatch.setattr(accuracy, "NAMED", {"mobilenetv2": named})
     net = types.SimpleNamespace(of=lambda *_: types.SimpleNamespace(logits=lambda x: np.eye(2)))
     monkeypatch.setattr(accuracy, "FoldedNet", net)
 
-    def write(name, config, rows):
+    def write(name, config, rows, network="mobilenetv2"):
+        assert network == "mobilenetv2"
         kept["tree"] = {"config": config, "runs": list(rows)}
 
     def interrupted(*_):
@@ -26,9 +31,9 @@ def test_rows_of_an_earlier_run_are_kept_when_one_is_interrupted(monkeypatch):
 
     monkeypatch.setattr(accuracy, "write", write)
     monkeypatch.setattr(accuracy, "read", lambda name: kept["tree"])
-    monkeypatch.setattr(accuracy, "kept_mobilenet", interrupted)
+    monkeypatch.setattr(accuracy, "kept", interrupted)
     write("", {"images": 1}, [{"network": "W8A8", "top1": 0.1}])
-    args = argparse.Namespace(images=2, settings=[])
+    args = argparse.Namespace(images=2, settings=[], network="mobilenetv2")
     config = accuracy.compute(args)["config"]
     rows = [{"network": name, "top1": 0.5} for name in ("W8A8", "W4A6")]
     write("", config, rows)

@@ -1,8 +1,9 @@
-"""`make exp-mobilenetv2-accuracy`: MobileNetV2 on 1,000 labelled photographs, from float to four bits.
+"""`make exp-mobilenetv2-accuracy`, `exp-efficientnet-accuracy`: photographs, from float to four bits.
 
-Needs PQJAX_DATA: Google's 8-bit weights, one training picture of each class to calibrate on, and the
-photographs outside ImageNet that are asked about. Every row is the exact integer reference. Networks are
-kept in the cache, rows in the result file: what was done is not done again, unless its recipe changed.
+Needs PQJAX_DATA: one training picture of each class to calibrate on, 1,000 labelled photographs outside
+ImageNet to ask about, and Google's 8-bit MobileNetV2. Every row is the exact integer reference. Networks
+are kept in the cache, rows in the result file: what was done is not done again, unless its recipe
+changed.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from jaxtyping import Int, Integer
 
 from experiments.command import parser, run
 from experiments.record import read, table, write
-from nets.architecture import MOBILENETV2
 from nets.data import integer_input
 from nets.folded import FoldedNet
-from nets.mobilenet import SHA256, read_mobilenet
-from nets.mobilenet_quantized import METHOD, RECIPE, SETTINGS, kept_mobilenet
+from nets.importing.kept import kept
+from nets.importing.named import NAMED
+from nets.importing.quantize import METHOD, RECIPE
 from nets.photographs import TEST, load_photographs
+from nets.setting import SETTINGS
 from pqjax import load_model, plan, reference
+from pqjax.cli.console import Bar
 from pqjax.engine.process import settle
 from pqjax.errors import DataError
 
-NAME = "mobilenetv2-accuracy"
+RESULTS = {"efficientnet-lite0": "efficientnet-accuracy", "mobilenetv2": "mobilenetv2-accuracy"}
 _BATCH = 50
 
 
@@ -51,38 +54,40 @@ def compute(args: argparse.Namespace) -> dict:
     photographs, labels = load_photographs(TEST)
     x = integer_input(photographs[: args.images])
     labels = labels[: args.images]
-    config = {"weights": SHA256, "photographs": TEST, "images": len(x)}
+    imported, name = NAMED[args.network].read(), result_name(args)
+    config = {"weights": imported.source["sha256"], "photographs": TEST, "images": len(x)}
     config |= {"method": METHOD, "recipe": dataclasses.asdict(RECIPE)}
-    floating = FoldedNet.of(MOBILENETV2, read_mobilenet()).logits(x).argmax(1)
+    floating = FoldedNet.of(imported.architecture, imported.of_integers())
+    floating = floating.logits(x).argmax(1)
     rows = [{"network": "float", "top1": float((floating == labels).mean())}]
-    known = _known(config)
-    for at, name in enumerate(args.settings):
-        row = known.get(name)
+    known = _known(name, config)
+    for at, setting in enumerate(args.settings):
+        row = known.get(setting)
         if row is None:
-            print(f"{name} ...", file=sys.stderr, flush=True)
+            print(f"{setting} ...", file=sys.stderr, flush=True)
             begin = time.perf_counter()
-            path = kept_mobilenet(SETTINGS[name], lambda text: print(text, file=sys.stderr))
+            path = kept(args.network, SETTINGS[setting], Bar())
             made = time.perf_counter()
             top1, answers = integer_top1(path, x, labels)
             row = {
-                "network": name,
+                "network": setting,
                 "top1": top1,
                 "as_float": float((answers == floating).mean()),
                 "GiB": plan(load_model(path)[0]).cost().bits / 8 / 2**30,
-                "residual": SETTINGS[name].residual,
+                "residual": SETTINGS[setting].residual,
                 "made_s": made - begin,
                 "asked_s": time.perf_counter() - made,
             }
         rows.append(row)
         later = [known[n] for n in args.settings[at + 1 :] if n in known]
-        write(NAME, config, rows + later)  # an interrupted run loses nothing
-    return {"config": config, "runs": rows}
+        write(name, config, rows + later, network=args.network)  # an interrupted run loses nothing
+    return {"config": config, "runs": rows, "network": args.network}
 
 
-def _known(config: dict) -> dict[str, dict]:
+def _known(name: str, config: dict) -> dict[str, dict]:
     """Rows of an earlier run on the same photographs with the same recipe, by network."""
     try:
-        tree = read(NAME)
+        tree = read(name)
     except (DataError, ValueError):
         return {}
     return {row["network"]: row for row in tree["runs"]} if tree["config"] == config else {}
@@ -101,9 +106,9 @@ def report(tree: dict) -> str:
         }
         for row in tree["runs"]
     ]
-    config = tree["config"]
+    config, network = tree["config"], NAMED[tree.get("network", "mobilenetv2")]
     return (
-        "# MobileNetV2, ImageNet classes: accuracy below 8 bits\n\n"
+        f"# {network.title}, ImageNet classes: accuracy below 8 bits\n\n"
         + table(shown)
         + f"\n\nTop-1 of the exact integer reference on {config['images']} photographs of "
         f"`{config['photographs']}`, which are not ImageNet's: the figures are not those of its "
@@ -116,11 +121,17 @@ def report(tree: dict) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes `results/mobilenetv2-accuracy.json` and `.md`."""
-    options = parser(f"exp-{NAME}", __doc__)
+    """Writes `results/<network>-accuracy.json` and `.md`."""
+    options = parser("exp-imagenet-accuracy", __doc__)
+    options.add_argument("--network", default="efficientnet-lite0", choices=list(RESULTS))
     options.add_argument("--images", type=int, default=1000, help="photographs to ask about")
     options.add_argument("--settings", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
-    return run(options, compute, report, arguments)
+    return run(options, compute, report, arguments, result_name)
+
+
+def result_name(args: argparse.Namespace) -> str:
+    """One a network."""
+    return RESULTS[args.network]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,141 @@
+"""Pictures to calibrate on, as a network reads them, and their labels where they are known."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from pqjax.errors import DataError, InputError
+from pqjax.graph.bounds import Shape
+from pqjax.pictures import picture_pixels, read_picture
+
+_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+FOLDERS = "folders"  # instead of a file of labels: every picture's folder names its class
+_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """What a network is calibrated on.
+
+    Attributes:
+      pixels: as the network reads them.
+      labels: of all, or None.
+      origin: where they are from.
+    """
+
+    pixels: UInt8[np.ndarray, "n h w c"]
+    labels: Int[np.ndarray, " n"] | None
+    origin: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the pixels."""
+        return hashlib.sha256(self.pixels.tobytes()).hexdigest()
+
+
+def read_pictures(
+    path: pathlib.Path | str, shape: Shape, shorter: int | None, most: int,
+    labels: str | None = None, classes: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, all: None,
+) -> Pictures:  # fmt: skip
+    """Pictures of a folder and those within, or an .npy file of integers 0..255.
+
+    Args:
+      path: of the folder or file.
+      shape: of the network's input (H, W, C).
+      shorter: what their shorter side is scaled to, see `pqjax.pictures.fit_picture`.
+      most: so many are drawn if there are more, always the same ones.
+      labels: a CSV file with the columns `file` and `label` (a class's number or name), or "folders";
+        None where labels are not known.
+      classes: names that labels may be.
+      progress: told how many of all are read.
+
+    Raises:
+      DataError: there are none, one is unreadable, or a label is missing or of no class.
+    """
+    path = pathlib.Path(path)
+    if path.suffix == ".npy":
+        return _array(path, shape, most, labels)
+    files = [
+        each
+        for each in sorted(path.rglob("*"))
+        if each.suffix.lower() in _SUFFIXES and each.is_file()
+    ]
+    if not files:
+        raise DataError(
+            f"no pictures in {path}: a folder with {', '.join(sorted(_SUFFIXES))} files expected, or an "
+            ".npy file of integers 0..255"
+        )
+    order = np.sort(np.random.default_rng(_SEED).permutation(len(files))[:most])
+    files = [files[i] for i in order]
+    label_of = None if labels is None else _labelling(labels, path, classes)
+    pixels, known = [], []
+    for i, file in enumerate(files):
+        progress(i, len(files))
+        try:
+            pixels.append(picture_pixels(shape, read_picture(file), shorter))
+        except InputError as error:
+            raise DataError(f"{file}: {error}") from error
+        if label_of is not None:
+            known.append(label_of(file))
+    progress(len(files), len(files))
+    found = None if label_of is None else np.array(known, np.int64)
+    return Pictures(np.stack(pixels), found, path.name)
+
+
+def _array(path: pathlib.Path, shape: Shape, most: int, labels: str | None) -> Pictures:
+    if labels is not None:
+        raise DataError("labels go with a folder of pictures, not with an .npy file")
+    try:
+        given = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError) as error:
+        raise DataError(f"cannot read the pictures {path}: {error}") from error
+    if not isinstance(given, np.ndarray) or given.dtype.kind not in "iu" or given.size == 0:
+        raise DataError(f"{path}: an array of integers 0..255 expected")
+    if given.shape[1:] != tuple(shape):
+        raise DataError(
+            f"{path}: pictures (n, {', '.join(map(str, shape))}) expected, got {given.shape}"
+        )
+    pixels = np.array(given[:most])
+    if pixels.min() < 0 or pixels.max() > 255:
+        raise DataError(f"{path}: integers 0..255 expected, got {pixels.min()}..{pixels.max()}")
+    return Pictures(pixels.astype(np.uint8), None, path.name)
+
+
+def _labelling(
+    labels: str, folder: pathlib.Path, classes: Sequence[str]
+) -> Callable[[pathlib.Path], int]:
+    """From a picture's path to its label."""
+    numbers = {name: i for i, name in enumerate(classes)}
+
+    def number(text: str, file: object) -> int:
+        if text in numbers:
+            return numbers[text]
+        if text.isascii() and text.isdigit() and (not classes or int(text) < len(classes)):
+            return int(text)
+        raise DataError(f"{file}: a class's number or name expected as its label, got {text!r}")
+
+    if labels == FOLDERS:
+        return lambda file: number(file.parent.name, file)
+    try:
+        with open(labels, newline="", encoding="utf-8") as table:
+            rows = list(csv.DictReader(table))
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the labels {labels}: {error}") from error
+    if not rows or not {"file", "label"} <= set(rows[0]):
+        raise DataError(f"{labels}: columns file and label expected")
+    said = {pathlib.PurePath(row["file"] or "").name: row["label"] or "" for row in rows}
+
+    def looked_up(file: pathlib.Path) -> int:
+        if file.name not in said:
+            raise DataError(f"{labels} has no label for {file.relative_to(folder)}")
+        return number(said[file.name], file.name)
+
+    return looked_up

@@ -88,7 +88,7 @@ def quantize(
         progress(text, done, steps)
 
     fit(student, net, x, recipe, say)
-    graph, weights = export(student)
+    graph, weights = export(student, exact=False)
     progress("quantized", steps, steps)
     return Quantized(with_norms(graph, weights), weights, student, net)
 

@@ -35,6 +35,7 @@ from pqjax.cli import main
 from pqjax.errors import PlanError
 from pqjax.planner import find_preset, plan
 from pqjax.search import Limit
+from pqjax.version import VERSION
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -97,6 +98,7 @@ def test_a_quantized_network_says_nearly_what_the_float_one_says(
     wanted = FoldedNet.of(imported.architecture, imported.of_integers()).logits(x)
     assert np.square(got - wanted).mean() / wanted.var() == pytest.approx(report.noise)
     assert meta["classes"] == list("abcd") and meta["shorter"] == 10
+    assert meta["versions"]["pqjax"] == VERSION
     assert meta["source"]["sha256"] == "0" and meta["calibration"] == {"pictures": "noise"}
     assert json.dumps(report.tree())
 

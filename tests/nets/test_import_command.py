@@ -119,6 +119,7 @@ def test_what_a_layers_rounding_moves_the_logits_by(made, pictures):
     assert steps[-1] == ("probed", 3, 3)
 
 
+@pytest.mark.slow
 def test_widths_keep_to_a_target(imported, pictures, made):
     preset = dataclasses.replace(find_preset("privquant"), inferences=100)
     whole = Limit(1).of(plan(made.graph, preset))

@@ -96,7 +96,8 @@ def reaches(net: QuantNet, bits: tuple[int, ...] = ()) -> dict[str, Reach]:
     )
     walked = _Walk(net, asked)
     zero = jnp.float32(0)
-    low, high = jnp.float32(-128), jnp.float32(127)
+    low = jnp.float32(-net.architecture.zero)
+    high = low + jnp.float32(255)
     first = Reach(low, high, jnp.float32(INPUT_SCALE_BITS), low, high, zero)
     last = walk(net.steps, walked.rules(), {INPUT: first})
     is_open = last.layer and last.layer not in walked.found  # no `Fit` follows the last sum

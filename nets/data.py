@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from PIL import Image
 
+from nets.ops import PIXEL_ZERO
 from pqjax.errors import DataError
 
 if TYPE_CHECKING:
@@ -15,10 +16,7 @@ if TYPE_CHECKING:
 Pixels = TypeVar("Pixels", np.ndarray, "jax.Array")
 DATA_SETS = ("cifar10", "cifar100")
 SPLITS = {"train": 50_000, "test": 10_000}
-PIXEL_ZERO = (
-    128  # the integer input is pixel - 128, so the zero padding of convolutions is mid-grey
-)
-INPUT_SCALE_BITS = 8  # the real value is (pixel - 128) / 2^8, in [-0.5, 0.5)
+INPUT_SCALE_BITS = 8  # the real value is (pixel - 128) / 2^8, in [-0.5, 0.5), or pixel / 2^8
 
 
 def data_folder(name: str) -> pathlib.Path:
@@ -67,9 +65,14 @@ def load_cifar(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def integer_input(images: Pixels) -> Pixels:
-    """Turns uint8 pixels, of numpy or jax, into the network's integer input: int8, pixel - 128."""
-    return (images.astype(np.int16) - PIXEL_ZERO).astype(np.int8)
+def integer_input(images: Pixels, zero: int = PIXEL_ZERO) -> Pixels:
+    """Turns uint8 pixels, of numpy or jax, into a network's integer input.
+
+    Args:
+      images: the pixels.
+      zero: the pixel that 0 stands for: 128 (the result is pixel - 128, int8) or 0 (pixels as they are).
+    """
+    return (images.astype(np.int16) - PIXEL_ZERO).astype(np.int8) if zero else images
 
 
 def _read_labels(path: pathlib.Path, split: str) -> np.ndarray:

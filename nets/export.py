@@ -14,7 +14,7 @@ import numpy as np
 
 from nets import ops
 from nets.data import INPUT_SCALE_BITS, integer_input
-from nets.ops import INPUT, Op, part_name, walk
+from nets.ops import INPUT, PIXEL_ZERO, Op, part_name, walk
 from nets.quantized import EXACT, QuantNet
 from nets.quantizer import Rule, exact_scale
 from nets.steps import Average, Capped, Cut, Fit, Joined
@@ -63,7 +63,8 @@ class _Export:
 
     def __init__(self, net: QuantNet):
         self.net, self.widths = net, net.widths
-        source = TensorType(net.architecture.image, bits=8, scale=INPUT_SCALE_BITS)
+        negative = net.architecture.zero > 0
+        source = TensorType(net.architecture.image, 8, INPUT_SCALE_BITS, signed=negative)
         self.nodes: list[Node] = [Input(INPUT, (), source)]
         self.weights: dict[str, np.ndarray] = {}
         self.input = _Tensor(INPUT, source, source.low, source.high)
@@ -313,11 +314,15 @@ def _check_exact(name: str, bits: int) -> None:
         )
 
 
+def _input(graph: Graph, images: np.ndarray) -> np.ndarray:
+    return integer_input(images, PIXEL_ZERO if graph.input.out.signed else 0)
+
+
 def top1(graph: Graph, weights: dict, images: np.ndarray, labels: np.ndarray) -> float:
     """Share of uint8 images that the integer reference classifies as labelled."""
     right = 0
     for i in range(0, len(labels), 250):
-        logits = reference(graph, weights, integer_input(images[i : i + 250]))
+        logits = reference(graph, weights, _input(graph, images[i : i + 250]))
         right += int((np.asarray(logits).argmax(1) == labels[i : i + 250]).sum())
     return right / len(labels)
 
@@ -327,7 +332,7 @@ def overflow_rates(graph: Graph, weights: dict, images: np.ndarray) -> dict[str,
     batches = [images[i : i + 250] for i in range(0, len(images), 250)]
     total: dict[str, float] = {}
     for batch in batches:
-        values = every_value(graph, weights, integer_input(batch))
+        values = every_value(graph, weights, _input(graph, batch))
         for name, rate in wrap_rates(graph, values).items():
             total[name] = total.get(name, 0.0) + rate * len(batch) / len(images)
     return total

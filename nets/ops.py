@@ -29,6 +29,7 @@ from pqjax.graph.nodes import window_counts
 from pqjax.schema import Between, Length, check
 
 INPUT = "input"
+PIXEL_ZERO: typing.Final = 128  # so zero padding is mid-grey
 NO_MARGINS = ((0, 0), (0, 0))
 
 Channels = typing.Annotated[int, Between(1, 1 << 16)]
@@ -342,6 +343,8 @@ class Architecture:
       classes: length of the output.
       ops: in order; each reads earlier ones or "input". The last one makes the logits.
       signed: whether activations become signed formats with a sign bit of 0, else unsigned ones.
+      zero: the pixel that 0 stands for, in the integer input and around it: 128, or 0 where none of
+        the network's formats but those of negative values is signed.
 
     Raises:
       GraphError: names the operation, what was expected, what came, and what to do.
@@ -353,8 +356,14 @@ class Architecture:
     classes: int
     ops: tuple[Op, ...]
     signed: bool
+    zero: typing.Literal[0, 128] = PIXEL_ZERO
 
     def __post_init__(self) -> None:
+        if self.zero not in (0, PIXEL_ZERO) or (self.signed and not self.zero):
+            raise GraphError(
+                f"{self.name}: zero of {PIXEL_ZERO}, or of 0 without signed formats, expected, got "
+                f"{shown(self.zero)}"
+            )
         try:
             check(typing.Annotated[Shape, Length(3, 3)], self.image)
         except InputError as error:

@@ -229,8 +229,9 @@ class _Lowering:
         self.done: list[Block] = []
         self.growing: dict[str, list[Op]] = {}  # blocks that are not closed yet, by their tensors
         self.step = {INPUT: INPUT}  # names of tensors here, by names there
-        self.fits = {INPUT: Fit(INPUT, (), INPUT, "input", True)}
-        self.negative = {INPUT: True}
+        negative = architecture.zero > 0
+        self.fits = {INPUT: Fit(INPUT, (), INPUT, "input", negative)}
+        self.negative = {INPUT: negative}
         self.cuts: dict[str, str] = {}
         self.taken = set(architecture.shapes)
 

@@ -743,8 +743,12 @@ MUTANTS = (
         "        party.messenger.send_elements(ring.neg(share), ring)\n",
     ),
     _one(
-        "a question does not wait for what is prepared", AHEAD, "pqjax/engine/background.py",
-        "            self._thread.join()\n", "            pass\n",
+        "a sender rests while its receiver waits for it", ("tests/ot/test_making.py",),
+        "pqjax/ot/silent.py", "Maker(self.stock, MOST_OFFERED)", "Maker(self.stock)",
+    ),
+    _one(
+        "a question waits for all that is prepared ahead", AHEAD, "pqjax/engine/background.py",
+        "while not self._called.is_set() and piece():", "while piece():",
     ),
     _one(
         "what fails between two calls is never told", AHEAD, "pqjax/engine/background.py",

@@ -237,18 +237,7 @@ class Builder:
                 "expected: average it, or end with a dense layer"
             )
         folding = _Folding(self, self.flatten(output))
-        architecture = Architecture(
-            self.name,
-            "imported",
-            self.shapes[INPUT],
-            self.shapes[output][-1],
-            folding.done(),
-            False,
-        )
-        weights: Folded = []
-        for layer in architecture.layers:
-            kernel, bias = folding.values[layer.name]
-            weights.append((np.asarray(kernel, np.float32), np.asarray(bias, np.float32)))
+        made, shapes = folding.done(), (self.shapes[INPUT], self.shapes[output][-1])
         scale, offset = folding.input
         if (scale != 1).any() or offset.any():
             std = np.array(pixels.std)
@@ -257,6 +246,11 @@ class Builder:
             pixels = dataclasses.replace(pixels, mean=mean, std=std)
             own, inputs = runtime, lambda x: ((x - offset) / scale).astype(np.float32)
             runtime = own and (lambda x: own(inputs(x)))
+        architecture = Architecture(self.name, "imported", *shapes, made, False, pixels.zero)
+        weights: Folded = []
+        for layer in architecture.layers:
+            kernel, bias = folding.values[layer.name]
+            weights.append((np.asarray(kernel, np.float32), np.asarray(bias, np.float32)))
         return Imported(architecture, weights, pixels, classes, source, runtime)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Callable, Mapping
 
 import jax
@@ -11,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from nets.data import INPUT_SCALE_BITS, PIXEL_ZERO
+from nets.data import INPUT_SCALE_BITS
 from nets.fold import Folded
 from nets.folded import FoldedNet
-from nets.ops import INPUT, Architecture, Flatten, Linear, walk
+from nets.ops import INPUT, PIXEL_ZERO, Architecture, Flatten, Linear, walk
 from nets.steps import steps
 from pqjax.errors import GraphError
 
@@ -37,6 +38,11 @@ class Pixels:
     std: tuple[float, ...]
     bgr: bool = False
     shorter: int | None = None
+
+    @property
+    def zero(self) -> typing.Literal[0, 128]:
+        """The pixel that an integer input's 0 stands for: the nearer one to what is 0 to the network."""
+        return 0 if np.mean(self.mean) < PIXEL_ZERO / 2 else PIXEL_ZERO
 
     def real(self, pixels: np.ndarray) -> Float[np.ndarray, "n h w c"]:
         """The network's own input for integers (n, H, W, C), red first: float32."""
@@ -70,10 +76,11 @@ class Imported:
         return np.asarray(_outputs(self.architecture, self.weights, jnp.asarray(x, jnp.float32)))
 
     def of_integers(self) -> Folded:
-        """Weights that read our integers, (pixel - 128) / 256 and red first, in the input's place.
+        """Weights that read our integers, (pixel - zero) / 256 and red first, in the input's place.
 
-        Scale and offset go into the kernels and biases of the layers that read the input. Zero padding
-        of those stands for another value then; the difference is at the edges only.
+        Scale and offset go into the kernels and biases of the layers that read the input. Zeros around
+        it stand for the architecture's `zero` then, and not for the mean; the difference, small as
+        `Pixels.zero` is the nearer one, is at the edges only.
 
         Raises:
           GraphError: something else than a Conv or a Dense behind a Flatten reads the input.
@@ -88,7 +95,7 @@ class Imported:
                     "a Conv or Dense without groups expected"
                 )
         factor = 2.0**INPUT_SCALE_BITS / np.array(pixels.std)
-        offset = (PIXEL_ZERO - np.array(pixels.mean)) / np.array(pixels.std)
+        offset = (net.zero - np.array(pixels.mean)) / np.array(pixels.std)
         if net.image[2] != len(factor) or net.image[2] != len(offset):
             raise GraphError(
                 f"{net.name}: means and deviations of {net.image[2]} channels expected, "

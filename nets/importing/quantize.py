@@ -76,7 +76,7 @@ def quantize(
     Raises:
       GraphError: the network does not fit these widths; says where.
     """
-    x = integer_input(pixels[: recipe.pool])
+    x = integer_input(pixels[: recipe.pool], imported.architecture.zero)
     student = QuantNet(imported.architecture, widths)
     steps = len(imported.architecture.layers) + 1
     progress("channel factors", 0, steps)
@@ -149,7 +149,7 @@ def felt(
     Returns:
       By layer: the mean square that the logits move by, over their variance.
     """
-    x = integer_input(pixels[:PROBED])
+    x = integer_input(pixels[:PROBED], net.architecture.zero)
     wanted = net.logits(x, batch=PROBED)
     found = {}
     for at, (name, kernel) in enumerate(kernels.items()):

@@ -84,7 +84,7 @@ def reported(
     unscaled = FoldedNet.of(imported.architecture, imported.of_integers())
     for at, part in enumerate(parts):
         progress("answers", at, len(parts))
-        x = integer_input(part)
+        x = integer_input(part, imported.architecture.zero)
         answer = np.asarray(reference(made.graph, made.weights, x), np.float64)
         ours.append(answer * 2.0**-made.graph.output.out.scale)
         theirs.append(unscaled.logits(x, batch=_BATCH))
@@ -95,7 +95,9 @@ def reported(
         labels = pictures.labels[: len(pixels)]
         right = [float((y.argmax(1) == labels).mean()) for y in (wanted, got)]
         accuracy = (right[0], right[1])
-    values = every_value(made.graph, made.weights, integer_input(pixels[:_LOOKED_AT]))
+    values = every_value(
+        made.graph, made.weights, integer_input(pixels[:_LOOKED_AT], imported.architecture.zero)
+    )
     return Report(
         pictures=len(pixels),
         agreement=float((got.argmax(1) == wanted.argmax(1)).mean()),

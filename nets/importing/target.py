@@ -126,7 +126,9 @@ def quantized_to(
 
 def _draft(net: FoldedNet, widths: Widths, pixels: UInt8[np.ndarray, "n h w c"]) -> Graph:
     student = QuantNet(net.architecture, widths)
-    calibrate(student, net.weights, jnp.asarray(integer_input(pixels[:_DRAFTED])))
+    calibrate(
+        student, net.weights, jnp.asarray(integer_input(pixels[:_DRAFTED], net.architecture.zero))
+    )
     return with_norms(*export(student))
 
 

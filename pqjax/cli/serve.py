@@ -57,7 +57,10 @@ def add(commands: Commands) -> None:
     hints_option(made, hints)
     store = "keep here what clients prepare ahead, encrypted, until they spend it"
     made.add_argument("--store", type=pathlib.Path, metavar="DIR", help=store)
-    each = "at most so many GB of it for one client's address; and for all clients"
+    each = (
+        "at most so many GB of it for one client (its certificate or, without TLS, its address); "
+    )
+    each += "and for all clients"
     made.add_argument(
         "--store-gb", type=positive(float), nargs=2, metavar=("EACH", "ALL"),
         default=(MOST_BYTES_EACH / 1e9, MOST_BYTES / 1e9), help=each,

@@ -243,7 +243,8 @@ class Server:
             offers = greet_client(wire, document, lambda: self._seats.take(guest))
             greeted = True
             note = partial(self._tell, self._on_note, guest.client)
-            visit = Visit(wire, guest.client, self._idle_s, self._progress, self._store, note)
+            who = wire, guest.client, guest.owner
+            visit = Visit(*who, self._idle_s, self._progress, self._store, note)
             self._begin(guest, wire, visit)
             trace = serve_session(wire, self._model, visit, offers)
             # Before the client hears of the end: it may come again at once.

@@ -17,6 +17,7 @@ class Visit:
 
     Attributes:
       client: the client's address.
+      owner: whose what is kept for it is.
       idle_s: a client may ask for nothing for so long.
       store: where preparations are kept for it, if anywhere; and note: told what becomes of them.
     """
@@ -25,23 +26,19 @@ class Visit:
         self,
         wire: Wire,
         client: str = "this process",
+        owner: str = "this process",
         idle_s: float = IDLE_S,
         progress: Progress | None = None,
         store: Store | None = None,
         note: Callable[[str], None] = lambda text: None,
     ):
-        self.client, self.idle_s = client, idle_s
+        self.client, self.owner, self.idle_s = client, owner, idle_s
         self.store, self.note = store, note
         self._wire, self._progress = wire, progress
         self._lock = threading.RLock()  # a signal handler may ask meanwhile
         self._does, self._since = "sets up oblivious transfer", time.monotonic()
         self._resting = self._finishing = self._ended = False
         self._prepared = 0
-
-    @property
-    def host(self) -> str:
-        """The client's address without its port."""
-        return self.client.rpartition(":")[0]
 
     def progress(self, where: str, done: int, steps: int) -> None:
         """A layer begins or, with all done, a phase ends: as `Progress`."""

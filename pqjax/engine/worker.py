@@ -79,7 +79,7 @@ def _obey(party: Party, model: ServedModel, visit: Visit, prepared: deque[Prepar
             prepared.append(prepare(party, plan, own, visit.progress))
         elif code == KEEP and prepared and prepared[0].ends is None and may_be_kept(plan):
             trace.turn_to(None)
-            mine = (store, visit.host, kept, prepared.popleft(), visit.note)
+            mine = (store, visit.owner, kept, prepared.popleft(), visit.note)
             kept = keep_at_server(party, plan, model.identity, *mine)
             inferences += 1
         elif code == INFER and prepared:

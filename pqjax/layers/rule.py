@@ -227,11 +227,15 @@ class Elementwise(Rule):
         each = [(work("steps", 1) + price(n)).repeated(k) for n, k in _tiles(at, task) if k]
         return StepCost(online=total(each))
 
+    def tiles(self, at: Setting, task: Task) -> list[int]:
+        """How many elements of the result are worked on at a time, one tile after the other."""
+        return list(itertools.chain(*([n] * k for n, k in _tiles(at, task))))
+
     def run(self, party: Party, at: Setting, task: Task, own: Any, ready: Any, *x: Share) -> Share:
         """Tile by tile."""
         node, source = task.node, task.sources[0]
         whole, done, first = self.spread(node, x[0]), [], 0
-        for n in itertools.chain(*([n] * k for n, k in _tiles(at, task))):
+        for n in self.tiles(at, task):
             done.append(self.step(party, at, node, source, whole[..., first : first + n]))
             first += n
         return (done[0] if len(done) == 1 else np.concatenate(done)).reshape(task.shape)

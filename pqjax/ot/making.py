@@ -4,6 +4,9 @@ They come in rounds. Both ends make the same ones in the same order; a round's m
 lane of its direction, whenever they are ready. The next round begins when its thread is free and the
 store holds less than it makes: so no more than two rounds are held, and whoever draws waits only if
 making is slower than using.
+
+Both ends take part in a round, but one may draw for a message that the other still waits for, and does
+not draw itself before. An end on which the other depends therefore has so many in store before it rests.
 """
 
 import threading
@@ -31,9 +34,9 @@ class Round(NamedTuple):
 class Maker:
     """Fills one end's store, round after round."""
 
-    def __init__(self, stock: Stock):
-        """Args: the store."""
-        self._stock = stock
+    def __init__(self, stock: Stock, least: int = 0):
+        """The store, and how many the other end may draw before this one hears of it."""
+        self._stock, self._least = stock, least
         self._rounds: deque[Round] = deque()
         self._changed = threading.Condition()
         self._busy = False  # is there a thread, or what it has made
@@ -69,7 +72,7 @@ class Maker:
     def _begin(self, enough: bool = True) -> None:
         if self._busy or not self._rounds:
             return
-        if enough and self._stock.left >= self._rounds[0].gain:
+        if enough and self._stock.left >= max(self._rounds[0].gain, self._least):
             return
         self._busy = True
         work = self._rounds.popleft()

@@ -17,7 +17,7 @@ import numpy as np
 
 from pqjax.crypto.prg import Randomness
 from pqjax.errors import InputError
-from pqjax.ot.making import Hear, Round
+from pqjax.ot.making import Hear, Maker, Round
 from pqjax.ot.setup import Hashes, extend_both, extend_both_cost
 from pqjax.ot.silent_round import RoundReceiver, RoundSender, clear_lowest
 from pqjax.ot.silent_sets import SETS, NoiseSet
@@ -25,7 +25,7 @@ from pqjax.ot.softspoken import WIDTH, ExtensionReceiver, ExtensionSender
 from pqjax.ot.source import OtReceiver, OtSender, Pool, Rows, Words, one_sided
 from pqjax.ot.stock import Part, joined_parts
 from pqjax.ot.stocked import Stocked, StockedReceiver, StockedSender
-from pqjax.ot.tuning import Tuning
+from pqjax.ot.tuning import MOST_OFFERED, Tuning
 from pqjax.wire.cost import NOTHING, Cost, beside, message, work
 from pqjax.wire.messenger import Messenger, Pending
 from pqjax.wire.work import Sent
@@ -108,11 +108,11 @@ class Silent(Stocked):
     def stored(self, wanted: Pool, streamed: bool) -> int:
         """Beside what is drawn no more than a round makes, or what the first one left of its own.
 
-        Or two such.
+        Or two such, or as many as the receiver may draw first.
         """
         least = SETS[FIRST].made
         return sum(
-            max(s.made, least) + (max(s.made, least) if streamed else n)
+            max(s.made, least) + (max(s.made, least, MOST_OFFERED) if streamed else n)
             for s, n in zip(self.sets, wanted, strict=True)
             if n
         )
@@ -175,6 +175,7 @@ class SilentSender(StockedSender):
         randomness: Randomness,
     ):
         super().__init__(delta, hashes.rows)
+        self.maker = Maker(self.stock, MOST_OFFERED)  # the receiver waits for its rounds
         self._rounds_hash, self._extension, self._noise = hashes.rounds, extension, noise
         self._randomness, self._seeds, self._begun = randomness, _Seeds(noise.seeds), False
 

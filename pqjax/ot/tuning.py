@@ -6,6 +6,10 @@ import typing
 from pqjax.schema import Between, check
 
 _LEAST = 1 << 8  # of what is counted in elements: a stranger's plan has a bearable number of pieces
+MOST_TILE = 1 << 19  # elements
+MOST_OFFERED = (
+    3 * MOST_TILE
+)  # choices that a receiver says in one message: three an element of a tile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Tuning:
 
     chunk_ots: typing.Annotated[int, Between(_LEAST, 1 << 18)] = 1 << 16
     product_elements: typing.Annotated[int, Between(_LEAST, 1 << 22)] = 1 << 20
-    tile_elements: typing.Annotated[int, Between(_LEAST, 1 << 19)] = 49 << 13
+    tile_elements: typing.Annotated[int, Between(_LEAST, MOST_TILE)] = 49 << 13
     stream_above: typing.Annotated[int, Between(0, 1 << 25)] = 1 << 25
 
     def __post_init__(self) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pqjax.crypto.crhash import BOUND_BITS, KEY_HASHES
 from pqjax.errors import PlanError, listed, shown
 from pqjax.graph.ir import Graph, Linear, Node, TensorType
-from pqjax.layers import choosing_rule
+from pqjax.layers import choosing_rule, rule_of
+from pqjax.layers.rule import Elementwise
 from pqjax.linear.choice import Choice
 from pqjax.ot.source import Source
 from pqjax.planner.plan import KEYS_LAYER, STOCK_LAYER, Plan, Step
@@ -92,6 +93,7 @@ def explain(plan: Plan, layer: str) -> str:
     else:
         parts.append("Takes no step of its own: a pass has made it part of another layer.")
     parts += [_choice(plan, s) for s in steps if s.task.choice is not None]
+    parts += [text for s in steps if (text := _tiles(plan, s))]
     if not plan.preset.exact:
         parts.append(exactness(plan))
     changes = _changes(plan, layer)
@@ -111,6 +113,18 @@ def _headline(plan: Plan, layer: str, names: list[str]) -> str:
         if node.square_bits is not None:
             text += f" in filters of norm at most {2 ** (node.square_bits / 2):.1f}"
     return f"{text}, protocol {plan.protocol}" if node.sources else text
+
+
+def _tiles(plan: Plan, step: Step) -> str:
+    """Why an element-wise step takes its flows several times."""
+    rule = rule_of(step.node)
+    tiles = rule.tiles(plan.setting, step.task) if isinstance(rule, Elementwise) else []
+    if len(tiles) < 2:
+        return ""
+    return (
+        f"{step.node.name} runs in {len(tiles)} tiles, one after the other: the plan allows "
+        f"{plan.setting.tuning.tile_elements} elements at a time, and there are {step.task.elements}."
+    )
 
 
 def _cost_of(plan: Plan, step: Step, choice: Choice) -> StepCost:

@@ -120,6 +120,7 @@ def _serve(party: Party, kept: Share, choices: list[Bits], ring: Ring, form: dic
 
 def _ask(party: Party, kept: Share, choices: list[Bits], ring: Ring, form: dict) -> Share:
     n, k = kept.size, len(choices)
+    # Three choices an element at most, of which the other party hears at once: `MOST_OFFERED`.
     rows, raw = party.receiver.offer(np.concatenate(choices))
     rows_of_other = party.sender.accept(_swap(party, raw, n * k, n), n)
     keys = [pad_words(party.receiver.pads(part, 1), ring) for part in rows.reshape(k, n, 2)]

@@ -9,6 +9,7 @@ cheapest way to shut others out.
 
 import contextlib
 import functools
+import hashlib
 import socket
 import ssl
 import threading
@@ -31,11 +32,12 @@ class Guest:
 
     Attributes:
       client: the address it comes from.
+      owner: whose limits hold for it: its host's or, once TLS has shown one, its certificate's.
       spoke: something has come from the other side.
     """
 
     def __init__(self, sock: socket.socket, client: str = "", greeting_s: float | int = GREETING_S):
-        self._sock, self.client = sock, client
+        self._sock, self.client, self.owner = sock, client, client.rpartition(":")[0]
         self._wire: TcpWire | None = None
         self._lock = threading.Lock()
         self._dropped = ""
@@ -59,6 +61,9 @@ class Guest:
             with self._lock:
                 secured = self._sock = begin_tls(self._sock, context, "TLS")
             shake_hands(secured, "TLS", self._until)
+            shown = secured.getpeercert(binary_form=True)
+            assert shown is not None  # `Tls.context` lets nobody in without one
+            self.owner = f"certificate {hashlib.sha256(shown).hexdigest()}"
         first = self._hello()
         with self._lock:
             wire = self._wire = TcpWire(self._sock, deadline_s, first=first)

@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import itertools
 import json
 import os
 import queue
 import shutil
+import ssl
 import stat
 import threading
 import time
@@ -367,6 +369,24 @@ def test_clients_that_share_a_folder_get_one_each(tmp_path, claims):
             thread.join()
 
         assert sum(answers) == 3 and at.halves() == [[], []]
+
+
+def test_what_is_kept_is_a_certificate_s_where_there_is_one(tmp_path):
+    pytest.importorskip("cryptography", reason="certificates need pqjax[tls]")
+    pki = tmp_path / "pki"
+    pqjax.make_certificates(pki)
+    server, client = (
+        pqjax.Tls(pki / f"{role}.pem", pki / f"{role}.key", pki / "ca.pem")
+        for role in ("server", "client")
+    )
+    shown = ssl.PEM_cert_to_DER_cert((pki / "client.pem").read_text())
+    owners = ["127.0.0.1", f"certificate {hashlib.sha256(shown).hexdigest()}"]
+    for tls, found in ((None, [1, 0]), (server, [0, 1])):
+        folder = tmp_path / f"{tls is None}"
+        with site(folder, tls=tls) as at:
+            with at.connect(0, tls=client if tls else None) as session:
+                session.keep()
+            assert [len(at.server.batches(owner)) for owner in owners] == found
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from nets.architecture import Draft
 from nets.data import integer_input
 from nets.floating import FloatNet
 from nets.fold import fold_batch_norm
-from nets.ops import INPUT, Architecture
+from nets.ops import INPUT, PIXEL_ZERO, Architecture
 
 CLASSES = 5
 CAPS = (0.4, 0.75)
@@ -182,7 +182,9 @@ def random_architecture(seed):
     dice.grown(dice.pick(2, 4, 6))
     dice.closed()
     signed = dice.chance(0.5)
-    return Architecture(f"dice{seed}", "none", dice.image, CLASSES, tuple(dice.draft.ops), signed)
+    zero = 0 if not signed and seed % 3 == 0 else PIXEL_ZERO
+    made = tuple(dice.draft.ops)
+    return Architecture(f"dice{seed}", "none", dice.image, CLASSES, made, signed, zero)
 
 
 def pictures(seed, shape):
@@ -196,7 +198,8 @@ def pictures(seed, shape):
 def float_network(seed, count=8):
     """A random one with norms fitted to its pictures, and these as integer inputs."""
     architecture = random_architecture(seed)
-    x = jnp.asarray(integer_input(pictures(seed, (count, *architecture.image))))
+    x = pictures(seed, (count, *architecture.image))
+    x = jnp.asarray(integer_input(x, architecture.zero))
     net = FloatNet(architecture, nnx.Rngs(seed))
     for layer, held in zip(architecture.layers, net.weighted, strict=True):
         if held.norm is None:

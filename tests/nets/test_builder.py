@@ -6,6 +6,8 @@ import pytest
 from jax import lax
 
 from nets import ops
+from nets.data import integer_input
+from nets.folded import FoldedNet
 from nets.importing.builder import Builder
 from nets.importing.imported import Pixels
 from nets.ops import INPUT
@@ -207,5 +209,22 @@ def test_integers_reach_a_dense_layer_behind_a_flatten(bgr):
 
     ((kernel, bias),) = net.of_integers()
 
-    found = ((picture - 128) / 256).reshape(2, -1) @ kernel + bias
+    found = (picture / 256).reshape(2, -1) @ kernel + bias  # 0 is nearer to the means than 128
     np.testing.assert_allclose(found, net.outputs(pixels.real(picture)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("mean,std", [(0.0, 255.0), (128.0, 128.0)])
+def test_zeros_around_the_input_are_what_they_are_in_the_source(mean, std):
+    builder = Builder("edges", (6, 5, 3))
+    at = builder.conv(INPUT, normal(3, 3, 3, 2), normal(2), padding=((1, 1), (2, 0)))
+    net = builder.imported(
+        builder.dense(at, normal(60, 2)), pixels=Pixels((mean,) * 3, (std,) * 3), source={}
+    )
+    picture = np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3)).astype(np.uint8)
+
+    found = FoldedNet.of(net.architecture, net.of_integers()).logits(
+        integer_input(picture, net.architecture.zero)
+    )
+
+    assert net.architecture.zero == mean
+    np.testing.assert_allclose(found, net.outputs(net.pixels.real(picture)), rtol=1e-4, atol=1e-4)

@@ -53,6 +53,7 @@ def test_integer_input_is_pixel_minus_128():
 
     np.testing.assert_array_equal(integer_input(pixels), np.arange(-128, 128))
     assert integer_input(pixels).dtype == np.int8
+    np.testing.assert_array_equal(integer_input(pixels, 0), pixels)
 
 
 @pytest.mark.parametrize(("net", "known"), [("resnet18", True), ("resnet50", False)])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from students import exported
 
+from nets.data import integer_input
 from nets.folded import FoldedNet
 from nets.importing.flax import from_flax
 from nets.importing.imported import Imported, Pixels
@@ -44,18 +45,16 @@ def pictures(net, count=16):
 
 def check_quantized(net):
     """W8A8 answers what floats do, as near as that is; returns graph, weights and pictures."""
-    x = (shown := pictures(net)) - 128
+    x = integer_input((shown := pictures(net)).astype(np.uint8), net.architecture.zero)
     widths = Widths.parse("W8A8R10", net.architecture)
     folded = FoldedNet.of(net.architecture, net.of_integers())
-    student = quantized(folded, widths, x.astype(np.int8), Recipe(images=16, pool=16))
-    graph, weights, answers = exported(student, x.astype(np.int8))
+    student = quantized(folded, widths, x, Recipe(images=16, pool=16))
+    graph, weights, answers = exported(student, x)
     assert net.runtime is not None
     wanted = net.runtime(net.pixels.real(shown))
     found = answers * 2.0**-graph.output.out.scale
     off = np.sqrt(np.square(found - wanted).mean() / np.square(wanted - wanted.mean(0)).mean())
-    assert off < 0.35, (
-        off
-    )  # edges are padded with another value than the source's, see `of_integers`
+    assert off < 0.35
     return graph, weights, x
 
 

@@ -12,6 +12,7 @@ from pqjax.ot.silent import Silent
 from pqjax.ot.silent_sets import SETS
 from pqjax.ot.stock import Stock
 from pqjax.ot.stocked import SoftSpoken
+from pqjax.ot.tuning import MOST_OFFERED
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.wire.channel import local_pair
 from pqjax.wire.messenger import Messenger
@@ -151,3 +152,22 @@ def test_ots_made_ahead_are_those_that_were_priced_and_correlate(source, monkeyp
         t, bits = (np.concatenate(x) for x in zip(*takes[0][1], strict=True))
         np.testing.assert_array_equal(q ^ t, bits[:, None].astype(np.uint64) * sends[3])
     _no_threads_left()
+
+
+def test_a_receiver_may_draw_a_whole_tile_before_its_sender_hears_of_it():
+    source, n = Silent(("b10", "b10")), MOST_OFFERED
+    assert n > SETS["b10"].gain
+
+    def side(wire, rank):
+        party = make_party(wire, rank, source)
+        with party.messenger.layer("online", "tile"):
+            party.fill((n, 0), streamed=True)
+            if rank == 0:
+                return party.sender.accept(party.messenger.receive(n), n), party.sender._delta
+            rows, raw = party.receiver.offer(np.ones(n, np.uint8))
+            party.messenger.send(raw, n)
+            return rows
+
+    (zero, delta), rows = run_pair(lambda w: side(w, 0), lambda w: side(w, 1), 20.0)
+
+    np.testing.assert_array_equal(zero ^ delta, rows)

@@ -36,6 +36,18 @@ def test_every_layer_is_explained(protocol):
             assert "Runs as" in text or "no step of its own" in text
 
 
+def test_a_batch_that_runs_in_tiles_says_in_how_many():
+    one, many = pqjax.plan(GRAPH), pqjax.plan(GRAPH, batch=16)
+    most = many.setting.tuning.tile_elements
+
+    assert "tiles" not in one.explain("relu2")
+    n = many.step("relu2").task.elements
+    said = (
+        f"relu2 runs in {-(-n // most)} tiles, one after the other: the plan allows {most} elements"
+    )
+    assert said in many.explain("relu2") and n > most
+
+
 @pytest.mark.parametrize("protocol", list(PRESETS))
 def test_the_variant_chosen_is_the_cheapest_of_those_listed(protocol):
     made = pqjax.plan(GRAPH, protocol)

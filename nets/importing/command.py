@@ -131,19 +131,19 @@ def float_outputs(
 
     Args:
       model: as `read_network` takes it.
-      integers: inputs, pixel - 128.
+      integers: inputs of the model file, pixels less its `Architecture.zero`.
       description: the model file's; says what its pixels mean.
     """
-    from nets.data import PIXEL_ZERO
     from nets.importing.imported import Pixels
 
     imported = read_network(model)
     if integers.shape[1:] != imported.architecture.image:
         imported = read_network(model, (1, integers.shape[3], *integers.shape[1:3]))
     told = description.get("pixels")
-    pixels = imported.pixels if told is None else Pixels(**told)
+    imported = imported if told is None else imported.reading(Pixels(**told))
     run = imported.runtime or imported.outputs
-    return np.asarray(run(pixels.real(integers + PIXEL_ZERO)), np.float64)
+    x = imported.pixels.real(integers + imported.architecture.zero)
+    return np.asarray(run(x), np.float64)
 
 
 def read_network(
@@ -197,7 +197,7 @@ def _told(imported: Imported, args: argparse.Namespace) -> Imported:
         )
     classes = imported.classes if names is None else tuple(names)
     pixels = dataclasses.replace(imported.pixels, **given)
-    return dataclasses.replace(imported, pixels=pixels, classes=classes)
+    return dataclasses.replace(imported.reading(pixels), classes=classes)
 
 
 def _pictures(args: argparse.Namespace, imported: Imported) -> Pictures:

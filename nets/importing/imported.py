@@ -75,6 +75,13 @@ class Imported:
         """What the operations make of the source's own inputs, in f32; `runtime` should agree."""
         return np.asarray(_outputs(self.architecture, self.weights, jnp.asarray(x, jnp.float32)))
 
+    def reading(self, pixels: Pixels) -> Imported:
+        """The same network, told what its inputs mean."""
+        net = self.architecture
+        zero = PIXEL_ZERO if net.signed else pixels.zero
+        architecture = dataclasses.replace(net, zero=zero)
+        return dataclasses.replace(self, pixels=pixels, architecture=architecture)
+
     def of_integers(self) -> Folded:
         """Weights that read our integers, (pixel - zero) / 256 and red first, in the input's place.
 

@@ -7,7 +7,7 @@ from onnx_models import NETWORKS, Sketch
 
 from nets.importing.agreement import check_agreement
 from nets.importing.onnx import read_onnx
-from nets.importing.onnx_files import OPSETS
+from nets.importing.onnx.files import OPSETS
 from pqjax.errors import CheckpointError, GraphError
 
 

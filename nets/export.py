@@ -61,8 +61,8 @@ class _Tensor:
 class _Export:
     """The nodes made so far, and the accumulator that is not yet closed."""
 
-    def __init__(self, net: QuantNet):
-        self.net, self.widths = net, net.widths
+    def __init__(self, net: QuantNet, exact: bool = True):
+        self.net, self.widths, self.exact = net, net.widths, exact
         negative = net.architecture.zero > 0
         source = TensorType(net.architecture.image, 8, INPUT_SCALE_BITS, signed=negative)
         self.nodes: list[Node] = [Input(INPUT, (), source)]
@@ -93,6 +93,14 @@ class _Export:
         if node.out.bits == _OPEN:
             self.reached.append((low, high))
         return _Tensor(node.name, node.out, low, high)
+
+    def check_exact(self, name: str, bits: int) -> None:
+        """Whether f32 has sums of so many bits, where it must."""
+        if self.exact and bits > _EXACT_BITS:
+            raise GraphError(
+                f"{name}: its accumulator takes {bits} bits, but training is exact up to "
+                f"{_EXACT_BITS}: use fewer weight or activation bits"
+            )
 
     def named(self, name: str) -> str:
         """A name that no step or other node has."""
@@ -156,7 +164,7 @@ class _Export:
         low, high = x.low * factor, x.high * factor
         ends = x.out.low * factor, x.out.high * factor + half  # clients know the format only
         wide = dataclasses.replace(x.out, bits=width_for(*ends, x.out.signed))
-        _check_exact(op.name, wide.bits)
+        self.check_exact(op.name, wide.bits)
         name = self.named(f"{op.name}.wide")
         at = self.add(Requantize(name, (x.node,), wide, rule="wrap"), x.low, x.high)
         shape = op.shape(x.out.shape)
@@ -245,7 +253,7 @@ class _Export:
         """
         intervals = [*self.reached, (x.low, x.high + half)]
         bits = max(least, *(width_for(low, high) for low, high in intervals))
-        _check_exact(layer, bits)
+        self.check_exact(layer, bits)
         width = bits
         for at in reversed(range(self.first, len(self.nodes))):
             node = self.nodes[at]
@@ -291,27 +299,24 @@ class _Export:
         return self.add(Clamp(op.name, (at,), out, low=0, high=cap), 0, cap)
 
 
-def export(net: QuantNet) -> tuple[Graph, dict[str, np.ndarray]]:
+def export(net: QuantNet, exact: bool = True) -> tuple[Graph, dict[str, np.ndarray]]:
     """Writes the network as a validated graph and int64 weights by parameter name.
+
+    Args:
+      net: the network.
+      exact: whether the graph must say what the training form says, bit for bit. Of a network that is
+        quantized after training the graph alone counts: its sums may be wider than f32 is exact.
 
     Raises:
       GraphError: an accumulator is too wide for training arithmetic to have been exact.
     """
-    made = _Export(net)
+    made = _Export(net, exact)
     last = walk(net.steps, made.rules(), {INPUT: made.input})
     if last.out.bits == _OPEN:
         made.closed(net.steps[-1].name, last)
     graph = Graph(tuple(made.nodes))
     validate(graph, made.weights)
     return graph, made.weights
-
-
-def _check_exact(name: str, bits: int) -> None:
-    if bits > _EXACT_BITS:
-        raise GraphError(
-            f"{name}: its accumulator takes {bits} bits, but training is exact up to "
-            f"{_EXACT_BITS}: use fewer weight or activation bits"
-        )
 
 
 def _input(graph: Graph, images: np.ndarray) -> np.ndarray:

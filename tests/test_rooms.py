@@ -111,7 +111,7 @@ def test_nets_know_the_ring_the_graph_and_the_schema_only():
             if name.split(".")[0] == "pqjax":
                 known = {"ring", "graph", "schema", "errors"}
                 if path.parent.name == "importing":  # from a file to a command, with its report
-                    known |= {"pictures", "planner", "search", "cli"}
+                    known |= {"pictures", "planner", "search", "cli", "version"}
                 assert name.split(".")[1] in known, f"{path}: {name}"
 
 

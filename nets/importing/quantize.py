@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import UInt8
 
@@ -17,6 +18,7 @@ from nets.ptq import Recipe, fit, ranged
 from nets.quantized import QuantNet, Widths
 from nets.quantizer import best_weight_scale
 from pqjax.graph import Graph, save_model, with_norms
+from pqjax.version import VERSION
 
 METHOD = 3  # of quantization; a file made by another is made again
 RECIPE = Recipe()
@@ -88,7 +90,7 @@ def quantize(
         progress(text, done, steps)
 
     fit(student, net, x, recipe, say)
-    graph, weights = export(student)
+    graph, weights = export(student, exact=False)
     progress("quantized", steps, steps)
     return Quantized(with_norms(graph, weights), weights, student, net)
 
@@ -121,6 +123,7 @@ def description(
         "widths": dataclasses.asdict(widths),
         "calibration": dict(calibration),
         "method": METHOD,
+        "versions": {"pqjax": VERSION, "jax": jax.__version__, "numpy": np.__version__},
     }
     if imported.classes:
         meta["classes"] = list(imported.classes)

@@ -35,6 +35,7 @@ from pqjax.cli import main
 from pqjax.errors import PlanError
 from pqjax.planner import find_preset, plan
 from pqjax.search import Limit
+from pqjax.version import VERSION
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -97,6 +98,7 @@ def test_a_quantized_network_says_nearly_what_the_float_one_says(
     wanted = FoldedNet.of(imported.architecture, imported.of_integers()).logits(x)
     assert np.square(got - wanted).mean() / wanted.var() == pytest.approx(report.noise)
     assert meta["classes"] == list("abcd") and meta["shorter"] == 10
+    assert meta["versions"]["pqjax"] == VERSION
     assert meta["source"]["sha256"] == "0" and meta["calibration"] == {"pictures": "noise"}
     assert json.dumps(report.tree())
 
@@ -117,6 +119,7 @@ def test_what_a_layers_rounding_moves_the_logits_by(made, pictures):
     assert steps[-1] == ("probed", 3, 3)
 
 
+@pytest.mark.slow
 def test_widths_keep_to_a_target(imported, pictures, made):
     preset = dataclasses.replace(find_preset("privquant"), inferences=100)
     whole = Limit(1).of(plan(made.graph, preset))

@@ -14,7 +14,7 @@ import numpy as np
 
 from nets.importing.builder import Pair, Sides
 from nets.importing.layout import ZERO, Axes, Layouts, Tensor, sides
-from nets.importing.refusals import AT_THE_END
+from nets.importing.refusals import AT_THE_END, BY_PIXEL
 from nets.ops import NO_MARGINS
 
 Numbers = typing.Any  # constants as numpy takes them: one, or as many as broadcast to an array
@@ -84,10 +84,7 @@ class Arrays(Layouts):
             name, found = x.name, [self.by_channel(x, each) for each in (scale, offset)]
         first, second = found
         if first is None or second is None:
-            raise self.builder.fault(
-                "a constant for every pixel: constants that differ by row or column (a position's "
-                "embedding, a mask); one for each channel, or for all, expected"
-            )
+            raise self.builder.fault(BY_PIXEL)
         if not np.isfinite([first, second]).all():
             raise self.builder.fault("constants that are not finite: the network's weights must be")
         return Tensor(self.builder.affine(name, first, second), x.places)
@@ -97,11 +94,8 @@ class Arrays(Layouts):
         numbers, channels = np.asarray(numbers, np.float64), self.builder.shapes[x.name][-1]
         if numbers.size == 1:
             return np.full(channels, numbers.reshape(()))
-        every, found, at = (
-            np.broadcast_to(numbers, x.shape),
-            np.zeros(channels),
-            x.places % channels,
-        )
+        every, at = np.broadcast_to(numbers, x.shape), x.places % channels
+        found = np.zeros(channels)
         found[at.reshape(-1)] = every.reshape(-1)
         return found if np.array_equal(found[at], every) else None
 
@@ -128,7 +122,7 @@ class Arrays(Layouts):
         x = self.settled(x)
         found = self.by_channel(x, slope)
         if found is None:
-            raise self.builder.fault("a slope for every pixel; one for each channel expected")
+            raise self.builder.fault(BY_PIXEL)
         return self.each(x, lambda name: self.builder.leaky_relu(name, found))
 
     def sum(self, x: Tensor, y: Tensor) -> Tensor:
@@ -154,17 +148,16 @@ class Arrays(Layouts):
     # Several elements at once.
 
     def concat(self, parts: Sequence[Tensor], axis: int) -> Tensor:
-        """Arrays, one after the other: their tensors' channels; what is zeros alone needs no tensor."""
-        builder, zeros = self.builder, [bool((part.places == ZERO).all()) for part in parts]
-        found = [part if no else self.settled(part) for part, no in zip(parts, zeros, strict=True)]
-        names = [part.name for part, no in zip(found, zeros, strict=True) if not no]
+        """Arrays, one after the other: their tensors' channels; zeros alone have no name."""
+        builder, found = self.builder, [self.settled(part) if part.name else part for part in parts]
+        names = [part.name for part in found if part.name]
         if len({builder.shapes[name][:-1] for name in names}) > 1:
             names = [builder.flatten(name) for name in names]
         made, before, arrays = builder.concat(*names), 0, []
         total, ahead = builder.shapes[made][-1], iter(names)
-        for part, no in zip(found, zeros, strict=True):
+        for part in found:
             places = part.places
-            if not no:
+            if part.name:
                 channels = builder.shapes[next(ahead)][-1]
                 pixels, at = np.divmod(places, channels)
                 places, before = (pixels * total + at + before).astype(np.int32), before + channels

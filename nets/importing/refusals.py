@@ -7,6 +7,10 @@ import re
 AT_THE_END = (
     "at the end of a network softmax, log_softmax, sigmoid and argmax are left to the client"
 )
+BY_PIXEL = (
+    "a constant for every pixel: constants that differ by row or column (a position's embedding, a "
+    "mask); one for each channel, or for all, expected"
+)
 CHOICE = (
     "a choice by private values: it chooses between values by what they are (hard swish, masks); of "
     "such only max(x, 0), min(x, cap) and leaky ReLUs can be done; write nnx.relu, nnx.relu6, "

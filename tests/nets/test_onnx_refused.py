@@ -132,6 +132,14 @@ REFUSED = {
         refused(lambda m: m.add("Add", image(m), m.random(7, 6))),
         r"\(Add\): a constant for every pixel",
     ),
+    "a slope for every pixel": (
+        refused(lambda m: m.add("PRelu", image(m), m.random(7, 6))),
+        r"\(PRelu\): a constant for every pixel",
+    ),
+    "a window over a vector": (
+        refused(lambda m: m.conv(m.add("Reshape", image(m), m.whole(1, 252, 1, 1)), 252, 2)),
+        r"\(Conv\): a window over what is a vector",
+    ),
     "larger by a constant": (
         refused(lambda m: m.add("Add", m.add("GlobalAveragePool", image(m)), m.random(7, 6))),
         r"\(Add\): a constant of \(7, 6\) does not fit",

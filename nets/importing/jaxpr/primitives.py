@@ -15,7 +15,7 @@ from nets.importing.arrays import Arrays, Numbers
 from nets.importing.builder import Builder, Sides
 from nets.importing.jaxpr.trace import Equation
 from nets.importing.layout import ZERO, Tensor, grid, natural, sides
-from nets.importing.refusals import AT_THE_END, CHOICE, GATE, MOMENTS, why_not
+from nets.importing.refusals import AT_THE_END, BY_PIXEL, CHOICE, GATE, MOMENTS, why_not
 from pqjax.errors import GraphError
 
 Operand = Tensor | jax.Array
@@ -247,9 +247,7 @@ class Primitives:
         scale = np.broadcast_to(np.asarray(scale, np.float64), x.shape)
         factors = (scale.reshape(-1) * counts.reshape(-1)[x.places.reshape(-1) // channels]).ravel()
         if not np.allclose(factors, factors[0], rtol=1e-6):
-            raise self.fault(
-                "constants that differ by row or column: one for each channel expected"
-            )
+            raise self.fault(BY_PIXEL)
         made = self.builder.avg_pool(sums.of, *sums.sides, counted=False)
         return Tensor(self.builder.affine(made, float(factors[0])), x.places)
 

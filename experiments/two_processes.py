@@ -143,8 +143,10 @@ def checked(
       PqjaxError: an answer of an exact plan is not the reference's, or a layer is not as predicted.
     """
     graph, weights, meta = load_model(path)
-    told = {"classes": meta.get("classes"), "shorter": meta.get("shorter")}
-    made = plan(graph, protocol, inferences=INFERENCES, batch=batch, **told)
+    made = plan(
+        graph, protocol, inferences=INFERENCES, batch=batch, classes=meta.get("classes"),
+        shorter=meta.get("shorter"),
+    )  # fmt: skip
     got = run_two_processes(path, protocol, inputs, link, batch=batch)
     wrong = got.outputs != reference(graph, weights, inputs)
     got = dataclasses.replace(got, differing=int(wrong.reshape(len(inputs), -1).any(1).sum()))

@@ -61,7 +61,7 @@ class _Tensor:
 class _Export:
     """The nodes made so far, and the accumulator that is not yet closed."""
 
-    def __init__(self, net: QuantNet, exact: bool):
+    def __init__(self, net: QuantNet, exact: bool = True):
         self.net, self.widths, self.exact = net, net.widths, exact
         negative = net.architecture.zero > 0
         source = TensorType(net.architecture.image, 8, INPUT_SCALE_BITS, signed=negative)

@@ -45,12 +45,14 @@ def agreement(net: Imported, x: Float[np.ndarray, "n h w c"]) -> Agreement:
     ours, theirs = (np.asarray(run(x), np.float64) for run in (net.outputs, net.runtime))
     if ours.shape != theirs.shape:
         raise GraphError(f"answers of {theirs.shape} from its runtime, of {ours.shape} here")
-    scale = np.maximum(np.abs(theirs).max(1, keepdims=True), np.finfo(np.float32).tiny)
-    return Agreement(
-        len(x),
-        float((np.abs(ours - theirs) / scale).max()),
-        float((ours.argmax(1) == theirs.argmax(1)).mean()),
-    )
+    same = float((ours.argmax(1) == theirs.argmax(1)).mean())
+    return Agreement(len(x), difference(ours, theirs), same)
+
+
+def difference(found: Float[np.ndarray, "n k"], wanted: Float[np.ndarray, "n k"]) -> float:
+    """The largest of any answers, relative to what is largest in the wanted one."""
+    scale = np.maximum(np.abs(wanted).max(1, keepdims=True), np.finfo(np.float32).tiny)
+    return float((np.abs(found - wanted) / scale).max())
 
 
 def random_inputs(net: Imported, count: int = 2, seed: int = 0) -> Float[np.ndarray, "n h w c"]:

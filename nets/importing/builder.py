@@ -1,15 +1,7 @@
 """From primitive steps, as importers read them one by one, to an `Architecture` and its weights.
 
-A step names the tensor it makes; shapes are known as soon as it is added. When all are there, what the
-output does not need is left out, and affines (all that is left of norms, biases and rescaling) go into
-what is around them:
-
-    conv -> affine             =>   conv                     (the affine alone reads it)
-    affine -> conv, dense      =>   conv, dense              (no zeros are padded, or the offset is 0)
-    input -> affine            =>   input                    (`Pixels` says so)
-    affine, anything else      =>   conv 1x1 by channel      (dense of a vector)
-
-Zeros padded around an image that convolutions read become theirs.
+A step names the tensor it makes; shapes are known as soon as it is added. When all are there, what can
+be folded is (`nets.importing.folding`).
 """
 
 from __future__ import annotations
@@ -23,6 +15,7 @@ from jaxtyping import Float
 
 from nets import ops
 from nets.fold import Folded
+from nets.importing.folding import Affine, Ceiling, Folding, Values
 from nets.importing.imported import Imported, Pixels, Runtime
 from nets.ops import INPUT, NO_MARGINS, Architecture, Linear, Op
 from pqjax.errors import GraphError
@@ -31,18 +24,6 @@ from pqjax.graph.ir import fresh
 
 Pair = tuple[int, int]
 Sides = tuple[Margins, Margins]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Affine(Op):
-    """Of a channel: x * scale + offset."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ceiling(Op):
-    """The lesser of x, which may be negative, and a cap: that of the ReLUs that read it."""
-
-    cap: float
 
 
 class Builder:
@@ -58,7 +39,7 @@ class Builder:
         self.name, self.at = name, ""
         self.shapes: dict[str, Shape] = {INPUT: image}
         self._ops: dict[str, Op] = {}
-        self._values: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # kernel or scale, and the rest
+        self._values: dict[str, Values] = {}
         self._places: dict[str, str] = {}
 
     def fault(self, text: str) -> GraphError:
@@ -82,8 +63,17 @@ class Builder:
         stride: Pair = (1, 1), padding: Sides = NO_MARGINS, groups: int = 1,
         dilation: Pair = (1, 1), name: str | None = None,
     ) -> str:  # fmt: skip
-        """Cross-correlation; the kernel is (h, w, channels read / groups, channels made)."""
+        """Cross-correlation; the kernel is (h, w, channels read / groups, channels made).
+
+        Of a vector, which is an image of one pixel, that is a dense layer.
+        """
         *window, read, channels = kernel.shape
+        if len(self.shapes[x]) == 1:
+            if window != [1, 1] or groups != 1 or padding != NO_MARGINS:
+                raise self.fault(
+                    "a window over what is a vector: 1x1 without groups and padding expected"
+                )
+            return self.dense(x, kernel[0, 0], bias, name)
         if (made := read * groups) != self.shapes[x][-1]:
             raise self.fault(
                 f"its kernel reads {made} channels, but there are {self.shapes[x][-1]}"
@@ -116,10 +106,17 @@ class Builder:
         """Scales and shifts: x * scale + offset, one number for all channels or one each."""
         channels = self.shapes[x][-1]
         made = (np.broadcast_to(np.asarray(v, np.float64), (channels,)) for v in (scale, offset))
-        at = self._add(_Affine(self._named("affine"), (x,)))
+        at = self._add(Affine(self._named("affine"), (x,)))
         first, second = made
         self._values[at] = first, second
         return at
+
+    def multiple(self, x: str) -> tuple[str, np.ndarray] | None:
+        """What a tensor is a multiple of, and the factors by channel, if it was made so."""
+        op = self._ops.get(x)
+        if not isinstance(op, Affine) or self._values[x][1].any():
+            return None
+        return op.sources[0], self._values[x][0]
 
     def relu(self, x: str, cap: float | None = None) -> str:
         """max(x, 0), and no more than the cap if there is one."""
@@ -142,7 +139,7 @@ class Builder:
             raise self.fault(f"a cap of {cap:g}: nothing would be left of a ReLU; above 0 expected")
         if self.nonnegative(x):
             return self.relu(x, cap)
-        return self._add(_Ceiling(self._named("ceiling"), (x,), cap))
+        return self._add(Ceiling(self._named("ceiling"), (x,), cap))
 
     def add(self, x: str, y: str) -> str:
         """Sum of two tensors of one shape."""
@@ -208,9 +205,9 @@ class Builder:
     def nonnegative(self, x: str) -> bool:
         """Whether no value can be below 0."""
         op = self._ops.get(x)
-        if op is None or isinstance(op, (Linear, _Ceiling)):
+        if op is None or isinstance(op, (Linear, Ceiling)):
             return False
-        if isinstance(op, _Affine) and any((each < 0).any() for each in self._values[x]):
+        if isinstance(op, Affine) and any((each < 0).any() for each in self._values[x]):
             return False
         return isinstance(op, ops.Relu) or all(self.nonnegative(source) for source in op.sources)
 
@@ -236,7 +233,8 @@ class Builder:
                 f"the output is an image of shape {self.shapes[output]}, but a vector of logits is "
                 "expected: average it, or end with a dense layer"
             )
-        folding = _Folding(self, self.flatten(output))
+        output = self.flatten(output)
+        folding = Folding(self._ops, self._values, self.shapes, self._places, output)
         made, shapes = folding.done(), (self.shapes[INPUT], self.shapes[output][-1])
         scale, offset = folding.input
         if (scale != 1).any() or offset.any():
@@ -252,160 +250,3 @@ class Builder:
             kernel, bias = folding.values[layer.name]
             weights.append((np.asarray(kernel, np.float32), np.asarray(bias, np.float32)))
         return Imported(architecture, weights, pixels, classes, source, runtime)
-
-
-class _Folding:
-    """The steps that an output needs, in order, and how affines go from among them.
-
-    Attributes:
-      values: kernel and bias of every layer, scale and offset of every affine that is left.
-      input: scale and offset of an affine of the input.
-    """
-
-    def __init__(self, built: Builder, output: str):
-        self.shapes, self.places, self.output = built.shapes, built._places, output
-        self.ops, self.values = dict(built._ops), dict(built._values)
-        channels = self.shapes[INPUT][-1]
-        self.input = np.ones(channels), np.zeros(channels)
-
-    def done(self) -> tuple[Op, ...]:
-        """All operations, of kinds that an `Architecture` knows."""
-        self.prune()
-        for each in (self.compose, self.cap, self.absorb, self.widen, self.materialize):
-            for op in list(self.ops.values()):
-                each(op)
-        self.prune()
-        return tuple(self.ops.values())
-
-    def prune(self) -> None:
-        """Leaves out what the output does not need."""
-        needed, ahead = set(), [self.output]
-        while ahead:
-            if (name := ahead.pop()) not in needed and name != INPUT:
-                needed.add(name)
-                ahead.extend(self.ops[name].sources)
-        self.ops = {name: op for name, op in self.ops.items() if name in needed}
-
-    def readers(self, name: str) -> list[Op]:
-        return [op for op in self.ops.values() if name in op.sources]
-
-    def alone(self, op: Op) -> bool:
-        """Whether an operation is all that reads its source."""
-        return self.readers(op.sources[0]) == [op] and self.output != op.sources[0]
-
-    def drop(self, op: Op) -> None:
-        """Leaves out a step of one source, which takes its place."""
-        (source,) = op.sources
-        del self.ops[op.name]
-        self.values.pop(op.name, None)
-        for reader in self.readers(op.name):
-            sources = tuple(source if each == op.name else each for each in reader.sources)
-            self.ops[reader.name] = dataclasses.replace(reader, sources=sources)
-        self.output = source if self.output == op.name else self.output
-
-    def compose(self, op: Op) -> None:
-        """An affine of an affine is one, and one that changes nothing is none."""
-        if not isinstance(op, _Affine):
-            return
-        before = self.ops.get((op := self.ops[op.name]).sources[0])
-        if isinstance(before, _Affine) and self.alone(op):
-            self.follow(before.name, *self.values[op.name])
-            self.values[op.name] = self.values[before.name]
-            self.drop(before)
-        scale, offset = self.values[op.name]
-        if not offset.any() and np.allclose(scale, 1, rtol=1e-7, atol=0):
-            self.drop(self.ops[op.name])
-
-    def cap(self, op: Op) -> None:
-        """A ReLU of a ReLU is one; a ceiling is the cap of the ReLUs that read it."""
-        if op.name not in self.ops:
-            return
-        op = self.ops[op.name]
-        if isinstance(op, _Ceiling):
-            following = self.readers(op.name)
-            if not following or not all(isinstance(each, ops.Relu) for each in following):
-                raise GraphError(
-                    f"{self.places[op.name]}: a minimum with {op.cap:g} of what may be negative: "
-                    "the largest values are cut by a ReLU's cap alone; put a ReLU before or after it"
-                )
-            for each in following:
-                assert isinstance(each, ops.Relu)
-                self.ops[each.name] = _capped(each, op.cap)
-            self.drop(op)
-        elif isinstance(op, ops.Relu):
-            before = self.ops.get(op.sources[0])
-            if isinstance(before, ops.Relu) and self.alone(op):
-                self.ops[op.name] = _capped(op, before.cap)
-                self.drop(before)
-
-    def follow(self, name: str, scale: np.ndarray, offset: np.ndarray) -> None:
-        """What a layer or an affine makes, times a scale and plus an offset."""
-        kernel, bias = (np.asarray(each, np.float64) for each in self.values[name])
-        self.values[name] = kernel * scale, bias * scale + offset
-
-    def absorb(self, op: Op) -> None:
-        """An affine goes into the layer before it, the input, or the layers behind it."""
-        if not isinstance(op, _Affine):
-            return
-        op, (scale, offset) = self.ops[op.name], self.values[op.name]
-        source = op.sources[0]
-        following = self.readers(op.name)
-        if isinstance(self.ops.get(source), Linear) and self.alone(op):
-            self.follow(source, scale, offset)
-        elif source == INPUT and self.alone(op) and (scale > 0).all():
-            self.input = scale, offset
-        elif (
-            following
-            and op.name != self.output
-            and all(self.may_read(r, offset) for r in following)
-        ):
-            for each in following:
-                self.precede(each, scale, offset)
-        else:
-            return
-        self.drop(op)
-
-    def may_read(self, op: Op, offset: np.ndarray) -> bool:
-        """Whether a layer computes the same of an affine as with the affine in its weights."""
-        padded = isinstance(op, ops.Conv) and op.padding != NO_MARGINS
-        return isinstance(op, Linear) and not (padded and offset.any())
-
-    def precede(self, op: Op, scale: np.ndarray, offset: np.ndarray) -> None:
-        """What a layer reads, times a scale and plus an offset."""
-        kernel, bias = (np.asarray(each, np.float64) for each in self.values[op.name])
-        assert isinstance(op, Linear)
-        inputs, outputs = kernel.shape[-2:]
-        by_group = (each.reshape(op.groups, inputs) for each in (scale, offset))
-        gain, shift = (each.repeat(outputs // op.groups, 0).T for each in by_group)
-        every = tuple(range(kernel.ndim - 1))
-        self.values[op.name] = kernel * gain, bias + (kernel * shift).sum(every)
-
-    def widen(self, op: Op) -> None:
-        """A convolution pads what a `Pad` before it would."""
-        before = self.ops.get(op.sources[0])
-        if not (isinstance(op, ops.Conv) and isinstance(before, ops.Pad)):
-            return
-        if any(before.margins[2]) or before.edge:
-            return
-        pairs = zip(op.padding, before.margins, strict=False)
-        high, wide = ((a + c, b + d) for (a, b), (c, d) in pairs)
-        self.ops[op.name] = dataclasses.replace(op, sources=before.sources, padding=(high, wide))
-
-    def materialize(self, op: Op) -> None:
-        """An affine that goes nowhere becomes a layer of its own."""
-        if not isinstance(op, _Affine):
-            return
-        op, (scale, offset) = self.ops[op.name], self.values[op.name]
-        channels = len(scale)
-        if len(self.shapes[op.name]) == 1:
-            self.ops[op.name] = ops.Dense(op.name, op.sources, channels)
-            self.values[op.name] = np.diag(scale), offset
-        else:
-            self.ops[op.name] = ops.Conv(op.name, op.sources, channels, (1, 1), groups=channels)
-            self.values[op.name] = scale.reshape(1, 1, 1, channels), offset
-
-
-def _capped(op: ops.Relu, cap: float | None) -> ops.Relu:
-    """A ReLU with the lower one of its cap and another."""
-    caps: Sequence[float] = [each for each in (op.cap, cap) if each is not None]
-    return dataclasses.replace(op, cap=min(caps, default=None))

@@ -17,6 +17,7 @@ from nets.importing.builder import Builder
 from pqjax.graph.bounds import Shape
 
 ZERO = -1  # the place of what is padded
+Axes = tuple[int | None, int | None, int | None]  # an array's, of rows, columns and channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,16 @@ class Tensor:
     def shape(self) -> tuple[int, ...]:
         """Of the array."""
         return self.places.shape
+
+    @property
+    def flat(self) -> bool:
+        """Whether the array is a vector, perhaps with axes of one element."""
+        return self.places.size == max(self.shape, default=1)
+
+    @property
+    def padded(self) -> bool:
+        """Whether there are zeros in it that its tensor has not."""
+        return bool((self.places == ZERO).any())
 
     def same(self, other: Tensor) -> bool:
         """Whether both are one array."""
@@ -56,14 +67,18 @@ class Grid:
       margins: zeros before and after each.
     """
 
-    axes: tuple[int | None, int | None, int | None]
+    axes: Axes
     picks: tuple[np.ndarray, np.ndarray, np.ndarray]
     margins: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
-def grid(
-    places: Int[np.ndarray, "..."], image: Shape, axes: tuple[int, ...] | None = None
-) -> Grid | None:
+def sides(shape: Shape) -> tuple[int, int, int]:
+    """Those of an image: a vector is one of one pixel."""
+    high, wide, channels = shape if len(shape) == 3 else (1, 1, *shape)
+    return high, wide, channels
+
+
+def grid(places: Int[np.ndarray, "..."], image: Shape, axes: Axes | None = None) -> Grid | None:
     """Rows, columns and channels that an array reads; None if it is no such part of an image.
 
     Args:
@@ -140,62 +155,71 @@ class Layouts:
     def whole(self, x: Tensor) -> bool:
         """Whether an array holds all of its tensor's elements, each once."""
         size = math.prod(self.builder.shapes[x.name])
-        if x.places.size != size or (x.places == ZERO).any():
+        if x.places.size != size or x.padded:
             return False
         return bool((np.bincount(x.places.reshape(-1), minlength=size) == 1).all())
 
-    def flat(self, x: Tensor) -> bool:
-        """Whether an array is a vector."""
-        return x.places.size == max(x.shape, default=1)
-
-    def made(self, x: Tensor, axes: tuple[int, ...] | None = None) -> tuple[str, Grid]:
+    def made(self, x: Tensor, axes: Axes | None = None) -> tuple[str, Grid]:
         """An image that holds an array's elements, and the array's axes of it.
 
         Args:
           x: the array.
           axes: see `grid`.
+
+        Raises:
+          GraphError: its elements are no such part of an image.
         """
-        builder, name = self.builder, x.name
-        image = builder.shapes[name]
-        if len(image) == 1:
-            image = (1, 1, *image)
+        name, image = x.name, sides(self.builder.shapes[x.name])
         found = grid(x.places, image, axes)
+        if found is None and x.flat and not x.padded:
+            name, image = self.vector(x), (1, 1, x.places.size)
+            found = grid(natural(name, x.shape).places, image, axes)
         if found is None:
-            raise builder.fault(
+            raise self.builder.fault(
                 "it reads elements in another order than an image's rows, columns and channels "
                 "(repeated, cut out, mixed or one behind the other): reshape and transpose so that they "
                 "keep together, and enlarge or roll pictures before the network"
             )
-        name = self._picked(name, image, found)
+        name = self._picked(name, x, found)
         if any(pair != (0, 0) for pair in found.margins):
-            name = builder.pad(name, found.margins[:2], found.margins[2])
+            name = self.builder.pad(name, found.margins[:2], found.margins[2])
         return name, found
 
-    def _picked(self, name: str, image: Shape, found: Grid) -> str:
+    def _picked(self, name: str, x: Tensor, found: Grid) -> str:
         """Rows, columns and channels that an array reads."""
-        stride = []
+        stride, image = [], sides(self.builder.shapes[name])
         for what, side, picks in zip(("rows", "columns"), image[:2], found.picks[:2], strict=True):
             step = int(picks[1] - picks[0]) if len(picks) > 1 else side
             if step <= 0 or not np.array_equal(picks, np.arange(0, side, step)):
                 raise self.builder.fault(
-                    f"it cuts or turns {what} of an image ({len(picks)} of {side}): cut pictures before "
-                    "the network; only every n-th from the first on can be taken here"
+                    f"reads {x.shape} of an image {image} whose rows or columns were moved: it cuts "
+                    f"or turns {what} ({len(picks)} of {side}); cut pictures before the network; only "
+                    "every n-th from the first can be taken here"
                 )
             stride.append(step)
-        name = self.builder.take(name, found.picks[2].tolist())
+        name = self.builder.take(name, found.picks[2])
         return name if stride == [1, 1] else self.builder.subsample(name, (stride[0], stride[1]))
+
+    def vector(self, x: Tensor) -> str:
+        """Our vector of an array's elements in their order."""
+        x = self.settled(x) if x.padded else x
+        return self.builder.take(self.builder.flatten(x.name), x.places.reshape(-1))
 
     def settled(self, x: Tensor) -> Tensor:
         """The same array, of a tensor that holds these elements and no others."""
-        if self.whole(x):
-            return x
-        name, found = self.made(x)
-        return self.laid(name, found.axes, x.shape)
+        return x if self.whole(x) else self.ordered(x)
 
-    def laid(self, name: str, axes: tuple[int | None, ...], shape: tuple[int, ...]) -> Tensor:
+    def ordered(self, x: Tensor) -> Tensor:
+        """The same array, of an image with its order of rows, columns and channels."""
+        name, found = self.made(x)
+        return self.laid(name, found.axes, x.places.ndim)
+
+    def laid(self, name: str, axes: Axes, rank: int) -> Tensor:
         """An image's elements in an array whose axes of rows, columns and channels are these."""
-        image = self.builder.shapes[name]
+        image = sides(self.builder.shapes[name])
         order = sorted((i for i in range(3) if axes[i] is not None), key=lambda i: axes[i] or 0)
         rest = [i for i in range(3) if axes[i] is None]
-        places = np.arange(math.prod(image), dtype=np.int32).reshape(image)
-        return Tensor(name, places.transpose([*rest, *order]).reshape(shape))
+        shape = [1] * rank
+        for i in order:
+            shape[axes[i] or 0] = image[i]
+        return Tensor(name, natural(name, image).places.transpose([*rest, *order]).reshape(shape))

@@ -13,8 +13,8 @@ from pqjax.engine.rates import kept_rates
 from pqjax.errors import DataError, InputError
 from pqjax.graph import Graph
 from pqjax.planner import PRESETS, Plan, plan
-from pqjax.planner.plan import OBJECTIVES
 from pqjax.planner.presets import OTS
+from pqjax.planner.wishes import OBJECTIVES
 from pqjax.wire.address import is_loopback, resolve
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.link import Link, parse_link

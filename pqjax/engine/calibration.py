@@ -26,7 +26,8 @@ from pqjax.engine.server import Server
 from pqjax.errors import PqjaxError, WireError
 from pqjax.ot.silent import Silent
 from pqjax.ot.stocked import SoftSpoken
-from pqjax.planner.plan import BEGIN_LAYER, STOCK_LAYER, Plan, plan
+from pqjax.planner.choose import plan
+from pqjax.planner.plan import BEGIN_LAYER, STOCK_LAYER, Plan
 from pqjax.planner.presets import find_preset
 from pqjax.wire.timeline import NOMINAL, Timeline
 from pqjax.wire.trace import Entry, Trace

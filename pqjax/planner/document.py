@@ -19,18 +19,18 @@ from pqjax.linear.shared import SHARED
 from pqjax.linear.way import unknown
 from pqjax.ot import SOURCES
 from pqjax.ot.tuning import Tuning
+from pqjax.planner.choose import assembled
 from pqjax.planner.clock import Clock
-from pqjax.planner.plan import (
+from pqjax.planner.plan import Plan
+from pqjax.planner.presets import PRESETS, Preset
+from pqjax.planner.wishes import (
     MOST_BATCH,
     MOST_INFERENCES,
     ClassNames,
-    Plan,
-    assembled,
     check_class_names,
     check_link,
     check_shorter,
 )
-from pqjax.planner.presets import PRESETS, Preset
 from pqjax.protocols.forms import Forms
 from pqjax.schema import Between, Length, read
 from pqjax.version import VERSION

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from pqjax.errors import GraphError, InputError
 from pqjax.graph.ir import Conv, Dense, Graph
 from pqjax.graph.widths import Widths, with_widths
-from pqjax.planner.plan import Plan, Step, plan
+from pqjax.planner.choose import plan
+from pqjax.planner.plan import Plan, Step
 from pqjax.planner.presets import Preset
 from pqjax.wire.link import Link
 

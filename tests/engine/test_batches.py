@@ -18,7 +18,7 @@ from pqjax.graph import Graph, Input, Product, TensorType
 from pqjax.linear import VARIANTS, ByOt, Job, LinearMap
 from pqjax.ot.stocked import SoftSpoken
 from pqjax.planner import find_preset, plan, read_plan
-from pqjax.planner.plan import MOST_BATCH
+from pqjax.planner.wishes import MOST_BATCH
 
 RUNS = {**EXACT, "encrypted": ENCRYPTED, "merged": MERGED}
 

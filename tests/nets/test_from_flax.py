@@ -64,7 +64,17 @@ HEADS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("model_class", flax_models.NNX, ids=lambda each: each.__name__)
+LARGER = (flax_models.Vgg, flax_models.Branches)
+
+
+@pytest.mark.parametrize(
+    "model_class",
+    [
+        pytest.param(each, marks=pytest.mark.slow if each in LARGER else ())
+        for each in flax_models.NNX
+    ],
+    ids=lambda each: each.__name__,
+)
 def test_models_come_in_with_their_heads_left_out(model_class):
     net = network(model_class)
 
@@ -73,16 +83,23 @@ def test_models_come_in_with_their_heads_left_out(model_class):
     assert net.source["model"] == model_class.__name__ and len(net.source["sha256"]) == 64
 
 
-def test_norms_and_rescaling_cost_no_layer():
-    vgg, lenet = network(flax_models.Vgg), network(flax_models.LeNet)
+@pytest.mark.slow
+def test_norms_of_many_layers_cost_none():
+    layers = network(flax_models.Vgg).architecture.layers
 
-    assert [op.kind for op in vgg.architecture.layers] == ["Conv"] * 4 + ["Dense"] * 2
+    assert [op.kind for op in layers] == ["Conv"] * 4 + ["Dense"] * 2
+
+
+def test_norms_and_rescaling_cost_no_layer():
+    lenet = network(flax_models.LeNet)
+
     assert [op.kind for op in lenet.architecture.layers] == ["Conv"] * 2 + ["Dense"] * 3
     np.testing.assert_allclose((lenet.pixels.mean, lenet.pixels.std), ((0.0,), (255.0,)), rtol=1e-6)
     mobile = network(flax_models.Mobile).architecture
     assert [getattr(op, "groups", 0) for op in mobile.layers] == [1, 1, 12, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_norm_without_a_layer_is_a_depthwise_one():
     layers = network(flax_models.Branches).architecture.layers
 
@@ -131,6 +148,7 @@ def test_linen_modules_are_quantized_and_exported():
     check_quantized(from_flax(flax_models.drawn_linen(EXAMPLE), EXAMPLE, pixels=pixels_of(3)))
 
 
+@pytest.mark.slow  # from there on all imported networks go one way: test_import_command's answers, too
 def test_two_parties_answer_for_a_flax_model():
     graph, weights, x = check_quantized(network(flax_models.Perceptron))
 
@@ -166,6 +184,7 @@ def keras_model(keras, image=(12, 12, 3)):
     ], name="little")  # fmt: skip
 
 
+@pytest.mark.slow  # Keras's import takes seconds in each process
 @KERAS
 def test_keras_files_come_in(keras, tmp_path):
     keras_model(keras).save(tmp_path / "little.keras")
@@ -195,7 +214,7 @@ def test_keras_models_are_quantized_and_exported(keras):
     check_quantized(from_keras(keras_model(keras)))
 
 
-@pytest.mark.slow  # Keras's import takes seconds in each process
+@pytest.mark.slow
 @KERAS
 def test_keras_files_that_cannot_be_read_are_refused(keras, tmp_path):
     layers = keras.layers

@@ -113,6 +113,7 @@ IMPORTED = {
     "average, ceil": one("AveragePool", kernel_shape=[3, 2], strides=[3, 2], ceil_mode=1),
     "global maximum": one("GlobalMaxPool"),
     "mean of rows and columns": one("ReduceMean", axes=[-1, -2], keepdims=1),
+    "mean of rows": one("ReduceMean", axes=[2], keepdims=0),
     "sum of rows and columns": after(("Relu", (), {}), ("ReduceSum", (ints(2, 3),), {"keepdims": 0})),
     "maximum of rows and columns": one("ReduceMax", axes=[2, 3], keepdims=0),
     "leaky": one("LeakyRelu", alpha=0.1),
@@ -142,6 +143,15 @@ IMPORTED = {
     "split": split,
     "squeezed": after(("GlobalAveragePool", (), {}), ("Squeeze", (ints(2, 3),), {}),
                       ("Unsqueeze", (ints(2),), {})),
+    "a part of what is flat": after(
+        ("Flatten", (), {}), ("Slice", (ints(7), ints(40), ints(1), ints(3)), {}), ("Relu", (), {})
+    ),
+    "a convolution of a flat image": lambda made: made.conv(
+        made.add("Relu", made.add("Reshape", image(made), made.whole(1, 252, 1, 1))), 252, 3, 1
+    ),
+    "two orders": lambda made: made.add(
+        "Add", at := image(made), made.add("Gather", at, made.whole(5, 0, 3, 1, 2, 4), axis=1)
+    ),
     "transposed and flat": one("Transpose", perm=[0, 3, 1, 2]),
     "channels last": rows_last,
     "spelt shape": spelt_shape,

@@ -7,7 +7,7 @@ from onnx_models import NETWORKS, Sketch
 
 from nets.importing.agreement import check_agreement
 from nets.importing.onnx import read_onnx
-from nets.importing.onnx_files import OPSETS
+from nets.importing.onnx.files import OPSETS
 from pqjax.errors import CheckpointError, GraphError
 
 
@@ -131,6 +131,14 @@ REFUSED = {
     "a constant for every pixel": (
         refused(lambda m: m.add("Add", image(m), m.random(7, 6))),
         r"\(Add\): a constant for every pixel",
+    ),
+    "a slope for every pixel": (
+        refused(lambda m: m.add("PRelu", image(m), m.random(7, 6))),
+        r"\(PRelu\): a constant for every pixel",
+    ),
+    "a window over a vector": (
+        refused(lambda m: m.conv(m.add("Reshape", image(m), m.whole(1, 252, 1, 1)), 252, 2)),
+        r"\(Conv\): a window over what is a vector",
     ),
     "larger by a constant": (
         refused(lambda m: m.add("Add", m.add("GlobalAveragePool", image(m)), m.random(7, 6))),

@@ -1,7 +1,7 @@
 """ONNX models in: `read_onnx` makes an `Imported` of a file.
 
-file -> checked model (onnx_files) -> one input, one output, no head (onnx_prepared)
-     -> node by node: constants (onnx_constants), views (views) and steps (onnx_operators, builder)
+file -> checked model (files) -> one input, one output, no head (prepared)
+     -> node by node (step, operators): constants (constants), and arrays of our tensors
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from nets.importing.arrays import Arrays
 from nets.importing.builder import Builder
 from nets.importing.imported import Imported, Pixels
-from nets.importing.onnx_constants import FOLDED, evaluated, stored
-from nets.importing.onnx_files import node_name, opset, read_model
-from nets.importing.onnx_operators import OPERATORS
-from nets.importing.onnx_prepared import Prepared, prepared
-from nets.importing.onnx_refusals import why_not
-from nets.importing.onnx_step import Step, Value
-from nets.importing.views import View
+from nets.importing.layout import Tensor
+from nets.importing.onnx.constants import FOLDED, evaluated, stored
+from nets.importing.onnx.files import node_name, opset, read_model
+from nets.importing.onnx.operators import OPERATORS
+from nets.importing.onnx.prepared import Prepared, prepared
+from nets.importing.onnx.step import AXES, Step, Value
+from nets.importing.refusals import why_not
 from nets.ops import INPUT
 from pqjax.errors import CheckpointError, GraphError, InputError, PqjaxError
 from pqjax.graph.bounds import MOST_WEIGHTS, Shape
@@ -62,9 +63,7 @@ def read_onnx(
     _check_shape(made.image)
     name = "onnx" if not isinstance(source, (str, pathlib.Path)) else pathlib.Path(source).stem
     builder = Builder(name, made.image)
-    logits = _Reader(builder, made).view()
-    tensor, places = logits.vector(builder)
-    tensor = builder.take(tensor, places)
+    tensor = _Reader(Arrays(builder), made).logits()
     about = {
         "format": f"ONNX, opset {opset(model)}",
         "sha256": digest,
@@ -78,7 +77,7 @@ def read_onnx(
     with np.errstate(all="ignore"):
         net = builder.imported(
             tensor, pixels=pixels or _pixels(meta, made.image[2]), source=about,
-            classes=_classes(meta, len(places)), runtime=_runtime(made),
+            classes=_classes(meta, builder.shapes[tensor][0]), runtime=_runtime(made),
         )  # fmt: skip
     if not all(np.isfinite(each).all() for pair in net.weights for each in pair):
         raise GraphError("its weights, norms folded, are no finite numbers of 32 bits")
@@ -93,23 +92,22 @@ def _check_shape(image: Shape) -> None:
 
 
 class _Reader:
-    """Values by name: constants, and views of what was built."""
+    """Values by name: constants, and arrays of what was built."""
 
-    def __init__(self, builder: Builder, made: Prepared):
-        self.builder, self.made, self.opset = builder, made, opset(made.model)
+    def __init__(self, arrays: Arrays, made: Prepared):
+        self.arrays, self.builder, self.made = arrays, arrays.builder, made
+        self.opset = opset(made.model)
         graph = made.model.graph
         self.values: dict[str, Value] = {}
         for each in graph.initializer:
             self.values[each.name] = stored(each)
-        image = builder.shapes[INPUT]
-        places = np.arange(np.prod(image)).reshape(image)
-        if not made.rows_first:
-            places = places.transpose(2, 0, 1)
-        self.values[made.input] = View.of(builder, INPUT, places.reshape(made.shape))
+        rank = len(made.shape)
+        axes = (1, 2, 3) if made.rows_first else AXES[rank]
+        self.values[made.input] = arrays.laid(INPUT, axes, rank)
         self.folded = 0
 
-    def view(self) -> View:
-        """Reads all nodes; the logits."""
+    def logits(self) -> str:
+        """Reads all nodes; our vector of the logits."""
         for node in self.made.needed:
             self.builder.at = node_name(node)
             try:
@@ -126,14 +124,14 @@ class _Reader:
                 if name:
                     self.values[name] = value
         found = self.values.get(self.made.output)
-        if not isinstance(found, View):
+        if not isinstance(found, Tensor):
             raise GraphError("its output does not depend on its input")
-        if int(np.prod(found.shape)) != max(found.shape):
+        if not found.flat:
             raise GraphError(
                 f"its output is of shape {found.shape}, but a vector of logits is expected: networks "
                 "that answer with images or boxes are not imported"
             )
-        return found
+        return self.arrays.vector(found)
 
     def read(self, node: onnx.NodeProto) -> Sequence[Value]:
         """What a node makes."""
@@ -141,20 +139,20 @@ class _Reader:
         if missing:
             raise self.builder.fault(f"reads {missing[0]!r}, which nothing makes")
         operands = [self.values[name] if name else None for name in node.input]
-        step = Step(self.builder, node, self.opset, operands)
-        kind, views = node.op_type, [each for each in operands if isinstance(each, View)]
-        if kind in ("Shape", "Size") and views:
+        step = Step(self.arrays, node, self.opset, operands)
+        kind, tensors = node.op_type, [each for each in operands if isinstance(each, Tensor)]
+        if kind in ("Shape", "Size") and tensors:
             return [self.sides(step)]
-        if kind in FOLDED and not views:
+        if kind in FOLDED and not tensors:
             return self.constants(step)
-        if kind not in OPERATORS or not views:
+        if kind not in OPERATORS or not tensors:
             raise self.builder.fault(why_not(kind))
         made = OPERATORS[kind](step)
-        return [made] if isinstance(made, View) else made
+        return [made] if isinstance(made, Tensor) else made
 
     def constants(self, step: Step) -> Sequence[np.ndarray]:
         """Of constants."""
-        operands = [each for each in step.operands if not isinstance(each, View)]
+        operands = [each for each in step.operands if not isinstance(each, Tensor)]
         try:
             found = evaluated(step.node, step.opset, operands)
         except GraphError as error:
@@ -166,7 +164,7 @@ class _Reader:
 
     def sides(self, step: Step) -> np.ndarray:
         """Shape and Size of what depends on the input."""
-        shape = np.array(step.view().shape, np.int64)
+        shape = np.array(step.tensor().shape, np.int64)
         if step.node.op_type == "Size":
             return shape.prod()
         return shape[step.attribute("start", 0) : step.attribute("end")]

@@ -9,15 +9,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nets.importing.builder import Builder, Pair, Sides
-from nets.importing.onnx_constants import attributes, evaluated
-from nets.importing.views import View
+from nets.importing.arrays import Arrays
+from nets.importing.builder import Pair, Sides
+from nets.importing.layout import Axes, Tensor
+from nets.importing.onnx.constants import attributes, evaluated
 from pqjax.errors import GraphError, shown
 
 if typing.TYPE_CHECKING:
     import onnx
 
-Value = View | np.ndarray
+Value = Tensor | np.ndarray
+# Of arrays (1, C, H, W), (1, C, W) and (1, C), by rank.
+AXES: Mapping[int, Axes] = {4: (2, 3, 1), 3: (None, 2, 1), 2: (None, None, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,20 +53,20 @@ class Step:
     """A node about to be read.
 
     Attributes:
-      builder: what it is added to.
+      arrays: what it is added to.
       node: what it is.
       opset: the version of its operator.
-      operands: constants, views of tensors, or None where one is left out.
+      operands: constants, arrays of our tensors, or None where one is left out.
     """
 
-    builder: Builder
+    arrays: Arrays
     node: onnx.NodeProto
     opset: int
     operands: Sequence[Value | None]
 
     def fault(self, text: str) -> GraphError:
         """An error that names the node."""
-        return self.builder.fault(text)
+        return self.arrays.builder.fault(text)
 
     @functools.cached_property
     def attributes(self) -> Mapping[str, typing.Any]:
@@ -74,10 +77,10 @@ class Step:
         """One of them."""
         return self.attributes.get(name, default)
 
-    def view(self, index: int = 0) -> View:
+    def tensor(self, index: int = 0) -> Tensor:
         """An operand that depends on the input."""
         found = self.operands[index] if index < len(self.operands) else None
-        if not isinstance(found, View):
+        if not isinstance(found, Tensor):
             raise self.fault(
                 f"operand {index} is a constant or left out, where a tensor is expected"
             )
@@ -86,7 +89,7 @@ class Step:
     def constant(self, index: int, what: str) -> np.ndarray | None:
         """An operand that depends on no input; None where it is left out."""
         found = self.operands[index] if index < len(self.operands) else None
-        if isinstance(found, View):
+        if isinstance(found, Tensor):
             raise self.fault(
                 f"its {what} depends on the input, where a constant is expected: products of two of the "
                 "input's tensors (attention, gates) and shapes made of values are not imported"
@@ -124,23 +127,35 @@ class Step:
             raise self.fault(f"axes {shown(given)} of a tensor of {rank} sides")
         return tuple(sorted(int(axis) % rank for axis in given))
 
-    def relabelled(self, view: View) -> list[View]:
+    def relabelled(self) -> list[Tensor]:
         """What a node that moves values alone makes: the same, done to their places."""
-        operands = [view.all_places(self.builder), *(self.constant(i, "shape") for i in self._more)]
+        x, rest = self.tensor(), range(1, len(self.operands))
         try:
-            made = evaluated(self.node, self.opset, operands)
+            made = evaluated(
+                self.node, self.opset, [x.places, *(self.constant(i, "shape") for i in rest)]
+            )
         except GraphError as error:
             raise self.fault(str(error)) from error
         if not all(each.size for each in made):
             raise self.fault("nothing is left of its tensor")
-        return [View.of(self.builder, view.tensor, each) for each in made]
+        return [Tensor(x.name, each.astype(np.int32)) for each in made]
 
-    @property
-    def _more(self) -> range:
-        return range(1, len(self.operands))
+    def image(self, x: Tensor) -> str:
+        """Our image of an array (1, C, H, W) or (1, C, W)."""
+        if len(x.shape) not in (3, 4) or x.shape[0] != 1:
+            raise self.fault(f"an image (1, C, H, W) or a signal (1, C, W) expected, got {x.shape}")
+        name, _ = self.arrays.made(x, AXES[len(x.shape)])
+        if len(self.arrays.builder.shapes[name]) != 3:
+            raise self.fault(f"windows and margins of {x.shape}, which has no rows and columns")
+        return name
 
-    def windows(self, kernel: Sequence[int] | None, sides: Pair) -> Windows:
-        """Geometry of a convolution or pool over an image of such sides; 1-D ones have one row."""
+    def laid(self, name: str, rank: int) -> Tensor:
+        """An image of ours as an array of such a rank."""
+        return self.arrays.laid(name, AXES[rank], rank)
+
+    def windows(self, kernel: Sequence[int] | None) -> Windows:
+        """Geometry of a convolution or pool over the first operand; 1-D ones have one row."""
+        high, wide = (1, 1, *self.tensor().shape[2:])[-2:]
         kernel = [int(n) for n in kernel or ()]
         if not 1 <= len(kernel) <= 2:
             raise self.fault(
@@ -161,10 +176,12 @@ class Step:
             raise self.fault(f"windows, strides and dilations from 1 on expected, got {window}, "
                              f"{stride} and {dilation}")  # fmt: skip
         reach = [(n - 1) * d + 1 for n, d in zip(window, dilation, strict=True)]
-        padding = self._padding(rank, sides, reach, stride)
+        padding = self._padding(rank, (high, wide), reach, stride)
         over = [0, 0]
         if self.attribute("ceil_mode", 0):
-            for i, (n, r, s, p) in enumerate(zip(sides, reach, stride, padding, strict=True)):
+            for i, (n, r, s, p) in enumerate(
+                zip((high, wide), reach, stride, padding, strict=True)
+            ):
                 count = -(-(n + sum(p) - r) // s) + 1
                 count -= (count - 1) * s >= n + p[0]  # a window that begins behind the image
                 over[i] = max(0, (count - 1) * s + r - n - sum(p))

@@ -2,8 +2,8 @@
 
     network = from_jax(model, example, pixels=pixels)
 
-The function is traced for one picture with its parameters closed over (`nets.importing.trace`), its
-primitives become operations (`nets.importing.primitives`), and what both compute is compared.
+The function is traced for one picture with its parameters closed over (`trace`), its primitives become
+operations (`primitives`), and what both compute is compared.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
+from nets.importing.agreement import TOLERANCE, agreement, difference, random_inputs
 from nets.importing.builder import Builder
 from nets.importing.imported import Imported, Pixels
+from nets.importing.jaxpr.primitives import Positive, Primitives
+from nets.importing.jaxpr.trace import Equation, Trace, Variable, traced
 from nets.importing.layout import Tensor, natural
-from nets.importing.primitives import Positive, Primitives
-from nets.importing.trace import Equation, Trace, Variable, traced
 from nets.ops import INPUT
 from pqjax.errors import GraphError
 
-TOLERANCE = 1e-4  # of the largest output: what float32 sums in another order may differ by
 _HEADS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "softmax": jax.nn.softmax,
     "log_softmax": jax.nn.log_softmax,
@@ -122,7 +121,7 @@ class _Reading:
         }
         self.beyond: dict[Variable, Equation] = {}
         self.faults: dict[Equation, GraphError] = {}
-        primitives = Primitives(builder)
+        self.primitives = Primitives(builder)
         for equation in trace.equations:
             if any(isinstance(each, Variable) and each in self.beyond for each in equation.inputs):
                 self.beyond.update(dict.fromkeys(equation.outputs, equation))
@@ -132,7 +131,7 @@ class _Reading:
                 for each in equation.inputs
             ]
             try:
-                made = primitives.read(equation, inputs)
+                made = self.primitives.read(equation, inputs)
             except GraphError as error:
                 self.faults[equation] = error
                 self.beyond.update(dict.fromkeys(equation.outputs, equation))
@@ -148,18 +147,13 @@ class _Reading:
             raise self.builder.fault("it does not depend on the input")
         if output in self.beyond:
             output, head = self.headless(output)
-        tensor, layouts = self.values[output], Primitives(self.builder).layouts
-        if not isinstance(tensor, Tensor) or not layouts.flat(tensor):
+        tensor = self.values[output]
+        if not isinstance(tensor, Tensor) or not tensor.flat:
             raise self.builder.fault(
                 f"it is an array of shape {output.shape}: (1, classes) expected for one picture; "
                 "segmentations and boxes are not answered here"
             )
-        tensor = layouts.settled(tensor)
-        if not np.array_equal(tensor.places.reshape(-1), np.arange(tensor.places.size)):
-            raise self.builder.fault(
-                "its classes are in another order than the last layer's channels"
-            )
-        return _Logits(tensor.name, output, head)
+        return _Logits(self.primitives.arrays.vector(tensor), output, head)
 
     def headless(self, output: Variable) -> tuple[Variable, str]:
         """What the last equations read, and the name of the function that they are."""
@@ -210,17 +204,15 @@ def _check(
     Raises:
       GraphError: they differ by more than `TOLERANCE`.
     """
-    pictures = np.random.default_rng(0).integers(0, 256, (shape[0], *found.architecture.image))
+    x = random_inputs(found, shape[0])
     assert found.runtime is not None
-    x = found.pixels.real(pictures)
-    logits = found.runtime(x)
-    off = difference(found.outputs(x), logits)
+    off, logits = agreement(found, x).largest, found.runtime(x)
     if not off <= TOLERANCE:
         raise GraphError(
             f"{found.architecture.name}: its operations differ from the function by {off:.1e} of the "
             f"largest output, more than {TOLERANCE:.0e}: does it compute in less than float32?"
         )
-    own = pixels.real(pictures).reshape(shape)
+    own = random_inputs(found.reading(pixels), shape[0]).reshape(shape)
     try:
         with jax.default_matmul_precision("highest"):
             answers = np.asarray(jax.jit(function)(jnp.asarray(own)))
@@ -235,15 +227,10 @@ def _check(
             f"{found.architecture.name}: the function makes shape {answers.shape} of {shape[0]} "
             f"pictures: {wanted.shape} expected, one answer each"
         )
-    off = difference(answers.reshape(wanted.shape), wanted)
+    off = difference(answers.reshape(len(wanted), -1), wanted.reshape(len(wanted), -1))
     if not off <= TOLERANCE:
         raise GraphError(
             f"{found.architecture.name}: the function answers otherwise for several pictures than for "
             f"each alone, by {off:.1e}: pictures must not depend on each other (batch norm must take "
             "running averages), nor answers on chance"
         )
-
-
-def difference(found: Float[np.ndarray, "n k"], wanted: Float[np.ndarray, "n k"]) -> float:
-    """The largest difference, in parts of the largest wanted value."""
-    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-30))

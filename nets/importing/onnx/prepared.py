@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from nets.importing.onnx_constants import FOLDED, evaluated, stored
-from nets.importing.onnx_files import node_name, opset
+from nets.importing.onnx.constants import FOLDED, evaluated, stored
+from nets.importing.onnx.files import node_name, opset
 from pqjax.errors import GraphError, listed, shown
 
 if typing.TYPE_CHECKING:

@@ -264,13 +264,15 @@ def measure(
     biases = [jnp.asarray(bias, jnp.float32) for _, bias in folded]
     point = start(architecture, folded, sampling.batch)
     loss_of = functools.partial(loss, architecture, biases)
-    traces = estimate_traces(loss_of, point, _batches(data, sampling), sampling)
+    traces = estimate_traces(loss_of, point, _batches(data, sampling, architecture.zero), sampling)
     kernels = {x.name: kernel for x, (kernel, _) in zip(architecture.layers, folded, strict=True)}
     weights = {
         name: _entry(*found, weight_errors(kernels[name]))
         for name, found in traces.by_name("weights").items()
     }
-    real = FoldedNet.of(architecture, folded).values(integer_input(data.images[:calibration]))
+    real = FoldedNet.of(architecture, folded).values(
+        integer_input(data.images[:calibration], architecture.zero)
+    )
     operands, added = shifted(architecture)
     signed = architecture.signed
     activations, residuals = {}, {}
@@ -296,18 +298,20 @@ def _entry(trace: float, error: float, n: int, errors: dict[int, float]) -> Sens
     return Sensitivity(trace, error, n, {bits: trace * e for bits, e in errors.items()})
 
 
-def _real(images: np.ndarray) -> np.ndarray:
-    return integer_input(images).astype(np.float32) / 2**INPUT_SCALE_BITS
+def _real(images: np.ndarray, zero: int) -> np.ndarray:
+    return integer_input(images, zero).astype(np.float32) / 2**INPUT_SCALE_BITS
 
 
-def _batches(data: Images, sampling: Sampling) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(
+    data: Images, sampling: Sampling, zero: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of different images, in a random order that starts again when it ends."""
     rng = np.random.default_rng(sampling.seed)
     while True:
         order = rng.permutation(len(data.labels))
         for at in range(0, len(order) - sampling.batch + 1, sampling.batch):
             picked = order[at : at + sampling.batch]
-            yield _real(data.images[picked]), data.labels[picked].astype(np.int32)
+            yield _real(data.images[picked], zero), data.labels[picked].astype(np.int32)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -41,7 +41,7 @@ def untrained(
     for held in net.weighted:
         if held.norm is not None:
             held.norm.momentum = 0.0  # the statistics become those of this one batch
-    x = integer_input(images)
+    x = integer_input(images, architecture.zero)
     nnx.jit(lambda net, x: net(x))(net, x)
     net.eval()
     student = QuantNet(architecture, widths)

@@ -28,7 +28,7 @@ class Pixels:
 
     Attributes:
       mean: of every channel, in units of pixels.
-      std: of every channel, in units of pixels; above 0.
+      std: of every channel, in units of pixels; below 0 where the network reads negatives.
       bgr: whether blue comes first; means and deviations are in the network's order.
       shorter: rows or columns that the shorter side is scaled to before the centre is cut; None: as
         many as the input has.

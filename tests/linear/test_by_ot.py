@@ -29,7 +29,7 @@ from pqjax.ot.tuning import Tuning
 from pqjax.protocols.forms import Forms
 from pqjax.ring import Ring
 
-FEW = settings(max_examples=10, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 FORMS = ("patches", "pixels")
 EVERY = pytest.mark.parametrize("variant", VARIANTS)
 BOTH = pytest.mark.parametrize("form", FORMS)

@@ -64,7 +64,7 @@ def any_share(rng, job, x):
     return rng.integers(0, 1 << job.bits, x.shape).astype(Ring(job.bits).dtype)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     m=maps(), seed=st.integers(0, 2**32), guard=st.integers(1, 3), kind=st.sampled_from(KINDS),
 )  # fmt: skip
@@ -155,7 +155,7 @@ def run_packed(way, job, w, x, x0, forms=Forms()):  # noqa: B008 (frozen)
     return parts, run_pair(side(0), side(1))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     m=maps(2), seed=st.integers(0, 2**32), guard=st.integers(1, 3),
     packing=st.sampled_from([Slots.WITHIN, Slots.CROSS]),

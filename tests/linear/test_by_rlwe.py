@@ -89,7 +89,7 @@ def merging_way(job, together=4):
     return ByRlwe(packing, "ahead", MERGED_HINTS)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     m=maps(), seed=st.integers(0, 2**32), guard=st.integers(1, 3),
     when=st.sampled_from(["ahead", "shared"]), span=st.sampled_from([1, 1000]),

@@ -53,7 +53,7 @@ def test_products_are_exact_on_every_pair_of_shares(method, variant, kinds):
     np.testing.assert_array_equal(joined(way, job, y0, y1).ravel(), (a * b) % (1 << job.bits))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 3), *[st.integers(1, 5)] * 3), seed=st.integers(0, 2**32),
     widths=st.tuples(*[st.integers(1, 9)] * 2), kinds=st.tuples(*[st.sampled_from(KINDS)] * 2),

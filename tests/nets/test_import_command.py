@@ -134,9 +134,11 @@ def test_widths_keep_to_a_target(imported, pictures, made):
         quantized_to(0.05 * whole, preset, imported, pictures.pixels, recipe, said.append)
 
 
+@pytest.mark.parametrize("mean,std", [(128, 64), (0, 255)])
 def test_an_onnx_model_of_grey_pictures_answers_privately_and_says_where_it_is_from(
-    installed, capsys
+    mean, std, installed, capsys
 ):
+    """Of either zero: pixels less 128, and pixels as they are, which take an unsigned input."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     onnx.save(onnx_models.lenet(17), "lenet.onnx")
@@ -146,17 +148,20 @@ def test_an_onnx_model_of_grey_pictures_answers_privately_and_says_where_it_is_f
         pixels = rng.integers(0, 256, (60, 50)).astype(np.uint8)
         Image.fromarray(pixels).save(installed / "photos" / f"{i}.png")
 
-    asked = "import lenet.onnx --calibrate photos --pictures 9 --mean 128 --std 64 --shorter 26"
+    asked = (
+        f"import lenet.onnx --calibrate photos --pictures 9 --mean {mean} --std {std} --shorter 26"
+    )
     assert main([*asked.split(), "-o", "net.npz"]) == 0
 
     told, said = capsys.readouterr()
     assert "held to its own runtime" in said and "9 pictures" in said and "privquant: " in told
-    meta = load_model("net.npz")[2]
+    graph, _, meta = load_model("net.npz")
+    assert graph.input.out.signed == (mean > 0)
     assert (
         meta["source"]["sha256"]
         == hashlib.sha256(pathlib.Path("lenet.onnx").read_bytes()).hexdigest()
     )
-    assert meta["shorter"] == 26 and meta["pixels"]["mean"] == [128.0]
+    assert meta["shorter"] == 26 and meta["pixels"]["mean"] == [mean]
     assert meta["calibration"]["count"] == 9 and meta["calibration"]["report"]["pictures"] == 9
     assert main("verify net.npz photos/1.png photos/2.png --source lenet.onnx".split()) == 0
     told, said = capsys.readouterr()

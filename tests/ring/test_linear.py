@@ -58,7 +58,7 @@ def test_matmul_every_width(bits):
     st.sampled_from(["low", "high", "random"]),
     st.sampled_from(["int64", "ring"]),
 )
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=20)
 def test_matmul_with_bounds(bits, a_bits, signed, fill, form):
     low, high = (-(2 ** (a_bits - 1)), 2 ** (a_bits - 1) - 1) if signed else (0, 2**a_bits - 1)
     a = np.random.default_rng(0).integers(low, high, (4, 9), endpoint=True)

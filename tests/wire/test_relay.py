@@ -79,7 +79,15 @@ def test_bytes_pass_unchanged_both_ways(bench, there, back):
         assert read_all(near) == b"".join(back)
 
 
-@pytest.mark.parametrize("queue_bytes,n", [(1000, 1 << 18), (100_000, 1 << 21), (None, 1 << 21)])
+@pytest.mark.parametrize(
+    "queue_bytes,n",
+    [
+        (1000, 1 << 18),
+        pytest.param(1000, 1 << 21, marks=pytest.mark.slow),
+        (100_000, 1 << 21),
+        (None, 1 << 21),
+    ],
+)
 def test_many_bytes_cross_unchanged_through_queues_of_any_length(queue_bytes, n):
     x, y = os.urandom(n), os.urandom(n)
 

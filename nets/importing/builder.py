@@ -214,6 +214,7 @@ class Builder:
     def imported(
         self, output: str, *, pixels: Pixels, source: Mapping[str, str],
         classes: tuple[str, ...] = (), runtime: Runtime | None = None,
+        rounding: Runtime | None = None,
     ) -> Imported:  # fmt: skip
         """The network that makes `output`.
 
@@ -224,6 +225,7 @@ class Builder:
           source: see `Imported`.
           classes: see `Imported`.
           runtime: of the source's own inputs.
+          rounding: likewise.
 
         Raises:
           GraphError: the operations do not make an `Architecture`.
@@ -242,11 +244,17 @@ class Builder:
             mean = np.array(pixels.mean) - offset * std / scale
             mean, std = (tuple(map(float, each)) for each in (mean, std / scale))
             pixels = dataclasses.replace(pixels, mean=mean, std=std)
-            own, inputs = runtime, lambda x: ((x - offset) / scale).astype(np.float32)
-            runtime = own and (lambda x: own(inputs(x)))
+            runtime, rounding = (
+                each and _after(each, scale, offset) for each in (runtime, rounding)
+            )
         architecture = Architecture(self.name, "imported", *shapes, made, False, pixels.zero)
         weights: Folded = []
         for layer in architecture.layers:
             kernel, bias = folding.values[layer.name]
             weights.append((np.asarray(kernel, np.float32), np.asarray(bias, np.float32)))
-        return Imported(architecture, weights, pixels, classes, source, runtime)
+        return Imported(architecture, weights, pixels, classes, source, runtime, rounding)
+
+
+def _after(runtime: Runtime, scale: np.ndarray, offset: np.ndarray) -> Runtime:
+    """A runtime of x, told x * scale + offset."""
+    return lambda x: runtime(((x - offset) / scale).astype(np.float32))

@@ -62,6 +62,8 @@ class Imported:
       source: where it is from: file, its SHA-256, format, versions of what read it.
       runtime: the source's own: its inputs, float32 (n, H, W, C), to outputs (n, classes); None where
         there is none.
+      rounding: of a source that is quantized itself: its runtime with all its rounding, to its own
+        answers, which may be of another scale than `runtime`'s; else None.
     """
 
     architecture: Architecture
@@ -70,6 +72,7 @@ class Imported:
     classes: tuple[str, ...]
     source: Mapping[str, str]
     runtime: Runtime | None = None
+    rounding: Runtime | None = None
 
     def outputs(self, x: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n k"]:
         """What the operations make of the source's own inputs, in f32; `runtime` should agree."""

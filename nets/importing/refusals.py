@@ -50,8 +50,6 @@ _WHY = {
     "If|Loop|Sequence.*|Optional.*|while|cond": "control flow, a loop or a choice that depends on the "
     "input: write the layers out, or export by tracing, so that one branch is left",
     ".*Attention|Einsum": GATE,
-    "QLinear.*|ConvInteger|MatMulInteger|DynamicQuantizeLinear": "an operator of whole-number tensors "
-    "(QOperator format); export in QDQ format instead",
     "Abs|Sign|Floor|Ceil|Round|Mod|ThresholdedRelu|Shrink|abs|sign|floor|ceil|round": "compose it of "
     "ReLUs, sums and constants: |x| is relu(x) + relu(-x)",
     "Reduce.*": "no average or maximum over rows and columns; use ReduceMean or ReduceMax over these",

@@ -20,6 +20,7 @@ INFERENCES = 100  # of a client that comes back
 ASKED = 256  # pictures that both networks answer
 _BATCH, _LOOKED_AT = 32, 8
 _WORST = 5
+_ROUNDED = 64  # pictures that a quantized source's own runtime answers, one by one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Report:
       accuracy: share that the float and the quantized network label rightly; None without labels.
       overflow: share of values that leave their format, by requantization; over a few pictures.
       cost: of every preset: GB of an inference, MB that a client gets once, and flows.
+      requantized: of a source that is quantized itself: share of some pictures on which this network
+        names the class that the source names with its own rounding; else None.
       hurts: what rounding a layer's weights moves the logits by, see `quantize.felt`.
     """
 
@@ -43,6 +46,7 @@ class Report:
     overflow: dict[str, float]
     cost: dict[str, dict[str, float]]
     hurts: dict[str, float]
+    requantized: float | None = None
 
     def tree(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -54,6 +58,8 @@ class Report:
             f"same class as the float network: {self.agreement:.1%} of {self.pictures} pictures; noise "
             f"of the logits {self.noise:.2%}"
         ]
+        if self.requantized is not None:
+            lines.append(f"same class as the source with its own rounding: {self.requantized:.1%}")
         if self.accuracy is not None:
             lines.append(
                 "as labelled: float {:.1%}, quantized {:.1%}".format(*self.accuracy)
@@ -106,7 +112,18 @@ def reported(
         overflow=wrap_rates(made.graph, values),
         cost={name: _cost(made, name) for name in PRESETS},
         hurts=felt(made.net, made.kernels(), pixels, progress),
+        requantized=_requantized(imported, pixels[:_ROUNDED], got),
     )
+
+
+def _requantized(imported: Imported, pixels: np.ndarray, answers: np.ndarray) -> float | None:
+    """What other scales than a quantized source's own cost it."""
+    if imported.rounding is None:
+        return None
+    theirs = imported.rounding(imported.pixels.real(pixels))
+    if theirs.shape != answers[: len(theirs)].shape:
+        return None  # a class alone, or the few likeliest
+    return float((theirs.argmax(1) == answers[: len(theirs)].argmax(1)).mean())
 
 
 def _cost(made: Quantized, preset: str) -> dict[str, float]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nets.importing.onnx.files import node_name
 from pqjax.errors import CheckpointError, GraphError, shown
 from pqjax.graph.bounds import MOST_WEIGHTS
 
@@ -106,3 +107,42 @@ def attributes(node: onnx.NodeProto) -> Mapping[str, typing.Any]:
         name: value.decode(errors="replace") if isinstance(value, bytes) else value
         for name, value in found.items()
     }
+
+
+class Constants:
+    """Values that depend on no input, by name, made when they are asked for."""
+
+    def __init__(self, graph: onnx.GraphProto, version: int):
+        self.version = version
+        self.given = {each.name: each for each in graph.initializer}
+        self.made = {name: node for node in graph.node for name in node.output}
+        self.known: dict[str, bool] = {name: True for name in self.given}
+        for node in graph.node:  # in order
+            all_known = node.op_type in FOLDED and all(
+                self.known.get(name, False) for name in node.input if name
+            )
+            self.known.update(dict.fromkeys(node.output, all_known))
+
+    def knows(self, name: str) -> bool:
+        """Whether it depends on no input."""
+        return self.known.get(name, False)
+
+    def add(self, tensor: onnx.TensorProto) -> None:
+        """Another one, in the place of what a node made."""
+        self.given[tensor.name], self.known[tensor.name] = tensor, True
+
+    def __call__(self, name: str, reader: onnx.NodeProto) -> np.ndarray:
+        """One of them, asked for by a node.
+
+        Raises:
+          GraphError: it depends on the input.
+        """
+        if not self.knows(name):
+            raise GraphError(
+                f"{node_name(reader)}: its scale depends on the input; a constant expected"
+            )
+        if name in self.given:
+            return stored(self.given[name])
+        node = self.made[name]
+        operands = [self(each, node) if each else None for each in node.input]
+        return evaluated(node, self.version, operands)[list(node.output).index(name)]

@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
 
 OPSETS = 7, 26  # the oldest and the newest that are known here
 MOST_BYTES = 2 << 30  # what one protobuf message holds
+OWN_DOMAINS = ("", "ai.onnx")
 MOST_NODES = 1 << 16  # constants are nodes, too: DenseNet121 has 1,600
 
 
@@ -63,7 +64,6 @@ def read_model(source: str | pathlib.Path | onnx.ModelProto) -> tuple[onnx.Model
         onnx.checker.check_model(model)
     except Exception as error:  # noqa: BLE001  the package's own errors are of many kinds
         raise CheckpointError(f"not a valid ONNX model: {_line(error)}") from error
-    _check_domains(model)
     return model, hashlib.sha256(raw).hexdigest()
 
 
@@ -159,10 +159,15 @@ def _check_opset(model: onnx.ModelProto) -> None:
         )
 
 
-def _check_domains(model: onnx.ModelProto) -> None:
-    others = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+def check_domains(graph: onnx.GraphProto) -> None:
+    """Refuses operators that no standard has.
+
+    Raises:
+      GraphError: there is one; names it.
+    """
+    others = {node.domain for node in graph.node} - set(OWN_DOMAINS)
     if others:
-        node = next(node for node in model.graph.node if node.domain in others)
+        node = next(node for node in graph.node if node.domain in others)
         raise GraphError(
             f"{node_name(node)}: operators of {listed(sorted(others))} are another system's; export "
             "with standard operators only (before a runtime has optimised the model)"
@@ -171,7 +176,7 @@ def _check_domains(model: onnx.ModelProto) -> None:
 
 def opset(model: onnx.ModelProto) -> int:
     """The version of the standard operators."""
-    return next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    return next((each.version for each in model.opset_import if each.domain in OWN_DOMAINS), 0)
 
 
 def node_name(node: onnx.NodeProto) -> str:

@@ -2,7 +2,8 @@
 
 What is read and what its own runtime runs are this same model, so that they can be compared. Heads
 (softmax and the like) are done by the client in the clear. Of a QDQ model the rounding of activations
-goes, and what its grids clip is a Clip; weights are dequantized as constants are.
+goes, and what its grids clip is a Clip; weights are dequantized as constants are. What it was before is
+kept beside, so that what its own rounding does can be told.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from nets.importing.onnx.constants import FOLDED, evaluated, stored
-from nets.importing.onnx.files import node_name, opset
+from nets.importing.onnx.constants import Constants
+from nets.importing.onnx.files import check_domains, node_name, opset
+from nets.importing.onnx.whole import QUANTIZING, written_out
 from pqjax.errors import GraphError, listed, shown
 
 if typing.TYPE_CHECKING:
     import onnx
 
 HEADS = frozenset(("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Hardmax", "TopK"))
-_PASSING = frozenset(("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"))
+_PASSING = frozenset(
+    "Identity Cast Reshape Flatten Squeeze Unsqueeze Dropout QuantizeLinear DequantizeLinear".split()
+)
 REPLACEABLE = frozenset(("LRN",))
 CHANNELS = (1, 3, 4)  # of pictures
 
@@ -36,6 +40,7 @@ class Prepared:
       shape: of the input, the batch of 1 included.
       output: the logits' name.
       notes: what was changed, by topic.
+      rounding: of a quantized model: itself, with its grids and its head; else None.
     """
 
     model: onnx.ModelProto
@@ -43,6 +48,7 @@ class Prepared:
     shape: tuple[int, ...]
     output: str
     notes: dict[str, str]
+    rounding: onnx.ModelProto | None = None
 
     @property
     def rows_first(self) -> bool:
@@ -87,11 +93,20 @@ def prepared(
     graph, notes = model.graph, {}
     name = _input(graph)
     shape = _shape(graph, name, input_shape)
-    logits = _without_heads(graph, _output(graph, output), notes)
+    answers = _output(graph, output)
     _bypass(graph, (node for node in graph.node if node.op_type in replace), notes)
+    rounding = None
+    if any(node.op_type in QUANTIZING for node in graph.node):
+        rounding = type(model)()
+        rounding.CopyFrom(model)
+        _fix(rounding.graph, name, shape, answers)
+    if count := written_out(graph, opset(model)):
+        notes["operators"] = f"{count} of whole-number tensors, read as floats between grids"
+    check_domains(graph)
+    logits = _without_heads(graph, answers, notes)
     _without_grids(graph, opset(model), notes)
     _fix(graph, name, shape, logits)
-    return Prepared(model, name, shape, logits, notes)
+    return Prepared(model, name, shape, logits, notes, rounding)
 
 
 def _input(graph: onnx.GraphProto) -> str:
@@ -181,7 +196,7 @@ def _instead(node: onnx.NodeProto, kind: str, sources: Sequence[str]) -> None:
 
 def _without_grids(graph: onnx.GraphProto, version: int, notes: dict[str, str]) -> None:
     """QuantizeLinear and DequantizeLinear of activations: a Clip to the grid's ends, if these matter."""
-    constants = _Constants(graph, version)
+    constants = Constants(graph, version)
     count = 0
     for node in list(graph.node):
         if node.op_type == "DequantizeLinear" and not constants.knows(node.input[0]):
@@ -205,7 +220,7 @@ def _without_grids(graph: onnx.GraphProto, version: int, notes: dict[str, str]) 
             count += 1
     if count:
         notes["grids"] = (
-            f"{count} of a QDQ model's activations are not rounded; weights are as it has them"
+            f"{count} of a quantized model's activations are not rounded; weights are as it has them"
         )
 
 
@@ -225,35 +240,6 @@ def _clip(
         numpy_helper.from_array(np.array(value, np.float32), name)
         for name, value in zip(names, ends.values(), strict=True)
     )
-
-
-class _Constants:
-    """Values that depend on no input, by name, made when they are asked for."""
-
-    def __init__(self, graph: onnx.GraphProto, version: int):
-        self.version = version
-        self.given = {each.name: each for each in graph.initializer}
-        self.made = {name: node for node in graph.node for name in node.output}
-        self.known: dict[str, bool] = {name: True for name in self.given}
-        for node in graph.node:  # in order
-            all_known = node.op_type in FOLDED and all(
-                self.known.get(name, False) for name in node.input if name
-            )
-            self.known.update(dict.fromkeys(node.output, all_known))
-
-    def knows(self, name: str) -> bool:
-        return self.known.get(name, False)
-
-    def __call__(self, name: str, reader: onnx.NodeProto) -> np.ndarray:
-        if not self.knows(name):
-            raise GraphError(
-                f"{node_name(reader)}: its scale depends on the input; a constant expected"
-            )
-        if name in self.given:
-            return stored(self.given[name])
-        node = self.made[name]
-        operands = [self(each, node) if each else None for each in node.input]
-        return evaluated(node, self.version, operands)[list(node.output).index(name)]
 
 
 def _needed(graph: onnx.GraphProto, output: str) -> list[onnx.NodeProto]:

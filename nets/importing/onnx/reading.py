@@ -7,6 +7,7 @@ file -> checked model (files) -> one input, one output, no head (prepared)
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import pathlib
 import typing
@@ -43,7 +44,7 @@ def read_onnx(
     source: str | pathlib.Path | onnx.ModelProto, *, input_shape: Sequence[int] | None = None,
     replace: Collection[str] = (), output: str | None = None, pixels: Pixels | None = None,
 ) -> Imported:  # fmt: skip
-    """Reads a float network, or a QDQ one, whose weights are dequantized.
+    """Reads a float network, or a quantized one (QDQ, QOperator), whose weights are dequantized.
 
     Args:
       source: a file, or a model that the package onnx has read.
@@ -78,6 +79,7 @@ def read_onnx(
         net = builder.imported(
             tensor, pixels=pixels or _pixels(meta, made.image[2]), source=about,
             classes=_classes(meta, builder.shapes[tensor][0]), runtime=_runtime(made),
+            rounding=_rounding(made),
         )  # fmt: skip
     if not all(np.isfinite(each).all() for pair in net.weights for each in pair):
         raise GraphError("its weights, norms folded, are no finite numbers of 32 bits")
@@ -209,6 +211,15 @@ def _runtime(made: Prepared) -> Callable[[np.ndarray], np.ndarray]:
         return np.concatenate([run[0](each[None]).reshape(1, -1) for each in inputs])
 
     return runtime
+
+
+def _rounding(made: Prepared) -> Callable[[np.ndarray], np.ndarray] | None:
+    """A quantized model's own runtime, up to its answers."""
+    model = made.rounding
+    if model is None:
+        return None
+    answers = model.graph.output[0].name
+    return _runtime(dataclasses.replace(made, model=model, output=answers))
 
 
 def _session(made: Prepared) -> Callable[[np.ndarray], np.ndarray]:

@@ -55,7 +55,7 @@ class SessionEnded(PeerGone):
 
     Attributes:
       reason: in one word: "idle", "closing", "slow", "drift", "fault", "refused", "interrupted",
-        "left", "done", or "unknown" for one that only another version knows.
+        "left", "done", "full", "spent", or "unknown" for one that only another version knows.
     """
 
     def __init__(self, text: str, reason: str = "unknown"):
@@ -71,8 +71,24 @@ class Drift(WireError):
     """A frame arrived whose step or length is not the one the plan prescribes here."""
 
 
+class Spent(WireError):
+    """A client asks a server for more answers than it may have in a day."""
+
+
 class HandshakeError(WireError):
     """The two parties do not share a protocol version, plan or complementary roles."""
+
+
+class Refused(HandshakeError):
+    """The server does not take this client, whose greeting was fine, and says why.
+
+    Attributes:
+      reason: "busy", "unknown model", "no memory", "too many sessions", "spent" or "no ticket".
+    """
+
+    def __init__(self, text: str, reason: str):
+        super().__init__(text)
+        self.reason = reason
 
 
 class AddressError(WireError):

@@ -15,6 +15,7 @@ from pqjax.errors import (
     InputError,
     PeerGone,
     PqjaxError,
+    Refused,
     SessionEnded,
 )
 from pqjax.planner.document import read_plan
@@ -31,6 +32,8 @@ def connect(
     address: str,
     *,
     plan: Plan | None = None,
+    model: str | None = None,
+    ticket: bytes = b"",
     tls: Tls | None = None,
     insecure_plaintext: bool = False,
     deadline_s: float = DEADLINE_S,
@@ -50,7 +53,8 @@ def connect(
       AddressError: the address cannot be read or resolved, or is off loopback without TLS.
       PeerGone: nobody listens there, or who does closed the connection.
       DeadlineExceeded: who listens there says nothing.
-      HandshakeError: it is no pqjax server, is busy, or has another version or plan.
+      Refused: the server does not take this client: it is busy, has no such model, ...
+      HandshakeError: it is no pqjax server, or has another version or plan.
       SessionEnded: the server ended the session and said why.
       CheckpointError: the file of hints is damaged, or of another model or version of it.
       StoreError: the folder of stored preparations cannot be used.
@@ -58,6 +62,9 @@ def connect(
     Args:
       address: "host:port".
       plan: insist on this plan; without one the server's is taken over (it is public).
+      model: NAME or NAME@VERSION, of a server with several; without one it is the first of this
+        `plan`, or of all.
+      ticket: what a directory of servers gave this client, to be shown once.
       tls: this side's certificates; needed off loopback.
       insecure_plaintext: do without TLS off loopback, on purpose.
       deadline_s: a wait for the server in which nothing moves for this long fails, and so do
@@ -81,7 +88,8 @@ def connect(
     for what, n in ("stored preparations may be spent", spend), ("may be prepared ahead", ahead):
         if not 0 <= n <= MOST_PREPARED:
             raise InputError(f"0 to {MOST_PREPARED} {what}, got {n}")
-    shelf = store if store is None or isinstance(store, Shelf) else Shelf(Store(store), address)
+    server = address if model is None else f"{address}/{model}"
+    shelf = store if store is None or isinstance(store, Shelf) else Shelf(Store(store), server)
     wire = dial(
         address,
         tls=tls,
@@ -93,7 +101,8 @@ def connect(
     try:
         with shelf.store.locked() if shelf and spend else contextlib.nullcontext():
             batches = shelf.store.batches(shelf.server) if shelf and spend else []
-            document = _greet(wire, address, plan.digest if plan else None, bool(batches))
+            digest = plan.digest if plan else None
+            document = _greet(wire, address, digest, bool(batches), model, ticket)
             if plan is None:
                 assert document is not None
                 plan = read_plan(document, deadline_s)
@@ -114,10 +123,14 @@ def connect(
 _PERHAPS = "perhaps another program listens there, or a server with TLS (then give certificates)"
 
 
-def _greet(wire: Wire, address: str, digest: bytes | None, offers: bool) -> bytes | None:
+def _greet(
+    wire: Wire, address: str, digest: bytes | None, offers: bool, model: str | None, ticket: bytes
+) -> bytes | None:
     """Greets; what goes wrong names the address, and what may be there."""
     try:
-        return greet_server(wire, digest, offers)
+        return greet_server(wire, digest, offers, model, ticket)
+    except Refused as error:
+        raise Refused(f"{address}: {error}", error.reason) from error
     except SessionEnded as error:
         raise SessionEnded(f"{address}: {error}", error.reason) from error
     except DeadlineExceeded as error:

@@ -12,7 +12,7 @@ from pqjax.graph.ir import Weights
 from pqjax.planner.plan import Plan
 from pqjax.protocols.party import make_party, run_pair
 from pqjax.wire.channel import DEADLINE_S
-from pqjax.wire.handshake import greet_client, greet_server
+from pqjax.wire.handshake import greet_client, greet_server, only
 from pqjax.wire.interface import Wire
 
 
@@ -31,7 +31,7 @@ def run_local(
     check_batch(plan, x)
 
     def server(wire: Wire) -> None:
-        greet_client(wire, plan.document)
+        greet_client(wire, only(plan.document))
         serve_session(wire, model, Visit(wire))
         wire.close()
 

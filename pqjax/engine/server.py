@@ -2,7 +2,7 @@
 
 The accept loop hands every connection to a thread of its own and does nothing else. There it is a
 guest of the lobby until it has greeted, then a session with a seat; whatever goes wrong in it ends
-it alone. Seats are few, so one is taken only for a client whose hello is fine.
+it alone. Seats are few, so one is taken (`Desk`) only for a client whose hello is fine.
 """
 
 import pathlib
@@ -13,53 +13,26 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from pqjax.engine.catalogue import Catalogue
+from pqjax.engine.desk import Desk, Limits, LimitsDesk, session_bytes
 from pqjax.engine.execute import Progress
 from pqjax.engine.model import ServedModel
 from pqjax.engine.store import Store
 from pqjax.engine.visit import IDLE_S, Visit
 from pqjax.engine.worker import serve_session
-from pqjax.errors import Drift, InputError, PqjaxError, WireError
+from pqjax.errors import Drift, InputError, PqjaxError, Spent, WireError
 from pqjax.graph.ir import Weights
 from pqjax.planner.plan import Plan
 from pqjax.wire.channel import DEADLINE_S
-from pqjax.wire.handshake import greet_client, hang_up
+from pqjax.wire.handshake import Asked, Objection, greet_client, hang_up
 from pqjax.wire.interface import Wire
-from pqjax.wire.listener import Listener
+from pqjax.wire.listener import Door, Listener
 from pqjax.wire.lobby import GREETING_S, MOST_WAITING, Guest, Lobby
 from pqjax.wire.tls import Tls
 from pqjax.wire.trace import Trace
 from pqjax.wire.word import Word
 
 DRAIN_S = 600.0
-
-
-class _Seats:
-    """Who is served at the moment, and how many sessions may still begin."""
-
-    def __init__(self, most: int):
-        if most < 1:
-            raise InputError(f"a server serves at least 1 client at a time, got {most}")
-        self._most = most
-        self._taken: set[Guest] = set()
-        self._lock = threading.Lock()
-        self.sessions_left: int | None = None
-
-    def take(self, guest: Guest) -> bool:
-        """A seat for this guest; False if there is none."""
-        with self._lock:
-            left = self._most if self.sessions_left is None else self.sessions_left
-            if len(self._taken) >= min(self._most, left):
-                return False
-            self._taken.add(guest)
-            return True
-
-    def leave(self, guest: Guest, *, served: bool) -> None:
-        """Frees the guest's seat, if it has one; a session is over if it was `served`."""
-        with self._lock:
-            if guest in self._taken:
-                self._taken.remove(guest)
-                if served and self.sessions_left is not None:
-                    self.sessions_left -= 1
 
 
 class Server:
@@ -82,7 +55,7 @@ class Server:
 
     def __init__(
         self,
-        plan: Plan | ServedModel,
+        plan: Plan | ServedModel | Catalogue,
         weights: Weights | None,
         address: str,
         *,
@@ -93,6 +66,8 @@ class Server:
         idle_s: float = IDLE_S,
         drain_s: float = DRAIN_S,
         most_clients: int = 2,
+        desk: Desk | None = None,
+        door: Door | None = None,
         most_waiting: int = MOST_WAITING,
         hints: pathlib.Path | str | None = None,
         store: Store | None = None,
@@ -106,7 +81,8 @@ class Server:
         """Checks the model, reads the certificates and binds the address.
 
         Args:
-          plan: what to serve; or a model that was checked before, whose weights are its own.
+          plan: what to serve; or a model that was checked before, or several, whose weights are their
+            own.
           weights: the model's parameters.
           address: "host:port"; port 0 takes a free one, see `address`.
           tls: this side's certificates; needed off loopback.
@@ -117,6 +93,8 @@ class Server:
             one that gives no sign of life is given up after `deadline_s`, or 20 s if that is more.
           drain_s: once the server is told to stop, sessions at work have this long to finish.
           most_clients: further ones are told that the server is busy.
+          desk: keeps that and further limits; in the place of `most_clients`.
+          door: where connections come from, if not from dialling `address`; says what that is.
           most_waiting: connections that have not greeted; above that one goes, a silent one first.
           hints: a folder in which to keep what is made once for a model and sent to each of its clients,
             and the key to it; without one it is made anew by every server.
@@ -136,20 +114,26 @@ class Server:
             if not 0 < seconds < threading.TIMEOUT_MAX:
                 most = threading.TIMEOUT_MAX
                 raise InputError(f"{name} must be above 0 and below {most:g} s, got {seconds}")
-        self._model = (
-            ServedModel.of(plan, weights or {}, hints, progress) if isinstance(plan, Plan) else plan
-        )
+        if isinstance(plan, Plan):
+            plan = ServedModel.of(plan, weights or {}, hints, progress)
+        self._catalogue = plan if isinstance(plan, Catalogue) else Catalogue.of_one(plan)
         self._deadline_s, self._greeting_s = deadline_s, greeting_s
         self._idle_s, self._drain_s = idle_s, drain_s
         self._on_begin, self._on_end, self._on_refused = on_begin, on_end, on_refused
         self._on_stop, self._on_note, self._progress = on_stop, on_note, progress
         self._store = store
-        self._lobby, self._seats = Lobby(most_waiting), _Seats(most_clients)
-        self._listener = Listener(address, tls=tls, insecure_plaintext=insecure_plaintext)
-        self.address = self._listener.address
+        self._lobby = Lobby(most_waiting)
+        self._desk: Desk = desk or LimitsDesk(Limits(most_clients))
+        if door is None:
+            door = Listener(address, tls=tls, insecure_plaintext=insecure_plaintext)
+        self._door, self.address = door, door.address
         self._visits: dict[Wire, Visit] = {}
         self._lock = threading.RLock()  # a signal handler may close the server meanwhile
         self._stopping = False
+
+    def offer(self, catalogue: Catalogue) -> None:
+        """Serves these models to clients that come from now on; sessions go on with theirs."""
+        self._catalogue = catalogue
 
     def run(self, most_sessions: int | None = None) -> None:
         """Serves clients until told to stop, or until so many sessions have begun and ended.
@@ -159,12 +143,12 @@ class Server:
         """
         if most_sessions is not None and most_sessions < 1:
             raise InputError(f"a server runs for at least 1 session, got {most_sessions}")
-        self._seats.sessions_left = most_sessions
+        self._desk.close_after(most_sessions)
         threads: list[threading.Thread] = []
         try:
             while True:
                 try:
-                    sock, client = self._listener.accept(shed=self._lobby.shed)
+                    sock, client = self._door.accept(shed=self._lobby.shed)
                 except WireError:  # closed: by `stop`, or by the last session
                     break
                 threads = [thread for thread in threads if thread.is_alive()]
@@ -199,7 +183,7 @@ class Server:
         with self._lock:
             self._stopping = True
             visits = dict(self._visits)
-        self._listener.close()
+        self._door.close()
         self._lobby.clear("the server is closing")
         return visits
 
@@ -238,23 +222,22 @@ class Server:
         failure: PqjaxError | None = None
         greeted = False
         try:
-            wire = guest.open(self._listener.context, self._deadline_s)
-            document = self._model.plan.document
-            offers = greet_client(wire, document, lambda: self._seats.take(guest))
+            wire = guest.open(self._door.context, self._deadline_s)
+            model, offers = self._greet(wire, guest)
             greeted = True
             note = partial(self._tell, self._on_note, guest.client)
+            permit = partial(self._desk.permit, guest.owner)
             who = wire, guest.client, guest.owner
-            visit = Visit(*who, self._idle_s, self._progress, self._store, note)
+            visit = Visit(*who, self._idle_s, self._progress, self._store, note, permit)
             self._begin(guest, wire, visit)
-            trace = serve_session(wire, self._model, visit, offers)
+            trace = serve_session(wire, model, visit, offers)
             # Before the client hears of the end: it may come again at once.
-            self._seats.leave(guest, served=True)
+            self._desk.leave(guest, served=True)
             wire.close()
         except PqjaxError as error:
             failure = guest.reason(error)
             if wire is not None:
-                word = Word.DRIFT if isinstance(error, Drift) else Word.FAULT
-                hang_up(wire, word if greeted else Word.REFUSED)
+                hang_up(wire, _last_word(error) if greeted else Word.REFUSED)
         except BaseException as error:  # a bug: this session ends, the server goes on
             failure = WireError(f"internal error in this session: {type(error).__name__}")
             failure.__cause__ = error
@@ -263,7 +246,7 @@ class Server:
         finally:
             self._lobby.remove(guest)
             guest.close()
-            self._seats.leave(guest, served=greeted)
+            self._desk.leave(guest, served=greeted)
             if wire is not None:
                 with self._lock:
                     self._visits.pop(wire, None)
@@ -271,8 +254,26 @@ class Server:
             self._tell(self._on_end, guest.client, trace if failure is None else None, failure)
         elif failure is not None:
             self._tell(self._on_refused, guest.client, failure)
-        if self._seats.sessions_left == 0:
-            self._listener.close()
+        if self._desk.over:
+            self._door.close()
+
+    def _greet(self, wire: Wire, guest: Guest) -> tuple[ServedModel, bool]:
+        """The model agreed on, and whether the client goes on by offering stored preparations."""
+        catalogue, found = self._catalogue, []  # what is reloaded meanwhile is for others
+
+        def find(asked: Asked) -> bytes | None:
+            model = catalogue.find(asked)
+            if model is None:
+                return None
+            found[:] = [model]
+            return model.plan.document
+
+        def admit(document: bytes, ticket: bytes) -> Objection | None:
+            takes = session_bytes(found[0].plan)
+            return self._desk.enter(guest, guest.owner, takes, ticket)
+
+        _, offers = greet_client(wire, find, admit)
+        return found[0], offers
 
     def _begin(self, guest: Guest, wire: Wire, visit: Visit) -> None:
         """Turns a guest that has greeted into a session."""
@@ -292,6 +293,13 @@ class Server:
                 callback(*what)
             except Exception:
                 traceback.print_exc()
+
+
+def _last_word(error: PqjaxError) -> Word:
+    """What a client is told of the error that ended its session."""
+    if isinstance(error, Spent):
+        return Word.SPENT
+    return Word.DRIFT if isinstance(error, Drift) else Word.FAULT
 
 
 def serve(plan: Plan, weights: Weights, address: str, **options) -> None:

@@ -20,6 +20,7 @@ class Visit:
       owner: whose what is kept for it is.
       idle_s: a client may ask for nothing for so long.
       store: where preparations are kept for it, if anywhere; and note: told what becomes of them.
+      permit: asked for so many answers before it gets them.
     """
 
     def __init__(
@@ -31,9 +32,10 @@ class Visit:
         progress: Progress | None = None,
         store: Store | None = None,
         note: Callable[[str], None] = lambda text: None,
+        permit: Callable[[int], bool] = lambda count: True,
     ):
         self.client, self.owner, self.idle_s = client, owner, idle_s
-        self.store, self.note = store, note
+        self.store, self.note, self.permit = store, note, permit
         self._wire, self._progress = wire, progress
         self._lock = threading.RLock()  # a signal handler may ask meanwhile
         self._does, self._since = "sets up oblivious transfer", time.monotonic()

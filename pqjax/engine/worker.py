@@ -19,7 +19,7 @@ from pqjax.engine.installing import announce_hints, send_hints
 from pqjax.engine.model import ServedModel
 from pqjax.engine.spending import begin, keep_at_server, spend_at_server
 from pqjax.engine.visit import Visit
-from pqjax.errors import Drift, SessionEnded
+from pqjax.errors import Drift, SessionEnded, Spent
 from pqjax.protocols.party import Party
 from pqjax.wire.interface import Wire
 from pqjax.wire.trace import Trace
@@ -33,6 +33,7 @@ def serve_session(wire: Wire, model: ServedModel, visit: Visit, offers: bool = F
 
     Raises:
       Drift: the client asks for what there is not.
+      Spent: it asks for more answers than it may have.
       WireError: it is gone, silent, idle for too long or talks nonsense; or the visit was ended.
     """
     spent = (wire, model.plan, model.identity, visit.store, MOST_PREPARED, visit.note)
@@ -83,6 +84,8 @@ def _obey(party: Party, model: ServedModel, visit: Visit, prepared: deque[Prepar
             kept = keep_at_server(party, plan, model.identity, *mine)
             inferences += 1
         elif code == INFER and prepared:
+            if not visit.permit(plan.batch):
+                raise Spent("this client has had all answers that it may have in a day")
             trace.turn_to(inferences)
             infer(party, plan, own, prepared.popleft(), None, visit.progress)
             inferences += 1

@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from pqjax.errors import AddressError, DeadlineExceeded, WireError
 from pqjax.wire.address import format_address, resolve_guarded
@@ -20,6 +21,28 @@ from pqjax.wire.tls import Tls
 _PAUSE_S = 0.05
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _CONNECTIONS_OWN = (errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN, errno.EINTR)
+
+
+class Door(Protocol):
+    """Where a server's connections come from.
+
+    Attributes:
+      address: where clients dial.
+      context: what connections have to be secured with; None without TLS.
+    """
+
+    address: str
+    context: ssl.SSLContext | None
+
+    def accept(
+        self, timeout: float | int | None = None, shed: Callable[[], object] | None = None
+    ) -> tuple[socket.socket, str]:
+        """The next connection and who dialled, see `Listener.accept`."""
+        ...
+
+    def close(self) -> None:
+        """Lets nobody in any more, and wakes an `accept` under way: it raises WireError."""
+        ...
 
 
 class Listener:

@@ -32,6 +32,7 @@ class Word(enum.IntEnum):
     LEFT = 8
     FULL = 9
     DONE = 10
+    SPENT = 11
 
 
 _OWN = {
@@ -42,6 +43,7 @@ _OWN = {
     Word.DONE: "closed on this side",
     Word.FULL: "dropped for want of room",
     Word.FAULT: "internal error on this side",
+    Word.SPENT: "the client has had all answers that it may have in a day",
     Word.DRIFT: "the other party asked for what the plan does not have",
 }
 _HEARD = {
@@ -54,6 +56,7 @@ _HEARD = {
     Word.INTERRUPTED: "the other party was interrupted",
     Word.LEFT: "the other party left before the session was over",
     Word.DONE: "the other party has all that it wanted",
+    Word.SPENT: "this client has had all answers that the server gives it in a day; try again tomorrow",
     Word.FULL: "the server has no room for more connections; try again later",
 }
 

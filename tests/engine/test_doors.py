@@ -21,7 +21,7 @@ import pqjax
 from pqjax.cli.console import Refusals
 from pqjax.engine.commands import PREPARE
 from pqjax.errors import DeadlineExceeded, Drift, HandshakeError, InputError, PeerGone, WireError
-from pqjax.wire.handshake import greet_client, greet_server
+from pqjax.wire.handshake import greet_client, greet_server, only
 from pqjax.wire.listener import Listener
 from pqjax.wire.tcp import dial
 
@@ -166,7 +166,7 @@ def test_a_server_that_trickles_is_given_up_by_its_client():
             client = pool.submit(pqjax.connect, listener.address, plan=PLAN, deadline_s=0.5)
             if greeted:
                 wire = accept_wire(listener)
-                greet_client(wire, PLAN.document)
+                greet_client(wire, only(PLAN.document))
                 raw, content = wire._sock, struct.pack("<IIQ", 2, 1, 1 << 20) + bytes(1000)
             else:
                 raw, content = listener.accept(30.0)[0], HELLO

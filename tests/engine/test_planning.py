@@ -11,7 +11,7 @@ import pqjax
 from pqjax.engine import client
 from pqjax.errors import PlanError
 from pqjax.planner import read_plan
-from pqjax.wire.handshake import greet_client
+from pqjax.wire.handshake import greet_client, only
 from pqjax.wire.listener import Listener
 
 PLAN = pqjax.plan(random_network(3)[0])
@@ -23,7 +23,7 @@ def connected(document, **options):
 
     def serve():
         wire = accept_wire(listener)
-        greet_client(wire, document)
+        greet_client(wire, only(document))
         wire.close()
 
     thread = threading.Thread(target=serve, daemon=True)

@@ -8,14 +8,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from peers import accept_wire
 
-from pqjax.errors import HandshakeError, InputError, PeerGone, WireError
+from pqjax.errors import HandshakeError, InputError, PeerGone, Refused, WireError
 from pqjax.wire.address import parse_address
 from pqjax.wire.channel import local_pair
 from pqjax.wire.handshake import (
     DOCUMENT_LIMIT_BYTES,
     PROTOCOL_VERSION,
+    Objection,
     greet_client,
     greet_server,
+    name_digest,
+    only,
     plan_digest,
 )
 from pqjax.wire.listener import Listener
@@ -64,29 +67,33 @@ def test_a_client_that_knows_the_plan_is_greeted(join):
     pair = join()
 
     result = both(
-        lambda wire: greet_client(wire, DOCUMENT),
+        lambda wire: greet_client(wire, only(DOCUMENT)),
         lambda wire: greet_server(wire, plan_digest(DOCUMENT)),
         pair,
     )
 
-    assert result == (False, None)
+    assert result == ((DOCUMENT, False), None)
     assert pair[0].sent_bytes == pair[1].sent_bytes == 48 + 8 + 2 * 16
 
 
 @pytest.mark.parametrize("document", [DOCUMENT, b"", b"x" * 3_000_000], ids=len)
 def test_a_client_that_asks_gets_the_plan(join, document):
     result = both(
-        lambda wire: greet_client(wire, document), lambda wire: greet_server(wire, None), join()
+        lambda wire: greet_client(wire, only(document)),
+        lambda wire: greet_server(wire, None),
+        join(),
     )
 
-    assert result == (False, document)
+    assert result == ((document, False), document)
 
 
 def test_different_plans_are_the_same_error_on_both_sides(join):
     theirs = plan_digest(b"another plan")
 
     at_server, at_client = both(
-        lambda wire: greet_client(wire, DOCUMENT), lambda wire: greet_server(wire, theirs), join()
+        lambda wire: greet_client(wire, only(DOCUMENT)),
+        lambda wire: greet_server(wire, theirs),
+        join(),
     )
 
     assert type(at_server) is type(at_client) is HandshakeError
@@ -94,15 +101,75 @@ def test_different_plans_are_the_same_error_on_both_sides(join):
     assert plan_digest(DOCUMENT).hex() in str(at_server) and theirs.hex() in str(at_server)
 
 
-def test_equal_roles_are_the_same_error_on_both_sides():
-    servers = both(
-        lambda wire: greet_client(wire, DOCUMENT), lambda wire: greet_client(wire, DOCUMENT)
+def test_equal_roles_are_an_error():
+    server, _ = both(
+        lambda wire: greet_client(wire, only(DOCUMENT)), by_hand(hello(role=SERVER), bytes(8))
     )
     clients = both(lambda wire: greet_server(wire, None), lambda wire: greet_server(wire, None))
 
-    assert [str(error) for error in servers] == ["handshake: both parties are servers"] * 2
+    assert str(server) == "handshake: both parties are servers"
     assert [str(error) for error in clients] == ["handshake: both parties are clients"] * 2
-    assert all(type(error) is HandshakeError for error in servers + clients)
+    assert all(type(error) is HandshakeError for error in (server, *clients))
+
+
+def shelf(**documents):
+    """A server's models by name; the first is for who names none."""
+    named = {name_digest(name): document for name, document in documents.items()}
+
+    def find(asked):
+        if asked.named:
+            return named.get(asked.digest)
+        every = documents.values()
+        return next((d for d in every if asked.any or plan_digest(d) == asked.digest), None)
+
+    return find
+
+
+def test_a_model_is_asked_for_by_name_by_its_plan_or_not_at_all(join):
+    find = shelf(cats=b"cats", dogs=b"dogs")
+
+    def asked(*options, **named):
+        return both(
+            lambda wire: greet_client(wire, find),
+            lambda wire: greet_server(wire, *options, **named),
+            join(),
+        )
+
+    assert asked(None) == ((b"cats", False), b"cats")
+    assert asked(None, name="dogs") == ((b"dogs", False), b"dogs")
+    assert asked(plan_digest(b"dogs")) == ((b"dogs", False), None)
+    assert asked(plan_digest(b"dogs"), name="dogs") == ((b"dogs", False), b"dogs")
+    for error in asked(plan_digest(b"dogs"), name="cats"):
+        assert type(error) is HandshakeError and plan_digest(b"cats").hex() in str(error)
+    at_server, at_client = asked(None, name="birds")
+    assert type(at_server) is type(at_client) is Refused
+    assert at_client.reason == "unknown model" and "no model of that name" in str(at_client)
+    assert "'birds'" in str(at_client)  # the client knows what it asked for, the server does not
+    assert "birds" not in str(at_server)
+
+
+@pytest.mark.parametrize("objection", Objection)
+def test_a_server_says_why_it_does_not_take_a_client(join, objection):
+    tickets = []
+
+    def admit(document, ticket):
+        tickets.append((document, ticket))
+        return objection
+
+    at_server, at_client = both(
+        lambda wire: greet_client(wire, only(DOCUMENT), admit),
+        lambda wire: greet_server(wire, None, ticket=b"t" * 32),
+        join(),
+    )
+
+    assert tickets == [(DOCUMENT, b"t" * 32)]
+    assert type(at_server) is type(at_client) is Refused and str(at_server) == str(at_client)
+    assert at_client.reason == objection.name.lower().replace("_", " ")
+
+
+def test_a_ticket_of_another_size_is_an_input_error():
+    with pytest.raises(InputError, match="a ticket has 32 bytes, got 3"):
+        greet_server(local_pair()[0], None, ticket=b"abc")
 
 
 def test_another_version_is_the_same_error_on_both_sides(monkeypatch):
@@ -110,7 +177,7 @@ def test_another_version_is_the_same_error_on_both_sides(monkeypatch):
     verdict = struct.pack("<B7x", 1)
 
     at_server, _ = both(
-        lambda wire: greet_client(wire, DOCUMENT), by_hand(hello(version=other), verdict)
+        lambda wire: greet_client(wire, only(DOCUMENT)), by_hand(hello(version=other), verdict)
     )
     monkeypatch.setattr("pqjax.wire.handshake.PROTOCOL_VERSION", other)  # the newer side
     _, at_client = both(
@@ -126,12 +193,12 @@ def test_another_version_is_the_same_error_on_both_sides(monkeypatch):
 @pytest.mark.parametrize("digest", [None, plan_digest(DOCUMENT)], ids=["any", "pinned"])
 def test_a_busy_server_says_so_and_names_its_true_plan(join, digest):
     at_server, at_client = both(
-        lambda wire: greet_client(wire, DOCUMENT, lambda: False),
+        lambda wire: greet_client(wire, only(DOCUMENT), lambda *_: Objection.BUSY),
         lambda wire: greet_server(wire, digest),
         join(),
     )
 
-    assert type(at_server) is type(at_client) is HandshakeError
+    assert type(at_server) is type(at_client) is Refused and at_client.reason == "busy"
     assert str(at_server) == str(at_client) and "busy" in str(at_client)
 
 
@@ -139,7 +206,7 @@ def test_room_is_asked_for_only_when_the_hello_is_fine():
     asked = []
 
     def server(wire):
-        greet_client(wire, DOCUMENT, lambda: asked.append(1) or True)
+        greet_client(wire, only(DOCUMENT), lambda *_: asked.append(1))
 
     both(server, lambda wire: greet_server(wire, plan_digest(b"another plan")))
     both(server, by_hand(hello(version=PROTOCOL_VERSION + 1), bytes(8)))
@@ -164,7 +231,7 @@ def test_a_pinned_plan_is_enforced_whatever_digest_the_server_sends(digest):
 
 def test_a_verdict_of_the_future_is_an_error():
     at_server, _ = both(
-        lambda wire: greet_client(wire, DOCUMENT), by_hand(hello(), struct.pack("<B7x", 77))
+        lambda wire: greet_client(wire, only(DOCUMENT)), by_hand(hello(), struct.pack("<B7x", 77))
     )
 
     assert type(at_server) is HandshakeError and "unknown reason (77)" in str(at_server)
@@ -190,8 +257,9 @@ def test_an_oversized_document_is_refused_before_it_is_read():
     assert type(at_client) is HandshakeError and f"{DOCUMENT_LIMIT_BYTES + 1} bytes" in str(
         at_client
     )
+    find_much = only(bytes(DOCUMENT_LIMIT_BYTES + 1))
     with pytest.raises(InputError, match=str(DOCUMENT_LIMIT_BYTES)):
-        greet_client(local_pair()[0], bytes(DOCUMENT_LIMIT_BYTES + 1))
+        both(lambda wire: greet_client(wire, find_much), by_hand(hello(), expect=()))
 
 
 @pytest.mark.parametrize("digest", [b"", bytes(32), b"x" * 31])
@@ -202,7 +270,7 @@ def test_a_malformed_digest_is_an_input_error(digest):
 
 def test_a_frame_without_our_magic_is_no_pqjax_peer():
     at_server, _ = both(
-        lambda wire: greet_client(wire, DOCUMENT), by_hand(hello(magic=b"whatever"), bytes(8))
+        lambda wire: greet_client(wire, only(DOCUMENT)), by_hand(hello(magic=b"whatever"), bytes(8))
     )
 
     assert type(at_server) is HandshakeError and "not a pqjax peer" in str(at_server)
@@ -222,7 +290,7 @@ def test_a_server_survives_any_bytes(noise):
                 # All zero so far is how we begin too: then the peer has merely left too early.
                 short = len(noise) < 16 and not any(noise[:4])
                 with pytest.raises(PeerGone if short else HandshakeError):
-                    greet_client(wire, DOCUMENT)
+                    greet_client(wire, only(DOCUMENT))
 
 
 def test_a_client_that_dials_a_web_server_is_told():

@@ -14,15 +14,30 @@ from networks import random_network
 
 import pqjax
 from pqjax.cli import main
+from pqjax.engine.events import Events
 
 # The command line, as if started from a terminal: children of a background job ignore Ctrl-C.
 HEARING = """import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from pqjax.cli import main
+from pqjax.engine.events import Events
 sys.exit(main(sys.argv[1:]))"""
 ROOT = pathlib.Path(__file__).parents[1]
 GRAPH, WEIGHTS, X = random_network(3)
 PLAN = pqjax.plan(GRAPH)
+
+
+class Ends(Events):
+    """Puts how connections end into a queue."""
+
+    def __init__(self, ends):
+        self.ends = ends
+
+    def ended(self, visit, trace, error):
+        self.ends.put(error or trace)
+
+    def refused(self, client, error):
+        self.ends.put(error)
 
 
 @contextlib.contextmanager
@@ -37,12 +52,8 @@ def serving(
     """A server in a thread; yields its address and the queue of how its connections ended."""
     ends = queue.Queue()
     server = pqjax.Server(
-        plan, weights, address, deadline_s=deadline_s,
-        **{
-            "on_end": lambda client, trace, error: ends.put(error or trace),
-            "on_refused": lambda client, error: ends.put(error),
-        } | options,
-    )  # fmt: skip
+        plan, weights, address, deadline_s=deadline_s, **{"events": Ends(ends)} | options
+    )
     thread = threading.Thread(target=server.run, args=(most_sessions,), daemon=True)
     thread.start()
     try:

@@ -20,9 +20,11 @@ import numpy as np
 from jaxtyping import Float
 
 from pqjax.engine.client import connect
+from pqjax.engine.events import Events
 from pqjax.engine.process import settle
 from pqjax.engine.sample import sample_network
 from pqjax.engine.server import Server
+from pqjax.engine.visit import Visit
 from pqjax.errors import PqjaxError, WireError
 from pqjax.ot.silent import Silent
 from pqjax.ot.stocked import SoftSpoken
@@ -114,15 +116,19 @@ def _serve() -> None:
     settle()
     _, weights = sample_network()
     for each in plans():
-        server = Server(each, weights, "127.0.0.1:0", on_end=_tell)
+        server = Server(each, weights, "127.0.0.1:0", events=_Teller())
         print(server.address, flush=True)
         server.run(1)
 
 
-def _tell(_: str, trace: Trace | None, error: PqjaxError | None) -> None:
-    if trace is None:
-        raise WireError(f"no trace: {error}")
-    print(json.dumps(trace.to_json()), flush=True)
+class _Teller(Events):
+    """Prints the traces of sessions."""
+
+    def ended(self, visit: Visit, trace: Trace | None, error: PqjaxError | None) -> None:
+        """As `Events`."""
+        if trace is None:
+            raise WireError(f"no trace: {error}")
+        print(json.dumps(trace.to_json()), flush=True)
 
 
 def observed(session: Session) -> Iterator[Observed]:

@@ -9,12 +9,11 @@ import pathlib
 import socket
 import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
 from functools import partial
 
 from pqjax.engine.catalogue import Catalogue
 from pqjax.engine.desk import Desk, Limits, LimitsDesk, session_bytes
+from pqjax.engine.events import All, Events
 from pqjax.engine.execute import Progress
 from pqjax.engine.model import ServedModel
 from pqjax.engine.store import Store
@@ -71,11 +70,7 @@ class Server:
         most_waiting: int = MOST_WAITING,
         hints: pathlib.Path | str | None = None,
         store: Store | None = None,
-        on_begin: Callable[[str], None] | None = None,
-        on_end: Callable[[str, Trace | None, PqjaxError | None], None] | None = None,
-        on_refused: Callable[[str, PqjaxError], None] | None = None,
-        on_stop: Callable[[Sequence[Visit], float], None] | None = None,
-        on_note: Callable[[str, str], None] | None = None,
+        events: Events | None = None,
         progress: Progress | None = None,
     ):
         """Checks the model, reads the certificates and binds the address.
@@ -99,15 +94,10 @@ class Server:
           hints: a folder in which to keep what is made once for a model and sent to each of its clients,
             and the key to it; without one it is made anew by every server.
           store: where preparations of clients that want to spend them another day are kept.
-          on_begin: told of every session's client, "host:port".
-          on_end: told of the end of every session: its client, its trace, or the error that ended it.
-          on_refused: told of a connection that never became a session: its client, and why.
-          on_stop: told which sessions the server waits for before it stops, and how long at most.
-          on_note: told what becomes of a client's stored preparations, where they are not spent.
+          events: told of all that happens here.
           progress: told of every layer of every session.
 
-        `on_stop` is called from the thread that runs the server, the others from those of
-        connections. What `progress` raises ends that session; what the others raise is printed.
+        What `progress` raises ends that session.
         """
         limits = {"deadline_s": deadline_s, "greeting_s": greeting_s, "idle_s": idle_s}
         for name, seconds in (limits | {"drain_s": drain_s}).items():
@@ -119,8 +109,7 @@ class Server:
         self._catalogue = plan if isinstance(plan, Catalogue) else Catalogue.of_one(plan)
         self._deadline_s, self._greeting_s = deadline_s, greeting_s
         self._idle_s, self._drain_s = idle_s, drain_s
-        self._on_begin, self._on_end, self._on_refused = on_begin, on_end, on_refused
-        self._on_stop, self._on_note, self._progress = on_stop, on_note, progress
+        self._events, self._progress = All(*filter(None, (events,))), progress
         self._store = store
         self._lobby = Lobby(most_waiting)
         self._desk: Desk = desk or LimitsDesk(Limits(most_clients))
@@ -193,7 +182,7 @@ class Server:
         with self._lock:
             visits = [visit for visit in self._visits.values() if visit.busy]
         if visits:
-            self._tell(self._on_stop, visits, self._drain_s)
+            self._events.stopping(visits, self._drain_s)
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
 
@@ -211,24 +200,24 @@ class Server:
             guest.close()
             self._lobby.shed()
             failure = WireError(f"no thread for another connection: {error}")
-            self._tell(self._on_refused, client, failure)
+            self._events.refused(client, failure)
             return []
         return [thread]
 
     def _attend(self, guest: Guest) -> None:
         """A connection from its first byte to its last; nothing that happens in it leaves it."""
         wire: Wire | None = None
+        visit: Visit | None = None
         trace: Trace | None = None
         failure: PqjaxError | None = None
-        greeted = False
         try:
             wire = guest.open(self._door.context, self._deadline_s)
-            model, offers = self._greet(wire, guest)
-            greeted = True
-            note = partial(self._tell, self._on_note, guest.client)
+            model, title, offers = self._greet(wire, guest)
+            note = partial(self._events.noted, guest.client)
             permit = partial(self._desk.permit, guest.owner)
             who = wire, guest.client, guest.owner
-            visit = Visit(*who, self._idle_s, self._progress, self._store, note, permit)
+            visit = Visit(*who, self._idle_s, self._progress, self._store, note, permit, title)
+            visit.told = partial(self._events.done, visit)
             self._begin(guest, wire, visit)
             trace = serve_session(wire, model, visit, offers)
             # Before the client hears of the end: it may come again at once.
@@ -237,7 +226,7 @@ class Server:
         except PqjaxError as error:
             failure = guest.reason(error)
             if wire is not None:
-                hang_up(wire, _last_word(error) if greeted else Word.REFUSED)
+                hang_up(wire, _last_word(error) if visit else Word.REFUSED)
         except BaseException as error:  # a bug: this session ends, the server goes on
             failure = WireError(f"internal error in this session: {type(error).__name__}")
             failure.__cause__ = error
@@ -246,19 +235,19 @@ class Server:
         finally:
             self._lobby.remove(guest)
             guest.close()
-            self._desk.leave(guest, served=greeted)
+            self._desk.leave(guest, served=visit is not None)
             if wire is not None:
                 with self._lock:
                     self._visits.pop(wire, None)
-        if greeted:
-            self._tell(self._on_end, guest.client, trace if failure is None else None, failure)
+        if visit is not None:
+            self._events.ended(visit, trace if failure is None else None, failure)
         elif failure is not None:
-            self._tell(self._on_refused, guest.client, failure)
+            self._events.refused(guest.client, failure)
         if self._desk.over:
             self._door.close()
 
-    def _greet(self, wire: Wire, guest: Guest) -> tuple[ServedModel, bool]:
-        """The model agreed on, and whether the client goes on by offering stored preparations."""
+    def _greet(self, wire: Wire, guest: Guest) -> tuple[ServedModel, str, bool]:
+        """The model agreed on, its title, and whether the client goes on by offering preparations."""
         catalogue, found = self._catalogue, []  # what is reloaded meanwhile is for others
 
         def find(asked: Asked) -> bytes | None:
@@ -273,7 +262,7 @@ class Server:
             return self._desk.enter(guest, guest.owner, takes, ticket)
 
         _, offers = greet_client(wire, find, admit)
-        return found[0], offers
+        return found[0], str(catalogue.title(found[0])), offers
 
     def _begin(self, guest: Guest, wire: Wire, visit: Visit) -> None:
         """Turns a guest that has greeted into a session."""
@@ -284,15 +273,14 @@ class Server:
             self._visits[wire] = visit
             self._lobby.remove(guest)
             wire.until = None
-        self._tell(self._on_begin, guest.client)
+        self._events.began(visit)
 
-    def _tell(self, callback: Callable[..., None] | None, *what: object) -> None:
-        """Calls back; a caller's fault is the caller's, and no connection's."""
-        if callback is not None:
-            try:
-                callback(*what)
-            except Exception:
-                traceback.print_exc()
+    @property
+    def state(self) -> list[dict[str, str | int | float]]:
+        """The sessions there are, each as `Visit.state`."""
+        with self._lock:
+            visits = list(self._visits.values())
+        return [visit.state for visit in visits]
 
 
 def _last_word(error: PqjaxError) -> Word:

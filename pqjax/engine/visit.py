@@ -1,8 +1,9 @@
 """A client's session as its server sees it: whose it is, what it does, and how it is ended early."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pqjax.engine.execute import Progress
 from pqjax.engine.store import Store
@@ -17,10 +18,12 @@ class Visit:
 
     Attributes:
       client: the client's address.
+      model: what it is served, as text (`Title`).
       owner: whose what is kept for it is.
       idle_s: a client may ask for nothing for so long.
       store: where preparations are kept for it, if anywhere; and note: told what becomes of them.
       permit: asked for so many answers before it gets them.
+      told: of every phase that is over: its name, seconds, and how many answers it gave.
     """
 
     def __init__(
@@ -33,10 +36,13 @@ class Visit:
         store: Store | None = None,
         note: Callable[[str], None] = lambda text: None,
         permit: Callable[[int], bool] = lambda count: True,
+        model: str = "model",
     ):
         self.client, self.owner, self.idle_s = client, owner, idle_s
         self.store, self.note, self.permit = store, note, permit
-        self._wire, self._progress = wire, progress
+        self.model = model
+        self.told: Callable[[str, float, int], None] = lambda phase, seconds, count: None
+        self._wire, self._progress, self._began = wire, progress, time.monotonic()
         self._lock = threading.RLock()  # a signal handler may ask meanwhile
         self._does, self._since = "sets up oblivious transfer", time.monotonic()
         self._resting = self._finishing = self._ended = False
@@ -81,6 +87,24 @@ class Visit:
     def _part_if_done(self) -> None:
         if self._finishing and self._resting and not self._prepared:
             self.end()
+
+    @contextlib.contextmanager
+    def phase(self, name: str, count: int = 0) -> Iterator[None]:
+        """What is timed, and told of when it is over, if nothing is raised."""
+        begin = time.perf_counter()
+        yield
+        self.told(name, time.perf_counter() - begin, count)
+
+    @property
+    def state(self) -> dict[str, str | int | float]:
+        """What it is at, for JSON; nothing secret."""
+        sent, received = self._wire.sent_bytes, self._wire.received_bytes
+        with self._lock:
+            return {
+                "client": self.client, "owner": self.owner, "model": self.model, "doing": self.doing,
+                "seconds": round(time.monotonic() - self._began, 1), "prepared": self._prepared,
+                "sent_bytes": sent, "received_bytes": received,
+            }  # fmt: skip
 
     @property
     def doing(self) -> str:

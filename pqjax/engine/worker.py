@@ -38,7 +38,8 @@ def serve_session(wire: Wire, model: ServedModel, visit: Visit, offers: bool = F
     """
     spent = (wire, model.plan, model.identity, visit.store, MOST_PREPARED, visit.note)
     prepared = deque(spend_at_server(*spent) if offers else ())
-    party, trace = begin(wire, 0, model.plan, prepared)
+    with visit.phase("setup"):
+        party, trace = begin(wire, 0, model.plan, prepared)
     try:
         _obey(party, model, visit, prepared)
         trace.turn_to(None)
@@ -66,18 +67,21 @@ def _obey(party: Party, model: ServedModel, visit: Visit, prepared: deque[Prepar
             return
         if code == SET_UP and not set_up:
             trace.turn_to(trace.stored)
-            party.set_up()
+            with visit.phase("setup"):
+                party.set_up()
             if model.hints is not None:
                 announce_hints(party, model.hints)
             set_up = True
         elif code == INSTALL and set_up and not installed and place < len(plan.hinted):
             assert model.hints is not None
             trace.turn_to(trace.stored)
-            send_hints(party, plan, model.hints, place, visit.progress)
+            with visit.phase("install"):
+                send_hints(party, plan, model.hints, place, visit.progress)
             installed = True
         elif code == PREPARE and set_up and len(prepared) < MOST_PREPARED:
             trace.turn_to(inferences + len(prepared))
-            prepared.append(prepare(party, plan, own, visit.progress))
+            with visit.phase("offline"):
+                prepared.append(prepare(party, plan, own, visit.progress))
         elif code == KEEP and prepared and prepared[0].ends is None and may_be_kept(plan):
             trace.turn_to(None)
             mine = (store, visit.owner, kept, prepared.popleft(), visit.note)
@@ -87,7 +91,8 @@ def _obey(party: Party, model: ServedModel, visit: Visit, prepared: deque[Prepar
             if not visit.permit(plan.batch):
                 raise Spent("this client has had all answers that it may have in a day")
             trace.turn_to(inferences)
-            infer(party, plan, own, prepared.popleft(), None, visit.progress)
+            with visit.phase("online", plan.batch):
+                infer(party, plan, own, prepared.popleft(), None, visit.progress)
             inferences += 1
         else:
             raise Drift(

@@ -20,6 +20,7 @@ from serving import GRAPH, PLAN, WEIGHTS, X, answers, serving
 import pqjax
 from pqjax.cli.console import Refusals
 from pqjax.engine.commands import PREPARE
+from pqjax.engine.events import Events
 from pqjax.errors import DeadlineExceeded, Drift, HandshakeError, InputError, PeerGone, WireError
 from pqjax.wire.handshake import greet_client, greet_server, only
 from pqjax.wire.listener import Listener
@@ -218,14 +219,17 @@ def test_a_thread_that_cannot_be_started_costs_one_connection(monkeypatch):
     assert isinstance(failure, WireError) and "can't start new thread" in str(failure)
 
 
-def test_callbacks_that_raise_do_not_end_the_server(capfd):
+def test_events_that_raise_do_not_end_the_server(capfd):
     faults = []
 
     def fail(*_):
         faults.append(1)
         raise KeyError("a caller's bug")
 
-    with serving(on_end=fail, on_refused=fail) as (address, _):
+    class Faulty(Events):
+        ended = refused = fail
+
+    with serving(events=Faulty()) as (address, _):
         reset(address)
         answers(address)
         pqjax.connect(address).close()

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from peers import ended, silent
-from serving import GRAPH, PLAN, WEIGHTS, X, answers, command_here, served_process, serving
+from serving import GRAPH, PLAN, WEIGHTS, Ends, X, answers, command_here, served_process, serving
 
 import pqjax
+from pqjax.engine.events import All, Events
 from pqjax.errors import DeadlineExceeded, HandshakeError, PeerGone, PqjaxError, SessionEnded
 from pqjax.wire.listener import Listener
 
@@ -41,14 +42,22 @@ class Gate:
             assert self.open.wait(60)
 
 
+class Stops(Events):
+    """Puts whom a server waits for into a queue."""
+
+    def __init__(self, stops):
+        self.stops = stops
+
+    def stopping(self, *what):
+        self.stops.put(what)
+
+
 @contextlib.contextmanager
 def running(**options):
     """A server in a thread: itself, its thread, how sessions ended, and whom it waited for."""
     ends, stops = queue.Queue(), queue.Queue()
-    server = pqjax.Server(
-        PLAN, WEIGHTS, "127.0.0.1:0", on_end=lambda client, trace, error: ends.put(error or trace),
-        on_stop=lambda *what: stops.put(what), **options,
-    )  # fmt: skip
+    events = All(Ends(ends), Stops(stops))
+    server = pqjax.Server(PLAN, WEIGHTS, "127.0.0.1:0", events=events, **options)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

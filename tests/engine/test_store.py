@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from networks import ENCRYPTED, owned, random_network
-from serving import GRAPH, WEIGHTS, X, command, served_process, serving
+from serving import GRAPH, WEIGHTS, Ends, X, command, served_process, serving
 
 import pqjax
 from pqjax.crypto.sealed import fresh_key
 from pqjax.engine import spending
 from pqjax.engine import store as store_module
+from pqjax.engine.events import All, Events
 from pqjax.engine.execute import prepare
 from pqjax.engine.half import from_bytes, set_aside, to_bytes
 from pqjax.engine.model import ServedModel
@@ -74,11 +75,22 @@ class Site(NamedTuple):
         ]
 
 
+class Notes(Events):
+    """Collects what becomes of stored preparations."""
+
+    def __init__(self, texts):
+        self.texts = texts
+
+    def noted(self, client, text):
+        self.texts.append(text)
+
+
 @contextlib.contextmanager
 def site(folder, model: Any = MODEL, limits=Limits(), **options):  # noqa: B008
     served, server = [], Store(folder / "server", limits)
-    options["on_note"] = lambda client, text: served.append(text)
-    with serving(plan=model, weights=None, store=server, **options) as (address, ends):
+    ends = queue.Queue()
+    options["events"] = All(Ends(ends), Notes(served))
+    with serving(plan=model, weights=None, store=server, **options) as (address, _):
         yield Site(address, ends, Store(folder / "client"), server, [], served)
 
 

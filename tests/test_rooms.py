@@ -54,7 +54,18 @@ ALLOWED = {
         "planner",
     },
     "pictures": {"errors", "graph"},
-    "cli": {"errors", "version", "wire", "graph", "planner", "search", "engine", "pictures"},
+    "service": {"errors", "schema", "wire", "graph", "planner", "engine"},
+    "cli": {
+        "errors",
+        "version",
+        "wire",
+        "graph",
+        "planner",
+        "search",
+        "engine",
+        "pictures",
+        "service",
+    },
 }
 
 

@@ -21,6 +21,7 @@ from pqjax.cli.options import (
     network_options,
     positive,
     store_option,
+    target,
 )
 from pqjax.cli.report import report, write_report
 from pqjax.engine import connect
@@ -41,7 +42,8 @@ def add(commands: Commands) -> None:
         "infer 127.0.0.1:7700 cat.png", "infer 127.0.0.1:7700 cat.png --top 5 --link 200mbps,13ms",
         "infer server.example:7700 digits.npy --tls client --json",
     )  # fmt: skip
-    made.add_argument("address", metavar="HOST:PORT", help="where `pqjax serve` listens")
+    where = "where `pqjax serve` listens, and which of its models is asked"
+    made.add_argument("address", metavar="HOST:PORT[/MODEL]", help=where)
     asked = (
         "pictures, or .npy files with one input or a batch of them: as many as the server answers "
     )
@@ -70,8 +72,9 @@ def _infer(args: argparse.Namespace) -> int:
     say(BANNER)
     questions, names = [read_question(path) for path in args.input], read_names(args.labels)
     with contextlib.ExitStack() as stack:
-        address, name = args.address, parse_address(args.address)[0]
-        options = connection(args, "client", address) | {"patience_s": args.patience, "name": name}
+        address, model = target(args.address)
+        options = connection(args, "client", address) | {"patience_s": args.patience}
+        options |= {"name": parse_address(address)[0], "model": model}
         options |= {"hints": args.hints, "hint_file": args.hint, "note": _noted}
         if args.store.is_dir():
             options["store"] = Shelf(Store(args.store), args.address)

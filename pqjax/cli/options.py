@@ -8,13 +8,15 @@ import typing
 from collections.abc import Callable, Mapping
 
 from pqjax.cli.console import say
+from pqjax.engine.catalogue import Title
 from pqjax.engine.process import cache_folder
 from pqjax.engine.rates import kept_rates
 from pqjax.errors import DataError, InputError
 from pqjax.graph import Graph
-from pqjax.planner import PRESETS, Plan, plan
+from pqjax.planner import PRESETS, Plan
 from pqjax.planner.presets import OTS
 from pqjax.planner.wishes import OBJECTIVES
+from pqjax.service.offer import Planning
 from pqjax.wire.address import is_loopback, resolve
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.link import Link, parse_link
@@ -127,13 +129,16 @@ def store_option(made: argparse.ArgumentParser, text: str) -> None:
     made.add_argument("--store", type=pathlib.Path, default=usual, metavar="DIR", help=text)
 
 
+def planning(args: argparse.Namespace) -> Planning:
+    """What `plan_options` ask for."""
+    link = None if args.link is None else str(args.link)
+    wishes = args.inferences, args.ot, args.objective, args.batch
+    return Planning(args.protocol, link, *wishes)
+
+
 def planned(args: argparse.Namespace, graph: Graph, meta: Mapping[str, typing.Any] = {}) -> Plan:
-    """The plan that `plan_options` ask for; clients are told what a network file says of its answers."""
-    many = args.inferences
-    return plan(
-        graph, args.protocol, args.link, classes=meta.get("classes"), inferences=many, ot=args.ot,
-        objective=args.objective, rates=rates(), batch=args.batch, shorter=meta.get("shorter"),
-    )  # fmt: skip
+    """The plan that `plan_options` ask for."""
+    return planning(args).plan(graph, meta, rates())
 
 
 def rates() -> Rates:
@@ -163,6 +168,18 @@ def seconds_option(made: argparse.ArgumentParser, name: str, usual: float, text:
     """Adds a limit in seconds."""
     text = f"{text} (default: %(default)g)"
     made.add_argument(name, type=positive(float), default=usual, metavar="SECONDS", help=text)
+
+
+def target(text: str) -> tuple[str, str | None]:
+    """Of HOST:PORT or HOST:PORT/MODEL: the address, and the model's title if there is one.
+
+    Raises:
+      InputError: a title that is none.
+    """
+    address, slash, title = text.partition("/")
+    if not slash or "://" in text:  # who reads the address says what is wrong with a URL
+        return text, None
+    return address, str(Title.parse(title))
 
 
 def connection(args: argparse.Namespace, side: str, address: str) -> dict[str, typing.Any]:

@@ -14,6 +14,7 @@ from pqjax.cli.options import (
     network_options,
     positive,
     store_option,
+    target,
 )
 from pqjax.cli.report import report, write_report
 from pqjax.engine import connect
@@ -30,7 +31,9 @@ def add(commands: Commands) -> None:
         commands, "prepare", _prepare, "prepare inferences that `pqjax infer` spends another day",
         "prepare 127.0.0.1:7700 10", "prepare server.example:7700 3 --tls client",
     )  # fmt: skip
-    made.add_argument("address", metavar="HOST:PORT", help="where `pqjax serve --store` listens")
+    made.add_argument(
+        "address", metavar="HOST:PORT[/MODEL]", help="where `pqjax serve --store` listens"
+    )
     made.add_argument("count", type=positive(int), metavar="N", help="how many inferences")
     link_option(made, "emulate a network, e.g. 200mbps,13ms, lan, none")
     store_option(made, "keep them here, encrypted; each is spent once")
@@ -42,8 +45,9 @@ def _prepare(args: argparse.Namespace) -> int:
     settle()
     say(BANNER)
     with contextlib.ExitStack() as stack:
-        address, name = args.address, parse_address(args.address)[0]
-        options = connection(args, "client", address) | {"name": name, "hints": args.hints}
+        address, model = target(args.address)
+        options = connection(args, "client", address) | {"hints": args.hints}
+        options |= {"name": parse_address(address)[0], "model": model}
         options["store"] = Shelf(Store(args.store), args.address)
         if args.link is not None:
             address = stack.enter_context(Relay(address, args.link)).address

@@ -1,13 +1,15 @@
-"""`pqjax serve`: serves a network to clients."""
+"""`pqjax serve`: serves networks to clients, from one process or several."""
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import signal
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable
 
 from pqjax.cli.banner import describe
-from pqjax.cli.console import BANNER, Bar, Refusals, log, say
+from pqjax.cli.console import BANNER, Bar, say
 from pqjax.cli.options import (
     Commands,
     command,
@@ -15,38 +17,60 @@ from pqjax.cli.options import (
     hints_option,
     network_options,
     plan_options,
-    planned,
+    planning,
     positive,
+    rates,
     seconds_option,
 )
 from pqjax.cli.report import report, write_report
+from pqjax.cli.told import Lines
 from pqjax.engine import Server
+from pqjax.engine.catalogue import Catalogue, Title
+from pqjax.engine.desk import Limits, LimitsDesk
+from pqjax.engine.events import All, Events
 from pqjax.engine.process import settle
 from pqjax.engine.server import DRAIN_S
-from pqjax.engine.store import DAYS, MOST_BYTES, MOST_BYTES_EACH, Limits, Store
+from pqjax.engine.store import DAYS, MOST_BYTES, MOST_BYTES_EACH, Store
+from pqjax.engine.store import Limits as StoreLimits
 from pqjax.engine.visit import IDLE_S, Visit
-from pqjax.errors import DataError, PqjaxError
-from pqjax.graph import load_model
-from pqjax.planner.plan import REVEAL_LAYER
+from pqjax.errors import DataError, InputError, PqjaxError
+from pqjax.service.front import Front
+from pqjax.service.offer import Offer, titled
+from pqjax.service.records import Recording
 from pqjax.wire.address import PORT
 from pqjax.wire.trace import Trace
 
 INTERRUPTED = 130
+_CLIENTS = 2  # at a time, in a process
 
 
 def add(commands: Commands) -> None:
     """Adds the command."""
     made = command(
-        commands, "serve", _serve, "serve a network",
+        commands, "serve", _serve, "serve networks",
         "serve network.npz", "serve network.npz --listen 0.0.0.0:7700 --tls pki",
+        "serve cats@2=cats.npz dogs.npz --workers 2 --answers-a-day 1000 --tls pki",
         "serve network.npz --protocol privquant --clients 1 --sessions 1 --trace served.json",
     )  # fmt: skip
-    made.add_argument("model", help="network file (.npz)")
+    models = (
+        "network file (.npz), or NAME=FILE, NAME@VERSION=FILE; clients that name none get the first"
+    )
+    made.add_argument("model", nargs="+", help=models)
     listen = "where clients dial; port 0 takes a free one"
     made.add_argument("--listen", default=f"127.0.0.1:{PORT}", metavar="HOST:PORT", help=listen)
     made.add_argument("--sessions", type=positive(int), metavar="N", help="end after N sessions")
-    most = "clients at a time"
-    made.add_argument("--clients", type=positive(int), default=2, metavar="N", help=most)
+    workers = "serve from so many processes, which share no interpreter; else from one, in threads"
+    made.add_argument("--workers", type=positive(int), metavar="N", help=workers)
+    most = f"sessions at a time (default: {_CLIENTS} a process)"
+    made.add_argument("--clients", type=positive(int), metavar="N", help=most)
+    each = "of them for one client (its certificate or, without TLS, its address)"
+    made.add_argument("--clients-each", type=positive(int), metavar="N", help=each)
+    answers = "answers for one client in a day (UTC): who has many can train a model like yours"
+    made.add_argument("--answers-a-day", type=positive(int), metavar="N", help=answers)
+    books = "count them in this file, so that a new start forgets none"
+    made.add_argument("--books", type=pathlib.Path, metavar="FILE", help=books)
+    memory = "GB that all sessions together may take; further clients are told so"
+    made.add_argument("--max-memory", type=positive(float), metavar="GB", help=memory)
     idle = "end the session of a client that asks for nothing for so long"
     seconds_option(made, "--idle", IDLE_S, idle)
     drain = "after Ctrl-C let sessions at work finish for so long; a second Ctrl-C ends them"
@@ -72,42 +96,20 @@ def add(commands: Commands) -> None:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    settle()
-    graph, weights, meta = load_model(args.model)
-    made = planned(args, graph, meta)
-    failures = 0
-
-    def began(client: str) -> None:
-        log("session began", client)
-
-    def ended(client: str, trace: Trace | None, error: PqjaxError | None) -> None:
-        nonlocal failures
-        if error is not None:
-            failures += 1
-            log(f"session ended: {error}", client)
-        elif trace is not None:
-            asked = sum(e.layer == REVEAL_LAYER for e in trace.entries)
-            sent, received = trace.bytes()
-            log(f"session ended: {asked} inferences, {sent} bytes out, {received} in", client)
-            try:
-                write_report(args.trace, report(made, trace, {}, 0))
-            except DataError as error:
-                failures += 1
-                log(str(error), client)
-
-    told = {"on_begin": began, "on_end": ended, "on_refused": Refusals(), "on_stop": _stopping}
-    told |= {"hints": args.hints, "on_note": lambda client, text: log(text, client)}
-    if args.store is not None:
-        each, most = (round(1e9 * gb) for gb in args.store_gb)
-        told["store"] = Store(args.store, Limits(most, each, args.store_days))
-    limits = {"most_clients": args.clients, "idle_s": args.idle, "drain_s": args.drain}
-    options = connection(args, "server", args.listen) | told | limits
-    server = Server(made, weights, args.listen, progress=Bar(), **options)
-    del weights  # the server has its own, narrower
+    if args.workers is not None and args.trace is not None:
+        raise InputError("--trace is written by a server of one process: leave out --workers")
+    offer = Offer(titled(args.model), planning(args), str(args.hints))
+    many = args.clients or _CLIENTS * (args.workers or 1)
+    memory = None if args.max_memory is None else round(args.max_memory * 1e9)
+    limits = Limits(many, args.clients_each, args.answers_a_day, memory)
     say(BANNER)
-    for line in describe(made, args.model):
-        say(f"pqjax: {line}")
+    code = _Code()
+    if args.workers is None:
+        server, reload = _threads(args, offer, LimitsDesk(limits, args.books), code)
+    else:
+        server, reload = _processes(args, offer, limits, code)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload, daemon=True).start())
     print(f"listening on {server.address}", flush=True)
     try:
         server.run(args.sessions)
@@ -115,13 +117,93 @@ def _serve(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         say("pqjax: interrupted")
         os._exit(INTERRUPTED)  # a thread in compiled code would hold up every other way out
-    return 1 if failures and args.sessions is not None else 0
+    return 1 if code.failures and args.sessions is not None else 0
 
 
-def _stopping(visits: Sequence[Visit], drain_s: float) -> None:
-    log(
-        f"stopping: nobody is let in any more; waiting for sessions at work: {len(visits)}, for "
-        f"{drain_s:g} s at most; Ctrl-C again ends them at once"
-    )
-    for visit in visits:
-        log(f"at work: {visit.doing}", visit.client)
+def _threads(
+    args: argparse.Namespace, offer: Offer, desk: LimitsDesk, code: "_Code"
+) -> tuple[Server, Callable[[], None]]:
+    """One process, and how to have it read its models anew."""
+    settle()
+    catalogue, lines = offer.catalogue(rates(), progress=Bar()), Lines()
+    events: list[Events] = [code, Recording(lines.record)]
+    options = connection(args, "server", args.listen)
+    options |= {"idle_s": args.idle, "drain_s": args.drain, "desk": desk}
+    if args.store is not None:
+        options["store"] = Store(args.store, StoreLimits(*_store_limits(args)))
+    if args.trace is not None:
+        events.append(_Traces(args.trace, catalogue, code))
+    server = Server(catalogue, None, args.listen, progress=Bar(), events=All(*events), **options)
+    _say_models(catalogue, offer)
+
+    def reload() -> None:
+        try:
+            server.offer(offer.catalogue(rates()))
+        except PqjaxError as error:
+            lines.record({"event": "reload_failed", "text": str(error)})
+        else:
+            lines.record({"event": "reloaded"})
+
+    return server, reload
+
+
+def _processes(
+    args: argparse.Namespace, offer: Offer, limits: Limits, code: "_Code"
+) -> tuple[Front, Callable[[], None]]:
+    """A front and its workers, and how to have them read their models anew."""
+    lines = Lines()
+
+    def record(told: dict) -> None:
+        code.failures += told["event"] == "ended" and told["error"] is not None
+        lines.record(told)
+
+    options = connection(args, "server", args.listen)
+    options |= {"idle_s": args.idle, "drain_s": args.drain, "limits": limits, "books": args.books}
+    if args.store is not None:
+        options["store"] = str(args.store), _store_limits(args)
+    front = Front(offer, args.listen, workers=args.workers, record=record, **options)
+    for title, path in offer.models:
+        say(f"pqjax: serving {title} ({path}) from {args.workers} processes")
+    return front, front.reload
+
+
+def _store_limits(args: argparse.Namespace) -> tuple[int, int, float]:
+    each, most = (round(1e9 * gb) for gb in args.store_gb)
+    return most, each, args.store_days
+
+
+def _say_models(catalogue: Catalogue, offer: Offer) -> None:
+    for title, path in offer.models:
+        model = catalogue.models[Title.parse(title)]
+        name = path if len(offer.models) == 1 else f"{title} ({path})"
+        for line in describe(model.plan, name):
+            say(f"pqjax: {line}")
+
+
+@dataclasses.dataclass
+class _Code(Events):
+    """Counts sessions that failed, for the exit code."""
+
+    failures: int = 0
+
+    def ended(self, visit: Visit, trace: Trace | None, error: PqjaxError | None) -> None:
+        """As `Events`."""
+        self.failures += error is not None
+
+
+class _Traces(Events):
+    """Writes the last session's trace."""
+
+    def __init__(self, path: str, catalogue: Catalogue, code: _Code):
+        self._path, self._catalogue, self._code = path, catalogue, code
+
+    def ended(self, visit: Visit, trace: Trace | None, error: PqjaxError | None) -> None:
+        """As `Events`."""
+        if trace is None:
+            return
+        plan = self._catalogue.models[Title.parse(visit.model)].plan
+        try:
+            write_report(self._path, report(plan, trace, {}, 0))
+        except DataError as failure:
+            self._code.failures += 1
+            say(f"pqjax: {failure}")

@@ -18,8 +18,8 @@ from typing import Protocol
 
 from pqjax.engine.memory import least_bytes
 from pqjax.errors import DataError, InputError
+from pqjax.graph.strict_json import parse
 from pqjax.planner.plan import Plan
-from pqjax.schema import parse
 from pqjax.wire.handshake import Objection
 
 

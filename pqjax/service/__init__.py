@@ -1,0 +1,1 @@
+"""A server for many clients: several models, worker processes, and what is kept of clients."""

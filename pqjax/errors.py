@@ -55,7 +55,7 @@ class SessionEnded(PeerGone):
 
     Attributes:
       reason: in one word: "idle", "closing", "slow", "drift", "fault", "refused", "interrupted",
-        "left", "done", "full", "spent", or "unknown" for one that only another version knows.
+        "left", "done", "full", "spent", "yield", or "unknown" for one that only another version knows.
     """
 
     def __init__(self, text: str, reason: str = "unknown"):

@@ -34,6 +34,7 @@ def connect(
     plan: Plan | None = None,
     model: str | None = None,
     ticket: bytes = b"",
+    background: bool = False,
     tls: Tls | None = None,
     insecure_plaintext: bool = False,
     deadline_s: float = DEADLINE_S,
@@ -65,6 +66,8 @@ def connect(
       model: NAME or NAME@VERSION, of a server with several; without one it is the first of this
         `plan`, or of all.
       ticket: what a directory of servers gave this client, to be shown once.
+      background: give way to other clients: the server takes this one where it has nobody to serve, and
+        ends the session (SessionEnded, "yield") between two commands when somebody comes.
       tls: this side's certificates; needed off loopback.
       insecure_plaintext: do without TLS off loopback, on purpose.
       deadline_s: a wait for the server in which nothing moves for this long fails, and so do
@@ -102,7 +105,7 @@ def connect(
         with shelf.store.locked() if shelf and spend else contextlib.nullcontext():
             batches = shelf.store.batches(shelf.server) if shelf and spend else []
             digest = plan.digest if plan else None
-            document = _greet(wire, address, digest, bool(batches), model, ticket)
+            document = _greet(wire, address, digest, bool(batches), model, ticket, background)
             if plan is None:
                 assert document is not None
                 plan = read_plan(document, deadline_s)
@@ -124,11 +127,17 @@ _PERHAPS = "perhaps another program listens there, or a server with TLS (then gi
 
 
 def _greet(
-    wire: Wire, address: str, digest: bytes | None, offers: bool, model: str | None, ticket: bytes
+    wire: Wire,
+    address: str,
+    digest: bytes | None,
+    offers: bool,
+    model: str | None,
+    ticket: bytes,
+    background: bool,
 ) -> bytes | None:
     """Greets; what goes wrong names the address, and what may be there."""
     try:
-        return greet_server(wire, digest, offers, model, ticket)
+        return greet_server(wire, digest, offers, model, ticket, background)
     except Refused as error:
         raise Refused(f"{address}: {error}", error.reason) from error
     except SessionEnded as error:

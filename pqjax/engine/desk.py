@@ -13,7 +13,7 @@ import os
 import pathlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from pqjax.engine.memory import least_bytes
@@ -53,8 +53,14 @@ class Limits:
 class Desk(Protocol):
     """Where a session is asked for, wherever the limits are kept."""
 
-    def enter(self, guest: Hashable, owner: str, takes: int, ticket: bytes) -> Objection | None:
-        """Takes a guest in for a session that takes so many bytes of memory; or why not."""
+    def enter(
+        self, guest: Hashable, owner: str, takes: int, ticket: bytes = b"", background: bool = False
+    ) -> Objection | None:
+        """Takes a guest in for a session that takes so many bytes of memory; or why not.
+
+        In the `background` it has no seat: it is let in where nobody else is, and when somebody comes
+        those in the background are to go (`give_way`).
+        """
         ...
 
     def leave(self, guest: Hashable, *, served: bool) -> None:
@@ -72,6 +78,10 @@ class Desk(Protocol):
     @property
     def over(self) -> bool:
         """Whether no session can begin any more, and the last one has ended."""
+        ...
+
+    def give_way(self, go: Callable[[], None]) -> None:
+        """Says what to call when those in the background are to go."""
         ...
 
 
@@ -98,20 +108,27 @@ class LimitsDesk:
         """
         self._limits, self._tickets, self._resident = limits, tickets, resident
         self._taken: dict[Hashable, tuple[str, int]] = {}
+        self._behind: set[Hashable] = set()  # of these, in the background
+        self._go: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._answers = Answers(books)
         self._left: int | None = None
 
-    def enter(self, guest: Hashable, owner: str, takes: int, ticket: bytes) -> Objection | None:
+    def enter(
+        self, guest: Hashable, owner: str, takes: int, ticket: bytes = b"", background: bool = False
+    ) -> Objection | None:
         """As a `Desk`: a ticket is used up whatever follows."""
         limits = self._limits
         if self._tickets is not None and not self._tickets(ticket, owner):
             return Objection.NO_TICKET
         with self._lock:
             most, left = limits.most_clients, self._left
-            if len(self._taken) >= (most if left is None else min(most, left)):
+            seated = [whose for who, (whose, _) in self._taken.items() if who not in self._behind]
+            if background and self._taken:
                 return Objection.BUSY
-            mine = sum(whose == owner for whose, _ in self._taken.values())
+            if len(seated) >= (most if left is None else min(most, left)):
+                return Objection.BUSY
+            mine = seated.count(owner)
             if limits.each_clients is not None and mine >= limits.each_clients:
                 return Objection.TOO_MANY_SESSIONS
             if self._spent(owner, 1):
@@ -120,12 +137,19 @@ class LimitsDesk:
             if limits.memory_bytes is not None and held + takes > limits.memory_bytes:
                 return Objection.NO_MEMORY
             self._taken[guest] = owner, takes
-            return None
+            if background:
+                self._behind.add(guest)
+            others = bool(self._behind) and not background
+        if others:
+            self._go()
+        return None
 
     def leave(self, guest: Hashable, *, served: bool) -> None:
         """As a `Desk`."""
         with self._lock:
-            if self._taken.pop(guest, None) and served and self._left is not None:
+            taken, seated = self._taken.pop(guest, None), guest not in self._behind
+            self._behind.discard(guest)
+            if taken and seated and served and self._left is not None:
                 self._left -= 1
 
     def permit(self, owner: str, count: int) -> bool:
@@ -151,11 +175,9 @@ class LimitsDesk:
         """As a `Desk`."""
         return self._left == 0
 
-    @property
-    def owners(self) -> Iterable[str]:
-        """Of the sessions there are."""
-        with self._lock:
-            return [owner for owner, _ in self._taken.values()]
+    def give_way(self, go: Callable[[], None]) -> None:
+        """As a `Desk`."""
+        self._go = go
 
 
 class Answers:

@@ -113,12 +113,20 @@ class Server:
         self._store = store
         self._lobby = Lobby(most_waiting)
         self._desk: Desk = desk or LimitsDesk(Limits(most_clients))
+        self._desk.give_way(self.give_way)
         if door is None:
             door = Listener(address, tls=tls, insecure_plaintext=insecure_plaintext)
         self._door, self.address = door, door.address
         self._visits: dict[Wire, Visit] = {}
         self._lock = threading.RLock()  # a signal handler may close the server meanwhile
         self._stopping = False
+
+    def give_way(self) -> None:
+        """Ends sessions in the background as soon as nothing in them is half done; returns at once."""
+        with self._lock:
+            visits = [visit for visit in self._visits.values() if visit.background]
+        for visit in visits:
+            visit.finish(Word.YIELD)
 
     def offer(self, catalogue: Catalogue) -> None:
         """Serves these models to clients that come from now on; sessions go on with theirs."""
@@ -216,7 +224,8 @@ class Server:
             note = partial(self._events.noted, guest.client)
             permit = partial(self._desk.permit, guest.owner)
             who = wire, guest.client, guest.owner
-            visit = Visit(*who, self._idle_s, self._progress, self._store, note, permit, title)
+            told = self._progress, self._store, note, permit, title, guest.background
+            visit = Visit(*who, self._idle_s, *told)
             visit.told = partial(self._events.done, visit)
             self._begin(guest, wire, visit)
             trace = serve_session(wire, model, visit, offers)
@@ -257,9 +266,10 @@ class Server:
             found[:] = [model]
             return model.plan.document
 
-        def admit(document: bytes, ticket: bytes) -> Objection | None:
-            takes = session_bytes(found[0].plan)
-            return self._desk.enter(guest, guest.owner, takes, ticket)
+        def admit(document: bytes, asked: Asked) -> Objection | None:
+            how = session_bytes(found[0].plan), asked.ticket, asked.background
+            guest.background = asked.background
+            return self._desk.enter(guest, guest.owner, *how)
 
         _, offers = greet_client(wire, find, admit)
         return found[0], str(catalogue.title(found[0])), offers

@@ -115,6 +115,15 @@ class Store:
                 lambda ino: seal(self._key, _about(batch, number, ino), half),
             )
 
+    @property
+    def ready(self) -> int:
+        """How many preparations there are, of all owners."""
+        return sum(1 for _ in self.folder.glob("*/*.half"))
+
+    def ready_for(self, owner: str) -> int:
+        """How many there are of one."""
+        return sum(len(self.numbers(batch)) for batch in self.batches(owner))
+
     def numbers(self, batch: Batch) -> set[int]:
         """Of the preparations that there are."""
         place = self._place(batch.name)

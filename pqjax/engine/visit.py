@@ -19,6 +19,7 @@ class Visit:
     Attributes:
       client: the client's address.
       model: what it is served, as text (`Title`).
+      background: it gives way to others.
       owner: whose what is kept for it is.
       idle_s: a client may ask for nothing for so long.
       store: where preparations are kept for it, if anywhere; and note: told what becomes of them.
@@ -37,15 +38,17 @@ class Visit:
         note: Callable[[str], None] = lambda text: None,
         permit: Callable[[int], bool] = lambda count: True,
         model: str = "model",
+        background: bool = False,
     ):
         self.client, self.owner, self.idle_s = client, owner, idle_s
         self.store, self.note, self.permit = store, note, permit
-        self.model = model
+        self.model, self.background = model, background
         self.told: Callable[[str, float, int], None] = lambda phase, seconds, count: None
         self._wire, self._progress, self._began = wire, progress, time.monotonic()
         self._lock = threading.RLock()  # a signal handler may ask meanwhile
         self._does, self._since = "sets up oblivious transfer", time.monotonic()
         self._resting = self._finishing = self._ended = False
+        self._last = Word.CLOSING
         self._prepared = 0
 
     def progress(self, where: str, done: int, steps: int) -> None:
@@ -67,16 +70,16 @@ class Visit:
         with self._lock:
             self._resting, self._since = False, time.monotonic()
 
-    def finish(self) -> None:
+    def finish(self, word: Word = Word.CLOSING) -> None:
         """Ends the session as soon as nothing is half done: no command, no preparation in store."""
         with self._lock:
-            self._finishing = True
+            self._finishing, self._last = True, word
             self._part_if_done()
 
-    def end(self) -> None:
+    def end(self, word: Word = Word.CLOSING) -> None:
         """Ends the session at once."""
         self._ended = True
-        self._wire.leave(Word.CLOSING)
+        self._wire.leave(word)
 
     @property
     def busy(self) -> bool:
@@ -86,7 +89,7 @@ class Visit:
 
     def _part_if_done(self) -> None:
         if self._finishing and self._resting and not self._prepared:
-            self.end()
+            self.end(self._last)
 
     @contextlib.contextmanager
     def phase(self, name: str, count: int = 0) -> Iterator[None]:

@@ -116,6 +116,7 @@ class Front:
         self._store, self._drain_s, self._record = store, drain_s, record
         self._server = {**server, "drain_s": drain_s}
         self._desk = LimitsDesk(limits, books, tickets, self._resident)
+        self._desk.give_way(lambda: self._say_all(do="give way"))
         self._listener = Listener(address, tls=tls, insecure_plaintext=insecure_plaintext)
         self.address = self._listener.address
         self._plans = tempfile.TemporaryDirectory(prefix="pqjax-")
@@ -160,17 +161,14 @@ class Front:
         """Lets nobody in; sessions end as soon as nothing in them is half done; returns at once."""
         with self._change:
             self._stopping = True
-            for worker in self._workers:
-                worker.talk.say(do="stop")
+            self._say_all(do="stop")
             self._change.notify_all()
         self._listener.close()
 
     def close(self) -> None:
         """Ends all sessions under way; their clients are told, in a second."""
         self.stop()
-        with self._change:
-            for worker in self._workers:
-                worker.talk.say(do="close")
+        self._say_all(do="close")
 
     def reload(self, offer: Offer | None = None) -> None:
         """Reads the models anew, or others; sessions go on with what they began with.
@@ -266,7 +264,8 @@ class Front:
         if what == "enter":
             guest = worker.number, line["guest"]
             ticket = bytes.fromhex(line["ticket"])
-            objection = self._desk.enter(guest, line["owner"], line["takes"], ticket)
+            how = line["takes"], ticket, line["background"]
+            objection = self._desk.enter(guest, line["owner"], *how)
             with self._change:
                 if objection is None:
                     worker.guests.add(line["guest"])
@@ -344,6 +343,12 @@ class Front:
             if not worker.ready:
                 time.sleep(min(_PAUSE_S * 2**self._failures, _LONGEST_PAUSE_S))
             self._start()
+
+    def _say_all(self, **what: Any) -> None:
+        with self._change:
+            workers = list(self._workers)
+        for worker in workers:
+            worker.talk.say(**what)
 
     def _hand_on(self, sock: socket.socket, client: str) -> None:
         """Gives a connection to the worker that has fewest."""

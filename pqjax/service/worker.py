@@ -84,12 +84,14 @@ class FrontDesk:
         self._waiting = threading.Condition()
         self._guests: dict[Hashable, int] = {}
 
-    def enter(self, guest: Hashable, owner: str, takes: int, ticket: bytes) -> Objection | None:
+    def enter(
+        self, guest: Hashable, owner: str, takes: int, ticket: bytes = b"", background: bool = False
+    ) -> Objection | None:
         """As `Desk`; busy if the front says nothing."""
         number = next(self._ids)
         self._guests[guest] = number
         told = {"guest": number, "owner": owner, "takes": takes, "ticket": ticket.hex()}
-        answer = self._ask("enter", **told)
+        answer = self._ask("enter", background=background, **told)
         if answer is None:
             return Objection.BUSY
         return None if answer == 0 else Objection(answer)
@@ -111,6 +113,9 @@ class FrontDesk:
     def over(self) -> bool:
         """The front says when."""
         return False
+
+    def give_way(self, go: Callable[[], None]) -> None:
+        """The front says when."""
 
     def answered(self, number: int, answer: Any) -> None:
         """What the front says to a question."""
@@ -156,6 +161,8 @@ def serve(hand: socket.socket, talk: Talk) -> int:
                 desk.answered(line["id"], line["answer"])
             elif line["do"] == "stop":
                 server.stop()
+            elif line["do"] == "give way":
+                server.give_way()
             elif line["do"] == "close":
                 server.close()
         server.close()  # the front is gone

@@ -37,7 +37,7 @@ _DIGEST_BYTES = 32
 _NO_DIGEST = bytes(_DIGEST_BYTES)
 _NAME = b"pqjax model\0"
 _SERVER, _CLIENT = 0, 1
-_OFFERS, _NAMED, _TICKET = 1, 2, 4  # bits of a hello's flags
+_OFFERS, _NAMED, _TICKET, _BACKGROUND = 1, 2, 4, 8  # bits of a hello's flags
 TICKET_BYTES = 32
 _WHERE = "handshake"
 
@@ -76,16 +76,20 @@ _OBJECTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """Which model a client asks for.
+    """Which model a client asks for, and how it comes.
 
     Attributes:
       digest: of its plan or, if `named`, of its name (`name_digest`); all zero: whichever the server
         has for those who name none.
       named: whether by name.
+      ticket: what a directory of servers gave it, or nothing.
+      background: it comes to prepare, and gives way to everybody else.
     """
 
     digest: bytes = _NO_DIGEST
     named: bool = False
+    ticket: bytes = b""
+    background: bool = False
 
     @property
     def any(self) -> bool:
@@ -94,9 +98,7 @@ class Asked:
 
 
 Find = Callable[[Asked], bytes | None]  # the plan document of what is asked for, if it is there
-Admit = Callable[
-    [bytes, bytes], Objection | None
-]  # asked with that document, and with a ticket or b""
+Admit = Callable[[bytes, Asked], Objection | None]  # asked with that document, too
 
 
 def name_digest(name: str) -> bytes:
@@ -119,7 +121,7 @@ def plan_digest(document: bytes) -> bytes:
 
 
 def greet_client(
-    wire: Wire, find: Find, admit: Admit = lambda document, ticket: None
+    wire: Wire, find: Find, admit: Admit = lambda document, asked: None
 ) -> tuple[bytes, bool]:
     """The server's side: agrees on everything, and sends the plan document unless the client has it.
 
@@ -137,7 +139,7 @@ def greet_client(
       HandshakeError: the two do not fit.
     """
     theirs = _Hello.heard(wire)
-    asked = Asked(theirs.digest, theirs.named)
+    asked = Asked(theirs.digest, theirs.named, theirs.ticket, theirs.background)
     document = find(asked)
     # A plan that is not there is answered by the one there is: what a client that insists is to hear.
     told = document if document is not None or asked.named else find(Asked())
@@ -149,7 +151,7 @@ def greet_client(
     insists = _NO_DIGEST if asked.named else asked.digest
     own = _judged(mine, theirs, insists, mine.digest)
     if own is _Verdict.FINE:
-        own = Objection.UNKNOWN_MODEL if told is None else admit(told, theirs.ticket) or own
+        own = Objection.UNKNOWN_MODEL if told is None else admit(told, asked) or own
     _agree(wire, own, mine, theirs, insists)
     assert told is not None
     if asked.named or asked.any:
@@ -164,12 +166,13 @@ def greet_server(
     offers: bool = False,
     name: str | None = None,
     ticket: bytes = b"",
+    background: bool = False,
 ) -> bytes | None:
     """The client's side; returns the plan document, unless it asked by its `digest` alone.
 
     A model that is asked for by its name has to have the digest, too, if one is given: versions of a
     model may have one plan. If the client `offers` stored preparations, that comes next. A ticket is
-    what a directory of servers gave it.
+    what a directory of servers gave it. In the `background` a client gives way to others.
 
     Raises:
       Refused: the server does not take this client, and says why.
@@ -181,7 +184,7 @@ def greet_server(
     asked = insists if name is None else name_digest(name)
     if len(ticket) not in (0, TICKET_BYTES):
         raise InputError(f"a ticket has {TICKET_BYTES} bytes, got {len(ticket)}")
-    mine = _Hello(_CLIENT, offers, name is not None, asked, ticket)
+    mine = _Hello(_CLIENT, offers, name is not None, asked, ticket, background)
     mine.say(wire)
     theirs = _Hello.heard(wire)
     _agree(wire, _judged(mine, theirs, insists, theirs.digest), theirs, mine, insists, name)
@@ -218,10 +221,12 @@ class _Hello:
     named: bool
     digest: bytes
     ticket: bytes = b""
+    background: bool = False
     version: int = dataclasses.field(default_factory=lambda: PROTOCOL_VERSION)
 
     def say(self, wire: Wire) -> None:
         flags = _OFFERS * self.offers | _NAMED * self.named | _TICKET * bool(self.ticket)
+        flags |= _BACKGROUND * self.background
         wire.send(_HELLO.pack(_MAGIC, self.version, self.role, flags, self.digest), 0, _WHERE)
         if self.ticket:
             wire.send(self.ticket, 0, _WHERE)
@@ -238,7 +243,8 @@ class _Hello:
             raise HandshakeError(f"{_WHERE}: not a pqjax peer: its hello begins with {magic!r}")
         same = version == PROTOCOL_VERSION and role == _CLIENT
         ticket = _receive(wire, TICKET_BYTES) if same and flags & _TICKET else b""
-        return cls(role, bool(flags & _OFFERS), bool(flags & _NAMED), digest, ticket, version)
+        offers, named, background = (bool(flags & bit) for bit in (_OFFERS, _NAMED, _BACKGROUND))
+        return cls(role, offers, named, digest, ticket, background, version)
 
 
 def _judged(mine: _Hello, theirs: _Hello, insists: bytes, server: bytes) -> _Verdict:

@@ -34,6 +34,7 @@ class Guest:
       client: the address it comes from.
       owner: whose limits hold for it: its host's or, once TLS has shown one, its certificate's.
       spoke: something has come from the other side.
+      background: it has greeted as one that gives way to others.
     """
 
     def __init__(self, sock: socket.socket, client: str = "", greeting_s: float | int = GREETING_S):
@@ -41,7 +42,7 @@ class Guest:
         self._wire: TcpWire | None = None
         self._lock = threading.Lock()
         self._dropped = ""
-        self.spoke = False
+        self.spoke = self.background = False
         self._greeting_s = greeting_s
         self._until = time.monotonic() + greeting_s
 

@@ -33,6 +33,7 @@ class Word(enum.IntEnum):
     FULL = 9
     DONE = 10
     SPENT = 11
+    YIELD = 12
 
 
 _OWN = {
@@ -44,6 +45,7 @@ _OWN = {
     Word.FULL: "dropped for want of room",
     Word.FAULT: "internal error on this side",
     Word.SPENT: "the client has had all answers that it may have in a day",
+    Word.YIELD: "a client in the background gave way to another",
     Word.DRIFT: "the other party asked for what the plan does not have",
 }
 _HEARD = {
@@ -57,6 +59,8 @@ _HEARD = {
     Word.LEFT: "the other party left before the session was over",
     Word.DONE: "the other party has all that it wanted",
     Word.SPENT: "this client has had all answers that the server gives it in a day; try again tomorrow",
+    Word.YIELD: "the server has another client to serve; what this one does in the background can go on "
+    "later",
     Word.FULL: "the server has no room for more connections; try again later",
 }
 

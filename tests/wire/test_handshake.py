@@ -150,19 +150,19 @@ def test_a_model_is_asked_for_by_name_by_its_plan_or_not_at_all(join):
 
 @pytest.mark.parametrize("objection", Objection)
 def test_a_server_says_why_it_does_not_take_a_client(join, objection):
-    tickets = []
+    told = []
 
-    def admit(document, ticket):
-        tickets.append((document, ticket))
+    def admit(document, asked):
+        told.append((document, asked.ticket, asked.background))
         return objection
 
     at_server, at_client = both(
         lambda wire: greet_client(wire, only(DOCUMENT), admit),
-        lambda wire: greet_server(wire, None, ticket=b"t" * 32),
+        lambda wire: greet_server(wire, None, ticket=b"t" * 32, background=True),
         join(),
     )
 
-    assert tickets == [(DOCUMENT, b"t" * 32)]
+    assert told == [(DOCUMENT, b"t" * 32, True)]
     assert type(at_server) is type(at_client) is Refused and str(at_server) == str(at_client)
     assert at_client.reason == objection.name.lower().replace("_", " ")
 

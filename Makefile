@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 # Tables and pictures that need no network: see experiments/README.md.
 COSTS := exp-table2 exp-table4 exp-table9 exp-table10 exp-table12 exp-figure1 exp-figure7 exp-figure9 \
 	exp-figure10 exp-copriv
-NETWORKS := exp-minionn exp-resnet18 exp-resnet32 exp-seconds exp-batches
+NETWORKS := exp-minionn exp-resnet18 exp-resnet32 exp-seconds exp-batches exp-service
 # Short trainings by the dozen (needs CIFAR in PQJAX_DATA); table 11 is made from the results there are.
 TRAININGS := exp-table6 exp-table7 exp-table11
 # Made from the results there are.

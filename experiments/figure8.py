@@ -7,6 +7,7 @@ search that counts l_w * l_x * MACs instead of bits, and SiRNN's protocols on th
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
@@ -14,11 +15,12 @@ import sys
 from experiments.command import parser, run
 from experiments.plots import curves, save
 from experiments.record import published, table
-from experiments.short_qat import CHECKPOINTS, RUNS, Short, recipe_text, row_of, train
+from experiments.short_qat import CHECKPOINTS, INFERENCES, RUNS, Short, recipe_text, row_of, train
 from experiments.width_baselines import at, proxy_search, uniform_widths
 from pqjax import load_model
 from pqjax.graph.sensitivity import read_sensitivities
 from pqjax.graph.widths import widths_of
+from pqjax.planner import find_preset
 from pqjax.search import Found, Limit, Space, search
 
 GIB = 8 * 2**30
@@ -34,18 +36,19 @@ METHODS = {"ours": "search", "uniform": "uniform", "proxy": "proxy search"}
 SIRNN = "SiRNN + our quantization"
 
 
-def points(net: str) -> list[dict]:
-    """Widths of every method at every limit."""
+def points(net: str, protocol: str) -> list[dict]:
+    """Widths of every method at every limit, of what a preset takes."""
+    preset = dataclasses.replace(find_preset(protocol), inferences=INFERENCES)
     base, activations = NETWORKS[net]
     graph, _, _ = load_model(CHECKPOINTS / f"{base}.npz")
     known = read_sensitivities(CHECKPOINTS / f"{net}_sensitivity.json")
     found = []
     for level in LEVELS:
         widths = uniform_widths(widths_of(graph), level)
-        uniform = at(graph, known, Limit(float(1 << 60)), PROTOCOL, widths)
+        uniform = at(graph, known, Limit(float(1 << 60)), preset, widths)
         limit = Limit(uniform.cost)
-        ours = search(graph, known, limit, PROTOCOL, Space(activations=activations))
-        proxied = proxy_search(graph, known, limit, PROTOCOL)
+        ours = search(graph, known, limit, preset, Space(activations=activations))
+        proxied = proxy_search(graph, known, limit, preset)
         for method, each in (("ours", ours), ("uniform", uniform), ("proxy", proxied)):
             found.append(_point(net, level, method, each))
     return found
@@ -61,13 +64,16 @@ def compute(args: argparse.Namespace) -> dict:
     """Searches, trains what is missing, asks every network about an image."""
     runs, rows = [], {}
     for net in args.nets:
-        for point in points(net):
+        for point in points(net, args.protocol):
             short = Short(net, point["bits"])
             if short not in rows:
                 train(short, args.runs)
-                rows[short] = row_of(short, args.runs)
+                rows[short] = row_of(short, args.runs, args.protocol)
             runs.append({**point, **rows[short]})
-    return {"config": {"seed": 2, "training": recipe_text(), "protocol": PROTOCOL}, "runs": runs}
+    return {
+        "config": {"seed": 2, "training": recipe_text(), "protocol": args.protocol},
+        "runs": runs,
+    }
 
 
 def report(tree: dict) -> str:
@@ -80,7 +86,8 @@ def report(tree: dict) -> str:
     )
     for net in dict.fromkeys(row["net"] for row in tree["runs"]):
         rows = [row for row in tree["runs"] if row["net"] == net]
-        text += f"\n## {TITLES[net]}\n\n{_table(rows)}\n\n{_verdict(rows)}\n\n{_picture(net, rows)}"
+        picture = _picture(net, rows, tree["config"]["protocol"])
+        text += f"\n## {TITLES[net]}\n\n{_table(rows)}\n\n{_verdict(rows)}\n\n{picture}"
     return text
 
 
@@ -113,20 +120,26 @@ def _verdict(rows: list[dict]) -> str:
     return " ".join(found)
 
 
-def _picture(net: str, rows: list[dict]) -> str:
+def _picture(net: str, rows: list[dict], protocol: str) -> str:
     def line(method: str, preset: str) -> list[tuple[float, float]]:
         own = [row for row in rows if row["method"] == method]
         return [(row["cost_bits"][preset] / GIB, 100 * row["top1"]) for row in own]
 
-    series = {name: line(method, PROTOCOL) for method, name in METHODS.items()}
-    series[SIRNN] = line("ours", "sirnn-choice1")
+    series, said = {name: line(method, protocol) for method, name in METHODS.items()}, ""
+    if protocol == PROTOCOL:
+        series[SIRNN], said = line("ours", "sirnn-choice1"), " SiRNN is choice (1)."
     title, level = f"Figure 8: {TITLES[net]}", ("float", 100 * rows[0]["top1_float"])
     figure = curves(series, "communication, GiB", "top-1, %", title, level)
     caption = (
         f"Figure 8, {TITLES[net]}. Communication: predicted by the cost model of the trained network, "
-        "exact; top-1: measured over the whole test set by the integer reference. SiRNN is choice (1)."
+        "exact; top-1: measured over the whole test set by the integer reference." + said
     )
-    return save(figure, f"figure8_{net}", caption)
+    return save(figure, f"{_named(protocol)}_{net}", caption)
+
+
+def _named(protocol: str) -> str:
+    """A result's name: the paper's figure, or one of another preset's bytes."""
+    return "figure8" if protocol == PROTOCOL else f"figure8_{protocol}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -136,12 +149,19 @@ def main(arguments: list[str] | None = None) -> int:
         "--runs", type=pathlib.Path, default=RUNS, help="folder of the training runs"
     )
     options.add_argument("--nets", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
+    options.add_argument(
+        "--protocol", default=PROTOCOL, help="whose bytes are limited: the paper's, or pqjax"
+    )
     options.add_argument("--points", action="store_true", help="print the widths and end")
     args, _ = options.parse_known_args(arguments)
     if args.points:
-        print(json.dumps([point for net in args.nets for point in points(net)], indent=1))
+        print(
+            json.dumps(
+                [point for net in args.nets for point in points(net, args.protocol)], indent=1
+            )
+        )
         return 0
-    return run(options, compute, report, arguments)
+    return run(options, compute, report, arguments, lambda args: _named(args.protocol))
 
 
 if __name__ == "__main__":

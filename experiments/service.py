@@ -254,8 +254,8 @@ def report(tree: dict) -> str:
     told, failed = tree["storm"], ", ".join(tree["storm"]["errors"]) or "no error"
     return (
         f"# Many clients\n\nNetwork {tree['config']['network']}, by `pqjax`, loopback, server and "
-        "clients on one machine. Seconds are those of an inference, offline and online phase, of all but "
-        "every client's first.\n\n"
+        "clients on one machine. Seconds are those of an inference, offline and online phase, of all "
+        "but every client's first.\n\n"
         + table(rows)
         + "\n\nSessions one after the other, of a small network, a connection and an inference each; "
         "memory resident of all the server's processes, the slope over the second half.\n\n"

@@ -146,10 +146,13 @@ class Server:
             while True:
                 try:
                     sock, client = self._door.accept(shed=self._lobby.shed)
-                except WireError:  # closed: by `stop`, or by the last session
+                except WireError:  # closed: by `stop`, or where the door leads
                     break
                 threads = [thread for thread in threads if thread.is_alive()]
                 threads += self._let_in(sock, client)
+            if not self._stopping:  # nobody else comes: those who are here stay as long as they like
+                for thread in threads:
+                    thread.join()
         finally:
             try:
                 self.stop()
@@ -253,7 +256,7 @@ class Server:
         elif failure is not None:
             self._events.refused(guest.client, failure)
         if self._desk.over:
-            self._door.close()
+            self.stop()
 
     def _greet(self, wire: Wire, guest: Guest) -> tuple[ServedModel, str, bool]:
         """The model agreed on, its title, and whether the client goes on by offering preparations."""

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from functools import partial
+from typing import Any
 
 from pqjax.engine.catalogue import Catalogue
 from pqjax.engine.desk import Desk, Limits, LimitsDesk, session_bytes
@@ -150,7 +151,9 @@ class Server:
                     break
                 threads = [thread for thread in threads if thread.is_alive()]
                 threads += self._let_in(sock, client)
-            if not self._stopping:  # nobody else comes: those who are here stay as long as they like
+            if (
+                not self._stopping
+            ):  # nobody else comes: those who are here stay as long as they like
                 for thread in threads:
                     thread.join()
         finally:
@@ -289,7 +292,7 @@ class Server:
         self._events.began(visit)
 
     @property
-    def state(self) -> list[dict[str, str | int | float]]:
+    def state(self) -> list[dict[str, Any]]:
         """The sessions there are, each as `Visit.state`."""
         with self._lock:
             visits = list(self._visits.values())

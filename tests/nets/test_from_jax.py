@@ -89,7 +89,7 @@ READ = {
     "pools": (
         lambda x: head(lax.reduce_window(nnx.relu(conv(x)), -jnp.inf, lax.max, *POOL, "SAME") +
                        lax.reduce_window(nnx.relu(conv(x)), 0.0, lax.add, *POOL, "SAME") / 6.0),
-        ["Conv", "Relu", "Pad", "MaxPool", "Conv", "Relu", "Pad", "AvgPool", "Add", *END[1:]],  # which is not negative
+        ["Conv", "Relu", "Pad", "MaxPool", "Conv", "Relu", "Pad", "AvgPool", "Add", *END[1:]],
     ),
     "sums of windows that are no averages": (
         lambda x: head(conv(nnx.avg_pool(nnx.relu(conv(x)), (2, 2)) * 3.0, normal(1, 1, 8, 8))),

@@ -293,6 +293,11 @@ class Server:
         self._events.began(visit)
 
     @property
+    def open(self) -> bool:
+        """Whether clients are let in."""
+        return not self._stopping
+
+    @property
     def state(self) -> list[dict[str, Any]]:
         """The sessions there are, each as `Visit.state`."""
         with self._lock:

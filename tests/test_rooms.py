@@ -55,7 +55,7 @@ ALLOWED = {
     },
     "watching": {"errors", "version", "wire", "graph", "planner", "engine"},
     "pictures": {"errors", "graph"},
-    "service": {"errors", "schema", "wire", "graph", "planner", "engine"},
+    "service": {"errors", "schema", "wire", "graph", "planner", "engine", "watching"},
     "cli": {
         "errors",
         "schema",

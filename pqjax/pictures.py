@@ -1,6 +1,7 @@
 """Pictures as network inputs: any readable file, resized and centred to the graph's input format."""
 
 import pathlib
+import typing
 
 import numpy as np
 
@@ -8,10 +9,14 @@ from pqjax.errors import DataError, InputError
 from pqjax.graph.ir import Graph
 
 
-def read_picture(path: pathlib.Path | str) -> np.ndarray:
+def read_picture(path: pathlib.Path | str | typing.BinaryIO, called: str = "") -> np.ndarray:
     """Reads a picture file: uint8 (H, W, 3), transparency on white, orientation applied.
 
     Of an animation the first frame; grey levels of 16 bits keep their upper 8.
+
+    Args:
+      path: the file, or what is in it, to be read in bytes.
+      called: what errors call it, if not by its path.
 
     Raises:
       DataError: there is no such file, or it is not a whole picture that can be held in memory.
@@ -29,9 +34,9 @@ def read_picture(path: pathlib.Path | str) -> np.ndarray:
                 picture = Image.alpha_composite(ground, rgba)
             return np.asarray(picture.convert("RGB"))
     except FileNotFoundError as error:
-        raise DataError(f"no picture at {path}") from error
+        raise DataError(f"no picture at {called or path}") from error
     except Exception as error:  # every format's reader has errors of its own, some of them bare
-        raise DataError(f"{path} is not a readable picture: {error}") from error
+        raise DataError(f"{called or path} is not a readable picture: {error}") from error
 
 
 def fit_picture(

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pqjax.cli.classes import in_words, likeliest, names_of, read_names
-from pqjax.cli.inputs import Picture, fitted, read_question
+from pqjax.answers import likeliest
+from pqjax.cli.classes import in_words, names_of, read_names
 from pqjax.errors import DataError, InputError, PlanError
 from pqjax.graph import ArgMax, Dense, Flatten, Graph, Input, TensorType, save_model
 from pqjax.pictures import fit_picture, picture_input, read_picture
 from pqjax.planner import plan, read_plan
+from pqjax.questions import Picture, fitted, read_question
 
 RED = (200, 30, 40)
 

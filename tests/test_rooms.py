@@ -55,6 +55,8 @@ ALLOWED = {
     },
     "watching": {"errors", "version", "wire", "graph", "planner", "engine"},
     "pictures": {"errors", "graph"},
+    "answers": {"graph"},
+    "questions": {"errors", "graph", "planner", "pictures"},
     "service": {"errors", "schema", "wire", "graph", "planner", "engine", "watching"},
     "cli": {
         "errors",
@@ -66,7 +68,8 @@ ALLOWED = {
         "search",
         "engine",
         "watching",
-        "pictures",
+        "answers",
+        "questions",
         "service",
     },
 }

@@ -1,14 +1,10 @@
-"""What an answer is called: class names of the user's or the server's, and the likeliest of them."""
+"""What an answer is called: class names of the user's or the server's, and answers in words."""
 
 import pathlib
-import typing
 from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Int
-
 from pqjax.errors import DataError, InputError, PlanError
-from pqjax.graph import Graph, load_model
+from pqjax.graph import load_model
 from pqjax.graph.strict_json import parse
 from pqjax.planner import Plan, check_class_names
 from pqjax.wire.handshake import DOCUMENT_LIMIT_BYTES
@@ -40,28 +36,6 @@ def names_of(given: list[str] | None, path: str, made: Plan) -> Sequence[str]:
         return check_class_names(made.source, given)
     except PlanError as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def likeliest(
-    graph: Graph, y: Int[np.ndarray, "*shape"], labels: Sequence[str], top: int
-) -> list[dict[str, typing.Any]]:
-    """The classes of the largest outputs, by number, name and score (the output as a real number).
-
-    Of a network that answers with a class, that one, without a score; of one whose output is no vector,
-    none. Names are the server's, so what could steer a terminal is left out; so is what it answers, and
-    a number that is no class has no name.
-    """
-    if y.ndim != 1:
-        return []
-    one = y.size == 1
-    order = [int(y[0])] if one else np.argsort(-y, kind="stable")[:top].tolist()
-    found = []
-    for i in order:
-        known = labels[i] if 0 <= i < len(labels) else None
-        name = None if known is None else "".join(c for c in known if c.isprintable())
-        score = None if one else float(y[i]) * 2.0**-graph.output.out.scale
-        found.append({"class": i, "name": name, "score": score})
-    return found
 
 
 def in_words(classes: list[dict], scores: bool) -> str:

@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 
-from pqjax.cli.classes import in_words, likeliest, names_of, read_names
+from pqjax.answers import likeliest
+from pqjax.cli.classes import in_words, names_of, read_names
 from pqjax.cli.console import BANNER, Bar, say
-from pqjax.cli.inputs import fitted, in_batches, likely_inputs, read_question
 from pqjax.cli.options import (
     Commands,
     command,
@@ -30,6 +30,7 @@ from pqjax.engine.process import settle
 from pqjax.engine.spending import Shelf
 from pqjax.engine.store import Store
 from pqjax.errors import WireError
+from pqjax.questions import fitted, in_batches, likely_inputs, read_question
 from pqjax.wire.address import parse_address
 from pqjax.wire.relay import Relay
 

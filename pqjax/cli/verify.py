@@ -9,9 +9,9 @@ from importlib.metadata import entry_points
 import numpy as np
 from jaxtyping import Int
 
-from pqjax.cli.classes import in_words, likeliest
+from pqjax.answers import likeliest
+from pqjax.cli.classes import in_words
 from pqjax.cli.console import Bar, say
-from pqjax.cli.inputs import fitted, read_question
 from pqjax.cli.options import Commands, command, json_option, positive
 from pqjax.engine import run_local
 from pqjax.engine.process import settle
@@ -19,6 +19,7 @@ from pqjax.errors import DataError
 from pqjax.graph import Graph, Weights, load_model, reference
 from pqjax.graph.ir import Node
 from pqjax.planner import plan
+from pqjax.questions import fitted, read_question
 
 SOURCES = (
     "pqjax.sources"  # entry points: (path, integers, description) -> a float network's outputs

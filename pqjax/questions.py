@@ -1,15 +1,21 @@
-"""What `pqjax infer` is asked about: read before dialling, fitted once the network is known."""
+"""What a server is asked about: read before dialling, fitted once the network is known."""
 
+import io
+import math
 import typing
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from pqjax.errors import DataError, InputError, shown
+from pqjax.errors import DataError, InputError, listed, shown
 from pqjax.graph import Graph
 from pqjax.graph.reference import check_input
+from pqjax.graph.strict_json import parse
 from pqjax.pictures import picture_input, read_picture
 from pqjax.planner import Plan
+
+# What numpy may raise over a file.
+_UNREADABLE = (OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError)
 
 
 class Picture(typing.NamedTuple):
@@ -43,8 +49,49 @@ def read_question(path: str) -> Picture | Integers:
         given = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(f"no input at {path}") from error
-    except (OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"cannot read the input {path}: {error}") from error
+    return _integers(path, given)
+
+
+def question_of(raw: bytes, called: str) -> Picture | Integers:
+    """The same of what is in such a file, for errors to call so; of integers in lists, too.
+
+    Args:
+      raw: a picture, an .npy file, or JSON: {"input": lists of lists of integers}.
+      called: what it is called.
+
+    Raises:
+      DataError: it is none of these.
+    """
+    if raw.startswith(np.lib.format.MAGIC_PREFIX):
+        return _integers(called, _array(raw, called))
+    if not raw.lstrip()[:1] == b"{":
+        return Picture(called, read_picture(io.BytesIO(raw), called))
+    try:
+        tree = parse(raw, len(raw))
+        if set(tree) != {"input"}:
+            raise InputError(f"an object with one key, input, expected, got {listed(tree)}")
+        return _integers(called, np.asarray(tree["input"]))
+    except (InputError, ValueError, OverflowError) as error:
+        raise DataError(f"cannot read the input {called}: {error}") from error
+
+
+def _array(raw: bytes, called: str) -> np.ndarray:
+    """The array in an .npy file's bytes, not copied."""
+    form, file = np.lib.format, io.BytesIO(raw)
+    try:
+        version = form.read_magic(file)
+        read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
+        shape, by_columns, dtype = read(file)
+        count = math.prod(shape)
+        given = np.frombuffer(raw, dtype, count, file.tell()) if count else np.empty(0, dtype)
+        return given.reshape(shape, order="F" if by_columns else "C")
+    except _UNREADABLE as error:
+        raise DataError(f"cannot read the input {called}: {error}") from error
+
+
+def _integers(path: str, given: np.ndarray) -> Integers:
     if not isinstance(given, np.ndarray) or given.ndim == 0 or given.size == 0:
         raise DataError(f"{path} holds no input: one array expected, with at least one element")
     if given.dtype.kind not in "iu":

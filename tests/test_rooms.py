@@ -57,6 +57,17 @@ ALLOWED = {
     "pictures": {"errors", "graph"},
     "answers": {"graph"},
     "questions": {"errors", "graph", "planner", "pictures"},
+    "web": {
+        "errors",
+        "version",
+        "wire",
+        "graph",
+        "planner",
+        "engine",
+        "service",
+        "answers",
+        "questions",
+    },
     "service": {"errors", "schema", "wire", "graph", "planner", "engine", "watching"},
     "cli": {
         "errors",
@@ -71,6 +82,7 @@ ALLOWED = {
         "answers",
         "questions",
         "service",
+        "web",
     },
 }
 

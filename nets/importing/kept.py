@@ -50,6 +50,15 @@ def kept(name: str, setting: Setting, progress: Progress = silent) -> pathlib.Pa
     return path
 
 
+def shown(progress: Progress = silent) -> pathlib.Path:
+    """The file of the network that `pqjax demo` shows.
+
+    Raises:
+      CheckpointError, DataError: as `kept`.
+    """
+    return kept("efficientnet-lite0", Setting.parse("W8A8"), progress)
+
+
 def calibration() -> Pictures:
     """The pictures that networks at hand are calibrated on, as many as `RECIPE` takes."""
     if not os.environ.get("PQJAX_DATA"):

@@ -6,6 +6,8 @@ from importlib.metadata import entry_points
 
 from pqjax.cli import (
     calibrate,
+    client,
+    demo,
     hint,
     infer,
     inspect,
@@ -24,7 +26,7 @@ from pqjax.version import VERSION
 
 _COMMANDS = (
     serve.add, infer.add, prepare.add, hint.add, plan.add, calibrate.add, search.add,
-    inspect.add, verify.add, network.add, top.add,
+    inspect.add, verify.add, network.add, top.add, client.add, demo.add,
 )  # fmt: skip
 
 

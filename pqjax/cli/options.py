@@ -150,8 +150,8 @@ def rates() -> Rates:
         return NOMINAL
 
 
-def network_options(made: argparse.ArgumentParser) -> None:
-    """Adds what both ends of a connection may say about it."""
+def network_options(made: argparse.ArgumentParser, trace: bool = True) -> None:
+    """Adds what both ends of a connection may say about it; --trace, too, or not."""
     made.add_argument("--tls", metavar="DIR", help="folder that `pqjax certs` wrote")
     made.add_argument(
         "--insecure-plaintext", action="store_true", help="no TLS off loopback, on purpose"
@@ -159,9 +159,9 @@ def network_options(made: argparse.ArgumentParser) -> None:
     seconds_option(
         made, "--deadline", DEADLINE_S, "give up a wait in which nothing moves for so long"
     )
-    made.add_argument(
-        "--trace", type=output_file, metavar="FILE", help="write the session's trace as JSON"
-    )
+    if trace:
+        written = "write the session's trace as JSON"
+        made.add_argument("--trace", type=output_file, metavar="FILE", help=written)
 
 
 def seconds_option(made: argparse.ArgumentParser, name: str, usual: float, text: str) -> None:

@@ -76,7 +76,7 @@ def _dealt_ends(seed):
     return delta, (follows, wide), (extends, WideReceiver(keys))
 
 
-def _own(end):
+def _own(end) -> typing.Any:
     """Another end at the same place of the same streams: the ciphers themselves have no state."""
     made = copy.copy(end)
     vars(made).update({name: copy.copy(value) for name, value in vars(end).items()})

@@ -79,7 +79,7 @@ class ProductWay(Protocol):
 
 
 def _multiply(a, b, ring):
-    return jax.lax.map(lambda pair: matmul(*pair, ring), (a, b))
+    return jax.lax.map(lambda pair: matmul(pair[0], pair[1], ring), (a, b))
 
 
 _multiplied = kernel(_multiply, static=("ring",))

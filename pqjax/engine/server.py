@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from functools import partial
+from typing import Any
 
 from pqjax.engine.catalogue import Catalogue
 from pqjax.engine.desk import Desk, Limits, LimitsDesk, session_bytes
@@ -146,10 +147,15 @@ class Server:
             while True:
                 try:
                     sock, client = self._door.accept(shed=self._lobby.shed)
-                except WireError:  # closed: by `stop`, or by the last session
+                except WireError:  # closed: by `stop`, or where the door leads
                     break
                 threads = [thread for thread in threads if thread.is_alive()]
                 threads += self._let_in(sock, client)
+            if (
+                not self._stopping
+            ):  # nobody else comes: those who are here stay as long as they like
+                for thread in threads:
+                    thread.join()
         finally:
             try:
                 self.stop()
@@ -225,9 +231,10 @@ class Server:
             permit = partial(self._desk.permit, guest.owner)
             who = wire, guest.client, guest.owner
             told = self._progress, self._store, note, permit, title, guest.background
-            visit = Visit(*who, self._idle_s, *told)
-            visit.told = partial(self._events.done, visit)
-            self._begin(guest, wire, visit)
+            made = Visit(*who, self._idle_s, *told)
+            made.told = partial(self._events.done, made)
+            self._begin(guest, wire, made)
+            visit = made
             trace = serve_session(wire, model, visit, offers)
             # Before the client hears of the end: it may come again at once.
             self._desk.leave(guest, served=True)
@@ -253,7 +260,7 @@ class Server:
         elif failure is not None:
             self._events.refused(guest.client, failure)
         if self._desk.over:
-            self._door.close()
+            self.stop()
 
     def _greet(self, wire: Wire, guest: Guest) -> tuple[ServedModel, str, bool]:
         """The model agreed on, its title, and whether the client goes on by offering preparations."""
@@ -286,7 +293,12 @@ class Server:
         self._events.began(visit)
 
     @property
-    def state(self) -> list[dict[str, str | int | float]]:
+    def open(self) -> bool:
+        """Whether clients are let in."""
+        return not self._stopping
+
+    @property
+    def state(self) -> list[dict[str, Any]]:
         """The sessions there are, each as `Visit.state`."""
         with self._lock:
             visits = list(self._visits.values())

@@ -197,6 +197,7 @@ def _tile(side, channels, height, width, stride):
     return 1, 1
 
 
+@functools.partial(jax.jit, static_argnums=2)  # calibration calls it step by step
 def _correlate(x, kernel, stride):
     batch, height, width, channels = x.shape
     side, _, _, out_channels = kernel.shape

@@ -1,6 +1,8 @@
 """Both parties of a protocol in one process, with the books checked, and a dealer for tests alone."""
 
 import contextlib
+import copy
+import functools
 import hashlib
 import threading
 import typing
@@ -60,15 +62,32 @@ def _dealt_stock(n, seed):
     return sender, receiver
 
 
-def _dealt_extension(seed):
-    """Both ends of a direction that extends on the spot, from dealt keys instead of base OTs."""
+@functools.cache
+def _dealt_ends(seed):
+    """Delta, and what both ends of a direction extend with, never drawn from: `_own` copies it.
+
+    It is hundreds of ciphers, whose making takes longer than most protocols.
+    """
     extends, follows, delta = extension_pair(1, seed)
     dealer = _dealer(seed + (1 << 64))
     keys = [(dealer.block(), dealer.block()) for _ in range(256)]
     secret = dealer.bits(256)
     wide = WideSender([pair[s] for pair, s in zip(keys, secret, strict=True)], secret)
-    sender = InlineSender(delta, _hash(seed), follows, wide)
-    return sender, InlineReceiver(_hash(seed), extends, WideReceiver(keys))
+    return delta, (follows, wide), (extends, WideReceiver(keys))
+
+
+def _own(end) -> typing.Any:
+    """Another end at the same place of the same streams: the ciphers themselves have no state."""
+    made = copy.copy(end)
+    vars(made).update({name: copy.copy(value) for name, value in vars(end).items()})
+    return made
+
+
+def _dealt_extension(seed):
+    """Both ends of a direction that extends on the spot, from dealt keys instead of base OTs."""
+    delta, *ends = _dealt_ends(seed)
+    sender, receiver = ([_own(part) for part in end] for end in ends)
+    return InlineSender(delta, _hash(seed), *sender), InlineReceiver(_hash(seed), *receiver)
 
 
 def dealt_party(wire, rank, rots=(0, 0), seed=7, source=STOCKED, randomness=None, tuning=TUNING):

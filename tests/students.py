@@ -15,7 +15,7 @@ from pqjax.graph import reference
 def floated(architecture, images):
     """A float network with random weights."""
     net = FloatNet(architecture, nnx.Rngs(0))
-    net(integer_input(images))  # moves the running statistics off their start
+    nnx.jit(lambda net, x: net(x))(net, integer_input(images))  # moves the running statistics
     net.eval()
     return net
 

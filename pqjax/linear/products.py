@@ -7,6 +7,7 @@ are local, those between are a way's (`pqjax.linear.shared`).
 import dataclasses
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 from jaxtyping import UInt
 
@@ -16,7 +17,7 @@ from pqjax.linear.job import Parts
 from pqjax.ot.source import Source
 from pqjax.protocols.forms import Forms
 from pqjax.protocols.party import Party
-from pqjax.ring import Ring, matmul
+from pqjax.ring import Ring, kernel, matmul
 
 Matrices = UInt[np.ndarray, "heads rows columns"]
 
@@ -77,6 +78,13 @@ class ProductWay(Protocol):
         ...
 
 
+def _multiply(a, b, ring):
+    return jax.lax.map(lambda pair: matmul(pair[0], pair[1], ring), (a, b))
+
+
+_multiplied = kernel(_multiply, static=("ring",))
+
+
 def multiply(a: np.ndarray, b: np.ndarray, ring: Ring) -> Matrices:
     """Multiplies integers (heads, rows, terms) and (heads, terms, columns) in the ring."""
-    return np.stack([np.asarray(matmul(*pair, ring)) for pair in zip(a, b, strict=True)])
+    return np.asarray(_multiplied(a, b, ring=ring))

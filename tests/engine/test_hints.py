@@ -22,7 +22,7 @@ from pqjax.errors import CheckpointError, PlanError, SessionEnded
 from pqjax.graph import Conv, Graph, Input, TensorType
 from pqjax.planner import plan
 
-PLAN = plan(GRAPH, ENCRYPTED)
+PLAN = plan(GRAPH, ENCRYPTED, ot="softspoken")  # of no hint; set up sooner
 
 
 def hinted(made, weights, folder=None) -> Any:

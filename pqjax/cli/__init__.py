@@ -4,7 +4,20 @@ import argparse
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 
-from pqjax.cli import calibrate, hint, infer, inspect, network, plan, prepare, search, serve, verify
+from pqjax.cli import (
+    calibrate,
+    evaluate,
+    fleet,
+    hint,
+    infer,
+    inspect,
+    network,
+    plan,
+    prepare,
+    search,
+    serve,
+    verify,
+)
 from pqjax.cli.console import say
 from pqjax.cli.serve import INTERRUPTED
 from pqjax.errors import PqjaxError
@@ -12,7 +25,7 @@ from pqjax.version import VERSION
 
 _COMMANDS = (
     serve.add, infer.add, prepare.add, hint.add, plan.add, calibrate.add, search.add,
-    inspect.add, verify.add, network.add,
+    inspect.add, verify.add, evaluate.add, network.add, fleet.add,
 )  # fmt: skip
 
 

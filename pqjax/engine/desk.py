@@ -175,6 +175,12 @@ class LimitsDesk:
         """As a `Desk`."""
         return self._left == 0
 
+    @property
+    def owners(self) -> Counter[str]:
+        """How many sessions every client has."""
+        with self._lock:
+            return Counter(owner for owner, _ in self._taken.values())
+
     def give_way(self, go: Callable[[], None]) -> None:
         """As a `Desk`."""
         self._go = go

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -201,6 +202,11 @@ class Front:
                 ],
                 "models": [title for title, _ in self._offers[self._current].models],
             }  # fmt: skip
+
+    @property
+    def owners(self) -> Counter[str]:
+        """How many sessions every client has."""
+        return self._desk.owners
 
     @property
     def open(self) -> bool:

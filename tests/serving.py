@@ -51,9 +51,8 @@ def serving(
 ):
     """A server in a thread; yields its address and the queue of how its connections ended."""
     ends = queue.Queue()
-    server = pqjax.Server(
-        plan, weights, address, deadline_s=deadline_s, **{"events": Ends(ends)} | options
-    )
+    options.setdefault("events", Ends(ends))
+    server = pqjax.Server(plan, weights, address, deadline_s=deadline_s, **options)
     thread = threading.Thread(target=server.run, args=(most_sessions,), daemon=True)
     thread.start()
     try:

@@ -26,6 +26,13 @@ Pair = tuple[int, int]
 Sides = tuple[Margins, Margins]
 
 
+# Of what they make, nothing is larger than the largest of what they read, if that is not negative.
+_BETWEEN = (
+    ops.MaxPool, ops.AvgPool, ops.GlobalAverage, ops.Flatten, ops.Subsample, ops.Take, ops.Concat,
+    ops.Pad,
+)  # fmt: skip
+
+
 class Builder:
     """A network that grows step by step; every method returns the name of the tensor it makes.
 
@@ -119,7 +126,9 @@ class Builder:
         return op.sources[0], self._values[x][0]
 
     def relu(self, x: str, cap: float | None = None) -> str:
-        """max(x, 0), and no more than the cap if there is one."""
+        """max(x, 0), and no more than the cap if there is one; x itself where that is all it can be."""
+        if self.nonnegative(x) and (cap is None or self.most(x) <= cap):
+            return x
         return self._add(ops.Relu(self._named("relu"), (x,), cap))
 
     def leaky_relu(self, x: str, slope: np.ndarray | float) -> str:
@@ -210,6 +219,15 @@ class Builder:
         if isinstance(op, Affine) and any((each < 0).any() for each in self._values[x]):
             return False
         return isinstance(op, ops.Relu) or all(self.nonnegative(source) for source in op.sources)
+
+    def most(self, x: str) -> float:
+        """What no value is above: infinity where nothing is known."""
+        op = self._ops.get(x)
+        if isinstance(op, ops.Relu):
+            return min(self.most(op.sources[0]), math.inf if op.cap is None else op.cap)
+        if isinstance(op, _BETWEEN):
+            return max(self.most(source) for source in op.sources)
+        return math.inf
 
     def imported(
         self, output: str, *, pixels: Pixels, source: Mapping[str, str],

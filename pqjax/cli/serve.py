@@ -102,7 +102,6 @@ def _serve(args: argparse.Namespace) -> int:
     many = args.clients or _CLIENTS * (args.workers or 1)
     memory = None if args.max_memory is None else round(args.max_memory * 1e9)
     limits = Limits(many, args.clients_each, args.answers_a_day, memory)
-    say(BANNER)
     code = _Code()
     if args.workers is None:
         server, reload = _threads(args, offer, LimitsDesk(limits, args.books), code)
@@ -162,6 +161,7 @@ def _processes(
     if args.store is not None:
         options["store"] = str(args.store), _store_limits(args)
     front = Front(offer, args.listen, workers=args.workers, record=record, **options)
+    say(BANNER)
     for title, path in offer.models:
         say(f"pqjax: serving {title} ({path}) from {args.workers} processes")
     return front, front.reload
@@ -173,6 +173,7 @@ def _store_limits(args: argparse.Namespace) -> tuple[int, int, float]:
 
 
 def _say_models(catalogue: Catalogue, offer: Offer) -> None:
+    say(BANNER)
     for title, path in offer.models:
         model = catalogue.models[Title.parse(title)]
         name = path if len(offer.models) == 1 else f"{title} ({path})"

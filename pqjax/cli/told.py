@@ -18,14 +18,8 @@ class Lines:
         match told["event"]:
             case "began":
                 log("session began", client)
-            case "ended" if told["error"] is not None:
-                log(f"session ended: {told['error']['text']}", client)
             case "ended":
-                log(
-                    f"session ended: {told['answers']} inferences, {told['sent_bytes']} bytes out, "
-                    f"{told['received_bytes']} in",
-                    client,
-                )
+                log(f"session ended: {_end(told)}", client)
             case "refused":
                 self._refusals(client, WireError(told["error"]["text"]))
             case "noted":
@@ -51,3 +45,10 @@ class Lines:
                 )
             case "worker_failed":
                 log(f"worker {told['worker']} talks nonsense and is ended: {told['error']}")
+
+
+def _end(told: dict[str, Any]) -> str:
+    if told["error"] is not None:
+        return told["error"]["text"]
+    sent, received = told["sent_bytes"], told["received_bytes"]
+    return f"{told['answers']} inferences, {sent} bytes out, {received} in"

@@ -35,7 +35,8 @@ from pqjax.wire.timeline import NOMINAL, Timeline
 from pqjax.wire.trace import Entry, Trace
 from pqjax.wire.work import UNITS, Rates, Sent, walk
 
-INFERENCES = 4  # the first compiles
+INFERENCES = 4
+_SESSIONS = (1, INFERENCES)  # of every plan; the first compiles, rounds of OTs too
 _FLOOR_S = 1e-3  # times are compared relative to themselves and so much more
 _TRUST = 0.05  # in the nominal rates, beside a measured time's 1
 _SWEEPS, _ROUNDS = 300, 8
@@ -98,10 +99,11 @@ def run_sessions(made: Sequence[Plan]) -> list[Session]:
             address = server.stdout.readline().strip()
             if not address:
                 raise WireError("the server's process ended before it listened")
-            with connect(address, plan=each) as session:
-                for _ in range(INFERENCES):
-                    session.infer(x)
-            theirs = [Entry(**entry) for entry in json.loads(server.stdout.readline())]
+            for count in _SESSIONS:
+                with connect(address, plan=each) as session:
+                    for _ in range(count):
+                        session.infer(x)
+                theirs = [Entry(**entry) for entry in json.loads(server.stdout.readline())]
             traces.append((Trace(theirs), session.trace))
     finally:
         server.kill()
@@ -118,7 +120,7 @@ def _serve() -> None:
     for each in plans():
         server = Server(each, weights, "127.0.0.1:0", events=_Teller())
         print(server.address, flush=True)
-        server.run(1)
+        server.run(len(_SESSIONS))
 
 
 class _Teller(Events):

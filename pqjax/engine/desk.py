@@ -13,14 +13,17 @@ import os
 import pathlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable
-from typing import Protocol
+from collections.abc import Callable, Hashable, Mapping
+from typing import Annotated, Protocol
 
 from pqjax.engine.memory import least_bytes
 from pqjax.errors import DataError, InputError
 from pqjax.graph.strict_json import parse
 from pqjax.planner.plan import Plan
+from pqjax.schema import Between, read
 from pqjax.wire.handshake import Objection
+
+_MOST_BYTES = 64 << 20  # of a day's books
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +189,14 @@ class LimitsDesk:
         self._go = go
 
 
+@dataclasses.dataclass(frozen=True)
+class _Books:
+    """The file's fields."""
+
+    day: str
+    answers: Mapping[str, Annotated[int, Between(0, 1 << 60)]]
+
+
 class Answers:
     """How many answers every client has had today."""
 
@@ -193,14 +204,14 @@ class Answers:
         self._books, self._day, self._counts = books, _today(), Counter[str]()
         if books is not None and books.exists():
             try:
-                found = parse(books.read_bytes(), 64 << 20)
-                if found["day"] == self._day:
-                    self._counts = Counter({str(k): int(v) for k, v in found["answers"].items()})
-            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+                found = read(_Books, parse(books.read_bytes(), _MOST_BYTES))
+            except (OSError, InputError) as error:
                 raise DataError(
                     f"{books} does not hold what clients have had today ({error}): delete it, and it is "
                     "counted anew"
                 ) from error
+            if found.day == self._day:
+                self._counts = Counter(found.answers)
 
     def of(self, owner: str) -> int:
         """Today's, of one client."""

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from functools import partial
+from typing import Any
 
 from pqjax.engine.catalogue import Catalogue
 from pqjax.engine.desk import Desk, Limits, LimitsDesk, session_bytes
@@ -146,10 +147,15 @@ class Server:
             while True:
                 try:
                     sock, client = self._door.accept(shed=self._lobby.shed)
-                except WireError:  # closed: by `stop`, or by the last session
+                except WireError:  # closed: by `stop`, or where the door leads
                     break
                 threads = [thread for thread in threads if thread.is_alive()]
                 threads += self._let_in(sock, client)
+            if (
+                not self._stopping
+            ):  # nobody else comes: those who are here stay as long as they like
+                for thread in threads:
+                    thread.join()
         finally:
             try:
                 self.stop()
@@ -253,7 +259,7 @@ class Server:
         elif failure is not None:
             self._events.refused(guest.client, failure)
         if self._desk.over:
-            self._door.close()
+            self.stop()
 
     def _greet(self, wire: Wire, guest: Guest) -> tuple[ServedModel, str, bool]:
         """The model agreed on, its title, and whether the client goes on by offering preparations."""
@@ -286,7 +292,7 @@ class Server:
         self._events.began(visit)
 
     @property
-    def state(self) -> list[dict[str, str | int | float]]:
+    def state(self) -> list[dict[str, Any]]:
         """The sessions there are, each as `Visit.state`."""
         with self._lock:
             visits = list(self._visits.values())

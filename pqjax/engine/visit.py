@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from pqjax.engine.execute import Progress
 from pqjax.engine.store import Store
@@ -99,7 +100,7 @@ class Visit:
         self.told(name, time.perf_counter() - begin, count)
 
     @property
-    def state(self) -> dict[str, str | int | float]:
+    def state(self) -> dict[str, Any]:
         """What it is at, for JSON; nothing secret."""
         sent, received = self._wire.sent_bytes, self._wire.received_bytes
         with self._lock:

@@ -314,10 +314,17 @@ class Front:
                 self._current = worker.generation
                 for old in self._workers:
                     if old.generation < self._current:
-                        old.talk.say(do="stop")
+                        self._retire(old)
                 self._tell(event="reloaded", worker=worker.number)
             self._change.notify_all()
         self._start()
+
+    def _retire(self, worker: _Worker) -> None:
+        """Hands it nothing on any more: it ends when its sessions have ended."""
+        try:
+            worker.hand.shutdown(socket.SHUT_WR)
+        except OSError:  # it is dying
+            return
 
     def _left(self, worker: _Worker, guest: int, served: bool) -> None:
         with self._change:

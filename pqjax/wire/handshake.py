@@ -282,7 +282,7 @@ def _agree(
         text = f"{_WHERE}: {_OBJECTIONS[objection]}{of}"
         raise Refused(text, objection.name.lower().replace("_", " "))
     both = "servers" if server.role == client.role == _SERVER else "clients"
-    objections = {
+    objections: dict[int, str] = {
         _Verdict.VERSIONS_DIFFER: f"the server speaks protocol version {server.version}, "
         f"the client {client.version}",
         _Verdict.SAME_ROLE: f"both parties are {both}",

@@ -13,6 +13,7 @@ from pqjax.engine import ServedModel
 from pqjax.errors import GraphError
 from pqjax.planner import PRESETS
 from pqjax.planner.plan import STOCK_LAYER
+from pqjax.wire.handshake import Asked
 from pqjax.wire.trace import Trace
 
 ORDERS = ("iii", "ppipiip")  # p prepares; i infers, and prepares first where nothing is in store
@@ -157,7 +158,7 @@ def test_a_model_that_was_checked_is_served_as_it_is():
     model = ServedModel.of(pqjax.plan(GRAPH), WEIGHTS)
     server = pqjax.Server(model, None, "127.0.0.1:0")
 
-    assert server._model is model
+    assert server._catalogue.find(Asked()) is model
     server.close()
     with pytest.raises(GraphError):
         pqjax.Server(model.plan, None, "127.0.0.1:0")

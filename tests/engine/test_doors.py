@@ -227,7 +227,11 @@ def test_events_that_raise_do_not_end_the_server(capfd):
         raise KeyError("a caller's bug")
 
     class Faulty(Events):
-        ended = refused = fail
+        def ended(self, visit, trace, error):
+            fail()
+
+        def refused(self, client, error):
+            fail()
 
     with serving(events=Faulty()) as (address, _):
         reset(address)

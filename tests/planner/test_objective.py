@@ -3,15 +3,19 @@
 import dataclasses
 import functools
 import pathlib
+from unittest import mock
 
 import pytest
 from networks import random_network
 
 from pqjax import Link, load_model
 from pqjax.errors import PlanError
+from pqjax.ot.tuning import Tuning
 from pqjax.planner import plan, read_plan
 from pqjax.planner.forecast import forecast
-from pqjax.wire.timeline import NOMINAL
+from pqjax.planner.plan import STOCK_LAYER, Plan
+from pqjax.planner.presets import find_preset
+from pqjax.wire.timeline import NOMINAL, Timeline
 from pqjax.wire.work import UNITS, Rates
 
 MINIONN = pathlib.Path(__file__).parents[2] / "nets" / "checkpoints" / "minionn_w2a4.npz"
@@ -115,3 +119,30 @@ def test_no_phase_takes_less_than_its_messages_or_either_partys_work(seed, proto
         bits, flows = own.cost(phase).sent, own.cost(phase).flows
         least = max(max(bits) / (WIDE.mbps * 1e6), flows * WIDE.rtt_ms / 2e3)
         assert own.predicted(inference=0)[phase] >= least - 1e-9
+
+
+def streamed(held, rtt_ms):
+    """Seconds of a small network's online phase whose OTs are made beside it, and of parts of it.
+
+    As many OTs are held as `held` of all that are drawn; making them takes long.
+    """
+    preset = dataclasses.replace(find_preset("pqjax-ot"), tuning=Tuning(stream_above=0))
+    slow = at_rates(b10=300, b11=300, b12=300, b13=300)
+    own = plan(random_network(3)[0], preset, Link(mbps=1000, rtt_ms=rtt_ms), rates=slow)
+    assert own.streamed
+    drawn = sum(sum(step.cost.online.rots) for step in own.steps)
+    with mock.patch.object(Plan, "stored", round(held * drawn)):
+        timed = [each for each in forecast(own, inference=0) if each.line.phase == "online"]
+    (beside,) = (each for each in timed if each.line.layer == STOCK_LAYER)
+    making = max(Timeline(own.link, slow).computing(beside.line.cost))
+    others = sum(each.seconds for each in timed) - beside.seconds
+    return beside.seconds, making, others
+
+
+def test_what_a_party_may_hold_bounds_the_waits_in_which_it_makes_ots():
+    much, making, others = streamed(held=1, rtt_ms=400)
+    little, *_ = streamed(held=0.01, rtt_ms=400)
+    nothing, *_ = streamed(held=0, rtt_ms=400)
+
+    assert 0 < making - others <= much < little < nothing <= making
+    assert streamed(held=1, rtt_ms=0)[0] > 0.9 * making

@@ -71,10 +71,20 @@ def test_answers_are_counted_by_the_day_and_forgotten_by_no_new_start(tmp_path, 
     tomorrow = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
     monkeypatch.setattr(desk_module, "_today", tomorrow.isoformat)
     assert desk.permit("a", 3) and LimitsDesk(limits, books).permit("b", 3)
-    assert json.loads(books.read_text())["answers"] == {"b": 3}
+    assert json.loads(books.read_text())["answers"] == {"a": 3, "b": 3}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"day": 1}', '{"day": "x", "answers": []}x'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"day": 1}',
+        '{"day": "", "answers": []}',
+        '{"day": "", "answers": {"a": -1}}',
+    ],
+)
 def test_damaged_books_are_an_error(tmp_path, text):
     books = tmp_path / "books.json"
     books.write_text(text)

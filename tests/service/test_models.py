@@ -12,7 +12,7 @@ from pqjax.engine.catalogue import Catalogue, Title
 from pqjax.engine.desk import Limits, LimitsDesk
 from pqjax.engine.model import ServedModel
 from pqjax.engine.store import Store
-from pqjax.errors import HandshakeError, InputError, Refused, SessionEnded
+from pqjax.errors import HandshakeError, InputError, Refused, SessionEnded, Spent
 from pqjax.service.offer import titled
 
 OTHER_GRAPH, OTHER_WEIGHTS, OTHER_X = random_network(5)
@@ -98,7 +98,9 @@ def test_a_client_gets_so_many_answers_a_day_and_is_told(three):
             session.infer(X)
             with pytest.raises(SessionEnded, match="has had all answers.*in a day") as found:
                 session.infer(X)
-        assert found.value.reason == "spent" and "all answers" in str(ends.get(timeout=30))
+        assert found.value.reason == "spent"
+        end = ends.get(timeout=30)
+        assert isinstance(end, Spent) and "all answers" in str(end)
         with pytest.raises(Refused, match="all inferences that the server allows") as refused:
             pqjax.connect(address)
         assert refused.value.reason == "spent"

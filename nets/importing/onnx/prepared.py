@@ -196,10 +196,18 @@ def _instead(node: onnx.NodeProto, kind: str, sources: Sequence[str]) -> None:
 
 def _without_grids(graph: onnx.GraphProto, version: int, notes: dict[str, str]) -> None:
     """QuantizeLinear and DequantizeLinear of activations: a Clip to the grid's ends, if these matter."""
+    from onnx import numpy_helper
+
     constants = Constants(graph, version)
     count = 0
+    given = {each.name for each in graph.input}
     for node in list(graph.node):
-        if node.op_type == "DequantizeLinear" and not constants.knows(node.input[0]):
+        if node.op_type == "DequantizeLinear" and constants.knows(node.input[0]):
+            # Runtimes have ways of their own to multiply by what is dequantized, which round.
+            weights = constants(node.output[0], node)
+            graph.initializer.append(numpy_helper.from_array(weights, node.output[0]))
+            graph.node.remove(node)
+        elif node.op_type == "DequantizeLinear":
             _instead(node, "Identity", node.input[:1])
         elif node.op_type == "QuantizeLinear" and not constants.knows(node.input[0]):
             operands = [constants(name, node) if name else None for name in node.input[1:]]
@@ -213,7 +221,7 @@ def _without_grids(graph: onnx.GraphProto, version: int, notes: dict[str, str]) 
                 raise GraphError(f"{node_name(node)}: grids of one scale for a tensor are read")
             step, ends = float(operands[0].max()), np.iinfo(zero.dtype)
             low, high = (float(end - int(zero.ravel()[0])) * step for end in (ends.min, ends.max))
-            if low < 0:  # as wide as its values: nothing is cut
+            if low < 0 or node.input[0] in given:  # as wide as its values: nothing is cut
                 _instead(node, "Identity", node.input[:1])
             else:
                 _clip(graph, node, low, high, version)

@@ -59,7 +59,8 @@ class _Writer:
         """A node of another kind in this one's place."""
         from onnx import helper
 
-        new = helper.make_node(kind, list(inputs), [made], node.name)
+        grid = kind in ("QuantizeLinear", "DequantizeLinear")
+        new = helper.make_node(kind, list(inputs), [made], made if grid else node.name)
         self.nodes.append(new)
         return made
 

@@ -72,6 +72,12 @@ def _add_deploy(ours: Commands) -> None:
     made.add_argument("--clients", type=positive(int), metavar="N", help=seats)
     each = "sessions at a time of one client (its certificate or, without TLS, its address), in all"
     made.add_argument("--clients-each", type=positive(int), metavar="N", help=each)
+    answers = (
+        "answers for one client in a day (UTC), in all: who has many can train a model like yours"
+    )
+    made.add_argument("--answers-a-day", type=positive(int), metavar="N", help=answers)
+    books = "the directory counts them in this file, so that another in its place forgets none"
+    made.add_argument("--books", type=pathlib.Path, metavar="FILE", help=books)
     idle = "end a server that has had no session for so long"
     seconds_option(made, "--idle", _IDLE_S, idle)
     drain = "a server that is ended lets sessions finish for so long"
@@ -113,10 +119,12 @@ def _tls(args: argparse.Namespace, side: str) -> Tls | None:
 def _deploy(args: argparse.Namespace) -> int:
     models = tuple((title, str(pathlib.Path(path).resolve())) for title, path in titled(args.model))
     (least, most), seats = args.replicas, args.clients or _SEATS * args.cores
+    books = None if args.books is None else args.books.resolve()
     memory = None if args.memory is None else round(args.memory * 1e9)
     deployment = Deployment(
         Offer(models, planning(args), str(args.hints.resolve())),
-        Scale(least, most, seats, args.idle), args.clients_each, args.cores, memory,
+        Scale(least, most, seats, args.idle), args.clients_each, args.answers_a_day, books,
+        args.cores, memory,
         _tls(args, "server"), args.insecure_plaintext, args.drain,
     )  # fmt: skip
     say(BANNER)

@@ -6,9 +6,9 @@ from typing import Any
 
 from pqjax.errors import InputError, PeerGone, PqjaxError
 from pqjax.fleet.deployment import Deployment
-from pqjax.fleet.directory import MOST_WAITING, NAME, Directory
+from pqjax.fleet.directory import MOST_WAITING, Directory
 from pqjax.fleet.door import Door
-from pqjax.fleet.ray import NAMESPACE, attached, ray
+from pqjax.fleet.ray import DIRECTORY, NAMESPACE, attached, ray
 from pqjax.wire.address import parse_address, resolve_guarded
 
 _APP = "pqjax"
@@ -39,7 +39,7 @@ def deploy(deployment: Deployment, listen: str, cluster: str = "auto") -> str:
             raise InputError("a fleet is there already: end it first, with pqjax fleet stop")
         _check_room(made, deployment)
         directory = made.remote(Directory).options(
-            name=NAME, namespace=NAMESPACE, lifetime="detached", max_restarts=-1, num_cpus=0,
+            name=DIRECTORY, namespace=NAMESPACE, lifetime="detached", max_restarts=-1, num_cpus=0,
             max_concurrency=MOST_WAITING + _SPARE_CALLS,
         ).remote(deployment)  # fmt: skip
         try:
@@ -67,7 +67,7 @@ def stop(cluster: str = "auto", drain_s: float = 600.0) -> None:
 
 def _directory(made: Any) -> Any:
     try:
-        return made.get_actor(NAME, namespace=NAMESPACE)
+        return made.get_actor(DIRECTORY, namespace=NAMESPACE)
     except ValueError:
         return None
 
@@ -88,7 +88,11 @@ def _check_room(made: Any, deployment: Deployment) -> None:
 
 def _wait(made: Any, directory: Any) -> None:
     while True:
-        state = made.get(directory.state.remote())
+        try:
+            state = made.get(directory.state.remote())
+        except made.exceptions.RayError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise PeerGone(f"the directory cannot start: {last}") from error
         if state["ready"]:
             return
         if state["failed"]:

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from pqjax.engine.desk import Limits
+from pqjax.engine.desk import Answers, Limits
 from pqjax.engine.server import DRAIN_S
 from pqjax.errors import InputError
 from pqjax.fleet.scaling import Scale
@@ -19,6 +19,8 @@ class Deployment:
       offer: the models, all of which every replica serves.
       scale: how many replicas, and seats of each.
       each: sessions of one client at a time, in the whole fleet; None: as many as there are.
+      answers: of one client in a day (UTC), in the whole fleet; None: no limit.
+      books: a file in which the directory counts them, so that another one in its place forgets none.
       cores: of a node, for a replica; as many worker processes serve its sessions.
       memory_bytes: likewise; what its sessions may take together.
       tls: a server's certificates; all replicas have the same.
@@ -29,6 +31,8 @@ class Deployment:
     offer: Offer
     scale: Scale = Scale()
     each: int | None = None
+    answers: int | None = None
+    books: pathlib.Path | None = None
     cores: int = 1
     memory_bytes: int | None = None
     tls: Tls | None = None
@@ -38,9 +42,10 @@ class Deployment:
     def __post_init__(self) -> None:
         if self.cores < 1:
             raise InputError(f"a replica needs at least 1 core, got {self.cores}")
-        if self.each is not None and self.each < 1:
-            raise InputError(f"a client may have at least 1 session, got {self.each}")
-        _ = self.limits
+        for what, n in ("session", self.each), ("answer a day", self.answers):
+            if n is not None and n < 1:
+                raise InputError(f"a client may have at least 1 {what}, got {n}")
+        _ = self.limits  # checks them
 
     @property
     def limits(self) -> Limits:
@@ -58,9 +63,11 @@ class Deployment:
 
         Raises:
           InputError: a model's file or a certificate cannot be read here.
+          DataError: the books cannot.
         """
         for _, path in self.offer.models:
             if not pathlib.Path(path).is_file():
                 raise InputError(f"no network file at {path}")
         if self.tls is not None:
             self.tls.context(server=True)
+        Answers(self.books)

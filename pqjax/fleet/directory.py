@@ -13,13 +13,13 @@ import traceback
 from collections import Counter
 from typing import Any
 
+from pqjax.engine.desk import Answers
 from pqjax.errors import shown
 from pqjax.fleet.deployment import Deployment
 from pqjax.fleet.ray import NAMESPACE, ray
 from pqjax.fleet.replica import Replica, State
 from pqjax.fleet.scaling import missing, surplus
 
-NAME = "pqjax-directory"
 MOST_WAITING = 64
 _PREFIX = "pqjax-replica-"
 _LOOK_S = 0.25  # between two looks at the replicas
@@ -83,6 +83,7 @@ class Directory:
         self._waiting = self._failures = 0
         self._failed, self._not_before = "", 0.0
         self._ending = False
+        self._answers = Answers(deployment.books)
         for each in self._ray.util.list_named_actors(all_namespaces=True):
             if each["namespace"] == NAMESPACE and each["name"].startswith(_PREFIX):
                 handle = self._ray.get_actor(each["name"], namespace=NAMESPACE)
@@ -130,9 +131,28 @@ class Directory:
                 assert known.state is not None
                 return {"address": known.state["address"], "ticket": ticket.hex(), "model": model}
 
+    def permit(self, owner: str, count: int) -> bool:
+        """Counts so many answers that a client is about to get; False if that is more than it may."""
+        with self._change:
+            if self._spent(owner, count):
+                return False
+            if self._deployment.answers is not None:
+                self._answers.add(owner, count)
+            return True
+
+    def _spent(self, owner: str, count: int) -> bool:
+        most = self._deployment.answers
+        return most is not None and self._answers.of(owner) + count > most
+
     def _objection(self, owner: str) -> Answer | None:
         if self._ending:
             return _refused("busy", "the fleet is closing")
+        if self._spent(owner, 1):
+            return _refused(
+                "spent",
+                "this client has made all inferences that the fleet allows it in a day; try again "
+                "tomorrow",
+            )
         each = self._deployment.each
         if each is not None and sum(r.owners[owner] for r in self._replicas.values()) >= each:
             return _refused(

@@ -16,8 +16,7 @@ import re
 from typing import Annotated, Any
 
 from pqjax.errors import InputError
-from pqjax.fleet.directory import NAME
-from pqjax.fleet.ray import NAMESPACE, ray
+from pqjax.fleet.ray import DIRECTORY, NAMESPACE, ray
 from pqjax.graph.strict_json import parse
 from pqjax.schema import Between, Length, Printable, read
 from pqjax.wire.address import format_address
@@ -25,7 +24,13 @@ from pqjax.wire.address import format_address
 MOST_WAIT_S = 60
 _MOST_BYTES = 4096
 _CERTIFICATE = re.compile(r"certificate [0-9a-f]{64}")
-_CODES = {"unknown model": 404, "too many sessions": 429, "no certificate": 400, "busy": 503}
+_CODES = {
+    "unknown model": 404,
+    "too many sessions": 429,
+    "spent": 429,
+    "no certificate": 400,
+    "busy": 503,
+}
 
 Reply = tuple[int, dict[str, Any]]
 
@@ -96,7 +101,7 @@ class Door:
         # By its name every time: another may have taken its place.
         find = ray().get_actor
         try:
-            directory = await asyncio.to_thread(find, NAME, namespace=NAMESPACE)
+            directory = await asyncio.to_thread(find, DIRECTORY, namespace=NAMESPACE)
         except ValueError as error:
             raise ray().exceptions.RayError(str(error)) from error
         return await getattr(directory, what).remote(*about)

@@ -14,6 +14,7 @@ from pqjax.errors import InputError, PeerGone, shown
 from pqjax.wire.address import parse_address
 
 NAMESPACE = "pqjax"
+DIRECTORY = "pqjax-directory"  # the actor
 _DIAL_S = 10.0
 
 

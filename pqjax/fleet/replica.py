@@ -6,16 +6,18 @@ ticket holds a seat until it is used or too old. Nothing that clients send passe
 
 import os
 import threading
+import time
 from typing import Any
 
 from pqjax.errors import PqjaxError
 from pqjax.fleet.deployment import Deployment
-from pqjax.fleet.ray import ray
+from pqjax.fleet.ray import DIRECTORY, NAMESPACE, ray
 from pqjax.fleet.tickets import Tickets
 from pqjax.service.front import Front
 from pqjax.wire.address import format_address
 
 State = dict[str, Any]
+_PERMIT_S, _PAUSE_S = 8.0, 0.2  # a worker waits a little longer
 
 
 class Replica:
@@ -34,6 +36,7 @@ class Replica:
                 deployment.offer, format_address(host, 0), workers=deployment.cores,
                 tls=deployment.tls, insecure_plaintext=deployment.insecure_plaintext,
                 limits=deployment.limits, tickets=self._tickets.take, drain_s=deployment.drain_s,
+                permits=_free if deployment.answers is None else _permitted,
             )  # fmt: skip
         except PqjaxError as error:
             self._failed = str(error)
@@ -85,3 +88,19 @@ class Replica:
         """Lets nobody in any more, and ends with the last session."""
         if self._front is not None:
             self._front.stop()
+
+
+def _free(owner: str, count: int) -> bool:
+    return True
+
+
+def _permitted(owner: str, count: int) -> bool:
+    """Asks the directory for answers, which counts those of all replicas; no, if it says nothing."""
+    until = time.monotonic() + _PERMIT_S
+    while (left := until - time.monotonic()) > 0:
+        try:
+            directory = ray().get_actor(DIRECTORY, namespace=NAMESPACE)
+            return bool(ray().get(directory.permit.remote(owner, count), timeout=left))
+        except (ValueError, ray().exceptions.RayError):  # another takes its place
+            time.sleep(_PAUSE_S)
+    return False

@@ -90,6 +90,7 @@ class Front:
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         books: pathlib.Path | None = None,
         tickets: Callable[[bytes, str], bool] | None = None,
+        permits: Callable[[str, int], bool] = lambda owner, count: True,
         store: tuple[str, tuple[int, int, float]] | None = None,
         drain_s: float = DRAIN_S,
         record: Callable[[dict[str, Any]], None] = lambda record: None,
@@ -106,6 +107,7 @@ class Front:
           limits: over all workers.
           books: as of `LimitsDesk`.
           tickets: as of `LimitsDesk`.
+          permits: as of `LimitsDesk`.
           store: a folder for clients' preparations, and the fields of its `Limits`.
           drain_s: as of `Server`.
           record: told of all that happens, `pqjax.service.records`.
@@ -116,7 +118,7 @@ class Front:
         self._offers, self._count, self._tls = [offer], workers, tls
         self._store, self._drain_s, self._record = store, drain_s, record
         self._server = {**server, "drain_s": drain_s}
-        self._desk = LimitsDesk(limits, books, tickets, self._resident)
+        self._desk = LimitsDesk(limits, books, tickets, self._resident, permits)
         self._desk.give_way(lambda: self._say_all(do="give way"))
         self._listener = Listener(address, tls=tls, insecure_plaintext=insecure_plaintext)
         self.address = self._listener.address

@@ -185,6 +185,23 @@ def test_tickets_are_bound_to_certificates_and_good_once(cluster, tmp_path):
             pqjax.connect(seat.address, ticket=theirs, **secure)
 
 
+def test_answers_a_day_are_counted_over_all_replicas_and_a_directory_s_death(cluster, tmp_path):
+    words = ("--replicas", "2", "--clients", "1", "--answers-a-day", "3")
+    with fleet(cluster, tmp_path, *words, "--books", tmp_path / "books.json") as url:
+        until(lambda: ready(url, 2))
+        with fleet_connect(url) as first, fleet_connect(url) as second:
+            for session in (first, second):
+                np.testing.assert_array_equal(session.infer(X).output, TRUE)
+            os.kill(fleet_state(url)["pid"], signal.SIGKILL)
+            np.testing.assert_array_equal(second.infer(X).output, TRUE)
+            with pytest.raises(WireError, match="all answers"):
+                first.infer(X)
+            with pytest.raises(Refused, match="this client has made all inferences") as caught:
+                fleet_connect(url)
+        assert caught.value.reason == "spent"
+        assert json.loads((tmp_path / "books.json").read_text())["answers"] == {HERE: 3}
+
+
 def test_what_cannot_be_deployed_is_one_line_and_leaves_nothing(cluster, tmp_path):
     pqjax.save_model(tmp_path / "net.npz", GRAPH, WEIGHTS)
     (tmp_path / "broken.npz").write_bytes(b"no network")

@@ -72,6 +72,7 @@ def test_a_replica_that_cannot_serve_says_why(tmp_path):
     [
         ({"cores": 0}, "at least 1 core"),
         ({"each": 0}, "at least 1 session"),
+        ({"answers": 0}, "at least 1 answer a day"),
         ({"memory_bytes": 0}, "memory_bytes: at least 1"),
     ],
 )

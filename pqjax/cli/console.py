@@ -1,12 +1,6 @@
 """What the commands say on standard error."""
 
-import datetime
 import sys
-import threading
-import time
-from collections.abc import Callable
-
-from pqjax.errors import PqjaxError
 
 BANNER = "pqjax: two parties, semi-honest security, unaudited; see SECURITY.md for what leaks"
 
@@ -15,12 +9,6 @@ def say(text: str) -> None:
     """A line."""
     sys.stderr.write(f"{text}\n")  # in one piece: sessions' threads speak, too
     sys.stderr.flush()
-
-
-def log(text: str, client: str = "") -> None:
-    """A line of a server's log: when, which client, what."""
-    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    say(" ".join(filter(None, (now, client, text))))
 
 
 class Bar:
@@ -42,26 +30,3 @@ class Bar:
         if done == steps:
             self._bar.close()
             self._bar = None
-
-
-class Refusals:
-    """Says why connections were refused; of a flood a few a minute, then how many more there were."""
-
-    most, every_s = 10, 60.0
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now, self._lock = now, threading.Lock()  # every connection has a thread of its own
-        self._began, self._said, self._kept_back = now(), 0, 0
-
-    def __call__(self, client: str, error: PqjaxError) -> None:
-        """Says it, or counts it."""
-        with self._lock:
-            if self._now() - self._began >= self.every_s:
-                if self._kept_back:
-                    log(f"{self._kept_back} more connections were refused meanwhile")
-                self._began, self._said, self._kept_back = self._now(), 0, 0
-            if self._said < self.most:
-                self._said += 1
-                log(f"connection refused: {error}", client)
-            else:
-                self._kept_back += 1

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from pqjax.cli.banner import describe
 from pqjax.cli.console import BANNER, Bar, say
@@ -23,7 +24,7 @@ from pqjax.cli.options import (
     seconds_option,
 )
 from pqjax.cli.report import report, write_report
-from pqjax.cli.told import Lines
+from pqjax.cli.watch import Watch, add_options, watching
 from pqjax.engine import Server
 from pqjax.engine.catalogue import Catalogue, Title
 from pqjax.engine.desk import Limits, LimitsDesk
@@ -36,7 +37,6 @@ from pqjax.engine.visit import IDLE_S, Visit
 from pqjax.errors import DataError, InputError, PqjaxError
 from pqjax.service.front import Front
 from pqjax.service.offer import Offer, titled
-from pqjax.service.records import Recording
 from pqjax.wire.address import PORT
 from pqjax.wire.trace import Trace
 
@@ -91,6 +91,7 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     days = "throw away what was not spent in so many days"
     made.add_argument("--store-days", type=positive(float), default=DAYS, metavar="N", help=days)
+    add_options(made)
     plan_options(made, "plan for this network")
     network_options(made)
 
@@ -102,16 +103,27 @@ def _serve(args: argparse.Namespace) -> int:
     many = args.clients or _CLIENTS * (args.workers or 1)
     memory = None if args.max_memory is None else round(args.max_memory * 1e9)
     limits = Limits(many, args.clients_each, args.answers_a_day, memory)
+    watch = watching(args)
     code = _Code()
+    store = None if args.store is None else Store(args.store, StoreLimits(*_store_limits(args)))
     if args.workers is None:
-        server, reload = _threads(args, offer, LimitsDesk(limits, args.books), code)
+        server, reload = _threads(args, offer, LimitsDesk(limits, args.books), store, watch, code)
     else:
-        server, reload = _processes(args, offer, limits, code)
+        server, reload = _processes(args, offer, limits, watch, code)
+
+    def state() -> dict[str, Any]:
+        if isinstance(server, Front):
+            told = server.state
+        else:
+            told = {"sessions": server.state, "models": [title for title, _ in offer.models]}
+        return told if store is None else told | {"stored": store.ready}
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload, daemon=True).start())
-    print(f"listening on {server.address}", flush=True)
     try:
-        server.run(args.sessions)
+        with watch.door(state, lambda: server.open):
+            print(f"listening on {server.address}", flush=True)
+            server.run(args.sessions)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         say("pqjax: interrupted")
@@ -120,16 +132,19 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _threads(
-    args: argparse.Namespace, offer: Offer, desk: LimitsDesk, code: "_Code"
+    args: argparse.Namespace,
+    offer: Offer,
+    desk: LimitsDesk,
+    store: Store | None,
+    watch: Watch,
+    code: "_Code",
 ) -> tuple[Server, Callable[[], None]]:
     """One process, and how to have it read its models anew."""
     settle()
-    catalogue, lines = offer.catalogue(rates(), progress=Bar()), Lines()
-    events: list[Events] = [code, Recording(lines.record)]
+    catalogue = offer.catalogue(rates(), progress=Bar())
+    events: list[Events] = [code, watch.events]
     options = connection(args, "server", args.listen)
-    options |= {"idle_s": args.idle, "drain_s": args.drain, "desk": desk}
-    if args.store is not None:
-        options["store"] = Store(args.store, StoreLimits(*_store_limits(args)))
+    options |= {"idle_s": args.idle, "drain_s": args.drain, "desk": desk, "store": store}
     if args.trace is not None:
         events.append(_Traces(args.trace, catalogue, code))
     server = Server(catalogue, None, args.listen, progress=Bar(), events=All(*events), **options)
@@ -139,28 +154,29 @@ def _threads(
         try:
             server.offer(offer.catalogue(rates()))
         except PqjaxError as error:
-            lines.record({"event": "reload_failed", "text": str(error)})
+            watch.take({"event": "reload_failed", "text": str(error)})
         else:
-            lines.record({"event": "reloaded"})
+            watch.take({"event": "reloaded"})
 
     return server, reload
 
 
 def _processes(
-    args: argparse.Namespace, offer: Offer, limits: Limits, code: "_Code"
+    args: argparse.Namespace, offer: Offer, limits: Limits, watch: Watch, code: "_Code"
 ) -> tuple[Front, Callable[[], None]]:
     """A front and its workers, and how to have them read their models anew."""
-    lines = Lines()
 
     def record(told: dict) -> None:
         code.failures += told["event"] == "ended" and told["error"] is not None
-        lines.record(told)
+        watch.take(told)
 
     options = connection(args, "server", args.listen)
     options |= {"idle_s": args.idle, "drain_s": args.drain, "limits": limits, "books": args.books}
     if args.store is not None:
         options["store"] = str(args.store), _store_limits(args)
-    front = Front(offer, args.listen, workers=args.workers, record=record, **options)
+    front = Front(
+        offer, args.listen, workers=args.workers, record=record, layers=watch.layers, **options
+    )
     say(BANNER)
     for title, path in offer.models:
         say(f"pqjax: serving {title} ({path}) from {args.workers} processes")

@@ -61,6 +61,15 @@ def write_private(path: str | os.PathLike[str], text: str) -> None:
         file.write(text)
 
 
+def resident_bytes(process: int | str = "self") -> int:
+    """Memory that a process, by its number, has resident now; 0 where the system does not say."""
+    try:
+        pages = pathlib.Path(f"/proc/{process}/statm").read_text().split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * resource.getpagesize()
+
+
 def peak_bytes() -> int:
     """Most memory this process has had resident."""
     with contextlib.suppress(OSError):  # Linux; getrusage there remembers what the parent had

@@ -231,9 +231,10 @@ class Server:
             permit = partial(self._desk.permit, guest.owner)
             who = wire, guest.client, guest.owner
             told = self._progress, self._store, note, permit, title, guest.background
-            visit = Visit(*who, self._idle_s, *told)
-            visit.told = partial(self._events.done, visit)
-            self._begin(guest, wire, visit)
+            made = Visit(*who, self._idle_s, *told)
+            made.told = partial(self._events.done, made)
+            self._begin(guest, wire, made)
+            visit = made
             trace = serve_session(wire, model, visit, offers)
             # Before the client hears of the end: it may come again at once.
             self._desk.leave(guest, served=True)
@@ -290,6 +291,11 @@ class Server:
             self._lobby.remove(guest)
             wire.until = None
         self._events.began(visit)
+
+    @property
+    def open(self) -> bool:
+        """Whether clients are let in."""
+        return not self._stopping
 
     @property
     def state(self) -> list[dict[str, Any]]:

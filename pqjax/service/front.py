@@ -24,11 +24,13 @@ from typing import Any
 
 from pqjax import errors
 from pqjax.engine.desk import Limits, LimitsDesk
+from pqjax.engine.process import resident_bytes
 from pqjax.engine.server import DRAIN_S
 from pqjax.errors import InputError, PqjaxError, WireError
 from pqjax.service.offer import Offer
 from pqjax.service.talk import Talk
 from pqjax.service.worker import ADDRESS_BYTES
+from pqjax.watching.records import Sink
 from pqjax.wire.listener import Listener
 from pqjax.wire.tls import Tls
 
@@ -65,11 +67,7 @@ class _Worker:
     @property
     def resident_bytes(self) -> int:
         """What it takes of memory now."""
-        try:
-            pages = pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        except (OSError, IndexError):
-            return 0
-        return int(pages) * 4096
+        return resident_bytes(self.process.pid)
 
 
 class Front:
@@ -93,7 +91,8 @@ class Front:
         permits: Callable[[str, int], bool] = lambda owner, count: True,
         store: tuple[str, tuple[int, int, float]] | None = None,
         drain_s: float = DRAIN_S,
-        record: Callable[[dict[str, Any]], None] = lambda record: None,
+        record: Sink = lambda record: None,
+        layers: bool = False,
         **server: float,
     ):
         """Binds the address and starts the first worker; `run` waits for it.
@@ -110,13 +109,15 @@ class Front:
           permits: as of `LimitsDesk`.
           store: a folder for clients' preparations, and the fields of its `Limits`.
           drain_s: as of `Server`.
-          record: told of all that happens, `pqjax.service.records`.
+          record: told of all that happens, `pqjax.watching.records`.
+          layers: of every layer, too, once its session is over.
           server: further options of the workers' `Server`s: seconds, and how many may wait.
         """
         if workers < 1:
             raise InputError(f"a server has at least 1 worker process, got {workers}")
         self._offers, self._count, self._tls = [offer], workers, tls
-        self._store, self._drain_s, self._record = store, drain_s, record
+        self._store, self._drain_s = store, drain_s
+        self._record, self._layers = record, layers
         self._server = {**server, "drain_s": drain_s}
         self._desk = LimitsDesk(limits, books, tickets, self._resident, permits)
         self._desk.give_way(lambda: self._say_all(do="give way"))
@@ -252,7 +253,7 @@ class Front:
         }  # fmt: skip
         worker.talk.say(
             offer=dataclasses.asdict(self._offers[self._newest]), documents=str(self._folder), tls=tls,
-            store=self._store, address=self.address, server=self._server,
+            store=self._store, address=self.address, server=self._server, layers=self._layers,
         )  # fmt: skip
         threading.Thread(target=self._attend, args=(worker,), daemon=True).start()
 
@@ -352,7 +353,7 @@ class Front:
         worker.talk.close()
         for guest in lost:
             self._left(worker, guest, served=True)
-        if wanted:
+        if wanted or lost:
             self._tell(event="worker_died", worker=worker.number, code=code, sessions=len(lost))
         if wanted and self._failed is None:
             if not worker.ready:

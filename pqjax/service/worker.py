@@ -29,8 +29,8 @@ from pqjax.engine.store import Limits, Store
 from pqjax.errors import DataError, PqjaxError, WireError
 from pqjax.schema import read
 from pqjax.service.offer import Offer
-from pqjax.service.records import Recording
 from pqjax.service.talk import Talk
+from pqjax.watching.records import Records
 from pqjax.wire.handshake import Objection
 from pqjax.wire.readiness import READ, poll
 from pqjax.wire.timeline import NOMINAL
@@ -146,7 +146,9 @@ def serve(hand: socket.socket, talk: Talk) -> int:
             folder, limits = told["store"]
             options["store"] = Store(folder, Limits(*limits))
         desk, door = FrontDesk(talk), HandedOn(hand, told["address"], context)
-        events: Events = Recording(lambda record: talk.say(do="event", record=record))
+        events: Events = Records(
+            lambda record: talk.say(do="event", record=record), layers=told["layers"]
+        )
         server = Server(
             catalogue, None, told["address"], desk=desk, door=door, events=events, **options
         )

@@ -67,7 +67,7 @@ class Listener:
                 # Room for a crowd: whom the queue cannot hold tries again after a second.
                 self._sock.listen(socket.SOMAXCONN)
             except OSError as error:
-                raise _bind_error(error, place) from error
+                raise bind_error(error, place) from error
             undo.pop_all()
         host, port = self._sock.getsockname()[:2]
         self.address = format_address(host, port)
@@ -125,13 +125,14 @@ class Listener:
         self.close()
 
 
-def _bind_error(error: OSError, place: tuple) -> AddressError:
+def bind_error(error: OSError, place: tuple, option: str = "--listen") -> AddressError:
+    """Why a place that an option names cannot be listened on."""
     host, port = place[0], place[1]
     known = {
         "EADDRINUSE": f"port {port} on {host} is in use by another process; choose another "
-        "with --listen",
-        "EACCES": f"port {port} on {host} needs privileges; choose one above 1023 with --listen",
-        "EADDRNOTAVAIL": f"{host} is not an address of this machine; choose another with --listen",
+        f"with {option}",
+        "EACCES": f"port {port} on {host} needs privileges; choose one above 1023 with {option}",
+        "EADDRNOTAVAIL": f"{host} is not an address of this machine; choose another with {option}",
     }
     name = errno.errorcode.get(error.errno or 0, "")
     return AddressError(known.get(name, f"cannot listen on {host}:{port}: {error}"))

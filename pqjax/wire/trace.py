@@ -48,13 +48,16 @@ class Trace:
       stored: how many of the session's first inferences were prepared in an earlier one, and kept.
       alive_bytes: what (this side, the other) sent between the session's layers to say that it
         lives; no part of any entry or sum.
+      origin: when the session began, by `time.perf_counter`.
     """
 
-    def __init__(self, entries: Iterable[Entry] = (), stored: int = 0) -> None:
+    def __init__(
+        self, entries: Iterable[Entry] = (), stored: int = 0, origin: float | None = None
+    ) -> None:
         self.entries, self.stored = list(entries), stored
         self.alive_bytes: tuple[int, int] = (0, 0)
         self._inference: int | None = 0
-        self._origin = time.perf_counter()
+        self.origin = time.perf_counter() if origin is None else origin
         self._open: list[Entry] = []
 
     @contextlib.contextmanager
@@ -65,7 +68,7 @@ class Trace:
             yield entry
         finally:
             self._open.pop()
-            entry.seconds = time.perf_counter() - self._origin - entry.begin
+            entry.seconds = time.perf_counter() - self.origin - entry.begin
 
     def turn_to(self, inference: int | None) -> None:
         """The last entry, in which it was said, and all that follow are for this inference."""
@@ -73,7 +76,9 @@ class Trace:
 
     def of(self, inference: int) -> "Trace":
         """The entries of one inference so far: its setup, preparation and online phase."""
-        return Trace((x for x in self.entries if x.inference == inference), self.stored)
+        return Trace(
+            (x for x in self.entries if x.inference == inference), self.stored, self.origin
+        )
 
     @property
     def inferences(self) -> list["Trace"]:
@@ -82,10 +87,10 @@ class Trace:
         for entry in self.entries:
             if entry.inference is not None:
                 found.setdefault(entry.inference, []).append(entry)
-        return [Trace(found[i], self.stored) for i in sorted(found)]
+        return [Trace(found[i], self.stored, self.origin) for i in sorted(found)]
 
     def _enter(self, phase: str, layer: str) -> Entry:
-        begin = time.perf_counter() - self._origin
+        begin = time.perf_counter() - self.origin
         self.entries.append(Entry(phase, layer, len(self.entries), self._inference, begin=begin))
         self._open.append(self.entries[-1])
         return self._open[-1]

@@ -64,6 +64,7 @@ STUMBLES = {
     "no such input": (f"infer {NOBODY} nothing.npy", "no input at nothing.npy"),
     "a picture's URL": (f"infer {NOBODY} https://x.org/a.png", "is a URL, and .* files only: download"),
     "nobody there": (f"infer {NOBODY} cat.png", "nobody listens on 127.0.0.1:1"),
+    "nobody to watch": (f"top {NOBODY}", "no server says at .* what it does .*--metrics 127.0.0.1:1"),
     "a URL for a folder": ("certs https://x.org", "is a URL: a folder expected"),
     "a port in a certificate": ("certs pki --name x.org:7700", "without scheme, port or path"),
     "an empty name in a certificate": ("certs pki --name=", "without scheme, port or path"),
@@ -239,7 +240,7 @@ def test_damaged_rates_are_said_and_not_used(files, capsys, uncalibrated):
 
 
 def test_every_command_has_help_with_examples_that_parse_and_the_version_is_said(capsys):
-    for command in ("serve", "infer", "plan", "explain", "calibrate", "search", "certs", "relay"):
+    for command in "serve infer plan explain calibrate search certs relay top".split():
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
         assert end.value.code == 0

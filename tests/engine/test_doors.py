@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import datetime
 import pathlib
 import shutil
 import struct
@@ -18,10 +17,9 @@ from peers import accept_wire, ended, reset, silent, trickling
 from serving import GRAPH, PLAN, WEIGHTS, X, answers, serving
 
 import pqjax
-from pqjax.cli.console import Refusals
 from pqjax.engine.commands import PREPARE
 from pqjax.engine.events import Events
-from pqjax.errors import DeadlineExceeded, Drift, HandshakeError, InputError, PeerGone, WireError
+from pqjax.errors import DeadlineExceeded, Drift, HandshakeError, InputError, WireError
 from pqjax.wire.handshake import greet_client, greet_server, only
 from pqjax.wire.listener import Listener
 from pqjax.wire.tcp import dial
@@ -305,20 +303,3 @@ def test_a_clock_that_nothing_explains_is_drift_and_not_an_error_of_a_later_send
 def test_options_out_of_range_are_input_errors(options):
     with pytest.raises(InputError, match="got"):
         pqjax.Server(PLAN, WEIGHTS, "127.0.0.1:0", **options)
-
-
-def test_a_flood_of_refused_connections_is_a_few_lines_of_log(capsys):
-    moment = [0.0]
-    refused = Refusals(now=lambda: moment[0])
-
-    for _ in range(1000):
-        refused("127.0.0.1:9", PeerGone("gone"))
-    moment[0] += refused.every_s
-    refused("127.0.0.1:9", PeerGone("gone"))
-
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == refused.most + 2
-    when, _, what = said[-2].partition(" ")
-    assert datetime.datetime.fromisoformat(when).tzinfo is not None
-    assert what == f"{1000 - refused.most} more connections were refused meanwhile"
-    assert said[-1].endswith(" 127.0.0.1:9 connection refused: gone")

@@ -56,7 +56,17 @@ ALLOWED = {
     "watching": {"errors", "version", "wire", "graph", "planner", "engine"},
     "pictures": {"errors", "graph"},
     "service": {"errors", "schema", "wire", "graph", "planner", "engine", "watching"},
-    "fleet": {"errors", "schema", "wire", "graph", "planner", "engine", "pictures", "service"},
+    "fleet": {
+        "errors",
+        "schema",
+        "wire",
+        "graph",
+        "planner",
+        "engine",
+        "watching",
+        "pictures",
+        "service",
+    },
     "cli": {
         "errors",
         "schema",

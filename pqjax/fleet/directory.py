@@ -82,7 +82,7 @@ class Directory:
         self._replicas: dict[str, _Known] = {}
         self._waiting = self._failures = 0
         self._failed, self._not_before = "", 0.0
-        self._ending = False
+        self._ending = self._proven = False
         self._answers = Answers(deployment.books)
         for each in self._ray.util.list_named_actors(all_namespaces=True):
             if each["namespace"] == NAMESPACE and each["name"].startswith(_PREFIX):
@@ -274,7 +274,7 @@ class Directory:
                 if state["over"]:
                     self._drop(name, state["failed"] or "has ended")
                 elif state["open"]:
-                    self._failures, self._failed = 0, ""
+                    self._failures, self._failed, self._proven = 0, "", True
 
     def _failure(self, why: str) -> None:
         """A replica cannot serve: the next one is not started at once."""
@@ -306,7 +306,10 @@ class Directory:
             return
         free = sum(map(self._free, ready))
         starting = len(there) - len(ready)
-        for _ in range(missing(self._scale, len(ready), starting, free, self._waiting)):
+        wanted = missing(self._scale, len(ready), starting, free, self._waiting)
+        if not self._proven:  # the first makes for all what is made once, or says why it cannot
+            wanted = min(wanted, 1 - len(there))
+        for _ in range(wanted):
             self._start()
 
     def _start(self) -> None:

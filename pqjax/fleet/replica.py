@@ -4,6 +4,7 @@ It lets in whom its directory has sent: a session begins with a ticket that was 
 ticket holds a seat until it is used or too old. Nothing that clients send passes through Ray.
 """
 
+import functools
 import os
 import threading
 import time
@@ -14,6 +15,7 @@ from pqjax.fleet.deployment import Deployment
 from pqjax.fleet.ray import DIRECTORY, NAMESPACE, ray
 from pqjax.fleet.tickets import Tickets
 from pqjax.service.front import Front
+from pqjax.watching import Log
 from pqjax.wire.address import format_address
 
 State = dict[str, Any]
@@ -37,6 +39,7 @@ class Replica:
                 tls=deployment.tls, insecure_plaintext=deployment.insecure_plaintext,
                 limits=deployment.limits, tickets=self._tickets.take, drain_s=deployment.drain_s,
                 permits=_free if deployment.answers is None else _permitted,
+                record=Log(functools.partial(print, flush=True), "json"),  # Ray keeps it
             )  # fmt: skip
         except PqjaxError as error:
             self._failed = str(error)

@@ -28,11 +28,11 @@ from pqjax.wire.address import format_address, resolve_guarded
 from pqjax.wire.tls import Tls
 
 FLEET = "fleet+"  # before a directory's URL, where an address of a server may stand, too
-MOST_TRIES = 5
+MOST_TRIES = 8
 _MOST_BYTES = 1 << 20
 _ANSWER_S = 15.0
 _MOST_WAIT_S = 60
-_PAUSE_S = 0.25
+_PAUSE_S = 0.25  # after the first try; then twice as long each time
 _AGAIN = ("busy", "no memory", "no ticket")  # of a replica: another one may do
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -64,8 +64,9 @@ def fleet_connect(
 ) -> Session:
     """Connects to a fleet: as `connect` does to one server.
 
-    If the replica is gone or full when this client comes, the directory is asked again. A session that
-    breaks later raises its own error, and whoever wants another asks for one.
+    If the replica is gone or full when this client comes, or the directory is being replaced, it is
+    asked again. A session that breaks later raises its own error, and whoever wants another asks for
+    one.
 
     Args:
       url: of the directory, "http://host:port", or "https://..." with TLS.
@@ -84,24 +85,24 @@ def fleet_connect(
     """
     until, host = time.monotonic() + patience_s, directory_place(url)[1]
     options = {"name": host} | options
-    for left in reversed(range(tries)):
-        seat = ask_for_seat(
-            url,
-            model,
-            tls=tls,
-            insecure_plaintext=insecure_plaintext,
-            wait_s=until - time.monotonic(),
-        )
+    for tried in range(tries):
+        seat = None
         try:
+            seat = ask_for_seat(
+                url, model, tls=tls, insecure_plaintext=insecure_plaintext,
+                wait_s=until - time.monotonic(),
+            )  # fmt: skip
             return connect(
                 seat.address, model=model, ticket=bytes.fromhex(seat.ticket),
                 tls=tls, insecure_plaintext=insecure_plaintext, **options,
             )  # fmt: skip
         except (PeerGone, DeadlineExceeded, Refused) as error:
             final = isinstance(error, Refused) and error.reason not in _AGAIN
-            if final or not left or time.monotonic() > until:
+            nobody = isinstance(error, PeerGone) and seat is None and not tried
+            pause = _PAUSE_S * 2**tried
+            if final or nobody or tried == tries - 1 or time.monotonic() + pause > until:
                 raise
-        time.sleep(_PAUSE_S)
+        time.sleep(pause)
     raise InputError(f"at least 1 try expected, got {tries}")
 
 

@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Any
 
-from pqjax.errors import InputError, PeerGone, PqjaxError
+from pqjax.errors import InputError, PeerGone, PqjaxError, listed
 from pqjax.fleet.deployment import Deployment
 from pqjax.fleet.directory import MOST_WAITING, Directory
 from pqjax.fleet.door import Door
@@ -38,6 +38,7 @@ def deploy(deployment: Deployment, listen: str, cluster: str = "auto") -> str:
         if _directory(made) is not None:
             raise InputError("a fleet is there already: end it first, with pqjax fleet stop")
         _check_room(made, deployment)
+        _check_serve()
         directory = made.remote(Directory).options(
             name=DIRECTORY, namespace=NAMESPACE, lifetime="detached", max_restarts=-1, num_cpus=0,
             max_concurrency=MOST_WAITING + _SPARE_CALLS,
@@ -84,6 +85,19 @@ def _check_room(made: Any, deployment: Deployment) -> None:
         f"no node of the cluster has {deployment.cores} cores and {memory / 1e9:g} GB for a replica: "
         f"the largest have {best[0]:g} cores, and {best[1] / 1e9:.1f} GB"
     )
+
+
+def _check_serve() -> None:
+    """Ray Serve listens where it was told first: what else it serves would keep ours from it."""
+    serve = _serve()
+    try:
+        others = serve.status().applications
+    except ray("serve.exceptions").RayServeException:
+        return  # it does not run
+    if others:
+        raise InputError(
+            f"Ray Serve serves {listed(others)} on this cluster: a fleet needs one where it does not"
+        )
 
 
 def _wait(made: Any, directory: Any) -> None:

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import traceback
+import uuid
 from collections import Counter
 from typing import Any
 
@@ -313,7 +314,7 @@ class Directory:
             self._start()
 
     def _start(self) -> None:
-        name = f"{_PREFIX}{os.urandom(4).hex()}"
+        name = f"{_PREFIX}{uuid.uuid4().hex[:8]}"
         wants = self._deployment
         actor = self._ray.remote(Replica).options(
             name=name, namespace=NAMESPACE, lifetime="detached", max_restarts=0, max_concurrency=8,

@@ -38,7 +38,7 @@ def until(condition, seconds=120.0):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """The address of a cluster of three nodes, each with 2 cores as far as Ray knows."""
+    """A cluster of three nodes, each with 2 cores as far as Ray knows."""
     pytest.importorskip("ray", reason="a fleet needs Ray: pip install pqjax[fleet]")
     settings = {
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -52,7 +52,7 @@ def cluster(tmp_path_factory):
         try:
             for host in HOSTS:
                 made.add_node(num_cpus=2, node_ip_address=host, include_dashboard=False)
-            yield made.address
+            yield made
         finally:
             made.shutdown()
 
@@ -69,7 +69,7 @@ def fleet(cluster, folder, *words, scheme="http"):
     pqjax.save_model(folder / "net.npz", GRAPH, WEIGHTS)
     listen = f"{HERE}:{free_port()}"
     told = command(
-        "fleet", "deploy", folder / "net.npz", "--ray", cluster, "--listen", listen,
+        "fleet", "deploy", folder / "net.npz", "--ray", cluster.address, "--listen", listen,
         "--hints", folder / "hints", *words,
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
@@ -77,7 +77,7 @@ def fleet(cluster, folder, *words, scheme="http"):
     try:
         yield f"{scheme}://{listen}"
     finally:
-        ended = command("fleet", "stop", "--ray", cluster, "--drain", "1")
+        ended = command("fleet", "stop", "--ray", cluster.address, "--drain", "1")
         assert ended.returncode == 0, ended.stderr
 
 
@@ -151,6 +151,35 @@ def test_sessions_go_on_through_a_death_and_replicas_come_and_go(cluster, tmp_pa
         assert json.loads(asked.stdout)["outputs"] == [TRUE.tolist()]
 
 
+def test_a_node_is_lost_and_another_takes_its_replica(cluster, tmp_path):
+    with fleet(cluster, tmp_path, "--replicas", "2", "--clients", "1", "--cores", "2") as url:
+        there = until(lambda: ready(url, 2))
+        hosts = [each["address"].rpartition(":")[0] for each in there]
+        lost = next(i for i, host in enumerate(hosts) if host != HOSTS[0])  # not the head
+        with contextlib.ExitStack() as stack:
+            sessions = {}
+            while len(sessions) < 2:
+                before = [each["taken"] for each in replicas(url)]
+                session = stack.enter_context(fleet_connect(url))
+                after = [each["taken"] for each in replicas(url)]
+                sessions[next(i for i in range(2) if after[i] > before[i])] = session
+            (node,) = (n for n in cluster.worker_nodes if n.node_ip_address == hosts[lost])
+            cluster.remove_node(node, allow_graceful=False)
+            with pytest.raises(WireError):
+                sessions[lost].infer(X)
+            np.testing.assert_array_equal(sessions[1 - lost].infer(X).output, TRUE)
+
+            def asked_again():  # what clients ask may have been on that node, too
+                with contextlib.suppress(PqjaxError):
+                    return stack.enter_context(fleet_connect(url))
+
+            np.testing.assert_array_equal(until(asked_again).infer(X).output, TRUE)
+            assert there[lost]["name"] not in [
+                each["name"] for each in until(lambda: ready(url, 2))
+            ]
+    cluster.add_node(num_cpus=2, node_ip_address=hosts[lost])
+
+
 def test_tickets_are_bound_to_certificates_and_good_once(cluster, tmp_path):
     make_certificates(tmp_path / "pki")
     names = "client.pem", "client.key", "ca.pem"
@@ -207,11 +236,13 @@ def test_what_cannot_be_deployed_is_one_line_and_leaves_nothing(cluster, tmp_pat
     (tmp_path / "broken.npz").write_bytes(b"no network")
 
     def deployed(*words):
-        return command("fleet", "deploy", "--ray", cluster, "--hints", tmp_path / "hints", *words)
+        return command(
+            "fleet", "deploy", "--ray", cluster.address, "--hints", tmp_path / "hints", *words
+        )
 
     large = deployed(tmp_path / "net.npz", "--cores", "64")
     broken = deployed(tmp_path / "broken.npz")
-    nowhere = command("fleet", "stop", "--ray", cluster)
+    nowhere = command("fleet", "stop", "--ray", cluster.address)
     absent = command("fleet", "stop", "--ray", f"{HERE}:1")
 
     for told, said in (
@@ -233,8 +264,8 @@ def test_evaluation_over_the_cluster_counts_what_is_right(cluster, tmp_path):
     np.savez(tmp_path / "data.npz", x=x, y=y)
 
     told = command(
-        "evaluate", tmp_path / "net.npz", tmp_path / "data.npz", "--ray", cluster, "--private", "2",
-        "--json",
+        "evaluate", tmp_path / "net.npz", tmp_path / "data.npz", "--ray", cluster.address,
+        "--private", "2", "--json",
     )  # fmt: skip
 
     assert told.returncode == 0, told.stderr

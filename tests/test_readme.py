@@ -5,6 +5,8 @@ import os
 import pathlib
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
 import venv
@@ -55,6 +57,9 @@ def served(command, folder):
         assert server.stdout is not None
         yield next(line.split()[-1] for line in server.stdout if "listening on" in line)
     finally:
+        server.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(20)
         server.kill()
         server.communicate()
 
@@ -73,7 +78,7 @@ def folder(tmp_path, monkeypatch):
 def test_every_command_of_a_block_is_one_that_a_test_knows():
     known = {"make", "pqjax", "pip"}
     assert {command[0] for block in BLOCKS for command in block} == known
-    assert len(BLOCKS) == 6 and len(python_blocks()) == 2
+    assert len(BLOCKS) == 7 and len(python_blocks()) == 2
 
 
 def test_the_python_blocks_run(monkeypatch, tmp_path):
@@ -115,7 +120,7 @@ def test_two_processes(folder, capsys):
 
 def test_tonight_for_tomorrow(folder, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    serve, prepare, infer = block_with("pqjax", "prepare")
+    serve, prepare, infer = block_with("pqjax", "prepare", "127.0.0.1:7700", "3")
     with served(serve, folder) as address:
         for command in (prepare, infer):
             assert main([word.replace("127.0.0.1:7700", address) for word in command[1:]]) == 0
@@ -140,6 +145,38 @@ def test_two_machines(folder, capsys):
 
     wrote, *_, one, two = capsys.readouterr().out.splitlines()
     assert "server.key" in wrote and one == two and re.match(r"\d+ [a-z]+", one)
+
+
+@pytest.mark.slow
+def test_many_clients(folder, capsys, monkeypatch):
+    pytest.importorskip("prometheus_client")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    for name in ("cats", "dogs"):
+        (folder / f"{name}.npz").symlink_to(ROOT / "nets/checkpoints/minionn_w2a4.npz")
+    (folder / "cat.png").rename(folder / "rex.png")
+    serve, infer, fill, top = block_with("pqjax", "top")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        watched = f"127.0.0.1:{free.getsockname()[1]}"
+    serve = [watched if word == "127.0.0.1:9100" else word for word in serve]
+    with served(serve, folder) as address:
+        asked = [word.replace("127.0.0.1:7700", address) for word in infer[1:]]
+        assert main(asked) == 0
+        assert re.match(r"\d+ [a-z]+", capsys.readouterr().out)
+        words = [word.replace("127.0.0.1:7700", address) for word in fill[1:]]
+        filling = subprocess.Popen(
+            [sys.executable, "-m", "pqjax.cli", *words], cwd=folder, text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            assert filling.stdout is not None and filling.stdout.readline() == "1 of 20 in store\n"
+            assert main([*top[1:], watched, "--once"]) == 0
+            assert main(asked) == 0  # which the other gives way to
+        finally:
+            filling.kill()
+            filling.communicate()
+
+    seen = capsys.readouterr().out
+    assert "cats@2, dogs" in seen and "workers: 2" in seen, seen
 
 
 @pytest.mark.slow

@@ -189,36 +189,40 @@ def precision_for(sum_bits: int, of: Filter, modulus: Modulus = STATIC) -> Preci
     encryption take much of it, more bits travel, as few as will do. InputError names the widest sums
     that would do if these do not.
     """
+    found, problem = widths_for(sum_bits, of, modulus), ""
+    if found is not None:
+        return found
     try:
-        return _widths_of(sum_bits, of, modulus)
-    except InputError as problem:
-        good = [bits for bits in range(1, sum_bits) if _fits(bits, of, modulus)]
-        known = f"sums of at most {max(good)} bits would" if good else "no width of sums would"
-        raise InputError(
-            f"no parameters for sums of {sum_bits} bits and filters of norm {of.norm:.1f} "
-            f"({problem}); {known} do"
-        ) from None
+        Precision(modulus, of, sum_bits, *_least(sum_bits, of, modulus))
+    except InputError as error:
+        problem = str(error)
+    good = [bits for bits in range(1, sum_bits) if widths_for(bits, of, modulus)]
+    known = f"sums of at most {max(good)} bits would" if good else "no width of sums would"
+    raise InputError(
+        f"no parameters for sums of {sum_bits} bits and filters of norm {of.norm:.1f} "
+        f"({problem}); {known} do"
+    )
 
 
-def _widths_of(sum_bits: int, of: Filter, modulus: Modulus) -> Precision:
+@functools.lru_cache(maxsize=1 << 16)
+def widths_for(sum_bits: int, of: Filter, modulus: Modulus = STATIC) -> Precision | None:
+    """As `precision_for`; None where no widths do."""
+    sent, hint = _least(sum_bits, of, modulus)
+    found = (_fit(modulus, of, sum_bits, sent, b) for b in range(hint, modulus.bits + 1))
+    return next(filter(None, found), None)
+
+
+def _least(sum_bits: int, of: Filter, modulus: Modulus) -> tuple[int, int]:
+    """Bits that are sent, as few as do with a whole hint if any do; of a hint, the fewest to try."""
     sent = math.ceil(sum_bits + 2.5 + math.log2(_TAU * of.norm / math.sqrt(12)))
     hint = math.ceil(sum_bits + 3.5 + math.log2(_TAU * math.sqrt(modulus.degree / 18)))
-    most = modulus.bits
-
-    def fit(sent: int, hint: int) -> Precision | None:
-        try:
-            return Precision(modulus, of, sum_bits, sent, hint)
-        except InputError:
-            return None
-
-    sent = next((bits for bits in range(sent, most + 1) if fit(bits, most)), sent)
-    found = filter(None, (fit(sent, bits) for bits in range(hint, most + 1)))
-    return next(found, None) or Precision(modulus, of, sum_bits, sent, hint)
+    whole = range(sent, modulus.bits + 1)
+    sent = next((b for b in whole if _fit(modulus, of, sum_bits, b, modulus.bits)), sent)
+    return sent, hint
 
 
-def _fits(sum_bits: int, of: Filter, modulus: Modulus) -> bool:
+def _fit(modulus: Modulus, of: Filter, sum_bits: int, sent: int, hint: int) -> Precision | None:
     try:
-        _widths_of(sum_bits, of, modulus)
+        return Precision(modulus, of, sum_bits, sent, hint)
     except InputError:
-        return False
-    return True
+        return None

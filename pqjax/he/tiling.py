@@ -34,7 +34,7 @@ from pqjax.errors import InputError
 from pqjax.he.modulus import STATIC, Modulus
 from pqjax.he.phases import Geometry, Image, Pair, Phases
 from pqjax.he.polynomial import Polynomials
-from pqjax.he.precision import Filter, Precision, precision_for
+from pqjax.he.precision import Filter, Precision, precision_for, widths_for
 from pqjax.ring import Ring, conv, matmul
 
 _STRETCH = 512  # coefficients of a hint at a time: all copies of all channels would fill the memory
@@ -326,16 +326,14 @@ def cheapest(
 
     InputError if no parameters do for sums of so many bits.
     """
-    widths = {1: precision_for(sum_bits, of, modulus)}
+    widths: dict[int, Precision | None] = {1: precision_for(sum_bits, of, modulus)}
     found = None
     for tiling in tilings(m, modulus.degree):
         if tiling.filters not in widths:
-            try:
-                packed = of.packed(tiling.filters)
-                widths[tiling.filters] = precision_for(sum_bits, packed, modulus)
-            except InputError:
-                continue  # fewer filters need less room
+            widths[tiling.filters] = widths_for(sum_bits, of.packed(tiling.filters), modulus)
         own = widths[tiling.filters]
+        if own is None:
+            continue  # fewer filters need less room
         bits = tiling.hint_cost(own.hint_bits) + inferences * tiling.sent_cost(own.sent_bits)
         if found is None or bits < found[0]:
             found = bits, tiling, own

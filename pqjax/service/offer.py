@@ -14,6 +14,7 @@ from pqjax.graph import Graph, load_model
 from pqjax.planner import plan
 from pqjax.planner.document import read_plan
 from pqjax.planner.plan import Plan
+from pqjax.service.kept_plans import kept_plan
 from pqjax.wire.channel import DEADLINE_S
 from pqjax.wire.link import parse_link
 from pqjax.wire.work import Rates
@@ -48,7 +49,7 @@ class Offer:
     Attributes:
       models: title and network file of each, in order.
       planning: for all of them.
-      hints: a folder for what clients get once; None: made anew by every server.
+      hints: a folder for what clients get once, and for plans; None: made anew by every server.
     """
 
     models: tuple[tuple[str, str], ...]
@@ -75,12 +76,21 @@ class Offer:
         for at, (title, path) in enumerate(self.models):
             graph, weights, meta = load_model(path)
             if documents is None:
-                planned = self.planning.plan(graph, meta, rates)
+                planned = self._planned(graph, meta, rates)
             else:
                 planned = read_plan(documents[at], DEADLINE_S)
             served = ServedModel.of(planned, weights, self.hints, progress)
             made.append((Title.parse(title), served))
         return Catalogue(made)
+
+    def _planned(self, graph: Graph, meta: Mapping[str, Any], rates: Rates) -> Plan:
+        def make() -> Plan:
+            return self.planning.plan(graph, meta, rates)
+
+        if self.hints is None:
+            return make()
+        wishes = dataclasses.asdict(self.planning)
+        return kept_plan(pathlib.Path(self.hints), wishes, graph, meta, rates, make)
 
 
 def titled(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:

@@ -1,6 +1,7 @@
 """Several models in one server: by name and version, by plan; read anew; limits as clients meet them."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from pqjax.engine.desk import Limits, LimitsDesk
 from pqjax.engine.model import ServedModel
 from pqjax.engine.store import Store
 from pqjax.errors import HandshakeError, InputError, Refused, SessionEnded, Spent
-from pqjax.service.offer import titled
+from pqjax.service.offer import Offer, Planning, titled
+from pqjax.wire.timeline import NOMINAL
 
 OTHER_GRAPH, OTHER_WEIGHTS, OTHER_X = random_network(5)
 OTHER_PLAN = pqjax.plan(OTHER_GRAPH)
@@ -168,3 +170,32 @@ def test_who_prepares_in_the_background_gives_way(tmp_path):
         assert "gave way" in str(ends.get(timeout=30))
         ends.get(timeout=30)
         pqjax.connect(address, background=True).close()
+
+
+def test_plans_are_kept_beside_hints_and_made_anew_when_anything_is_another(tmp_path, monkeypatch):
+    made = []
+    model = tmp_path / "net.npz"
+    pqjax.save_model(model, GRAPH, WEIGHTS)
+    hints = tmp_path / "hints"
+
+    def plan(*args, **options):
+        made.append(1)
+        return pqjax.plan(*args, **options)
+
+    def served(rates=NOMINAL, **wishes):
+        offer = Offer((("net", str(model)),), Planning(**wishes), str(hints))
+        (found,) = offer.catalogue(rates).models.values()
+        return found.plan
+
+    monkeypatch.setattr("pqjax.service.offer.plan", plan)
+    first = served()
+    assert served().digest == first.digest and len(made) == 1
+    assert served(protocol="pqjax-ot").digest != first.digest and len(made) == 2
+    served(dataclasses.replace(NOMINAL, turn_s=1.0))
+    assert len(made) == 3
+    for path in hints.glob("*.plan"):
+        path.write_bytes(b"{}")
+    assert served().digest == first.digest and len(made) == 4
+    monkeypatch.setattr("pqjax.service.kept_plans._code", lambda: ["another"])
+    served()
+    assert len(made) == 5

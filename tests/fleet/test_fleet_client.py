@@ -87,7 +87,7 @@ def test_a_refusal_is_one_line_and_cannot_steer_a_terminal(tmp_path):
     np.save(tmp_path / "x.npy", X)
 
     with answering(503, b'{"error": "full\\u001b[2J\\n", "refused": "busy"}') as url:
-        told = command_here("infer", f"fleet+{url}", tmp_path / "x.npy")
+        told = command_here("infer", f"fleet+{url}", tmp_path / "x.npy", "--patience", "0.1")
 
     assert told.returncode == 1 and told.stderr.splitlines()[-1] == f"pqjax: {url}: full[2J"
 

@@ -1,12 +1,17 @@
 """Pictures as network inputs: any readable file, resized and centred to the graph's input format."""
 
+import csv
 import pathlib
 import typing
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from pqjax.errors import DataError, InputError
 from pqjax.graph.ir import Graph
+
+FOLDERS = "folders"  # instead of a file of labels: every picture's folder names its class
+_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def read_picture(path: pathlib.Path | str | typing.BinaryIO, called: str = "") -> np.ndarray:
@@ -97,3 +102,64 @@ def picture_pixels(
 
         fitted = np.asarray(Image.fromarray(fitted).convert("L"))[..., None]
     return fitted
+
+
+def picture_files(folder: pathlib.Path | str, instead: str) -> list[pathlib.Path]:
+    """The pictures in a folder and those within, in the order of their names.
+
+    Raises:
+      DataError: there are none; names what may be given `instead`.
+    """
+    found = [
+        each
+        for each in sorted(pathlib.Path(folder).rglob("*"))
+        if each.suffix.lower() in _SUFFIXES and each.is_file()
+    ]
+    if not found:
+        raise DataError(
+            f"no pictures in {folder}: a folder with {', '.join(sorted(_SUFFIXES))} files expected, or "
+            f"{instead}"
+        )
+    return found
+
+
+def labelling(
+    labels: str, folder: pathlib.Path, classes: Sequence[str]
+) -> Callable[[pathlib.Path], int]:
+    """From a picture's path to its label.
+
+    Args:
+      labels: a CSV file with the columns `file` and `label` (a class's number or name), or "folders":
+        every picture's folder names its class.
+      folder: that the pictures are in.
+      classes: names that labels may be.
+
+    Raises:
+      DataError: the file cannot be read; or, of a picture, it has no label, or one of no class.
+    """
+    numbers = {name: i for i, name in enumerate(classes)}
+
+    def number(text: str, file: object) -> int:
+        if text in numbers:
+            return numbers[text]
+        if text.isascii() and text.isdigit() and (not classes or int(text) < len(classes)):
+            return int(text)
+        raise DataError(f"{file}: a class's number or name expected as its label, got {text!r}")
+
+    if labels == FOLDERS:
+        return lambda file: number(file.parent.name, file)
+    try:
+        with open(labels, newline="", encoding="utf-8") as table:
+            rows = list(csv.DictReader(table))
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the labels {labels}: {error}") from error
+    if not rows or not {"file", "label"} <= set(rows[0]):
+        raise DataError(f"{labels}: columns file and label expected")
+    said = {pathlib.PurePath(row["file"] or "").name: row["label"] or "" for row in rows}
+
+    def looked_up(file: pathlib.Path) -> int:
+        if file.name not in said:
+            raise DataError(f"{labels} has no label for {file.relative_to(folder)}")
+        return number(said[file.name], file.name)
+
+    return looked_up

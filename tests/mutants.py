@@ -56,6 +56,9 @@ _BY_REPLY = "pqjax/linear/by_reply.py"
 _KEYS = "pqjax/linear/keys.py"
 REPLY = ("tests/he/test_reply_secrets.py",)
 BILINEAR = ("tests/he/test_bilinear.py",)
+TICKETS = ("tests/fleet/test_tickets.py",)
+_TICKETS = "pqjax/fleet/tickets.py"
+REPLICA = ("tests/fleet/test_replica.py", "-k", "lets_in")
 PRODUCTS = ("tests/linear/test_products.py", "-k", "own")
 _BY_PRODUCTS = "pqjax/linear/products_by_rlwe.py"
 STORE, _SPENDING = ("tests/engine/test_store.py",), "pqjax/engine/spending.py"
@@ -765,6 +768,24 @@ MUTANTS = (
     _one(
         "a preparation can be used twice", ("tests/engine/test_networks.py", "-k", "once"), _RUN,
         "return self._ready.pop(name)", "return self._ready[name]",
+    ),
+    _one(
+        "every ticket is the same", TICKETS, _TICKETS,
+        "ticket = os.urandom(TICKET_BYTES)", "ticket = bytes(TICKET_BYTES)",
+    ),
+    _one(
+        "a ticket can be used twice", TICKETS, _TICKETS,
+        "            del self._issued[_hashed(ticket)]\n", "",
+    ),
+    _one(
+        "a ticket is good for anybody", TICKETS, _TICKETS, "if whose != owner:", "if whose is None:",
+    ),
+    _one(
+        "a ticket is good for ever", TICKETS, _TICKETS, "if now < self._issued[oldest][1]:", "if now:",
+    ),
+    _one(
+        "a ticket holds no seat", REPLICA, "pqjax/fleet/replica.py",
+        "        owners = self._tickets.owners\n", "        owners = type(front.owners)()\n",
     ),
 )  # fmt: skip
 

@@ -24,8 +24,7 @@ from pqjax.engine.events import Events
 sys.exit(main(sys.argv[1:]))"""
 ROOT = pathlib.Path(__file__).parents[1]
 GRAPH, WEIGHTS, X = random_network(3)
-# Silent OTs take a session many times as long to set up; what can happen to a server is the same.
-PLAN = pqjax.plan(GRAPH, ot="softspoken")
+PLAN = pqjax.plan(GRAPH)
 
 
 class Ends(Events):

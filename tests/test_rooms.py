@@ -69,6 +69,17 @@ ALLOWED = {
         "questions",
     },
     "service": {"errors", "schema", "wire", "graph", "planner", "engine", "watching"},
+    "fleet": {
+        "errors",
+        "schema",
+        "wire",
+        "graph",
+        "planner",
+        "engine",
+        "watching",
+        "pictures",
+        "service",
+    },
     "cli": {
         "errors",
         "schema",
@@ -83,6 +94,7 @@ ALLOWED = {
         "questions",
         "service",
         "web",
+        "fleet",
     },
 }
 
@@ -166,6 +178,13 @@ def test_only_functions_of_engine_process_configure_jax():
         for node in ast.parse(text).body:  # at module level: imports, names, functions
             calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
             assert isinstance(node, ast.FunctionDef) or not calls, f"{path}:{node.lineno}"
+
+
+def test_ray_is_imported_where_it_is_needed_and_nowhere_before():
+    for path in modules("pqjax"):
+        assert not any(name.split(".")[0] == "ray" for name in imported(path)), path
+    program = "import sys, pqjax.cli, pqjax.fleet; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_the_rooms_are_all_there():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import pathlib
@@ -13,10 +12,8 @@ from jaxtyping import Int, UInt8
 
 from pqjax.errors import DataError, InputError
 from pqjax.graph.bounds import Shape
-from pqjax.pictures import picture_pixels, read_picture
+from pqjax.pictures import labelling, picture_files, picture_pixels, read_picture
 
-_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-FOLDERS = "folders"  # instead of a file of labels: every picture's folder names its class
 _SEED = 0
 
 
@@ -63,19 +60,10 @@ def read_pictures(
     path = pathlib.Path(path)
     if path.suffix == ".npy":
         return _array(path, shape, most, labels)
-    files = [
-        each
-        for each in sorted(path.rglob("*"))
-        if each.suffix.lower() in _SUFFIXES and each.is_file()
-    ]
-    if not files:
-        raise DataError(
-            f"no pictures in {path}: a folder with {', '.join(sorted(_SUFFIXES))} files expected, or an "
-            ".npy file of integers 0..255"
-        )
+    files = picture_files(path, "an .npy file of integers 0..255")
     order = np.sort(np.random.default_rng(_SEED).permutation(len(files))[:most])
     files = [files[i] for i in order]
-    label_of = None if labels is None else _labelling(labels, path, classes)
+    label_of = None if labels is None else labelling(labels, path, classes)
     pixels, known = [], []
     for i, file in enumerate(files):
         progress(i, len(files))
@@ -107,35 +95,3 @@ def _array(path: pathlib.Path, shape: Shape, most: int, labels: str | None) -> P
     if pixels.min() < 0 or pixels.max() > 255:
         raise DataError(f"{path}: integers 0..255 expected, got {pixels.min()}..{pixels.max()}")
     return Pictures(pixels.astype(np.uint8), None, path.name)
-
-
-def _labelling(
-    labels: str, folder: pathlib.Path, classes: Sequence[str]
-) -> Callable[[pathlib.Path], int]:
-    """From a picture's path to its label."""
-    numbers = {name: i for i, name in enumerate(classes)}
-
-    def number(text: str, file: object) -> int:
-        if text in numbers:
-            return numbers[text]
-        if text.isascii() and text.isdigit() and (not classes or int(text) < len(classes)):
-            return int(text)
-        raise DataError(f"{file}: a class's number or name expected as its label, got {text!r}")
-
-    if labels == FOLDERS:
-        return lambda file: number(file.parent.name, file)
-    try:
-        with open(labels, newline="", encoding="utf-8") as table:
-            rows = list(csv.DictReader(table))
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the labels {labels}: {error}") from error
-    if not rows or not {"file", "label"} <= set(rows[0]):
-        raise DataError(f"{labels}: columns file and label expected")
-    said = {pathlib.PurePath(row["file"] or "").name: row["label"] or "" for row in rows}
-
-    def looked_up(file: pathlib.Path) -> int:
-        if file.name not in said:
-            raise DataError(f"{labels} has no label for {file.relative_to(folder)}")
-        return number(said[file.name], file.name)
-
-    return looked_up

@@ -24,14 +24,15 @@ from pqjax.cli.options import (
     target,
 )
 from pqjax.cli.report import report, write_report
-from pqjax.engine import connect
+from pqjax.engine import Session, connect
 from pqjax.engine.commands import MOST_PREPARED
 from pqjax.engine.process import settle
 from pqjax.engine.spending import Shelf
 from pqjax.engine.store import Store
-from pqjax.errors import WireError
+from pqjax.errors import InputError, WireError
+from pqjax.fleet.client import FLEET, directory_place, fleet_connect, fleet_target
 from pqjax.questions import fitted, in_batches, likely_inputs, read_question
-from pqjax.wire.address import parse_address
+from pqjax.wire.address import format_address, parse_address
 from pqjax.wire.relay import Relay
 
 
@@ -43,7 +44,10 @@ def add(commands: Commands) -> None:
         "infer 127.0.0.1:7700 cat.png", "infer 127.0.0.1:7700 cat.png --top 5 --link 200mbps,13ms",
         "infer server.example:7700 digits.npy --tls client --json",
     )  # fmt: skip
-    where = "where `pqjax serve` listens, and which of its models is asked"
+    where = (
+        "where `pqjax serve` listens, and which of its models is asked; or a fleet's directory, "
+    )
+    where += "fleet+http://HOST:PORT[/MODEL]"
     made.add_argument("address", metavar="HOST:PORT[/MODEL]", help=where)
     asked = (
         "pictures, or .npy files with one input or a batch of them: as many as the server answers "
@@ -73,24 +77,12 @@ def _infer(args: argparse.Namespace) -> int:
     say(BANNER)
     questions, names = [read_question(path) for path in args.input], read_names(args.labels)
     with contextlib.ExitStack() as stack:
-        address, model = target(args.address)
-        options = connection(args, "client", address) | {"patience_s": args.patience}
-        options |= {"name": parse_address(address)[0], "model": model}
-        options |= {"hints": args.hints, "hint_file": args.hint, "note": _noted}
-        if args.store.is_dir():
-            options["store"] = Shelf(Store(args.store), args.address)
-            options["spend"] = min(sum(map(likely_inputs, questions)), MOST_PREPARED)
-        if args.link is not None:
-            address = stack.enter_context(Relay(address, args.link)).address
         begin = time.perf_counter()
-        try:
-            session = stack.enter_context(connect(address, progress=Bar(), **options))
-        except WireError as error:
-            if args.link is None:
-                raise
-            raise WireError(
-                f"{error} [{address} is the relay of --link to {args.address}]"
-            ) from error
+        options = {"hints": args.hints, "hint_file": args.hint, "note": _noted, "progress": Bar()}
+        if args.address.startswith(FLEET):
+            session = stack.enter_context(_of_fleet(args, options))
+        else:
+            session = stack.enter_context(_of_server(args, questions, options, stack))
         graph = session.plan.source
         labels = names_of(names, args.labels, session.plan)
         found = [fitted(graph, question, session.plan.shorter) for question in questions]
@@ -133,6 +125,36 @@ def _infer(args: argparse.Namespace) -> int:
         f"{sum(t['offline'] + t['online'] for t in times):.2f} s"
     )
     return 0
+
+
+def _of_server(
+    args: argparse.Namespace, questions: list, options: dict, stack: contextlib.ExitStack
+) -> Session:
+    """A session with the one server at an address, over an emulated network if there is to be one."""
+    address, model = target(args.address)
+    options |= connection(args, "client", address) | {"patience_s": args.patience}
+    options |= {"name": parse_address(address)[0], "model": model}
+    if args.store.is_dir():
+        options["store"] = Shelf(Store(args.store), args.address)
+        options["spend"] = min(sum(map(likely_inputs, questions)), MOST_PREPARED)
+    if args.link is None:
+        return connect(address, **options)
+    address = stack.enter_context(Relay(address, args.link)).address
+    try:
+        return connect(address, **options)
+    except WireError as error:
+        raise WireError(f"{error} [{address} is the relay of --link to {args.address}]") from error
+
+
+def _of_fleet(args: argparse.Namespace, options: dict) -> Session:
+    """A session with one of a fleet's servers; what was prepared with another is no use there."""
+    if args.link is not None:
+        raise InputError("--link emulates a network to one server: name that, not a fleet")
+    url, model = fleet_target(args.address)
+    options |= connection(args, "client", format_address(*directory_place(url)[1:]))
+    if args.patience:
+        options["patience_s"] = args.patience
+    return fleet_connect(url, model=model, **options)
 
 
 def _noted(text: str) -> None:

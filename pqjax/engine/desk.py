@@ -97,6 +97,7 @@ class LimitsDesk:
         books: pathlib.Path | None = None,
         tickets: Callable[[bytes, str], bool] | None = None,
         resident: Callable[[], int] = lambda: 0,
+        permits: Callable[[str, int], bool] = lambda owner, count: True,
     ):
         """An empty house.
 
@@ -105,11 +106,13 @@ class LimitsDesk:
           books: a file in which the day's answers are counted, so that a new start forgets none.
           tickets: takes a guest's ticket, and its owner, if it is good; None: nobody needs one.
           resident: bytes that sessions have taken as measured, which count if they are more.
+          permits: asked for answers, too, as `permit` is, where several servers count together.
 
         Raises:
           DataError: the books cannot be read.
         """
         self._limits, self._tickets, self._resident = limits, tickets, resident
+        self._permits = permits
         self._taken: dict[Hashable, tuple[str, int]] = {}
         self._behind: set[Hashable] = set()  # of these, in the background
         self._go: Callable[[], None] = lambda: None
@@ -157,6 +160,8 @@ class LimitsDesk:
 
     def permit(self, owner: str, count: int) -> bool:
         """As a `Desk`."""
+        if not self._permits(owner, count):
+            return False
         with self._lock:
             if self._spent(owner, count):
                 return False
@@ -177,6 +182,12 @@ class LimitsDesk:
     def over(self) -> bool:
         """As a `Desk`."""
         return self._left == 0
+
+    @property
+    def owners(self) -> Counter[str]:
+        """How many sessions every client has."""
+        with self._lock:
+            return Counter(owner for owner, _ in self._taken.values())
 
     def give_way(self, go: Callable[[], None]) -> None:
         """As a `Desk`."""

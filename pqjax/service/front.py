@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,7 @@ class Front:
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         books: pathlib.Path | None = None,
         tickets: Callable[[bytes, str], bool] | None = None,
+        permits: Callable[[str, int], bool] = lambda owner, count: True,
         store: tuple[str, tuple[int, int, float]] | None = None,
         drain_s: float = DRAIN_S,
         record: Sink = lambda record: None,
@@ -104,6 +106,7 @@ class Front:
           limits: over all workers.
           books: as of `LimitsDesk`.
           tickets: as of `LimitsDesk`.
+          permits: as of `LimitsDesk`.
           store: a folder for clients' preparations, and the fields of its `Limits`.
           drain_s: as of `Server`.
           record: told of all that happens, `pqjax.watching.records`.
@@ -116,7 +119,7 @@ class Front:
         self._store, self._drain_s = store, drain_s
         self._record, self._layers = record, layers
         self._server = {**server, "drain_s": drain_s}
-        self._desk = LimitsDesk(limits, books, tickets, self._resident)
+        self._desk = LimitsDesk(limits, books, tickets, self._resident, permits)
         self._desk.give_way(lambda: self._say_all(do="give way"))
         self._listener = Listener(address, tls=tls, insecure_plaintext=insecure_plaintext)
         self.address = self._listener.address
@@ -202,6 +205,11 @@ class Front:
                 ],
                 "models": [title for title, _ in self._offers[self._current].models],
             }  # fmt: skip
+
+    @property
+    def owners(self) -> Counter[str]:
+        """How many sessions every client has."""
+        return self._desk.owners
 
     @property
     def open(self) -> bool:

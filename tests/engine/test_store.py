@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from networks import ENCRYPTED, owned, random_network
-from serving import GRAPH, PLAN, WEIGHTS, Ends, X, command, served_process, serving
+from serving import GRAPH, WEIGHTS, Ends, X, command, served_process, serving
 
 import pqjax
 from pqjax.crypto.sealed import fresh_key
@@ -36,6 +36,7 @@ from pqjax.planner import plan
 from pqjax.protocols.party import make_party, run_pair
 
 TRUE = pqjax.reference(GRAPH, WEIGHTS, X)
+PLAN = plan(GRAPH, ot="softspoken")  # set up sooner; what silent OTs leave is kept below
 MODEL: Any = ServedModel.of(PLAN, WEIGHTS)
 HERE = "the server"
 

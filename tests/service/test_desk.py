@@ -128,3 +128,17 @@ def test_after_so_many_sessions_it_is_over():
 def test_limits_of_nothing_are_an_input_error(wrong):
     with pytest.raises(InputError, match="at least 1"):
         Limits(**wrong)
+
+
+def test_where_several_servers_count_together_both_have_to_permit():
+    asked = []
+
+    def permits(owner, count):
+        asked.append((owner, count))
+        return len(asked) != 3
+
+    desk = LimitsDesk(Limits(each_inferences=2), permits=permits)
+
+    assert desk.permit("a", 1) and desk.permit("b", 2)
+    assert not desk.permit("a", 1) and desk.permit("a", 1) and not desk.permit("a", 1)
+    assert asked == [("a", 1), ("b", 2), ("a", 1), ("a", 1), ("a", 1)]

@@ -30,13 +30,13 @@ def committed() -> pathlib.Path:
     return path
 
 
-def made(progress: Progress) -> pathlib.Path:
-    """Makes it in another process, whose memory is free then.
+def made(progress: Progress, group: str = GROUP) -> pathlib.Path:
+    """Makes it in another process, whose memory is free then, by the first entry point of a group.
 
     Raises:
       DataError: it cannot be made here; says why.
     """
-    for tree in told_by("from pqjax.web.network import main\nmain()"):
+    for tree in told_by("from pqjax.web.network import main\nmain(sys.argv[1])", group):
         if "path" in tree:
             return pathlib.Path(tree["path"])
         if "error" in tree:
@@ -45,14 +45,14 @@ def made(progress: Progress) -> pathlib.Path:
     raise DataError("the process that made the network ended without a word")
 
 
-def main() -> None:
+def main(group: str = GROUP) -> None:
     """Makes it, and says what it does in lines of JSON."""
 
     def tell(**what: Any) -> None:
         out.write(json.dumps(what) + "\n")
         out.flush()
 
-    out, found = sys.stdout, list(importlib.metadata.entry_points(group=GROUP))
+    out, found = sys.stdout, list(importlib.metadata.entry_points(group=group))
     with contextlib.redirect_stdout(sys.stderr):  # whatever prints meanwhile
         try:
             if not found:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import pathlib
 import threading
 import time
 
@@ -11,7 +10,6 @@ import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("httpx")
-from installed import entry_points  # noqa: E402
 from over_http import client, listening  # noqa: E402
 from pictured import NAMES, picture_file, picture_network  # noqa: E402
 from serving import GRAPH, WEIGHTS, X, command_here  # noqa: E402
@@ -145,7 +143,11 @@ def test_a_server_that_does_not_start_is_told(model):
 
 
 def test_a_network_is_made_by_another_process(tmp_path, monkeypatch, capsys):
-    site = pathlib.Path(entry_points(tmp_path))
+    site, group = tmp_path, "pqjax.demos.of_this_test"
+    place = site / "shown-0.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text("Metadata-Version: 2.1\nName: shown\nVersion: 0\n")
+    points = place / "entry_points.txt"
     (site / "shown_here.py").write_text(
         "import pathlib\n"
         "def make(progress):\n"
@@ -155,19 +157,18 @@ def test_a_network_is_made_by_another_process(tmp_path, monkeypatch, capsys):
         "def fail(progress):\n"
         "    import nothing_of_that_name\n"
     )
-    (points,) = site.glob("*/entry_points.txt")
     monkeypatch.setenv("PYTHONPATH", str(site))
     monkeypatch.syspath_prepend(str(site))
     told = []
 
-    points.write_text("[pqjax.demos]\nnets = shown_here:make\n")
-    path = network.made(lambda *what: told.append(what))
+    points.write_text(f"[{group}]\nnets = shown_here:make\n")
+    path = network.made(lambda *what: told.append(what), group)
 
     assert path == tmp_path / "made.npz" and told == [("layers", 1, 2)]
-    points.write_text("[pqjax.demos]\nnets = shown_here:fail\n")
-    network.main()
+    points.write_text(f"[{group}]\nnets = shown_here:fail\n")
+    network.main(group)
     points.write_text("")
-    network.main()
+    network.main(group)
     missing, nothing = (json.loads(line)["error"] for line in capsys.readouterr().out.splitlines())
     assert "nothing_of_that_name" in missing
     assert "nothing is installed that has a network to show" in nothing

@@ -56,6 +56,8 @@ _BY_REPLY = "pqjax/linear/by_reply.py"
 _KEYS = "pqjax/linear/keys.py"
 REPLY = ("tests/he/test_reply_secrets.py",)
 BILINEAR = ("tests/he/test_bilinear.py",)
+DESK, _DESK = ("tests/service/test_desk.py",), "pqjax/engine/desk.py"
+LIMITED = ("tests/service/test_models.py", "-k", "answers or background")
 TICKETS = ("tests/fleet/test_tickets.py",)
 _TICKETS = "pqjax/fleet/tickets.py"
 REPLICA = ("tests/fleet/test_replica.py", "-k", "lets_in")
@@ -782,6 +784,26 @@ MUTANTS = (
     ),
     _one(
         "a ticket is good for ever", TICKETS, _TICKETS, "if now < self._issued[oldest][1]:", "if now:",
+    ),
+    _one(
+        "answers of a day have no end", DESK, _DESK,
+        "            if self._spent(owner, count):\n", "            if False:\n",
+    ),
+    _one(
+        "who has had all answers begins again", DESK, _DESK,
+        "            if self._spent(owner, 1):\n", "            if False:\n",
+    ),
+    _one(
+        "nobody asks whether a client may have an answer", LIMITED, "pqjax/engine/worker.py",
+        "            if not visit.permit(plan.batch):\n", "            if False:\n",
+    ),
+    _one(
+        "the background stays when others come", DESK, _DESK,
+        "        if others:\n            self._go()\n", "",
+    ),
+    _one(
+        "a session in the background goes on beside others", LIMITED, "pqjax/engine/server.py",
+        "            visit.finish(Word.YIELD)\n", "            pass\n",
     ),
     _one(
         "a ticket holds no seat", REPLICA, "pqjax/fleet/replica.py",

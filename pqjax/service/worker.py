@@ -80,6 +80,7 @@ class FrontDesk:
 
     def __init__(self, talk: Talk):
         self._talk, self._ids = talk, itertools.count()
+        self._asked: set[int] = set()
         self._answers: dict[int, Any] = {}
         self._waiting = threading.Condition()
         self._guests: dict[Hashable, int] = {}
@@ -120,14 +121,18 @@ class FrontDesk:
     def answered(self, number: int, answer: Any) -> None:
         """What the front says to a question."""
         with self._waiting:
-            self._answers[number] = answer
-            self._waiting.notify_all()
+            if number in self._asked:  # nobody waits for one that comes too late
+                self._answers[number] = answer
+                self._waiting.notify_all()
 
     def _ask(self, what: str, **about: Any) -> Any:
         number = next(self._ids)
+        with self._waiting:
+            self._asked.add(number)
         self._talk.say(do=what, id=number, **about)
         with self._waiting:
             self._waiting.wait_for(lambda: number in self._answers, _ANSWER_S)
+            self._asked.discard(number)
             return self._answers.pop(number, None)
 
 

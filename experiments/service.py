@@ -244,7 +244,7 @@ def report(tree: dict) -> str:
     ]
     if tree["runs"]:
         parts += [
-            "Seconds are those of an inference, offline and online phase, of all but every client's first.",
+            "Seconds are those of an inference, offline and online phase, of all but a client's first.",
             table([_crowded(row) for row in tree["runs"]]),
         ]
     if "sessions" in tree:

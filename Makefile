@@ -15,7 +15,7 @@ SUMMARIES := exp-overview
 
 .PHONY: $(NETWORKS) $(TRAININGS) $(SUMMARIES) exp-hequant exp-pareto exp-history exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
 	exp-efficientnet exp-efficientnet-accuracy \
-	exp-costs $(COSTS) bench test test-slow trace check format lint types train clean
+	exp-costs $(COSTS) bench docs test test-slow trace check format lint types train clean
 
 exp-pareto: $(READY)
 	$(BIN)/python -m experiments.figure8 $(ARGS)
@@ -64,6 +64,10 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q tests -m slow
 
+# The pages as a site, in build/docs: broken links fail. Needs no network.
+docs: $(READY)
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -f docs/site/mkdocs.yml
+
 # Records anew what every protocol sends under fixed seeds; say in the commit why it changed.
 trace: $(READY)
 	PYTHONPATH=.:tests $(BIN)/python -m wire_trace
@@ -71,10 +75,10 @@ trace: $(READY)
 check: format lint types test
 
 format: $(READY)
-	$(BIN)/ruff format --check pqjax nets experiments tests
+	$(BIN)/ruff format --check pqjax nets experiments tests docs
 
 lint: $(READY)
-	$(BIN)/ruff check pqjax nets experiments tests
+	$(BIN)/ruff check pqjax nets experiments tests docs
 
 types: $(READY)
 	$(BIN)/pyright --pythonpath $(BIN)/python

@@ -83,7 +83,8 @@ class Refused(HandshakeError):
     """The server does not take this client, whose greeting was fine, and says why.
 
     Attributes:
-      reason: "busy", "unknown model", "no memory", "too many sessions", "spent" or "no ticket".
+      reason: "busy", "unknown model", "no memory", "too many sessions", "spent", "no ticket" or, of a
+        fleet, "no certificate".
     """
 
     def __init__(self, text: str, reason: str):

@@ -6,8 +6,9 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
-SOURCES = [path for room in ("pqjax", "nets", "experiments", "tests")
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")]
+IGNORED = (ROOT / ".gitignore").read_text()
+SOURCES = [path for room in ("pqjax", "nets", "experiments", "tests", "docs")
            for path in (ROOT / room).rglob("*.py")]  # fmt: skip
 
 
@@ -15,9 +16,14 @@ def headings(page):
     return {line.lstrip("# ").strip() for line in page.read_text().splitlines() if line[:1] == "#"}
 
 
+def slug(heading):
+    """A heading as links have it."""
+    return re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+
+
 def references(text):
     """Pages named as: docs/page.md, "Heading" (over a line's end, too)."""
-    return re.findall(r'(docs/[\w.]+\.md)(?:,\s+"([^"]+)")?', re.sub(r"\s*\n\s*(# )?", " ", text))
+    return re.findall(r'(docs/[\w./-]+\.md)(?:,\s+"([^"]+)")?', re.sub(r"\s*\n\s*(# )?", " ", text))
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=lambda p: str(p.relative_to(ROOT)))
@@ -36,8 +42,19 @@ def test_no_source_refers_to_a_design_that_is_not_in_the_repository():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_between_pages_resolve(page):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        if anchor:
+            assert anchor in {slug(heading) for heading in headings(there)}, (target, anchor)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_that_pages_name_exist(page):
+    for name in re.findall(
+        r"`((?:pqjax|nets|tests|experiments|docs)/[\w./-]*\w)(?:::\w+)?`", page.read_text()
+    ):
+        assert (ROOT / name).exists() or f"{name}/" in IGNORED, name
 
 
 def test_the_checker_finds_references():

@@ -1,11 +1,7 @@
 """README does what it says: every block of it is run, in its order."""
 
-import contextlib
 import os
-import pathlib
 import re
-import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -14,54 +10,23 @@ import venv
 import numpy as np
 import pytest
 from installed import entry_points
+from page_blocks import README, ROOT, blocks, served
 from PIL import Image
 
 from pqjax.cli import main
 
-ROOT = pathlib.Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
+TEXT = README.read_text()
+BLOCKS = [block.commands for block in blocks(README) if block.kind == "commands"]
 
 
 def python_blocks():
-    return re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-
-
-def command_blocks():
-    """Every indented block: its commands, continued lines joined, comments gone."""
-    commands = re.sub(r"```python\n.*?```", "", TEXT, flags=re.DOTALL)
-    found = re.findall(r"(?:^    .+\n)+", commands, re.MULTILINE)
-    joined = [re.sub(r" *\\\n +", " ", block) for block in found]
-    return [[shlex.split(line, comments=True) for line in block.splitlines()] for block in joined]
-
-
-BLOCKS = command_blocks()
+    return [block.text for block in blocks(README) if block.kind == "python"]
 
 
 def block_with(*words):
     """The one block that has a command that begins with these words."""
     (found,) = [b for b in BLOCKS if any(c[: len(words)] == list(words) for c in b)]
     return found
-
-
-@contextlib.contextmanager
-def served(command, folder):
-    """A README's `pqjax serve` on a free port, from `folder`; its address."""
-    words = [word.replace(":7700", ":0") for word in command[1:]]
-    if "--listen" not in words:
-        words += ["--listen", "127.0.0.1:0"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "pqjax.cli", *words], cwd=folder, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        assert server.stdout is not None
-        yield next(line.split()[-1] for line in server.stdout if "listening on" in line)
-    finally:
-        server.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(20)
-        server.kill()
-        server.communicate()
 
 
 @pytest.fixture

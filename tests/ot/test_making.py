@@ -81,6 +81,16 @@ def test_making_goes_on_while_nobody_draws():
     assert maker.draw(5)[0].shape == (5, 2)
 
 
+def test_the_next_round_does_not_wait_for_a_party_that_waits_for_the_other():
+    maker, begun = Maker(Stock()), threading.Semaphore(0)
+    maker.order(counting(n, n, lambda hear: begun.release()) for n in (5, 10, 10))
+
+    assert begun.acquire(timeout=5.0) and begun.acquire(timeout=5.0)  # with nobody to draw
+    assert not begun.acquire(timeout=0.1)  # the second is more than half of what may be held
+    maker.wait()
+    assert begun.acquire(timeout=5.0)
+
+
 def test_a_fault_is_raised_where_its_ots_are_drawn_and_ends_all_that_follow():
     def fail(hear):
         raise MemoryError("in the second")

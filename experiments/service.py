@@ -207,27 +207,29 @@ def storm(questions: Questions, seconds: float, workers: int) -> dict:
 
 
 def compute(args: argparse.Namespace) -> dict:
-    """Everything."""
+    """What was asked for, or everything."""
     settle()
     graph, weights, _ = load_model(CHECKPOINTS / f"{NETWORK}.npz")
-    runs: list[dict] = []
+    found: dict = {"runs": []}
+    servers = {"threads": [], "1 worker": ["--workers", "1"], "2 workers": ["--workers", "2"]}
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder)
         asked = Questions(place, "minionn", graph, weights)
-        small = Questions(place, "small", *sample_network())
-        servers = {"threads": [], "1 worker": ["--workers", "1"], "2 workers": ["--workers", "2"]}
-        for name, words in servers.items():
-            for clients in (1, args.clients):
-                _say(f"{clients} clients, {name} ...")
-                runs.append(crowd(asked, clients, words, name))
-        ordered = {}
-        for name in ("threads", "2 workers"):
-            _say(f"{args.sessions} sessions, {name} ...")
-            ordered[name] = sessions(small, args.sessions, servers[name], name)
-        _say(f"a worker killed every {_KILL_S:g} s ...")
-        storms = storm(asked, args.storm, 2)
+        if args.only in (None, "crowd"):
+            for name, words in servers.items():
+                for clients in (1, args.clients):
+                    _say(f"{clients} clients, {name} ...")
+                    found["runs"].append(crowd(asked, clients, words, name))
+        if args.only in (None, "sessions"):
+            small, found["sessions"] = Questions(place, "small", *sample_network()), {}
+            for name in ("threads", "2 workers"):
+                _say(f"{args.sessions} sessions, {name} ...")
+                found["sessions"][name] = sessions(small, args.sessions, servers[name], name)
+        if args.only in (None, "storm"):
+            _say(f"a worker killed every {_KILL_S:g} s ...")
+            found["storm"] = storm(asked, args.storm, 2)
     config = {"network": NETWORK, "seed": None, "inferences": INFERENCES}
-    return {"config": config, "runs": runs, "sessions": ordered, "storm": storms}
+    return {"config": config, **found}
 
 
 def _say(text: str) -> None:
@@ -235,39 +237,49 @@ def _say(text: str) -> None:
 
 
 def report(tree: dict) -> str:
-    """Tables of all."""
-    rows = [
-        {
-            "server": row["server"], "clients": row["clients"], "answers": row["answers"],
-            "wrong": row["wrong"], "failed": len(row["errors"]), "p50 s": row["p50_s"],
-            "p95 s": row["p95_s"], "answers a second": row["answers"] / row["span_s"],
-            "server GB": row["resident_bytes"] / 1e9, "start s": row["start_s"],
-        }
-        for row in tree["runs"]
-    ]  # fmt: skip
-    flat = [
-        {
-            "server": name, "sessions": each["sessions"], "wrong": each["wrong"],
-            "failed": len(each["errors"]),
-            **{f"MB after {n}": each["resident_bytes"][at] / 1e6 for n, at in _looks(each)},
-            "MB per 100 sessions": _slope(each) / 1e6,
-        }
-        for name, each in tree["sessions"].items()
-    ]  # fmt: skip
-    told, failed = tree["storm"], ", ".join(tree["storm"]["errors"]) or "no error"
-    return (
+    """Tables of what there is."""
+    parts = [
         f"# Many clients\n\nNetwork {tree['config']['network']}, by `pqjax`, loopback, server and "
-        "clients on one machine. Seconds are those of an inference, offline and online phase, of all "
-        "but every client's first.\n\n"
-        + table(rows)
-        + "\n\nSessions one after the other, of a small network, a connection and an inference each; "
-        "memory resident of all the server's processes, the slope over the second half.\n\n"
-        + table(flat)
-        + f"\n\nFor {told['seconds']:g} s {told['at_once']} clients came again and again to a server "
-        f"with {told['workers']} workers, of which one was killed every {_KILL_S:g} s: {told['killed']} "
-        f"times. Of {told['sessions']} sessions {told['failed']} failed, with {failed}; "
-        f"{told['wrong']} answers were wrong.\n"
-    )
+        "clients on one machine."
+    ]
+    if tree["runs"]:
+        parts += [
+            "Seconds are those of an inference, offline and online phase, of all but every client's first.",
+            table([_crowded(row) for row in tree["runs"]]),
+        ]
+    if "sessions" in tree:
+        parts += [
+            "Sessions one after the other, of a small network, a connection and an inference each; "
+            "memory resident of all the server's processes, the slope over the second half.",
+            table([_flat(name, each) for name, each in tree["sessions"].items()]),
+        ]
+    if "storm" in tree:
+        told = tree["storm"]
+        parts.append(
+            f"For {told['seconds']:g} s {told['at_once']} clients came again and again to a server with "
+            f"{told['workers']} workers, of which one was killed every {_KILL_S:g} s: {told['killed']} "
+            f"times. Of {told['sessions']} sessions {told['failed']} failed, with "
+            f"{', '.join(told['errors']) or 'no error'}; {told['wrong']} answers were wrong."
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _crowded(row: dict) -> dict:
+    return {
+        "server": row["server"], "clients": row["clients"], "answers": row["answers"],
+        "wrong": row["wrong"], "failed": len(row["errors"]), "p50 s": row["p50_s"],
+        "p95 s": row["p95_s"], "answers a second": row["answers"] / row["span_s"],
+        "server GB": row["resident_bytes"] / 1e9, "start s": row["start_s"],
+    }  # fmt: skip
+
+
+def _flat(name: str, each: dict) -> dict:
+    return {
+        "server": name, "sessions": each["sessions"], "wrong": each["wrong"],
+        "failed": len(each["errors"]),
+        **{f"MB after {n}": each["resident_bytes"][at] / 1e6 for n, at in _looks(each)},
+        "MB per 100 sessions": _slope(each) / 1e6,
+    }  # fmt: skip
 
 
 def _looks(each: dict) -> list[tuple[int, int]]:
@@ -284,12 +296,17 @@ def _slope(each: dict) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs everything and writes `results/service.json` and `.md`."""
+    """Runs everything and writes `results/service.json` and `.md`, or a part, `service_<part>`."""
     options = parser("exp-service", __doc__)
     options.add_argument("--clients", type=int, default=16, help="at once")
     options.add_argument("--sessions", type=int, default=1000, help="one after the other")
     options.add_argument("--storm", type=float, default=300.0, help="seconds")
-    return run(options, compute, report, arguments)
+    options.add_argument("--only", choices=("crowd", "sessions", "storm"), help="a part of it")
+    return run(options, compute, report, arguments, _name)
+
+
+def _name(args: argparse.Namespace) -> str:
+    return f"service_{args.only}" if args.only else "service"
 
 
 if __name__ == "__main__":

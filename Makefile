@@ -15,7 +15,7 @@ SUMMARIES := exp-overview
 
 .PHONY: $(NETWORKS) $(TRAININGS) $(SUMMARIES) exp-hequant exp-pareto exp-history exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
 	exp-efficientnet exp-efficientnet-accuracy \
-	exp-costs $(COSTS) bench test test-slow trace check format lint types train clean
+	exp-costs $(COSTS) bench test test-slow evidence trace check format lint types train clean
 
 exp-pareto: $(READY)
 	$(BIN)/python -m experiments.figure8 $(ARGS)
@@ -63,6 +63,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q tests -m slow
+
+# Runs the tests that record evidence, and makes docs/evidence.md; ARGS="--only faults" runs some.
+evidence: $(READY)
+	$(BIN)/python -m experiments.evidence --record $(ARGS)
 
 # Records anew what every protocol sends under fixed seeds; say in the commit why it changed.
 trace: $(READY)

@@ -1,4 +1,4 @@
-"""A clock that jumps when it is told to: what a process reads of the calendar is off by a file's seconds."""
+"""A clock that jumps when told to: what a process reads of the calendar is off by a file's seconds."""
 
 import datetime
 import pathlib

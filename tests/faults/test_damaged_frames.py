@@ -9,8 +9,6 @@ import pytest
 from proxy import CLIENT, SERVER
 from trial import DEADLINE_S, PATIENT_S, groups, judged, limit_of, still_serves, through
 
-from pqjax.wire.lobby import GREETING_S
-
 HEADERS = {
     "a byte shorter": proxy.shorter,
     "a byte longer": proxy.longer,
@@ -138,11 +136,7 @@ def test_frames_that_come_late_or_never_are_not_waited_for(how, whose, served, f
         act = getattr(proxy, how)
         trial = through(served, {known.place: act}, deadline_s=deadline_s)
         greeting = known.phase == "greeting"
-        limit_s = (
-            GREETING_S
-            if greeting and sender == CLIENT
-            else max(limit_of(known, sender), DEADLINE_S)
-        )
+        limit_s = max(limit_of(known, 1 - sender), DEADLINE_S)
         other = {"SessionEnded (slow)", "SessionEnded (idle)"} | (
             {"PeerGone"} if greeting else set()
         )

@@ -70,7 +70,8 @@ def test_a_client_whose_disk_is_full_says_so_in_one_line_and_the_server_serves_o
     what, frames, tmp_path
 ):
     """`prepare` keeps preparations, `infer` what the server sends once."""
-    program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({FULL_BYTES}, {FULL_BYTES}))\n"
+    most = f"({FULL_BYTES}, {FULL_BYTES})"
+    program = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, {most})\n"
     with in_process(tmp_path, "--store", tmp_path / "kept") as server:
         still_serves(server)
         asked = {"prepare": ["1", "--store", tmp_path / "c"], "infer": [tmp_path / "x.npy"]}[what]

@@ -75,13 +75,9 @@ def test_a_plan_of_before_an_upgrade_is_refused(frames, tmp_path):
         still_serves(server)
         with pqjax.connect(server.address, deadline_s=PATIENT_S) as session:
             upgraded(server, smaller, weights)
-            with case(
-                "upgrade", "another network, in the middle of a session", "right answer", "done"
-            ):
+            with case("upgrade", "another network, in a session", "right answer", "done"):
                 np.testing.assert_array_equal(session.infer(X).output, RIGHT)
-        with case(
-            "upgrade", "another network, a client that insists", "HandshakeError", "HandshakeError"
-        ):
+        with case("upgrade", "another network, a client that insists", *2 * ["HandshakeError"]):
             with pytest.raises(HandshakeError, match="plan"):
                 pqjax.connect(server.address, plan=PLAN, deadline_s=PATIENT_S)
         with case("upgrade", "another network, a client that does not", "right answer", "done"):
@@ -100,7 +96,7 @@ def a_part_of_it():
 
 @pytest.mark.slow
 def test_a_session_that_is_played_again_gets_nothing_that_it_had(served, frames):
-    """What the server says depends on randomness of its own: not one of its longer frames comes again."""
+    """What the server says depends on its own randomness: not one of its longer frames comes again."""
     good = through(served, {})
     said = [piece for place, piece in good.seen if place.sender == CLIENT]
     told = {piece[HEADER.size :] for place, piece in good.seen if place.sender != CLIENT}

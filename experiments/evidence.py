@@ -45,9 +45,9 @@ _ABOUT = {
     "faults": (
         "A client and a server with a proxy between them that knows frames, or limits and jumps of the "
         "clock that befall one of their processes. A case has survived if both sides ended as the table "
-        "says, without an error of no type and no later than the deadline and two seconds, and the server "
-        "then gave a good client the right answer. Payloads are not authenticated but by TLS: one that is "
-        "altered may make a wrong answer."
+        "says, without an error of no type and no later than the deadline and two seconds, and the "
+        "server then gave a good client the right answer. Payloads are not authenticated but by TLS: one "
+        "that is altered may make a wrong answer."
     ),
     "fuzz": "What comes from outside, altered: only errors of pqjax's own types may come of it.",
     "statistics": (
@@ -79,8 +79,8 @@ def compute(args: argparse.Namespace) -> dict:
         given = [row for kind in SUITES for row in collected(folder, kind)]
         if not given:
             raise DataError(f"{folder} holds no rows of evidence")
-        cases = {(row["kind"], row["case"]) for row in given}
-        rows = [row for row in rows if (row["kind"], row["case"]) not in cases] + given
+        cases = {_case(row) for row in given}
+        rows = [row for row in rows if _case(row) not in cases] + given
     order = list(SUITES)
     rows.sort(key=lambda row: order.index(row["kind"]))
     return {"config": {"seed": None, "kinds": about}, "runs": rows}
@@ -103,6 +103,11 @@ def _suite(paths: list[str], folder: pathlib.Path) -> bool:
     return done.returncode == 0
 
 
+def _case(row: dict) -> tuple[str, str, str]:
+    """What tells a row from others."""
+    return row["kind"], row.get("group", ""), row["case"]
+
+
 def collected(folder: pathlib.Path, kind: str) -> list[dict]:
     """The rows of a kind that tests have left in a folder; of a case the last one.
 
@@ -113,8 +118,8 @@ def collected(folder: pathlib.Path, kind: str) -> list[dict]:
     if not path.exists():
         return []
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        last = {row["case"] + row.get("group", ""): {"kind": kind, **row} for row in rows}
+        rows = [{"kind": kind, **json.loads(x)} for x in path.read_text().splitlines()]
+        last = {_case(row): row for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} holds no rows of evidence: {error}") from error
     return list(last.values())

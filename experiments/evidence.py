@@ -46,7 +46,7 @@ _ABOUT = {
         "A client and a server with a proxy between them that knows frames, or limits and jumps of the "
         "clock that befall one of their processes. A case has survived if both sides ended as the table "
         "says, without an error of no type and no later than the deadline and two seconds, and the "
-        "server then gave a good client the right answer. Payloads are not authenticated but by TLS: one "
+        "server then gave a good client the right answer. Payloads are authenticated by TLS alone: one "
         "that is altered may make a wrong answer."
     ),
     "fuzz": "What comes from outside, altered: only errors of pqjax's own types may come of it.",

@@ -24,7 +24,7 @@ from pqjax.planner.plan import BEGIN_LAYER, STOCK_LAYER
 from pqjax.wire.lobby import GREETING_S
 from pqjax.wire.trace import Trace
 
-PLAN = plan(GRAPH, ENCRYPTED)  # with hints, silent OTs and circuits
+PLAN = plan(GRAPH, ENCRYPTED, inferences=1)  # with hints, silent OTs and circuits
 RIGHT = pqjax.reference(GRAPH, WEIGHTS, X)
 DEADLINE_S, IDLE_S = 2.0, 3.0  # of servers here
 SLACK_S = 2.0  # after a deadline
@@ -168,16 +168,14 @@ class InProcess:
 
 
 @contextlib.contextmanager
-def in_process(
-    folder: pathlib.Path, *words: Any, before: str = "", protocol: str = "encrypted"
-) -> Iterator[InProcess]:
+def in_process(folder: pathlib.Path, *words: Any, before: str = "") -> Iterator[InProcess]:
     """`pqjax serve` with a log, short deadlines, and `before` run in it first.
 
     Its model, hints and log are in the folder.
     """
     log = folder / "log"
-    words = ("--deadline", DEADLINE_S, "--idle", IDLE_S, "--protocol", protocol, *words)
-    words += ("--log", "json", "--hints", folder / "hints")
+    words = ("--deadline", DEADLINE_S, "--idle", IDLE_S, "--inferences", 1, *words)
+    words += ("--protocol", "encrypted", "--log", "json", "--hints", folder / "hints")
     with log.open("wb") as to:
         program = before + SERVED + HEARING
         with served_process(folder, *words, program=program, stderr=to) as (address, process):

@@ -1,7 +1,10 @@
 """The page of evidence is made of the rows that tests recorded, and of nothing else."""
 
 import json
-import multiprocessing
+import os
+import pathlib
+import subprocess
+import sys
 
 import evidence as rows_of_evidence
 import pytest
@@ -37,22 +40,21 @@ def test_rows_are_written_where_they_are_asked_for_and_nowhere_else(tmp_path, mo
     assert evidence.collected(tmp_path, "fuzz") == [expected]
 
 
-def _record_many(folder, name):
-    import os
-
-    os.environ["PQJAX_EVIDENCE"] = str(folder)
-    for i in range(200):
-        rows_of_evidence.record("service", f"{name} {i}", "held", text="x" * 300)
-
-
 def test_rows_of_several_processes_never_mix(tmp_path):
-    context = multiprocessing.get_context("forkserver")
-    made = [context.Process(target=_record_many, args=(tmp_path, name)) for name in "ab"]
-    for process in made:
-        process.start()
-    for process in made:
-        process.join()
+    program = "import evidence, sys\n"
+    program += (
+        "for i in range(200): evidence.record('service', f'{sys.argv[1]} {i}', 'held', x='x' * 300)"
+    )
+    tests = pathlib.Path(rows_of_evidence.__file__).parent
+    made = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, name],
+            env={**os.environ, "PQJAX_EVIDENCE": str(tmp_path), "PYTHONPATH": str(tests)},
+        )
+        for name in "ab"
+    ]
 
+    assert [process.wait() for process in made] == [0, 0]
     assert len(evidence.collected(tmp_path, "service")) == 400
 
 

@@ -39,6 +39,7 @@ def served(frames, tmp_path_factory):
         still_serves(server)
         with pqjax.connect(server.address) as session:
             assert session.plan.digest == PLAN.digest  # so its frames are those that are known
+        assert server.ended(10.0)
         yield server
 
 

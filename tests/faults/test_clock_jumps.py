@@ -54,11 +54,11 @@ def test_a_day_s_answers_are_not_given_twice_whichever_way_the_clock_jumps(frame
     words = ("--answers-a-day", 1, "--books", tmp_path / "books")
     with in_process(tmp_path, *words, before=clock.before) as server:
         still_serves(server)
-        with case(GROUP, "a day's answers: the same day", "Refused (spent)", "Refused (spent)"):
+        with case(GROUP, "a day's answers: the same day", "Refused (spent)"):
             assert ask(server.address).name == "Refused (spent)"
-        for day in (-1, 0, -30, 0):
+        for day in (-1, -30, 0):
             clock.jump(day * DAY_S)
-            with case(GROUP, f"a day's answers: {day:+} d", "Refused (spent)", "Refused (spent)"):
+            with case(GROUP, f"a day's answers: {day:+} d", "Refused (spent)"):
                 assert ask(server.address).name == "Refused (spent)"
         clock.jump(DAY_S)
         while server.ended(0.0):
@@ -85,7 +85,7 @@ def test_what_is_stored_survives_a_clock_that_goes_back_and_grows_old_by_one_tha
             with pqjax.connect(server.address, store=kept, deadline_s=PATIENT_S) as session:
                 session.keep()
             clock.jump(days * DAY_S)
-            with case(GROUP, f"stored preparations: {days:+} d", "right answer", "done"):
+            with case(GROUP, f"stored preparations: {days:+} d", "right answer"):
                 options = {"store": kept, "spend": 1, "deadline_s": PATIENT_S}
                 with pqjax.connect(server.address, **options) as session:
                     np.testing.assert_array_equal(session.infer(X).output, RIGHT)
@@ -123,7 +123,7 @@ def test_certificates_count_by_the_clock_and_a_few_hours_do_not_matter(
     fits = abs(hours) <= 12
     name = "right answer" if fits else "HandshakeError"
     with in_thread(tls=server_tls) as server:
-        with case(GROUP, f"certificates made at {hours:+} h", name, "done" if fits else name):
+        with case(GROUP, f"certificates made at {hours:+} h", name):
             assert ask(server.address, tls=client_tls).what == name
 
 

@@ -61,12 +61,12 @@ def payload(server, known, name):
     return problems
 
 
-def test_a_damaged_frame_of_every_kind_ends_its_session_only(here, frames):
-    kinds = [(header, name) for name in HEADERS] + [(payload, name) for name in PAYLOADS]
+def test_a_damaged_frame_ends_its_session_only(here, frames):
     some = some_of_each(frames)
-    problems = []
-    for at, (damage, name) in enumerate(kinds):
-        problems += damage(here, some[(at * 5 + 2) % len(some)], name)
+
+    problems = header(here, some[len(some) // 3], "with another number")
+    problems += header(here, some[-2], "a terabyte by its header")
+    problems += payload(here, some[len(some) // 2], "first bit flipped")
 
     assert problems == []
 

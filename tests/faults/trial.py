@@ -29,6 +29,7 @@ RIGHT = pqjax.reference(GRAPH, WEIGHTS, X)
 DEADLINE_S, IDLE_S = 2.0, 3.0  # of servers here
 SLACK_S = 2.0  # after a deadline
 PATIENT_S = 60.0
+_UNTYPED = "internal error in this session"  # what a server makes of an error of no type
 
 # `pqjax serve` for which small layers are encrypted, too, and which tells of every refusal.
 SERVED = """import sys
@@ -69,7 +70,7 @@ def end_of(error: BaseException, at: float | None = None) -> End:
             f"untyped {type(error).__name__}", "", "".join(traceback.format_exception(error)), at
         )
     reason, text = getattr(error, "reason", ""), str(error)
-    return End("untyped" if "internal error" in text else type(error).__name__, reason, text, at)
+    return End("untyped" if _UNTYPED in text else type(error).__name__, reason, text, at)
 
 
 def ask(address: str, deadline_s: float = PATIENT_S, **options: Any) -> End:
@@ -142,7 +143,7 @@ class InProcess:
         error = told["error"]
         if error is None:
             return End("done", at=at)
-        what = "untyped" if "internal error" in error["text"] else error["type"]
+        what = "untyped" if _UNTYPED in error["text"] else error["type"]
         return End(what, error["reason"], error["text"], at)
 
     def told(self, within_s: float, *events: str) -> dict | None:

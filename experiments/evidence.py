@@ -138,7 +138,7 @@ def report(tree: dict) -> str:
         "what its tests recorded; no number in it is typed.",
         table(summary),
         f"Machine: {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
-        f"JAX {machine['jax']}.",
+        f"JAX {machine['jax']}; written at commit {tree['commit']}.",
     ]
     for kind, rows in by_kind.items():
         sections = _faults(rows) if kind == "faults" else [table(_plain(rows))]

@@ -97,7 +97,7 @@ def test_a_server_that_has_no_memory_left_loses_sessions_and_serves_on_when_it_h
     with in_process(tmp_path) as server:
         still_serves(server)
         name = f"the server's address space is {mib} MiB from its end"
-        with case("memory", name, "typed", limit_s=2 * DEADLINE_S):
+        with case("memory", name, "typed"):
             most = virtual_bytes(server.process) + (mib << 20)
             with limited(server.process, resource.RLIMIT_AS, most):
                 end = ask(server.address, deadline_s=2 * DEADLINE_S)
@@ -126,7 +126,7 @@ def test_sessions_for_which_there_is_no_memory_are_refused_and_those_that_fit_ar
 def test_a_server_that_has_no_descriptors_left_serves_on_when_it_has(frames, tmp_path):
     with in_process(tmp_path) as server:
         still_serves(server)
-        with case("descriptors", "the server has no more", "typed", limit_s=DEADLINE_S):
+        with case("descriptors", "the server has no more", "typed"):
             count = len(os.listdir(f"/proc/{server.process.pid}/fd"))
             for more in (0, 1, 2, 3):
                 with limited(server.process, resource.RLIMIT_NOFILE, count + more):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import typing
+from typing import Any
 
 import numpy as np
 from networks import random_network
@@ -91,7 +92,7 @@ def command_here(*words):
 
 
 @contextlib.contextmanager
-def served_process(tmp_path, *words, program=HEARING, stderr=subprocess.PIPE):
+def served_process(tmp_path, *words, program=HEARING, stderr: Any = subprocess.PIPE):
     """`pqjax serve` in a process of its own: its address and the process."""
     model = tmp_path / "net.npz"
     pqjax.save_model(model, GRAPH, WEIGHTS)

@@ -15,7 +15,7 @@ SUMMARIES := exp-overview
 
 .PHONY: $(NETWORKS) $(TRAININGS) $(SUMMARIES) exp-hequant exp-pareto exp-history exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
 	exp-efficientnet exp-efficientnet-accuracy \
-	exp-costs $(COSTS) bench docs test test-slow trace check format lint types train clean
+	exp-costs $(COSTS) bench docs test test-slow trace check format lint types train clean evidence
 
 exp-pareto: $(READY)
 	$(BIN)/python -m experiments.figure8 $(ARGS)
@@ -67,6 +67,10 @@ test-slow: $(READY)
 # The pages as a site, in build/docs: broken links fail. Needs no network.
 docs: $(READY)
 	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -f docs/site/mkdocs.yml
+
+# Runs the tests that record evidence, and makes docs/evidence.md; ARGS="--only faults" runs some.
+evidence: $(READY)
+	$(BIN)/python -m experiments.evidence --record $(ARGS)
 
 # Records anew what every protocol sends under fixed seeds; say in the commit why it changed.
 trace: $(READY)

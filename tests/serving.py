@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import typing
+from typing import Any
 
 import numpy as np
 from networks import random_network
@@ -91,15 +92,15 @@ def command_here(*words):
 
 
 @contextlib.contextmanager
-def served_process(tmp_path, *words):
+def served_process(tmp_path, *words, program=HEARING, stderr: Any = subprocess.PIPE):
     """`pqjax serve` in a process of its own: its address and the process."""
     model = tmp_path / "net.npz"
     pqjax.save_model(model, GRAPH, WEIGHTS)
     np.save(tmp_path / "x.npy", X)
     server = subprocess.Popen(
-        [sys.executable, "-c", HEARING, "serve", str(model), "--listen", "127.0.0.1:0",
+        [sys.executable, "-c", program, "serve", str(model), "--listen", "127.0.0.1:0",
          *map(str, words)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True,
     )  # fmt: skip
     assert server.stdout is not None
     try:

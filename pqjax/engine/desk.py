@@ -203,24 +203,28 @@ class _Books:
 
 
 class Answers:
-    """How many answers every client has had today."""
+    """How many answers every client has had today.
+
+    A day ends when a later one begins: a clock that goes back gives nobody the same day twice.
+    """
 
     def __init__(self, books: pathlib.Path | None = None):
         self._books, self._day, self._counts = books, _today(), Counter[str]()
         if books is not None and books.exists():
             try:
                 found = read(_Books, parse(books.read_bytes(), _MOST_BYTES))
-            except (OSError, InputError) as error:
+                day = datetime.date.fromisoformat(found.day).isoformat()
+            except (OSError, ValueError) as error:
                 raise DataError(
                     f"{books} does not hold what clients have had today ({error}): delete it, and it is "
                     "counted anew"
                 ) from error
-            if found.day == self._day:
-                self._counts = Counter(found.answers)
+            if day >= self._day:
+                self._day, self._counts = day, Counter(found.answers)
 
     def of(self, owner: str) -> int:
         """Today's, of one client."""
-        if self._day != _today():
+        if _today() > self._day:
             self._day, self._counts = _today(), Counter()
         return self._counts[owner]
 

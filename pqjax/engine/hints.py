@@ -135,6 +135,9 @@ class HintFolder:
                 path.unlink()
             return None
 
+    def __str__(self) -> str:
+        return str(self._folder)
+
     @contextlib.contextmanager
     def part(self, digest: bytes) -> Iterator[pathlib.Path]:
         """Where hints of that digest are collected; an earlier part of them may be there.

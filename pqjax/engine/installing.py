@@ -90,7 +90,8 @@ class Installation:
         """The hints; what is lacking is asked for, 2 and 3, and kept where there is a folder.
 
         Raises:
-          CheckpointError: what came, or an earlier part of it, is not what the server announced.
+          CheckpointError: what came, or an earlier part of it, is not what the server announced; or the
+            folder cannot be written to.
           PlanError: there is no room for them.
         """
         if self.hints is None:
@@ -100,7 +101,13 @@ class Installation:
                 self._fetch(0, file, progress)
                 self.hints = self._checked(Hints.of(np.frombuffer(file.getbuffer(), np.uint8)))
             else:
-                self.hints = self._kept(self._folder, progress)
+                try:
+                    self.hints = self._kept(self._folder, progress)
+                except OSError as error:
+                    why = error.strerror or error
+                    raise CheckpointError(
+                        f"cannot keep hints in {self._folder}: {why}: make room, or keep them elsewhere"
+                    ) from error
         return self.hints
 
     def _kept(self, folder: HintFolder, progress: Progress | None) -> Hints:

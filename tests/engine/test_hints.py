@@ -115,6 +115,16 @@ def test_a_damaged_file_of_the_folder_is_got_anew(model, tmp_path):
     assert read_hints(path, PLAN).digest == model.hints.digest
 
 
+def test_a_folder_that_cannot_be_written_to_is_an_error_and_the_server_goes_on(model, tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("no folder")
+
+    with serving(plan=model, weights=None) as (address, _):
+        with pytest.raises(CheckpointError, match="cannot keep hints in .*taken: File exists"):
+            asked(address, hints=taken)
+        assert asked(address)[0]
+
+
 def test_a_file_of_hints_spares_the_sending(model, tmp_path):
     path = tmp_path / "net.hint"
     model.hints.whole.tofile(path)

@@ -9,7 +9,7 @@ SCRIPTS = ("table2", "table4", "table9", "table12", "figure7", "copriv", "minion
            "table10", "figure1", "figure9", "figure10", "resnet32", "resnet18", "resnet50", "hequant",
            "figure8",
            "table6", "table7", "table11", "mobilenetv2", "imagenet_accuracy", "efficientnet", "history",
-           "overview", "seconds", "batches", "service")  # fmt: skip
+           "overview", "seconds", "batches", "service", "evidence")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -58,7 +58,7 @@ class Examination:
 def examine(
     hints: pathlib.Path, store: pathlib.Path, tls: pathlib.Path | None = None
 ) -> Examination:
-    """Looks at this installation, this machine, and what is in these folders, as commands are told them."""
+    """Looks at this installation, this machine, and what is in these folders."""
     packages, machine, given = wanted_packages(), this_machine(), data()
     rates, unmeasured = _rates()
     folders = {hints, store}

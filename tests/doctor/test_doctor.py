@@ -290,10 +290,8 @@ def test_data_are_those_that_nets_and_experiments_read():
     from nets.photographs import CALIBRATION, TEST
 
     files = ("nets/mobilenet.py", "experiments/train_nets.py")
-        (ROOT / "nets" / "mobilenet.py").read_text(),
-        (ROOT / "experiments/train_nets.py").read_text(),
-    ]
-    named = re.findall(r'data_folder\("(\w+)"\)|PUBLIC = "(\w+)/', "".join((ROOT / x).read_text() for x in files))
+    text = "".join((ROOT / file).read_text() for file in files)
+    named = re.findall(r'data_folder\("(\w+)"\)|PUBLIC = "(\w+)/', text)
 
     assert {*DATA_SETS, CALIBRATION, TEST, *("".join(each) for each in named)} == set(DATA)
 

@@ -2,7 +2,7 @@
 
     python tests/supply/audit.py PYTHON [--service osv]
 
-Exit status 0: none are known. 1: some are, and which is said. 2: the service that knows could not be asked.
+Exit status 0: none are known. 1: some are, and which is said. 2: the service could not be asked.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def asked(folder: str, service: str) -> str:
 
 
 def told(out: str) -> tuple[list[str], int, list[str]]:
-    """Of its JSON: every vulnerability in a line, how many packages were looked up, and which were not."""
+    """Of its JSON: vulnerabilities in lines, how many packages were looked up, and which were not."""
     found, looked, skipped = [], 0, []
     for each in json.loads(out)["dependencies"]:
         if "skip_reason" in each:

@@ -1,4 +1,4 @@
-"""What the jobs of `make test-versions` and `make audit` are made of; the jobs take minutes, and a network."""
+"""What `make test-versions` and `make audit` are made of; they take minutes, and a network."""
 
 import json
 import pathlib
@@ -18,7 +18,8 @@ REPORT = """<testsuites><testsuite>
 <testcase name="a"/><testcase name="b"/>
 <testcase name="c"><skipped message="needs CIFAR"/></testcase>
 <testcase name="d"><skipped message="collection skipped">could not import 'onnx'</skipped></testcase>
-<testcase name="e"><failure message="wrong"/></testcase><testcase name="f"><error message="no"/></testcase>
+<testcase name="e"><failure message="wrong"/></testcase>
+<testcase name="f"><error message="no"/></testcase>
 </testsuite></testsuites>"""
 
 

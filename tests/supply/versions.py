@@ -4,7 +4,7 @@
     python tests/supply/versions.py newest       the newest that it allows
     python tests/supply/versions.py lowest --all the whole fast suite, not the chosen part
 
-Each job has an environment of its own in `.environments/`, made with the Python that runs this, and so is
+Each job has an environment of its own in `.environments/`, made with the Python that runs this, and is
 about that Python alone; `make test-versions PYTHON=python3.13` is about another one.
 """
 
@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / ".environments"
 JOBS = {"lowest": "lowest-direct", "newest": "highest"}  # by what uv calls it
 EXTRAS = ("tls", "watch", "otel", "web", "nets", "import", "plots")
-# Not in these jobs: a browser, a cluster, and a framework of half a gigabyte each; their tests are slow ones.
+# Not in these jobs: a browser, a cluster and a framework, of hundreds of MB each; their tests are slow.
 LEFT_OUT = ("browser", "fleet", "keras")
 TOOLS = ("pyright", "ruff")  # of the checkout's own environment: they run nothing of ours
 # Of every package that is depended on, tests that call it: the chosen part of the suite.

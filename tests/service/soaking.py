@@ -189,24 +189,25 @@ class Crowd:
         self._threads = []
         self._gate.set()
 
-    def begin(self, name, turn, may=(), seed=0):
+    def begin(self, name, turn, may=(), every_s=(0.0, 0.0), seed=0):
         """Does `turn(draw)` until the end; what it returns is a count of wrong answers, or nothing.
 
         Args:
           name: of what is counted.
           turn: told of randomness of its own.
           may: errors that it may raise.
+          every_s: how long it waits before each turn, from and to.
           seed: of its randomness.
         """
         draw = random.Random(f"{name} {seed}")
         thread = threading.Thread(
-            target=self._repeat, args=(name, turn, may, draw), name=name, daemon=True
+            target=self._repeat, args=(name, turn, may, every_s, draw), name=name, daemon=True
         )
         self._threads.append(thread)
         thread.start()
 
-    def _repeat(self, name, turn, may, draw):
-        while not self._over.is_set():
+    def _repeat(self, name, turn, may, every_s, draw):
+        while not self._over.wait(draw.uniform(*every_s)):
             self._gate.wait()
             with self._lock:
                 if not self._gate.is_set():

@@ -1,7 +1,7 @@
 """A real server under clients of all sorts for a long time: right answers, and nothing grows.
 
-That is, over the second half of a run (`slopes.growth`): memory by less than `MOST_BYTES`, descriptors and
-threads not at all. They are looked at while nobody has a session.
+That is, over the second half of a run (`slopes.growth`): memory by less than `MOST_BYTES`, descriptors
+and threads not at all. They are looked at while nobody has a session.
 """
 
 import contextlib
@@ -119,7 +119,7 @@ def test_workers_that_are_killed_take_their_own_sessions_and_nothing_else(tmp_pa
         before = server.takes
         for number in range(CLIENTS):
             turn = lambda draw: ask(server.address, draw.randrange(1000), inferences=2)
-            crowd.begin("sessions", turn, WireError, number)
+            crowd.begin("sessions", turn, WireError, seed=number)
         end = time.monotonic() + STORM_S
         while time.monotonic() < end:
             time.sleep(draw.uniform(1.0, 5.0))
@@ -161,18 +161,13 @@ def test_all_at_once_for_minutes(tmp_path):
                 good = lambda draw, at=address: ask(
                     at, draw.randrange(10**6), *both, inferences=draw.choice((1, 1, 3))
                 )
-                crowd.begin(f"good clients, {name}", good, may, number)
+                crowd.begin(f"good clients, {name}", good, may, seed=number)
             crowd.begin(f"leaving clients, {name}", lambda draw, at=address: leave(at, draw))
-            crowd.begin(
-                f"junk, {name}",
-                lambda draw, at=address: _now_and_then(talk_nonsense, at, draw),
-                OSError,
-            )
-            crowd.begin(
-                f"models read anew, {name}",
-                lambda draw, at=server, s=every_s: _reloads(at, s, draw),
-            )
-        crowd.begin("workers killed", lambda draw: _kills(front, draw))
+            junk = lambda draw, at=address: talk_nonsense(at, draw)
+            crowd.begin(f"junk, {name}", junk, OSError, (0.0, 0.3))
+            anew = lambda draw, at=server: at.offers(draw.choice(both))
+            crowd.begin(f"models read anew, {name}", anew, (), every_s)
+        crowd.begin("workers killed", lambda draw: _kills(front, draw), (), (5.0, 25.0))
         seen = {"threads": [], "front": []}
         for look in range(LOOKS):
             time.sleep(max(0.0, begin + (look + 1) * MINUTES * 60 / LOOKS - time.monotonic()))
@@ -201,18 +196,7 @@ def test_all_at_once_for_minutes(tmp_path):
         )  # fmt: skip
 
 
-def _now_and_then(what, address, draw):
-    time.sleep(draw.uniform(0.0, 0.3))
-    what(address, draw)
-
-
-def _reloads(server, every_s, draw):
-    time.sleep(draw.uniform(*every_s))
-    server.offers(draw.choice((WEIGHTS, OTHER)))
-
-
 def _kills(front, draw):
-    time.sleep(draw.uniform(5.0, 25.0))
     ready = front.ready_workers()
     if ready:
         os.kill(draw.choice(ready), signal.SIGKILL)
@@ -230,6 +214,7 @@ def _drained(server):
     assert any(np.array_equal(y, each) for each in right(question(seed), WEIGHTS, OTHER))
     with pytest.raises(WireError):
         session.infer(question(seed))
+    session.close()
     assert server.process.wait(DRAIN_S) == INTERRUPTED
     return time.monotonic() - begin
 

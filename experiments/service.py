@@ -24,6 +24,7 @@ import numpy as np
 
 from experiments.command import parser, run
 from experiments.inference import CHECKPOINTS
+from experiments.processes import descendants
 from experiments.record import table
 from pqjax import load_model, reference, save_model
 from pqjax.engine.process import settle
@@ -56,9 +57,9 @@ class Served:
 
     def workers(self) -> list[int]:
         """Process numbers of its workers, or its own."""
-        path = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        found = [int(text) for text in path.read_text().split()]
-        mine = [pid for pid in found if "pqjax.service.worker" in _words(pid)]
+        mine = [
+            pid for pid in descendants(self.process.pid) if "pqjax.service.worker" in _words(pid)
+        ]
         return mine or [self.process.pid]
 
     def resident(self) -> int:
@@ -195,6 +196,8 @@ def storm(questions: Questions, seconds: float, workers: int) -> dict:
                 os.kill(alive[killed % workers], signal.SIGKILL)
                 killed += 1
         found = json.loads(asking.communicate()[0])
+    if not killed and seconds > 2 * _KILL_S:
+        raise WireError("no worker was killed: that was no storm")
     failed = [each["error"] for each in found if each["error"]]
     return {
         "workers": workers, "seconds": seconds, "killed": killed, "sessions": len(found),

@@ -7,6 +7,9 @@ import os
 import pathlib
 import statistics
 
+from experiments.processes import descendants
+
+__all__ = ["Takes", "descendants", "grown", "growth", "takes"]
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -35,15 +38,6 @@ def _of_one(place):
             pages * PAGE_BYTES, len(os.listdir(place / "fd")), len(os.listdir(place / "task"))
         )
     return Takes()
-
-
-def descendants(pid):
-    """Its children, theirs, and so on; those that ended and that nobody waited for, too."""
-    found = []
-    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found += [int(text) for text in path.read_text().split()]
-    return found + [each for child in found for each in descendants(child)]
 
 
 def growth(values):

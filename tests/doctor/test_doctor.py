@@ -296,7 +296,8 @@ def test_data_are_those_that_nets_and_experiments_read():
     assert {*DATA_SETS, CALIBRATION, TEST, *("".join(each) for each in named)} == set(DATA)
 
 
-def test_the_trial_serves_and_asks(capsys):
+def test_the_trial_serves_and_asks(capsys, monkeypatch):
+    monkeypatch.setattr("pqjax.cli.doctor.settle", lambda: None)  # kernels of this run are kept elsewhere
     tree = told(capsys, "--trial")
 
     assert tree["well"] and tree["trial_s"] > 0
@@ -307,6 +308,7 @@ def test_a_trial_that_fails_is_wrong(monkeypatch, capsys):
         raise WireError("no connection")
 
     monkeypatch.setattr("pqjax.doctor.trial.connect", refuse)
+    monkeypatch.setattr("pqjax.cli.doctor.settle", lambda: None)
     with pytest.raises(PqjaxError):
         try_out(1.0)
     assert "was not served and asked: no connection" in findings(told(capsys, "--trial"))[0]

@@ -297,7 +297,9 @@ def test_data_are_those_that_nets_and_experiments_read():
 
 
 def test_the_trial_serves_and_asks(capsys, monkeypatch):
-    monkeypatch.setattr("pqjax.cli.doctor.settle", lambda: None)  # kernels of this run are kept elsewhere
+    monkeypatch.setattr(
+        "pqjax.cli.doctor.settle", lambda: None
+    )  # kernels of this run are kept elsewhere
     tree = told(capsys, "--trial")
 
     assert tree["well"] and tree["trial_s"] > 0

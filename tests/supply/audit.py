@@ -76,6 +76,11 @@ def main() -> int:
         return 2
     for line in found:
         print(line)
+    if not looked:
+        print(
+            "audit: NOTHING WAS AUDITED: the service knows none of these packages", file=sys.stderr
+        )
+        return 2
     unknown = f"; not looked up: {', '.join(skipped)}" if skipped else ""
     print(f"audit: {looked} packages, {len(found)} known vulnerabilities{unknown}")
     return 1 if found else 0

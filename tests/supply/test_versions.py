@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import sys
 import tomllib
 
 import audit
@@ -88,3 +89,12 @@ def test_rows_of_evidence_are_lines_of_the_kinds_that_there_are(tmp_path, monkey
     assert [json.loads(line)["case"] for line in lines] == ["lowest", "newest"]
     with pytest.raises(ValueError, match="got 'others'"):
         evidence.record("others", "a", "b")
+
+
+def test_an_audit_that_looked_nothing_up_is_none(monkeypatch, capsys):
+    unknown = json.dumps({"dependencies": [{"name": "a", "skip_reason": "not there"}]})
+    monkeypatch.setattr(audit, "asked", lambda folder, service: unknown)
+    monkeypatch.setattr("sys.argv", ["audit.py", sys.executable])
+
+    assert audit.main() == 2
+    assert "NOTHING WAS AUDITED" in capsys.readouterr().err

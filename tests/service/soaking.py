@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import pathlib
 import random
 import signal
 import socket
@@ -39,7 +40,7 @@ class Served:
 
     address: str
     process: subprocess.Popen
-    folder: object
+    folder: pathlib.Path
     watched: str
 
     @property

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+TOOLS := .environments/tools
 
 # Tables and pictures that need no network: see experiments/README.md.
 COSTS := exp-table2 exp-table4 exp-table9 exp-table10 exp-table12 exp-figure1 exp-figure7 exp-figure9 \
@@ -15,7 +16,7 @@ SUMMARIES := exp-overview
 
 .PHONY: $(NETWORKS) $(TRAININGS) $(SUMMARIES) exp-hequant exp-pareto exp-history exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
 	exp-efficientnet exp-efficientnet-accuracy \
-	exp-costs $(COSTS) bench docs test test-slow trace check format lint types train clean evidence
+	exp-costs $(COSTS) bench docs test test-slow trace check format lint types train clean evidence dist test-versions audit soak
 
 exp-pareto: $(READY)
 	$(BIN)/python -m experiments.figure8 $(ARGS)
@@ -91,11 +92,36 @@ types: $(READY)
 train: $(READY)
 	$(BIN)/python -m experiments.train_nets --record --train runs
 
+# Wheel and archive of sources, into DIST.
+DIST ?= dist
+dist: $(TOOLS)/ready
+	$(TOOLS)/bin/python -m build --quiet --outdir $(DIST) .
+
+# The lowest and the newest versions of all dependencies, each in an environment of its own, for PYTHON alone;
+# ARGS=--all runs the whole fast suite in both.
+test-versions: $(TOOLS)/ready
+	PYTHONPATH=tests $(TOOLS)/bin/python tests/supply/versions.py lowest $(ARGS)
+	PYTHONPATH=tests $(TOOLS)/bin/python tests/supply/versions.py newest $(ARGS)
+
+# Known vulnerabilities of what is installed here; needs a service that knows them.
+audit: $(READY) $(TOOLS)/ready
+	$(TOOLS)/bin/python tests/supply/audit.py $(BIN)/python $(ARGS)
+
+# Good clients, bad clients, junk, killed workers and models read anew, all at once, for SOAK_MINUTES.
+SOAK_MINUTES ?= 30
+soak: $(READY)
+	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest -q -s -m slow -k minutes tests/service/test_soak.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .environments dist build *.egg-info
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(TOOLS)/ready:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --upgrade pip build pip-audit uv
 	touch $@

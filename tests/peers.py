@@ -11,6 +11,9 @@ from pqjax.wire.address import parse_address
 from pqjax.wire.tcp import TcpWire
 from pqjax.wire.tls import begin_tls, shake_hands
 
+HELLO = struct.pack("<IIQ8sHBx32s4x", 0, 0, 48, b"pqjax\r\n\0", 1, 1, bytes(32))  # of a client
+RECORD = b"\x16\x03\x01\x02\x00" + bytes(512)  # as TLS begins
+
 
 def accept_wire(listener, timeout=30.0, **options):
     """The next party that dials, as a wire; TLS, if the listener has any, within the timeout."""

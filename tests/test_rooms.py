@@ -80,6 +80,7 @@ ALLOWED = {
         "pictures",
         "service",
     },
+    "doctor": {"errors", "version", "wire", "graph", "planner", "engine"},
     "cli": {
         "errors",
         "schema",
@@ -95,6 +96,7 @@ ALLOWED = {
         "service",
         "web",
         "fleet",
+        "doctor",
     },
 }
 

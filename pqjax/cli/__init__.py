@@ -8,6 +8,7 @@ from pqjax.cli import (
     calibrate,
     client,
     demo,
+    doctor,
     evaluate,
     fleet,
     hint,
@@ -29,6 +30,7 @@ from pqjax.version import VERSION
 _COMMANDS = (
     serve.add, infer.add, prepare.add, hint.add, plan.add, calibrate.add, search.add,
     inspect.add, verify.add, evaluate.add, network.add, top.add, client.add, demo.add, fleet.add,
+    doctor.add,
 )  # fmt: skip
 
 

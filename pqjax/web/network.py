@@ -19,10 +19,10 @@ Progress = Callable[[str, int, int], None]
 
 
 def committed() -> pathlib.Path:
-    """A small network of this project's checkout.
+    """A small network that comes with this project.
 
     Raises:
-      DataError: this is no checkout.
+      DataError: it is not there.
     """
     path = pathlib.Path(pqjax.__file__).parents[1] / _CHECKPOINT
     if not path.is_file():
@@ -59,5 +59,9 @@ def main(group: str = GROUP) -> None:
                 raise DataError("nothing is installed that has a network to show")
             step = lambda what, done, steps: tell(what=what, done=done, steps=steps)
             tell(path=str(found[0].load()(step)))
-        except (ImportError, PqjaxError) as error:
+        except ImportError as error:
+            tell(
+                error=f"making it needs {error.name}, which is not installed: pip install 'pqjax[nets]'"
+            )
+        except PqjaxError as error:
             tell(error=str(error))

@@ -7,14 +7,11 @@ import contextlib
 import json
 import select
 import socket
-import struct
 import sys
 import time
 
-from peers import reset
+from peers import HELLO, RECORD, reset
 
-HELLO = struct.pack("<IIQ8sHBx32s4x", 0, 0, 48, b"pqjax\r\n\0", 1, 1, bytes(32))
-RECORD = b"\x16\x03\x01\x02\x00" + bytes(512)
 TICK_S, AGAIN_S, BYTE_S = 0.02, 1.0, 0.2
 
 

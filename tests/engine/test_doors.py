@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from peers import accept_wire, ended, reset, silent, trickling
+from peers import HELLO, accept_wire, ended, reset, silent, trickling
 from serving import GRAPH, PLAN, WEIGHTS, X, answers, serving
 
 import pqjax
@@ -25,7 +25,6 @@ from pqjax.wire.listener import Listener
 from pqjax.wire.tcp import dial
 
 ROOT = pathlib.Path(__file__).parents[2]
-HELLO = struct.pack("<IIQ8sHBx32s4x", 0, 0, 48, b"pqjax\r\n\0", 1, 1, bytes(32))
 
 
 @pytest.fixture(scope="module")

@@ -170,7 +170,9 @@ def test_a_network_is_made_by_another_process(tmp_path, monkeypatch, capsys):
     points.write_text("")
     network.main(group)
     missing, nothing = (json.loads(line)["error"] for line in capsys.readouterr().out.splitlines())
-    assert "nothing_of_that_name" in missing
+    assert (
+        "needs nothing_of_that_name, which is not installed: pip install 'pqjax[nets]'" in missing
+    )
     assert "nothing is installed that has a network to show" in nothing
 
 

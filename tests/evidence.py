@@ -1,7 +1,7 @@
 """Rows of evidence: what a test tried and how it ended, for docs/evidence.md.
 
-Nothing is written unless `PQJAX_EVIDENCE` names a folder, as `make evidence` does. Then every row is one line
-of JSON in the folder's file of its kind, appended in a single write: tests and their child processes may
+Nothing is written unless `PQJAX_EVIDENCE` names a folder, as `make evidence` does. Then every row is one
+line of JSON in the folder's file of its kind, appended in a single write: tests and their children may
 record at once.
 """
 

@@ -395,6 +395,7 @@ def _onnx(data: bytes) -> bool:
     return True
 
 
+_UNFIT = PqjaxError, OSError, ValueError, KeyError, TypeError  # what does not fit a dataclass
 TARGETS = {
     target.name: target
     for target in (
@@ -404,7 +405,7 @@ TARGETS = {
         Target("plan", _plan, ()),
         Target("model", _model, ()),
         Target("hints", _hints, (CheckpointError,)),
-        Target("stored", _stored, (CheckpointError, StoreError, WireError)),
+        Target("stored", _stored, (CheckpointError, StoreError, WireError), _UNFIT),
         Target("onnx", _onnx, (CheckpointError, GraphError), None),
     )
 }

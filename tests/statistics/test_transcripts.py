@@ -1,7 +1,7 @@
 """What a party sees of inferences of two inputs, or with two sets of weights, is the same but by chance.
 
 Twice: of the frames themselves, which OTs and keys hide; and of what the party can decrypt of them
-(`views`: OTs are ideal there, what is received is what was chosen), where any two bits of an inference are
+(`views`: OTs are ideal there, what is received is what was chosen), where any two bits of a view are
 looked at together. Its own shares of every step are part of the view.
 """
 
@@ -133,8 +133,8 @@ def _both_chosen(self, call, index, blocks):
 
 
 CONTROLS = {
-    "operands are encrypted without masks": ("rlwe", SERVER, "pqjax.linear.by_rlwe.with_masks", _unmasked),
-    "operands are sent without masks": ("ot", SERVER, "pqjax.linear.ahead.ask", _bare),
+    "encrypted without masks": ("rlwe", SERVER, "pqjax.linear.by_rlwe.with_masks", _unmasked),
+    "sent without masks": ("ot", SERVER, "pqjax.linear.ahead.ask", _bare),
     "OTs have no pads, server": ("inline", SERVER, Tweaks, "permute", _no_pads),
     "OTs have no pads, client": ("ot", CLIENT, Tweaks, "permute", _no_pads),
     "OTs have no pads, client inline": ("inline", CLIENT, Tweaks, "permute", _no_pads),

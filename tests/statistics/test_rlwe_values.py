@@ -4,6 +4,7 @@ Of inputs of all zeros and of random ones, and of weights that are zeros and ran
 hides nothing, zeros show it first.
 """
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -170,9 +171,7 @@ def noise_sent(found, kind):
 def noise_hinted(kind, seed, n=20):
     """The errors in hints, as who knows the weights and u sees them."""
     at, randomness = layer_of(kind), Randomness(bytes([seed]) * 16)
-    own = type(at.precision)(
-        STATIC, at.precision.filter, at.precision.sum_bits, at.precision.sent_bits, STATIC.bits
-    )
+    own = dataclasses.replace(at.precision, hint_bits=STATIC.bits)  # all bits, to see errors
     plain = at.tiling.multiply(at.weights, at.matrix.polynomials(), Q.bits)
     public = Matrix.key(STATIC, SEED).polynomials()
     errors = []
@@ -191,9 +190,8 @@ def noise_judged(pairs):
         )
         chances.add(f"{name}, values", alike_cells_chance(*cells))
         chances.add(f"{name}, distribution", alike_values_chance(one, other))
-        along = one.reshape(-1)[:-1] * one.reshape(-1)[1:]
-        against = other.reshape(-1)[:-1] * other.reshape(-1)[1:]
-        chances.add(f"{name}, neighbours", alike_values_chance(along, against))
+        products = (x.reshape(-1)[:-1:2] * x.reshape(-1)[1::2] for x in (one, other))
+        chances.add(f"{name}, neighbours", alike_values_chance(*products))
     return chances
 
 

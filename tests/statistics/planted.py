@@ -2,7 +2,7 @@
 
     python planted.py ADDRESS INPUT.npy TRACE.json STORE [bare]
 
-Logs at DEBUG go to standard error, with what goes wrong on purpose; what it holds goes to standard output
+Logs at DEBUG go to standard error, with what goes wrong on purpose; what it holds to standard output
 as text. It ends when its standard input does. `bare`: its masks are zeros, which must be noticed.
 """
 

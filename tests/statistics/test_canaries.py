@@ -6,6 +6,7 @@ metrics of both parties, in all bytes on the wire, and in the memory of the othe
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import subprocess
@@ -70,7 +71,7 @@ OF_WEIGHTS = of_integers(WEIGHTS["conv/weight"], WIDTHS) | of_integers(
 class Found:
     """What a run left: texts of each side, both directions of the wire, and looks found in memories.
 
-    `owned`: of the input at the client, of the weights at the server, so that the search is known to find.
+    `owned`: of the input at the client, of the weights at the server, so that the search is known to work.
     """
 
     texts: dict
@@ -161,7 +162,8 @@ def run(folder, protocol, bare=False):
 
 def _asked(log):
     """What a server's door tells, wherever its log says that it is."""
-    address = log.split("http://")[1].split('"')[0].split()[0]
+    (line,) = (line for line in log.splitlines() if '"watched"' in line)
+    address = json.loads(line)["address"]
     pages = (
         urllib.request.urlopen(f"http://{address}{at}", timeout=10) for at in ("/metrics", "/state")
     )
@@ -214,7 +216,8 @@ def test_an_input_without_a_mask_is_seen_on_the_wire_and_in_the_servers_memory(t
 
 def test_a_secret_in_any_form_is_found():
     forms = [
-        X.astype(np.int64).tobytes(), (X & 255).astype(np.uint8).tobytes(), X.astype(np.float32).tobytes(),
+        X.astype(np.int64).tobytes(), (X & 255).astype(np.uint8).tobytes(),
+        X.astype(np.float32).tobytes(),
         repr(X.reshape(-1).tolist()).encode(), X.astype(np.int8).tobytes().hex().encode(),
     ]  # fmt: skip
 

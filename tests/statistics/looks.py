@@ -1,4 +1,4 @@
-"""How a secret would look wherever it might lie, and where to look: texts, streams, processes' memory."""
+"""How a secret would look wherever it might lie, and where to look: texts, streams, and memory."""
 
 import base64
 import json

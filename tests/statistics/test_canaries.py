@@ -71,7 +71,7 @@ OF_WEIGHTS = of_integers(WEIGHTS["conv/weight"], WIDTHS) | of_integers(
 class Found:
     """What a run left: texts of each side, both directions of the wire, and looks found in memories.
 
-    `owned`: of the input at the client, of the weights at the server, so that the search is known to work.
+    `owned`: of the input at the client, of the weights at the server: the search is known to work.
     """
 
     texts: dict

@@ -185,8 +185,9 @@ def _framed():
     goodbye = alive[:4] + (2).to_bytes(4, "little") + bytes(8)
     yield tickets + frame(0, first) + alive + frame(1, bytes(16), 1)
     yield tickets + frame(0, first) + goodbye
-    lanes = bytes([3 | 16, 0, 4, 0, 1, 5, 0, 2, 0, 0])
+    lanes = bytes([3, 0, 4, 0, 1, 5, 0, 2, 0, 0])
     yield lanes + frame(1 << 30, bytes(5)) + frame(2 << 30, b"") + frame(0, bytes(4))
+    yield bytes([1 | 16, 0, 2 * 64 + 7, 0]) + frame(0, b"ab")
 
 
 def _stored():

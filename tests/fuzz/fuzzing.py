@@ -120,8 +120,10 @@ def _searched(name: str, begun: str, found: str, *options: str) -> None:
             data = changed(bytes(data), artefacts, lambda n: int(rng.integers(n)))
         return data[:most]
 
-    words = [sys.argv[0], found, begun, *options]
-    atheris.Setup(words, lambda data: target.tried(bytes(data)) and None, custom_mutator=mutator)
+    def once(data: bytes) -> None:
+        target.tried(bytes(data))
+
+    atheris.Setup([sys.argv[0], found, begun, *options], once, custom_mutator=mutator)
     atheris.Fuzz()
 
 

@@ -145,14 +145,12 @@ class _Bytes:
 
 @contextlib.contextmanager
 def _stream(content: bytes):
-    """A socket whose other side has said all this and has gone."""
+    """A socket whose other side has said all this, and says no more."""
     ours, theirs = socket.socketpair()
-    with theirs:
+    with ours, theirs:
         theirs.sendall(content[:_MOST_STREAM])
-    try:
+        theirs.shutdown(socket.SHUT_WR)
         yield ours
-    finally:
-        ours.close()
 
 
 def _frames(data: bytes) -> bool:

@@ -136,7 +136,7 @@ def honest(name, weights, value, n, seed=0):
     return found
 
 
-MOST_BITS = 4096  # of a record: keys are longer, and looked at one by one
+MOST_BITS = 4096  # of a message of elements: keys are longer, and looked at one by one
 
 
 def opened(name, weights, value, who, n, seed=0):
@@ -161,8 +161,10 @@ def opened(name, weights, value, who, n, seed=0):
 
     with sequential_packing():
         party = run_pair(side(0), side(1), 600.0)[who]
-    heard = party.messenger.frames
-    party.messenger.frames = [frame for frame in heard if frame.total <= MOST_BITS]
+    party.messenger.frames = [
+        frame for frame in party.messenger.frames
+        if frame.element_bits is None or frame.total <= MOST_BITS
+    ]  # fmt: skip
     view = observed(party, n, repeats=n)
     if not view.records:
         raise Unaligned("nothing was seen")

@@ -32,6 +32,7 @@ from pqjax.protocols.party import make_party, run_pair
 SESSIONS, FEW = 1000, 4
 INFERENCES = 2  # of every session: what must differ within one
 _BLOCK = 16
+_POINTS = POINT_BYTES, 128 * POINT_BYTES  # messages of base OTs that are points
 
 
 class Once:
@@ -131,7 +132,7 @@ def session(once, blocks, made, model):
 
     for sent in run_pair(side(0), side(1), 120.0):
         for _, where, payload in sent:
-            if "base ot" in where and payload.size % POINT_BYTES == 0 and payload.size < 1 << 14:
+            if "base ot" in where and payload.size in _POINTS:
                 raw = payload.tobytes()
                 at = range(0, len(raw), POINT_BYTES)
                 once.add("points of base OTs", *(raw[i : i + POINT_BYTES] for i in at))

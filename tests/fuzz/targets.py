@@ -94,7 +94,7 @@ class Target:
     name: str
     take: Callable[[bytes], bool]
     errors: tuple[type[PqjaxError], ...]
-    causes: tuple[type[BaseException], ...] | None = (PqjaxError, OSError, UnicodeError)
+    causes: tuple[type[BaseException], ...] | None = (PqjaxError, OSError, ValueError, RecursionError)
 
     def tried(self, data: bytes) -> bool:
         """Feeds it; whether it took the bytes.
@@ -320,7 +320,7 @@ def _hints(data: bytes) -> bool:
 def _unpacked(found: Hints) -> bool:
     """Any bytes are a hint's, so a client can compute with them."""
     for layer, packed in found.by_layer(encrypted_plan()).items():
-        key = served().own.layers[layer].key
+        key = served().own.layers[layer].encoded.key
         high = Hint.unpack(key.precision, packed).high
         _must(high.shape == (key.tiling.hints, key.precision.modulus.degree), "no hint")
         _must(int(high.max()).bit_length() <= key.precision.hint_bits, "a hint out of its ring")

@@ -21,7 +21,7 @@ from pqjax.errors import CheckpointError, WireError
 
 EVERY = pytest.mark.parametrize("name", TARGETS)
 FEW = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -17,6 +17,7 @@ from pqjax.crypto.prg import Randomness
 from pqjax.engine import execute
 from pqjax.engine.execute import Own, infer, prepare
 from pqjax.engine.model import ServedModel
+from pqjax.graph import ScaleUp
 from pqjax.he import Version
 from pqjax.planner import find_preset, plan
 from pqjax.planner.presets import OTS
@@ -27,6 +28,9 @@ BY_OT = dataclasses.replace(find_preset("pqjax-ot"), source=OTS["softspoken"])
 BY_RLWE = dataclasses.replace(ENCRYPTED, source=OTS["softspoken"])
 INLINE = find_preset("privquant")
 PRESETS = {"ot": BY_OT, "rlwe": BY_RLWE, "inline": INLINE}
+# Inferences: OTs that are made where they are used take several times as long.
+RUNS = {"ot": 2000, "rlwe": 2000, "inline": 500}
+FEW = 60  # of a test that a fault is noticed
 
 
 def key(seed, rank=0):
@@ -98,8 +102,12 @@ def seen(made, weights, x, n, seed=0):
     shares, frames = {}, {}
 
     def told(rank, node, share):
-        at = rank, node.name
-        shares.setdefault(at, ([], node.out.share_bits))[0].append(np.array(share).reshape(-1))
+        # What is scaled up is a multiple on both sides: of what, is the secret.
+        shift = node.shift if isinstance(node, ScaleUp) else 0
+        flat = np.array(share).reshape(-1)
+        assert not (flat & flat.dtype.type((1 << shift) - 1)).any()
+        of = shares.setdefault((rank, node.name), ([], node.out.share_bits - shift))
+        of[0].append(flat >> flat.dtype.type(shift))
 
     def side(rank):
         def run(wire):

@@ -6,12 +6,11 @@ Of every bit of every element over all inferences, and of the low and the high b
 import numpy as np
 import pytest
 from chance import Chances, add_uniform
-from runs import PRESETS, honest
+from runs import FEW, PRESETS, RUNS, honest
 from tiny import tiny_weights
 
 from pqjax.crypto.prg import Randomness
 
-N, FEW = 2000, 200
 TESTS = len(PRESETS) + 1
 
 
@@ -30,9 +29,9 @@ def steps(found):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_shares_of_every_step_are_uniform(name):
-    found = honest(name, tiny_weights(), 5, N)
+    found = honest(name, tiny_weights(), 5, RUNS[name])
 
-    verdict = judged(name, found).told(f"shares of every step, {name}", N)
+    verdict = judged(name, found).told(f"shares of every step, {name}", RUNS[name])
 
     assert len(steps(found)) > 6
     assert not verdict.alarm, verdict

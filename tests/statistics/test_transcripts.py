@@ -10,7 +10,7 @@ import functools
 import numpy as np
 import pytest
 from chance import Chances, add_alike
-from runs import PRESETS, honest, opened, seen
+from runs import FEW, PRESETS, RUNS, honest, opened, seen
 from scipy import stats
 from tiny import tiny_graph, tiny_input, tiny_weights
 from views import Direction, statistics
@@ -19,7 +19,6 @@ from pqjax.crypto.crhash import Tweaks
 from pqjax.planner import plan
 from pqjax.ring import Ring
 
-N, FEW = 2000, 200
 INPUTS = 5, -4
 WEIGHTS = (3, -4), (-2, 6)  # and biases
 TESTS = 4 * len(PRESETS)
@@ -28,10 +27,10 @@ EVERY = pytest.mark.parametrize("name", PRESETS)
 
 
 @functools.cache
-def ran(name, which, value, n=N):
+def ran(name, which, value):
     """Inferences of one input with one set of weights; no two have any randomness in common."""
     seed = 1 + 10 * list(PRESETS).index(name) + 3 * which + INPUTS.index(value)
-    return honest(name, tiny_weights(*WEIGHTS[which]), value, n, seed)
+    return honest(name, tiny_weights(*WEIGHTS[which]), value, RUNS[name], seed)
 
 
 def frames_judged(one, other, rank):
@@ -54,7 +53,9 @@ def frames_judged(one, other, rank):
 def test_what_the_server_is_sent_depends_on_no_input(name):
     one, other = (ran(name, 0, value) for value in INPUTS)
 
-    verdict = frames_judged(one, other, SERVER).told(f"server's frames, two inputs, {name}", N)
+    verdict = frames_judged(one, other, SERVER).told(
+        f"server's frames, two inputs, {name}", RUNS[name]
+    )
 
     assert not verdict.alarm, verdict
 
@@ -64,7 +65,9 @@ def test_what_the_server_is_sent_depends_on_no_input(name):
 def test_what_the_client_is_sent_depends_on_no_weights(name):
     one, other = (ran(name, which, INPUTS[0]) for which in (0, 1))
 
-    verdict = frames_judged(one, other, CLIENT).told(f"client's frames, two models, {name}", N)
+    verdict = frames_judged(one, other, CLIENT).told(
+        f"client's frames, two models, {name}", RUNS[name]
+    )
 
     assert not verdict.alarm, verdict
 
@@ -90,9 +93,11 @@ def opened_judged(one, other):
 @EVERY
 def test_what_the_server_can_decrypt_depends_on_no_input(name):
     weights = tiny_weights(*WEIGHTS[0])
-    views = [opened(name, weights, x, SERVER, N, 20 + i) for i, x in enumerate(INPUTS)]
+    views = [opened(name, weights, x, SERVER, RUNS[name], 20 + i) for i, x in enumerate(INPUTS)]
 
-    verdict = opened_judged(*views).told(f"what the server decrypts, two inputs, {name}", N)
+    verdict = opened_judged(*views).told(
+        f"what the server decrypts, two inputs, {name}", RUNS[name]
+    )
 
     assert not verdict.alarm, verdict
 
@@ -100,10 +105,12 @@ def test_what_the_server_can_decrypt_depends_on_no_input(name):
 @pytest.mark.slow
 @EVERY
 def test_what_the_client_can_decrypt_depends_on_no_weights(name):
-    views = [opened(name, tiny_weights(*w), INPUTS[0], CLIENT, N, 30 + i)
+    views = [opened(name, tiny_weights(*w), INPUTS[0], CLIENT, RUNS[name], 30 + i)
              for i, w in enumerate(WEIGHTS)]  # fmt: skip
 
-    verdict = opened_judged(*views).told(f"what the client decrypts, two models, {name}", N)
+    verdict = opened_judged(*views).told(
+        f"what the client decrypts, two models, {name}", RUNS[name]
+    )
 
     assert not verdict.alarm, verdict
 

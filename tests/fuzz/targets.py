@@ -73,7 +73,7 @@ MOST_MORE_BYTES = 256 << 20  # at a time, for any bytes
 MOST_TEXT = 1000  # characters of an error
 _CLEAR = pathlib.Path("/proc/self/clear_refs")
 _MOST_STREAM = 1 << 16  # bytes that a socket takes at once
-_DEADLINE_S = 2.0
+_DEADLINE_S = 0.5
 
 
 class Finding(Exception):

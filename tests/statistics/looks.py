@@ -14,6 +14,7 @@ from pqjax.wire.address import parse_address
 
 _LEAST = 24  # elements of a run that is looked for: 96 bits of entropy and more
 _CHUNK = 64 << 20
+_PAGE = 4096
 
 
 def of_integers(values, bits):
@@ -32,7 +33,8 @@ def of_integers(values, bits):
         found.append(pack(ring.reduce(flat), width).tobytes())
     texts = (str(run.tolist())[1:-1], json.dumps(run.tolist(), separators=(",", ":"))[1:-1],
              " ".join(map(str, run.tolist())))  # fmt: skip
-    hidden = [each.hex().encode() for each in found] + [base64.b64encode(x)[:-4] for x in found]
+    told = [run.astype(kind).tobytes() for kind in (np.int8, np.int32, np.int64)]
+    hidden = [x.hex().encode() for x in told] + [base64.b64encode(x)[:-4] for x in told]
     return set(found) | set(hidden) | {text.encode() for text in texts}
 
 
@@ -62,9 +64,20 @@ def in_memory(pid, *groups):
                     content = memory.read(min(end - at, _CHUNK + most))
                 except OSError:  # such as the kernel's own pages
                     continue
-                for into, group in zip(found, groups, strict=True):
-                    into |= there(group - into, content)
+                for part in _written(content):
+                    for into, group in zip(found, groups, strict=True):
+                        into |= there(group - into, part)
     return found
+
+
+def _written(content):
+    """Its parts but for pages of zeros, of which a process has far more than it has touched."""
+    whole = len(content) // _PAGE * _PAGE
+    pages = np.frombuffer(content, np.uint64, whole // 8).reshape(-1, _PAGE // 8).any(1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], pages, [False]])))
+    for begin, end in edges.reshape(-1, 2):
+        yield content[begin * _PAGE : (end + 1) * _PAGE]  # integers may end in zeros
+    yield content[whole:]
 
 
 def _regions(pid):

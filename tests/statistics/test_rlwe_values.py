@@ -24,7 +24,7 @@ from pqjax.ring import Ring
 MAP = LinearMap((8, 8), (3, 3), (1, 1), ALIKE, (1, 1), 1, 4, 4)
 REPLIED = LinearMap((16, 16), (3, 3), (1, 1), ALIKE, (1, 1), 1, 4, 4)
 L, WEIGHT_BITS = 13, 4
-DRAWS, REPLIES = 60, 12
+DRAWS, REPLIES = 100, 24
 Q = STATIC.ring
 TESTS = 4
 
@@ -96,12 +96,13 @@ def of_replies(found):
     """By name: what either party sees, (n, ...), and its width."""
     at = two_way()
     own, k = at.precision, at.precision.modulus.bits
-    phases = [at.phase(each.secret, each.reply) for each in found]
+    lost = k - max(own.c1_bits, own.c0_bits)  # of a phase: bits that are zeros, as everybody knows
+    phases = np.stack([at.phase(each.secret, each.reply) for each in found]) >> np.uint64(lost)
     return {
         "c1": (np.stack([each.reply.c1 for each in found]), own.c1_bits),
         "c0": (np.stack([each.reply.c0 for each in found]), own.c0_bits),
-        "what the client decrypts": (np.stack(phases), k),
-        "its low bits": (np.stack(phases), k - own.share_bits),
+        "what the client decrypts": (phases, k - lost),
+        "beyond its share": (phases, k - lost - own.share_bits),
         "b": (np.stack([each.sent for each in found]), k),
         "b_pk": (np.stack([each.public for each in found]), k),
     }

@@ -94,7 +94,12 @@ class Target:
     name: str
     take: Callable[[bytes], bool]
     errors: tuple[type[PqjaxError], ...]
-    causes: tuple[type[BaseException], ...] | None = (PqjaxError, OSError, ValueError, RecursionError)
+    causes: tuple[type[BaseException], ...] | None = (
+        PqjaxError,
+        OSError,
+        ValueError,
+        RecursionError,
+    )
 
     def tried(self, data: bytes) -> bool:
         """Feeds it; whether it took the bytes.

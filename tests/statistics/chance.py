@@ -82,14 +82,12 @@ class Chances:
 
 
 def even_chance(counts):
-    """Of cells that should be equally full: chi-square, too uneven or too even."""
+    """Of cells that should be equally full: chi-square."""
     counts = np.asarray(counts, float)
     mean = counts.sum() / counts.size
     assert mean >= LEAST_EXPECTED, f"{mean:.1f} expected in a cell"
     found = ((counts - mean) ** 2).sum() / mean
-    return min(
-        1.0, 2 * min(stats.chi2.sf(found, counts.size - 1), stats.chi2.cdf(found, counts.size - 1))
-    )
+    return float(stats.chi2.sf(found, counts.size - 1))
 
 
 def even_bits_chances(ones, n):

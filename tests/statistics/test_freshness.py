@@ -212,6 +212,7 @@ REUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", REUSED)
 def test_what_is_used_again_is_noticed(what, monkeypatch):
     change, kinds = REUSED[what]

@@ -57,6 +57,7 @@ def _short(self, n, ring):
     return Randomness.take(self, n * ring.dtype.itemsize).view(ring.dtype) & (ring.mask >> 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", [_none, _the_same, _short])
 def test_masks_that_are_none_or_the_same_or_too_short_raise_an_alarm(masks, monkeypatch):
     monkeypatch.setattr(Randomness, "elements", masks)

@@ -9,6 +9,7 @@ import functools
 import json
 import pathlib
 import tempfile
+from typing import Any
 
 import numpy as np
 from hostile import members
@@ -114,9 +115,12 @@ def document():
 def greetings():
     """Payloads of whole greetings, by who sends them: (server's, client's) of each kind."""
     found = []
-    for options in ({}, {"name": NAME}, {"ticket": TICKET, "offers": True}, {"digest": True}):
+    kinds: tuple[dict[str, Any], ...] = (
+        {}, {"name": NAME}, {"ticket": TICKET, "offers": True}, {"digest": True},
+    )  # fmt: skip
+    for options in kinds:
         digest = plan_digest(document()) if options.pop("digest", False) else None
-        noted = [_Noted(wire) for wire in local_pair(5.0)]
+        noted: list[Any] = [_Noted(wire) for wire in local_pair(5.0)]
         find = (lambda asked: document()) if "name" in options else only(document())
 
         def server(_, wire=noted[0], find=find):

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 import numpy as np
 from evidence import record
@@ -103,7 +104,8 @@ def _searched(name: str, begun: str, found: str, *options: str) -> None:
     """The child: never returns."""
     import atheris  # pyright: ignore[reportMissingImports]  # of the extra `fuzz`
 
-    with atheris.instrument_imports(include=["pqjax", "nets.importing"]):
+    instrument: Any = getattr(atheris, "instrument_imports")  # noqa: B009  in no stub
+    with instrument(include=["pqjax", "nets.importing"]):
         from targets import TARGETS
     from artefacts import valid
     from mutation import changed

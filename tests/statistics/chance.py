@@ -9,6 +9,7 @@ the normal distribution with the largest variance there can be, Kolmogorov and S
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from evidence import record
@@ -113,12 +114,14 @@ def alike_cells_chance(counts, others):
         table = np.column_stack([table, rest])
     if table.shape[1] < 2:
         return 1.0
-    return float(stats.chi2_contingency(table, correction=False).pvalue)
+    found: Any = stats.chi2_contingency(table, correction=False)
+    return float(found.pvalue)
 
 
 def alike_values_chance(values, others):
     """Of two samples of numbers: Kolmogorov and Smirnov."""
-    return float(stats.ks_2samp(np.ravel(values), np.ravel(others), method="asymp").pvalue)
+    found: Any = stats.ks_2samp(np.ravel(values), np.ravel(others), method="asymp")
+    return float(found.pvalue)
 
 
 def ones_of(x, bits):

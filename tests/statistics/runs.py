@@ -6,6 +6,7 @@ all inferences of a run, since every inference draws masks, secrets and OTs of i
 
 import contextlib
 import dataclasses
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -111,7 +112,7 @@ def seen(made, weights, x, n, seed=0):
 
     def side(rank):
         def run(wire):
-            noted = Noted(wire)
+            noted: Any = Noted(wire)
             source, tuning = made.preset.source, made.preset.tuning
             party = make_party(noted, rank, source, Randomness(key(seed, rank)), tuning)
             mine = Own(hints, version.seed) if rank else model.own

@@ -9,6 +9,7 @@ import collections
 import contextlib
 import os
 import threading
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -118,14 +119,14 @@ def session(once, blocks, made, model):
 
     def side(rank):
         def run(wire):
-            noted = Noted(wire)
+            noted: Any = Noted(wire)
             party = make_party(noted, rank, made.preset.source, tuning=made.preset.tuning)
             once.add("deltas", party.sender._delta.tobytes())
             mine = Own(hints, model.own.seed) if rank else model.own
             for _ in range(INFERENCES):
                 ready = execute.prepare(party, made, mine)
-                y = execute.infer(party, made, mine, ready, x if rank else None)
-            assert rank == 0 or tuple(y) == ANSWER
+                y: Any = execute.infer(party, made, mine, ready, x if rank else None)
+                assert rank == 0 or tuple(y) == ANSWER
             return noted.sent
 
         return run

@@ -134,8 +134,8 @@ def test_all_that_is_sent_of_zeros_is_uniform():
 
 def alike_judged(hinted, sent, replied):
     chances, own = Chances("rlwe", TESTS), layer_of("random").precision
-    add_alike(chances, "hints", *map(pooled, hinted), own.hint_bits)
-    add_alike(chances, "ciphertexts", *map(pooled, sent), own.sent_bits)
+    add_alike(chances, "hints", pooled(hinted[0]), pooled(hinted[1]), own.hint_bits)
+    add_alike(chances, "ciphertexts", pooled(sent[0]), pooled(sent[1]), own.sent_bits)
     one, other = map(of_replies, replied)
     for name, (x, bits) in one.items():
         add_alike(chances, name, pooled(x), pooled(other[name][0]), bits)
@@ -253,7 +253,8 @@ def _no_mask(phase, own, randomness):
     ],
 )
 def test_values_with_a_secret_less_raise_an_alarm(where, what, monkeypatch):
-    layer_of("random"), layer_of("zeros")
+    for kind in ("random", "zeros"):
+        layer_of(kind)
     monkeypatch.setattr(where, what)
 
     few = hints("zeros", 3, 20), ciphertexts("zeros", 4, 40), replies("zeros", "zeros", 10, 4)

@@ -16,7 +16,7 @@ SUMMARIES := exp-overview
 
 .PHONY: $(NETWORKS) $(TRAININGS) $(SUMMARIES) exp-hequant exp-pareto exp-history exp-resnet50 exp-mobilenetv2 exp-mobilenetv2-accuracy \
 	exp-efficientnet exp-efficientnet-accuracy \
-	exp-costs $(COSTS) bench docs test test-slow trace check format lint types train clean evidence dist test-versions audit soak
+	exp-costs $(COSTS) bench docs test test-slow trace check format lint types train clean evidence dist test-versions audit soak fuzz
 
 exp-pareto: $(READY)
 	$(BIN)/python -m experiments.figure8 $(ARGS)
@@ -76,6 +76,12 @@ evidence: $(READY)
 # Records anew what every protocol sends under fixed seeds; say in the commit why it changed.
 trace: $(READY)
 	PYTHONPATH=.:tests $(BIN)/python -m wire_trace
+
+# Coverage-guided, FUZZ_SECONDS for each target; ARGS names targets, or is --keep (tests/fuzz/fuzzing.py).
+FUZZ_SECONDS ?= 60
+fuzz: $(READY)
+	$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/pip install --quiet --editable ".[fuzz]"
+	PYTHONPATH=.:tests:tests/fuzz $(BIN)/python -m fuzzing --seconds $(FUZZ_SECONDS) $(ARGS)
 
 check: format lint types test
 

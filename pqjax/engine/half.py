@@ -16,6 +16,8 @@ the same.
 import dataclasses
 import json
 import math
+import types
+import typing
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -23,7 +25,7 @@ import numpy as np
 
 from pqjax.crypto.prg import Randomness
 from pqjax.engine.execute import Ends, Preparation
-from pqjax.errors import CheckpointError, InputError, StoreError
+from pqjax.errors import CheckpointError, InputError, PqjaxError, StoreError, shown
 from pqjax.graph.strict_json import parse
 from pqjax.he import Modulus, Secret
 from pqjax.linear import ahead, by_rlwe
@@ -116,7 +118,8 @@ def from_bytes(data: bytes, plan: Plan, rank: int) -> Preparation:
         made.ends = _ends(kept, total(step.cost.online for step in plan.steps).rots, rank)
         return made
     except (InputError, TypeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"no preparation for this plan: {error}") from error
+        why = error if isinstance(error, PqjaxError) else type(error).__name__
+        raise CheckpointError(f"no preparation for this plan: {why}") from error
 
 
 def _ends(kept: list[Kept], drawn: tuple[int, int], rank: int) -> Ends:
@@ -184,5 +187,20 @@ def _together(arrays: dict[Where, np.ndarray], name: str, kinds: dict[str, type]
             degree, bits, static = parts[field, "ring"].tolist()
             met = read(tuple[str, ...], parse(parts[field, "met"].tobytes(), _MOST_HEADER_BYTES))
             ring = Modulus(degree, bits, bool(static))
+            if parts[field, "s"].shape != (1, ring.degree):
+                raise InputError(f"a secret of {ring.degree} coefficients expected")
             fields[field] = Secret.of(ring, parts[field, "s"], met, Randomness())
+    hints = typing.get_type_hints(kinds[kind])
+    for field, value in fields.items():
+        if field not in hints or not _fits(hints[field], value):
+            raise InputError(f"{shown(name)}: a {shown(kind)} has no such {shown(field)}")
     return kinds[kind](**fields)
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether a field may be left out, and is of bytes or not, as it is annotated."""
+    either = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = set(typing.get_args(hint)) if either else {hint}
+    if value is None:
+        return type(None) in kinds
+    return isinstance(value, bytes) == (bytes in kinds)

@@ -6,6 +6,7 @@ import socket
 from pqjax.errors import AddressError, shown
 
 PORT = 7700
+_MOST_DIGITS = 9  # of a port, leading zeros included: integers of thousands are not read
 _SYNTAX = f'expected "host:port", for example 127.0.0.1:{PORT} or [::1]:{PORT}'
 
 Place = tuple[socket.AddressFamily, tuple]
@@ -37,9 +38,11 @@ def parse_address(address: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise AddressError(f"the address {address!r} lacks brackets: {_SYNTAX}")
-    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise AddressError(f"cannot read the address {address!r}: {_SYNTAX}")
+        raise AddressError(f"the address {shown(address)} lacks brackets: {_SYNTAX}")
+    number = port.isascii() and port.isdigit() and len(port) <= _MOST_DIGITS
+    # What no terminal shows no host is called; a socket would read it up to a zero byte.
+    if not host or not host.isprintable() or not number or int(port) > 65535:
+        raise AddressError(f"cannot read the address {shown(address)}: {_SYNTAX}")
     return host, int(port)
 
 
@@ -54,7 +57,7 @@ def resolve(address: str) -> list[Place]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise AddressError(f"cannot resolve the host of {address!r}: {error}") from error
+        raise AddressError(f"cannot resolve the host of {shown(address)}: {error}") from error
     return [(family, place) for family, _, _, _, place in found]
 
 
@@ -69,7 +72,7 @@ def resolve_guarded(address: str, *, guarded: bool) -> list[Place]:
     places = resolve(address)
     if not guarded and not is_loopback(places):
         raise AddressError(
-            f"{address} is not a loopback address: give certificates for mutual TLS (make them "
-            "with pqjax certs), or pass --insecure-plaintext to send everything unencrypted"
+            f"{shown(address)[1:-1]} is not a loopback address: give certificates for mutual TLS "
+            "(make them with pqjax certs), or pass --insecure-plaintext to send everything unencrypted"
         )
     return places

@@ -102,8 +102,15 @@ Admit = Callable[[bytes, Asked], Objection | None]  # asked with that document, 
 
 
 def name_digest(name: str) -> bytes:
-    """What stands for a model's name in a hello, so that hellos keep their size."""
-    return hashlib.sha256(_NAME + name.encode()).digest()
+    """What stands for a model's name in a hello, so that hellos keep their size.
+
+    Raises:
+      InputError: the name is no text, as where a command line's bytes are no UTF-8.
+    """
+    try:
+        return hashlib.sha256(_NAME + name.encode()).digest()
+    except UnicodeError as error:
+        raise InputError(f"a model's name is text, got {shown(name)}") from error
 
 
 def only(document: bytes) -> Find:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 
-from pqjax.errors import InputError
+from pqjax.errors import InputError, shown
 
 _UNITS = {"kbps": 1e-3, "mbps": 1.0, "gbps": 1e3}
 _TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*(kbps|mbps|gbps)\s*,\s*(\d+(?:\.\d+)?)\s*ms", re.IGNORECASE)
@@ -58,6 +58,6 @@ def parse_link(text: str) -> Link | None:
         return LAN
     match = _TEXT.fullmatch(plain)
     if match is None:
-        raise InputError(f"cannot read the link {text!r}; expected {_EXAMPLES}")
+        raise InputError(f"cannot read the link {shown(text)}; expected {_EXAMPLES}")
     rate, unit, rtt = match.groups()
     return Link(mbps=float(rate) * _UNITS[unit], rtt_ms=float(rtt))

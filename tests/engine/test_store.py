@@ -552,3 +552,30 @@ def test_hashes_of_halves_are_their_own():
     x = np.zeros((3, 2), np.uint64)
     made = [end._hash.blocks(x).tobytes() for end in ends]
     assert all(a != b for a, b in itertools.combinations(made, 2))
+
+
+def relabelled(half):
+    """A half with each of its arrays left out, and with each called another part of its field."""
+    at = 12 + int.from_bytes(half[8:12], "little")
+    lines, rest = json.loads(half[12:at]), half[at:]
+    sizes = [int(np.dtype(x["dtype"]).itemsize * np.prod(x["shape"], dtype=int)) for x in lines]
+
+    def whole(lines, body):
+        head = json.dumps(lines).encode()
+        return half[:8] + len(head).to_bytes(4, "little") + head + body
+
+    assert whole(lines, rest) == half
+    for i, line in enumerate(lines):
+        begin = sum(sizes[:i])
+        yield whole(lines[:i] + lines[i + 1 :], rest[:begin] + rest[begin + sizes[i] :])
+        part = "bytes" if line["where"][3] == "array" else "array"
+        where = [*line["where"][:3], part]
+        yield whole([*lines[:i], {**line, "where": where}, *lines[i + 1 :]], rest)
+
+
+def test_a_half_that_lacks_a_field_or_has_one_of_another_kind_is_refused():
+    made = plan(GRAPH, dataclasses.replace(ENCRYPTED, source=PLAN.preset.source))
+    for rank, (found, _) in enumerate(halves(made, ServedModel.of(made, WEIGHTS), 1)):
+        for bad in relabelled(found[0]):
+            with pytest.raises(CheckpointError, match="no preparation for this plan"):
+                from_bytes(bad, made, rank)

@@ -271,6 +271,11 @@ def test_a_malformed_digest_is_an_input_error(digest):
         greet_server(local_pair()[0], digest)
 
 
+def test_a_name_that_is_no_text_is_an_input_error():
+    with pytest.raises(InputError, match="name is text"):
+        greet_server(local_pair()[0], None, name="cats\udcff")
+
+
 def test_a_frame_without_our_magic_is_no_pqjax_peer():
     at_server, _ = both(
         lambda wire: greet_client(wire, only(DOCUMENT)), by_hand(hello(magic=b"whatever"), bytes(8))

@@ -315,12 +315,15 @@ def test_addresses_are_read(text, parts):
 @pytest.mark.parametrize(
     "text",
     ["", "localhost", ":7700", "localhost:", "localhost:http", "localhost:65536", "localhost:-1"]
-    + ["::1:7700", "localhost:7 7", "[]:1", "localhost:\u0661"],
+    + ["::1:7700", "localhost:7 7", "[]:1", "localhost:\u0661", "127.0.0.1\0.example.org:7700"]
+    + ["local\nhost:1", "\udcff:1", "localhost:" + "1" * 5000, "1" * 5000, "a:" * 5000 + "1"],
+    ids=lambda text: ascii(text)[:30],
 )
 def test_malformed_addresses_are_refused(text):
     for use in (parse_address, dial, Listener):
-        with pytest.raises(AddressError, match="127.0.0.1:7700"):
+        with pytest.raises(AddressError, match="127.0.0.1:7700") as caught:
             use(text)
+        assert str(caught.value).isprintable() and len(str(caught.value)) < 300
 
 
 def test_an_unknown_host_is_an_address_error(monkeypatch):

@@ -21,6 +21,8 @@ EXTRAS = {
     "fleet": "pqjax fleet: replicas on a Ray cluster",
     "plots": "the experiments' pictures",
     "browser": "tests of the page in a browser",
+    "docs": "the site of the pages: make docs",
+    "fuzz": "searches for input that breaks a parser: make fuzz",
 }
 _REQUIREMENT = re.compile(
     r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*\(?([^;()]*)\)?\s*(?:;\s*(.*))?"

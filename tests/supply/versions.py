@@ -26,7 +26,7 @@ FOLDER = ROOT / ".environments"
 JOBS = {"lowest": "lowest-direct", "newest": "highest"}  # by what uv calls it
 EXTRAS = ("tls", "watch", "otel", "web", "nets", "import", "plots")
 # Not in these jobs: a browser, a cluster and a framework, of hundreds of MB each; their tests are slow.
-LEFT_OUT = ("browser", "fleet", "keras")
+LEFT_OUT = ("browser", "docs", "fleet", "fuzz", "keras")
 TOOLS = ("pyright", "ruff")  # of the checkout's own environment: they run nothing of ours
 # Of every package that is depended on, tests that call it: the chosen part of the suite.
 HELD = {

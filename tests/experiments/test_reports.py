@@ -17,6 +17,7 @@ COMMANDS = {
     "mobilenetv2-accuracy": "imagenet_accuracy --network mobilenetv2",
     "efficientnet-accuracy": "imagenet_accuracy",
     "resnet50_quick": "resnet50 --quick",
+    "service_storm": "service --only storm",
 }
 LINKED = re.compile(r"[\w-]+\.(?:svg|trace\.json\.gz)")
 

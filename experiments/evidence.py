@@ -34,13 +34,6 @@ SUITES = {
     "service": ("tests/service",),
     "versions": ("tests/supply",),
 }
-TITLES = {
-    "faults": "Faults",
-    "fuzz": "Fuzzing",
-    "statistics": "Statistics",
-    "service": "Service",
-    "versions": "Versions",
-}
 _ABOUT = {
     "faults": (
         "A client and a server with a proxy between them that knows frames, or limits and jumps of the "
@@ -142,7 +135,7 @@ def report(tree: dict) -> str:
     ]
     for kind, rows in by_kind.items():
         sections = _faults(rows) if kind == "faults" else [table(_plain(rows))]
-        parts += [f"## {TITLES[kind]}", _ABOUT[kind], *sections]
+        parts += [f"## {kind.capitalize()}", _ABOUT[kind], *sections]
     return "\n\n".join(parts) + "\n"
 
 

@@ -12,7 +12,6 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".c
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
-STRICT = {"jax_numpy_dtype_promotion": "strict", "jax_numpy_rank_promotion": "raise"}
 FREE = ("nets", "experiments")  # training, whose libraries promote
 
 
@@ -22,12 +21,10 @@ def strict_promotion(request):
     if pathlib.Path(request.path).parent.name in FREE:
         yield
         return
-    before = {name: getattr(jax.config, name) for name in STRICT}
-    for name, value in STRICT.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    from promotion import strict  # found once this folder is on the path
+
+    with strict():
+        yield
 
 
 MOST_MAPS = 20_000  # of some 65,000 that Linux grants a process: one more, and it dies

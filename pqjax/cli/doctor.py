@@ -61,9 +61,7 @@ def _lines(found: Examination, took: float | None) -> Iterator[str]:
     yield from _section("packages", _packages(found))
     yield from _section("extras", _extras(found))
     yield from _section("machine", _machine(found, took))
-    yield from _section(
-        "kept", ((k.what, f"{k.files} files, {_size(k.bytes)}, {k.path}") for k in found.kept)
-    )
+    yield from _section("kept", _kept(found))
     yield from _section("data", _data(found))
     for title, wrong in (("wrong", True), ("advice", False)):
         these = [finding for finding in found.findings if finding.wrong == wrong]

@@ -23,7 +23,7 @@ def test_the_page_is_the_report_of_the_committed_rows():
 def test_every_kind_that_tests_record_has_a_section():
     kinds = set(rows_of_evidence.KINDS)
 
-    assert kinds == set(evidence.SUITES) == set(evidence.TITLES)
+    assert kinds == set(evidence.SUITES) == set(evidence._ABOUT)
 
 
 def test_rows_are_written_where_they_are_asked_for_and_nowhere_else(tmp_path, monkeypatch):

@@ -1,22 +1,16 @@
-import jax
 import pytest
+from promotion import strict
 from trial import PLAN, good_session, in_process, in_thread, still_serves
 
 import pqjax
 from pqjax.wire.tls import Tls, make_certificates
 
-STRICT = {"jax_numpy_dtype_promotion": "strict", "jax_numpy_rank_promotion": "raise"}
-
 
 @pytest.fixture(autouse=True, scope="module")
 def strict_from_the_start():
     """As all tests are: what is compiled for a module's fixtures is what its tests call."""
-    before = {name: getattr(jax.config, name) for name in STRICT}
-    for name, value in STRICT.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    with strict():
+        yield
 
 
 @pytest.fixture(scope="module")

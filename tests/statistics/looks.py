@@ -1,6 +1,7 @@
 """How a secret would look wherever it might lie, and where to look: texts, streams, and memory."""
 
 import base64
+import contextlib
 import json
 import pathlib
 import re
@@ -95,7 +96,13 @@ class Recorder:
         self._listener = socket.create_server(("127.0.0.1", 0))
         host, port = self._listener.getsockname()
         self.address, self.bytes = f"{host}:{port}", (bytearray(), bytearray())
-        threading.Thread(target=self._accept, daemon=True, name="recorder").start()
+        self._sockets, self._threads = [self._listener], []
+        self._begin(self._accept)
+
+    def _begin(self, target, *args):
+        thread = threading.Thread(target=target, args=args, daemon=True, name="recorder")
+        self._threads.append(thread)
+        thread.start()
 
     def _accept(self):
         while True:
@@ -104,9 +111,9 @@ class Recorder:
             except OSError:
                 return
             theirs = socket.create_connection(self._target)
+            self._sockets += [ours, theirs]
             for i, (source, sink) in enumerate(((ours, theirs), (theirs, ours))):
-                args = source, sink, self.bytes[i]
-                threading.Thread(target=self._pump, args=args, daemon=True, name="recorder").start()
+                self._begin(self._pump, source, sink, self.bytes[i])
 
     def _pump(self, source, sink, kept):
         try:
@@ -118,4 +125,10 @@ class Recorder:
             pass
 
     def close(self):
-        self._listener.close()
+        for each in self._sockets:
+            with contextlib.suppress(OSError):  # its other end is gone, or it has none
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10.0)
+        for each in self._sockets:
+            each.close()

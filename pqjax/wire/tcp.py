@@ -382,9 +382,13 @@ class TcpWire(Endpoint):
         with self._changed:
             where = self._here()
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-            if "ALERT" in (error.reason or ""):
+            reason = error.reason or ""
+            # OpenSSL says the second of a connection that ends without a word.
+            if "ALERT" in reason and (self._met or "DECODE_ERROR" in reason):
+                return PeerGone(f"{where}: the other party ended TLS ({reason})")
+            if "ALERT" in reason:
                 what = "the other party refused this side's certificate or ended TLS"
-                return HandshakeError(f"{where}: {what} ({error.reason})")
+                return HandshakeError(f"{where}: {what} ({reason})")
             return WireError(f"{where}: TLS failed ({error.reason or error})")
         why = error.strerror or error
         return PeerGone(f"{where}: the connection to the other party broke ({why})")

@@ -1,8 +1,9 @@
 """`make evidence`: what was tried against pqjax, and how it ended: `docs/evidence.md`.
 
 Runs the tests that record rows of evidence (`tests/evidence.py`), the slow ones included, and makes the
-page of the rows. `--only KIND` runs one kind's and keeps the others' rows; `--rows FOLDER` takes in what
-others have recorded there, too: `PQJAX_EVIDENCE=FOLDER make fuzz`.
+page of the rows. `--only KIND` runs one kind's and keeps the others' rows; `--kinds FILE` takes in kinds
+whole from another checkout's `evidence.json`; `--rows FOLDER` takes in what others have recorded there,
+too: `PQJAX_EVIDENCE=FOLDER make fuzz`.
 """
 
 from __future__ import annotations
@@ -68,6 +69,11 @@ def compute(args: argparse.Namespace) -> dict:
                 pathlib.Path(folder), kind
             )
         about[kind] = {"commit": record.commit(), "seconds": seconds, "passed": passed}
+    for path in args.kinds:
+        given, theirs = _told(path)
+        rows = [row for row in rows if row["kind"] not in theirs]
+        rows += [row for row in given if row["kind"] in theirs]
+        about |= theirs
     for folder in args.rows:
         given = [row for kind in SUITES for row in collected(folder, kind)]
         if not given:
@@ -83,8 +89,20 @@ def _kept() -> tuple[list[dict], dict]:
     """The rows that there are, and of every kind the commit, seconds and outcome of its tests."""
     if not record.found(f"{NAME}.json").exists():
         return [], {}
-    tree = record.read(NAME)
-    return tree["runs"], tree["config"]["kinds"]
+    return _told(record.found(f"{NAME}.json"))
+
+
+def _told(path: pathlib.Path) -> tuple[list[dict], dict]:
+    """The rows of a result file, and of every kind that was run for it how and at which commit.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    try:
+        tree = json.loads(path.read_text())
+        return tree["runs"], tree["config"]["kinds"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no result of {NAME}: {error}") from error
 
 
 def _suite(paths: list[str], folder: pathlib.Path) -> bool:
@@ -205,6 +223,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser(NAME, __doc__)
     only = "run the tests of this kind alone (of `none`: no tests), and keep the others' rows"
     options.add_argument("--only", action="append", choices=(*SUITES, "none"), help=only)
+    kinds = "take in the kinds that were run for this evidence.json of another checkout"
+    options.add_argument("--kinds", action="append", type=pathlib.Path, default=[], help=kinds)
     rows = "take in the rows that tests have recorded in this folder"
     options.add_argument("--rows", action="append", type=pathlib.Path, default=[], help=rows)
     code = run(options, compute, report, arguments)

@@ -92,6 +92,27 @@ def test_rows_that_are_given_are_added_and_take_the_place_of_their_cases(results
     assert "failed: 1, survived: 1" in text
 
 
+def test_kinds_that_another_checkout_has_run_are_taken_whole(results, tmp_path, capsys):
+    mine = folder_of(tmp_path / "1", "fuzz", [{"case": "plan", "outcome": "held"}])
+    old = folder_of(tmp_path / "2", "statistics", [{"case": "shares", "outcome": "nothing seen"}])
+    ran = {"statistics": {"commit": "1234567", "seconds": 60.0, "passed": True}}
+    theirs = {"runs": [{"kind": "statistics", "case": "views", "outcome": "nothing seen"},
+                       {"kind": "fuzz", "case": "model", "outcome": "held"}]}  # fmt: skip
+    path = tmp_path / "theirs.json"
+    path.write_text(json.dumps({"config": {"kinds": ran}, **theirs}))
+    evidence.main(["--record", "--only", "none", "--rows", mine, "--rows", old])
+
+    assert evidence.main(["--record", "--only", "none", "--kinds", str(path)]) == 0
+
+    tree = record.read("evidence")
+    assert [row["case"] for row in tree["runs"]] == ["plan", "views"]
+    assert tree["config"]["kinds"] == ran and "1234567" in (results / "evidence.md").read_text()
+    path.write_text("[]")
+    capsys.readouterr()
+    assert evidence.main(["--record", "--only", "none", "--kinds", str(path)]) == 1
+    assert "is no result of evidence" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["", "no row", '["case"]'])
 def test_a_folder_without_rows_is_one_line_and_status_one(content, results, tmp_path, capsys):
     (tmp_path / "fuzz.jsonl").write_text(content)
